@@ -1,0 +1,95 @@
+// What every device must offer: limits, memory, compiling a kernel's text, launching. One folder implements one Backend.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace kontor::inline v0 {
+
+/// Facts of a device that moves and the cost model read. Sizes in bytes.
+struct Limits {
+  int vector_bytes = 64;      ///< widest vector register; 0 on a GPU
+  int vector_registers = 32;
+  int64_t l1 = 32 << 10, l2 = 1 << 20;
+  int64_t place_bytes = 256 << 10;  ///< largest place that one share of the work may keep to itself
+  int threads = 1;
+  bool gpu = false;           ///< outermost loops are mapped to global ids instead of threads
+};
+
+/// One kernel as text, ready for a device compiler. `name` is the entry function.
+struct KernelSource {
+  std::string name;
+  std::string text;           ///< LLVM IR, OpenCL C or CUDA C
+  int64_t scratch_bytes = 0;  ///< private memory that one share needs (CPU only)
+};
+
+/// What one launch is given. A CPU kernel is `void(const KernelArgs*)`, and runs iterations [begin, end) of its thread
+/// loop (extent `shares` at the launch; 1 where it has none). The layout is part of the kernel ABI: six 8-byte fields.
+struct KernelArgs {
+  void* const* buffers;       ///< device addresses, in the order of the kernel's buffer parameters
+  const int64_t* scalars;     ///< 8-byte slots (Variables as i64; Scalars with the bits of their dtype in the low bytes)
+  int64_t begin, end;
+  void* scratch;              ///< 64-byte aligned, scratch_bytes of this share
+  uint32_t* error;            ///< the launch's error word; a kernel stores the id of a failed check, never clears it
+};
+static_assert(sizeof(KernelArgs) == 48);
+
+/// A compiled kernel.
+class Program {
+ public:
+  virtual ~Program() = default;
+};
+
+/// Runs `task(context, share)` for share 0..count-1, on any number of threads; returns when all are done.
+struct ParallelFor {
+  void (*run)(void* pool, int64_t count, void (*task)(void* context, int64_t share), void* context) = nullptr;
+  void* pool = nullptr;
+};
+
+struct Launch {
+  Program* program = nullptr;
+  std::span<void* const> buffers;
+  std::span<const int64_t> scalars;
+  int64_t shares = 1;         ///< extent of the thread loop (CPU) or number of global ids (GPU)
+  bool parallel = true;       ///< false: too little work to wake other threads
+};
+
+/// A device. All methods may be called from one thread at a time; the runtime serialises.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string_view name() const = 0;
+  /// One line for `kontor devices`: vendor, model, driver.
+  virtual std::string description() const = 0;
+  /// Goes into every cache key: compiler version, target CPU and features.
+  virtual std::string fingerprint() const = 0;
+  virtual Limits limits() const = 0;
+
+  virtual void* allocate(size_t bytes) = 0;  ///< at least 64-byte aligned; throws Error with the size when memory is out
+  virtual void release(void* memory) = 0;
+  virtual void copy_in(void* device, const void* host, size_t bytes) = 0;
+  virtual void copy_out(void* host, const void* device, size_t bytes) = 0;
+  /// Whether device addresses can be read and written by the host directly.
+  virtual bool host_visible() const = 0;
+
+  /// Compiles kernels together (in parallel where the device can); each result is a binary that load() takes, so that it
+  /// can be cached on disk. A compiler's failure throws Error with its log and the path of the dumped source.
+  virtual std::vector<std::string> compile(std::span<const KernelSource> kernels, const ParallelFor& parallel) = 0;
+  /// Makes a binary runnable; never loads a compiler. Throws Error if the binary is not of this device.
+  virtual std::unique_ptr<Program> load(const KernelSource& kernel, std::string_view binary) = 0;
+  /// Starts (or runs) a launch. `error` is written by the time of the next synchronise().
+  virtual void launch(const Launch& launch, const ParallelFor& parallel) = 0;
+  /// Waits; returns the error word of the launches since the last call and clears it.
+  virtual uint32_t synchronise() = 0;
+};
+
+/// Opens a device by name ("llvm", "opencl", "cuda", "interp"); throws Error that says which file was looked for where.
+std::unique_ptr<Backend> open_backend(std::string_view name);
+/// Names of the back ends built in, in the order in which a default device is looked for.
+std::span<const std::string_view> backend_names();
+
+}  // namespace kontor::inline v0

@@ -1,0 +1,202 @@
+// Files through POSIX calls; see file.h for what is promised.
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <climits>
+#include <cstdlib>
+#include <system_error>
+#include <utility>
+
+#include "base/error.h"
+
+namespace kontor::inline v0 {
+namespace {
+
+// strerror is not thread-safe; the category's message is.
+std::string reason(int code) { return std::generic_category().message(code); }
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() { close(); }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+
+  int get() const { return fd_; }
+  bool valid() const { return fd_ >= 0; }
+
+  /// 0, or the error number: a full disk of a network file system shows only here.
+  int close() {
+    if (fd_ < 0) return 0;
+    return ::close(std::exchange(fd_, -1)) == 0 ? 0 : errno;
+  }
+
+ private:
+  int fd_;
+};
+
+int open_again(const char* path, int flags, mode_t mode = 0) {
+  int fd;
+  do fd = ::open(path, flags | O_CLOEXEC, mode);
+  while (fd < 0 && errno == EINTR);
+  return fd;
+}
+
+/// 0, or the error number.
+int write_all(int fd, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return errno;
+    bytes.remove_prefix(static_cast<size_t>(written));
+  }
+  return 0;
+}
+
+int write_parts(Descriptor& file, std::span<const std::string_view> parts, Durable durable) {
+  for (std::string_view part : parts)
+    if (int code = write_all(file.get(), part)) return code;
+  if (durable == Durable::Yes && ::fsync(file.get()) != 0 && errno != EINVAL && errno != EROFS) return errno;
+  return file.close();
+}
+
+size_t total(std::span<const std::string_view> parts) {
+  size_t bytes = 0;
+  for (std::string_view part : parts) bytes += part.size();
+  return bytes;
+}
+
+[[noreturn]] void write_failed(const std::string& path, std::span<const std::string_view> parts, int code) {
+  fail("cannot write {}: {} bytes needed: {}", path, total(parts), reason(code));
+}
+
+std::string folder_of(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+/// Where a link leads, so that the rename replaces the file and not the link.
+std::string follow_links(const std::string& path) {
+  char* real = ::realpath(path.c_str(), nullptr);
+  if (!real) return path;
+  std::string result = real;
+  std::free(real);
+  return result;
+}
+
+/// A name no other thread or living process uses (a dead process of the same number may have left one).
+std::string temporary_name(const std::string& path) {
+  static std::atomic<unsigned> counter{0};
+  return fmt::format("{}.tmp-{}-{}", path, ::getpid(), counter.fetch_add(1));
+}
+
+void write_in_place(const std::string& path, std::span<const std::string_view> parts) {
+  Descriptor file(open_again(path.c_str(), O_WRONLY));
+  if (!file.valid()) write_failed(path, parts, errno);
+  if (int code = write_parts(file, parts, Durable::No)) write_failed(path, parts, code);
+}
+
+void sync_folder(const std::string& path) {
+  Descriptor folder(open_again(folder_of(path).c_str(), O_RDONLY | O_DIRECTORY));
+  // The data is safe already; a file system that cannot sync a folder is no failure of ours.
+  if (folder.valid()) (void)::fsync(folder.get());
+}
+
+void replace(const std::string& path, std::span<const std::string_view> parts, Durable durable, const mode_t* mode) {
+  const std::string temporary = temporary_name(path);
+  ::unlink(temporary.c_str());
+  Descriptor file(open_again(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0666));
+  if (!file.valid()) write_failed(path, parts, errno);
+  if (mode) (void)::fchmod(file.get(), *mode);
+  int code = write_parts(file, parts, durable);
+  if (code == 0 && ::rename(temporary.c_str(), path.c_str()) != 0) code = errno;
+  if (code == 0) {
+    if (durable == Durable::Yes) sync_folder(path);
+    return;
+  }
+  ::unlink(temporary.c_str());
+  write_failed(path, parts, code);
+}
+
+}  // namespace
+
+std::string read_file(const std::string& path) {
+  Descriptor file(open_again(path.c_str(), O_RDONLY));
+  if (!file.valid()) fail("cannot read {}: {}", path, reason(errno));
+  std::string bytes;
+  struct stat status{};
+  if (::fstat(file.get(), &status) == 0 && S_ISREG(status.st_mode)) bytes.reserve(static_cast<size_t>(status.st_size) + 1);
+  // Read to the end whatever the size said: pipes and /proc have none.
+  for (;;) {
+    constexpr size_t kChunk = size_t{1} << 16;
+    const size_t have = bytes.size();
+    const size_t want = bytes.capacity() > have ? bytes.capacity() - have : kChunk;
+    bytes.resize(have + want);
+    const ssize_t got = ::read(file.get(), bytes.data() + have, want);
+    const int code = errno;
+    bytes.resize(have + static_cast<size_t>(got > 0 ? got : 0));
+    if (got == 0) return bytes;
+    if (got < 0 && code != EINTR) fail("cannot read {}: at offset {}: {}", path, have, reason(code));
+  }
+}
+
+void write_file(const std::string& path, std::span<const std::string_view> parts, Durable durable) {
+  struct stat status{};
+  const bool exists = ::stat(path.c_str(), &status) == 0;
+  if (!exists) return replace(path, parts, durable, nullptr);
+  if (S_ISDIR(status.st_mode)) write_failed(path, parts, EISDIR);
+  if (!S_ISREG(status.st_mode)) return write_in_place(path, parts);
+  const mode_t mode = status.st_mode & 07777;
+  replace(follow_links(path), parts, durable, &mode);
+}
+
+void write_file(const std::string& path, std::string_view bytes, Durable durable) {
+  write_file(path, std::span(&bytes, 1), durable);
+}
+
+MappedFile::MappedFile(const std::string& path) {
+  Descriptor file(open_again(path.c_str(), O_RDONLY));
+  if (!file.valid()) fail("cannot read {}: {}", path, reason(errno));
+  struct stat status{};
+  if (::fstat(file.get(), &status) != 0) fail("cannot read {}: {}", path, reason(errno));
+  if (!S_ISREG(status.st_mode)) fail("cannot map {}: not a regular file", path);
+  size_ = static_cast<size_t>(status.st_size);
+  if (size_ == 0) return;  // mmap refuses length 0
+  void* data = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.get(), 0);
+  if (data == MAP_FAILED) fail("cannot map {}: {} bytes: {}", path, size_, reason(errno));
+  data_ = static_cast<const std::byte*>(data);
+}
+
+MappedFile::~MappedFile() {
+  if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+void make_folders(const std::string& path) {
+  for (size_t end = 0; end != std::string::npos;) {
+    end = path.find('/', end + 1);
+    const std::string folder = path.substr(0, end);
+    if (folder.empty() || ::mkdir(folder.c_str(), 0777) == 0) continue;
+    const int code = errno;
+    struct stat status{};
+    if (::stat(folder.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) continue;
+    fail("cannot make folder {}: {}", folder, reason(code == EEXIST ? ENOTDIR : code));
+  }
+}
+
+}  // namespace kontor::inline v0

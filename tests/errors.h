@@ -1,0 +1,19 @@
+// error_of(...): the text of the kontor::Error an action throws, or "" where it throws none.
+#pragma once
+#include <string>
+
+#include <kontor/error.h>
+
+namespace kontor::inline v0 {
+
+template <class F>
+std::string error_of(F&& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+}  // namespace kontor::inline v0

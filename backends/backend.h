@@ -12,12 +12,12 @@ namespace kontor::inline v0 {
 
 /// Facts of a device that moves and the cost model read. Sizes in bytes.
 struct Limits {
-  int vector_bytes = 64;      ///< widest vector register; 0 on a GPU
+  int vector_bytes = 64;  ///< widest vector register; 0 on a GPU
   int vector_registers = 32;
   int64_t l1 = 32 << 10, l2 = 1 << 20;
   int64_t place_bytes = 256 << 10;  ///< largest place that one share of the work may keep to itself
   int threads = 1;
-  bool gpu = false;           ///< outermost loops are mapped to global ids instead of threads
+  bool gpu = false;  ///< outermost loops are mapped to global ids instead of threads
 };
 
 /// One kernel as text, ready for a device compiler. `name` is the entry function.
@@ -30,11 +30,12 @@ struct KernelSource {
 /// What one launch is given. A CPU kernel is `void(const KernelArgs*)`, and runs iterations [begin, end) of its thread
 /// loop (extent `shares` at the launch; 1 where it has none). The layout is part of the kernel ABI: six 8-byte fields.
 struct KernelArgs {
-  void* const* buffers;       ///< device addresses, in the order of the kernel's buffer parameters
-  const int64_t* scalars;     ///< 8-byte slots (Variables as i64; Scalars with the bits of their dtype in the low bytes)
+  void* const* buffers;  ///< device addresses, in the order of the kernel's buffer parameters
+  const int64_t*
+      scalars;  ///< 8-byte slots (Variables as i64; Scalars with the bits of their dtype in the low bytes)
   int64_t begin, end;
-  void* scratch;              ///< 64-byte aligned, scratch_bytes of this share
-  uint32_t* error;            ///< the launch's error word; a kernel stores the id of a failed check, never clears it
+  void* scratch;    ///< 64-byte aligned, scratch_bytes of this share
+  uint32_t* error;  ///< the launch's error word; a kernel stores the id of a failed check, never clears it
 };
 static_assert(sizeof(KernelArgs) == 48);
 
@@ -54,8 +55,8 @@ struct Launch {
   Program* program = nullptr;
   std::span<void* const> buffers;
   std::span<const int64_t> scalars;
-  int64_t shares = 1;         ///< extent of the thread loop (CPU) or number of global ids (GPU)
-  bool parallel = true;       ///< false: too little work to wake other threads
+  int64_t shares = 1;    ///< extent of the thread loop (CPU) or number of global ids (GPU)
+  bool parallel = true;  ///< false: too little work to wake other threads
 };
 
 /// A device. All methods may be called from one thread at a time; the runtime serialises.
@@ -69,7 +70,8 @@ class Backend {
   virtual std::string fingerprint() const = 0;
   virtual Limits limits() const = 0;
 
-  virtual void* allocate(size_t bytes) = 0;  ///< at least 64-byte aligned; throws Error with the size when memory is out
+  virtual void* allocate(
+      size_t bytes) = 0;  ///< at least 64-byte aligned; throws Error with the size when memory is out
   virtual void release(void* memory) = 0;
   virtual void copy_in(void* device, const void* host, size_t bytes) = 0;
   virtual void copy_out(void* host, const void* device, size_t bytes) = 0;
@@ -78,7 +80,8 @@ class Backend {
 
   /// Compiles kernels together (in parallel where the device can); each result is a binary that load() takes, so that it
   /// can be cached on disk. A compiler's failure throws Error with its log and the path of the dumped source.
-  virtual std::vector<std::string> compile(std::span<const KernelSource> kernels, const ParallelFor& parallel) = 0;
+  virtual std::vector<std::string> compile(std::span<const KernelSource> kernels,
+                                           const ParallelFor& parallel) = 0;
   /// Makes a binary runnable; never loads a compiler. Throws Error if the binary is not of this device.
   virtual std::unique_ptr<Program> load(const KernelSource& kernel, std::string_view binary) = 0;
   /// Starts (or runs) a launch. `error` is written by the time of the next synchronise().

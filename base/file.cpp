@@ -109,7 +109,8 @@ void sync_folder(const std::string& path) {
   if (folder.valid()) (void)::fsync(folder.get());
 }
 
-void replace(const std::string& path, std::span<const std::string_view> parts, Durable durable, const mode_t* mode) {
+void replace(const std::string& path, std::span<const std::string_view> parts, Durable durable,
+             const mode_t* mode) {
   const std::string temporary = temporary_name(path);
   ::unlink(temporary.c_str());
   Descriptor file(open_again(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0666));
@@ -132,7 +133,8 @@ std::string read_file(const std::string& path) {
   if (!file.valid()) fail("cannot read {}: {}", path, reason(errno));
   std::string bytes;
   struct stat status{};
-  if (::fstat(file.get(), &status) == 0 && S_ISREG(status.st_mode)) bytes.reserve(static_cast<size_t>(status.st_size) + 1);
+  if (::fstat(file.get(), &status) == 0 && S_ISREG(status.st_mode))
+    bytes.reserve(static_cast<size_t>(status.st_size) + 1);
   // Read to the end whatever the size said: pipes and /proc have none.
   for (;;) {
     constexpr size_t kChunk = size_t{1} << 16;

@@ -19,7 +19,8 @@ enum class Durable : bool { No, Yes };
 /// over it. A failure (such as a full disk) removes the temporary file, leaves `path` as it was and throws Error with
 /// the path, the bytes needed and the reason. Links are followed; a pipe or device is written in place.
 /// A process that runs under a file size limit must ignore SIGXFSZ to get the Error instead of the signal.
-void write_file(const std::string& path, std::span<const std::string_view> parts, Durable durable = Durable::No);
+void write_file(const std::string& path, std::span<const std::string_view> parts,
+                Durable durable = Durable::No);
 void write_file(const std::string& path, std::string_view bytes, Durable durable = Durable::No);
 
 /// A file mapped read-only. The bytes stay valid after the file is replaced or removed (write_file never changes a

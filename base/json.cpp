@@ -16,7 +16,8 @@ constexpr int kMaxDepth = 100;  // the parser's own stack is a loop, but destroy
 
 /// The library's message without its "[json.exception...]" tag and place, which parse_json writes itself.
 std::string_view plain(std::string_view message) {
-  if (size_t place = message.find("syntax error"); place != std::string_view::npos) return message.substr(place);
+  if (size_t place = message.find("syntax error"); place != std::string_view::npos)
+    return message.substr(place);
   if (size_t tag = message.find("] "); tag != std::string_view::npos) return message.substr(tag + 2);
   return message;
 }

@@ -15,10 +15,10 @@ using Catch::Approx;
 #endif
 
 /// Ends the running TEST_CASE; tests/run counts it as skipped, not as passed. (Catch2 v2 has no SKIP of its own.)
-#define KONTOR_SKIP(reason)                                                                                     \
-  do {                                                                                                          \
-    std::printf("\nSKIPPED: %s: %s\n", Catch::getResultCapture().getCurrentTestName().c_str(),                  \
-                std::string(reason).c_str());                                                                   \
-    std::fflush(stdout);                                                                                        \
-    return;                                                                                                     \
+#define KONTOR_SKIP(reason)                                                                    \
+  do {                                                                                         \
+    std::printf("\nSKIPPED: %s: %s\n", Catch::getResultCapture().getCurrentTestName().c_str(), \
+                std::string(reason).c_str());                                                  \
+    std::fflush(stdout);                                                                       \
+    return;                                                                                    \
   } while (false)

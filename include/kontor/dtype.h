@@ -8,7 +8,24 @@
 namespace kontor::inline v0 {
 
 /// Element types. FP8 is OCP E4M3 / E5M2 (OFP8, finite E4M3 "FN" and IEEE-like E5M2).
-enum class DType : uint8_t { Void, Bool, U8, I8, U16, I16, U32, I32, U64, I64, F8E4M3, F8E5M2, F16, BF16, F32, F64 };
+enum class DType : uint8_t {
+  Void,
+  Bool,
+  U8,
+  I8,
+  U16,
+  I16,
+  U32,
+  I32,
+  U64,
+  I64,
+  F8E4M3,
+  F8E5M2,
+  F16,
+  BF16,
+  F32,
+  F64
+};
 
 /// Name as written in text: "f32", "bool", ...
 KONTOR_API std::string_view name(DType dtype);

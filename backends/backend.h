@@ -8,17 +8,9 @@
 #include <string_view>
 #include <vector>
 
-namespace kontor::inline v0 {
+#include "codegen/limits.h"
 
-/// Facts of a device that moves and the cost model read. Sizes in bytes.
-struct Limits {
-  int vector_bytes = 64;  ///< widest vector register; 0 on a GPU
-  int vector_registers = 32;
-  int64_t l1 = 32 << 10, l2 = 1 << 20;
-  int64_t place_bytes = 256 << 10;  ///< largest place that one share of the work may keep to itself
-  int threads = 1;
-  bool gpu = false;  ///< outermost loops are mapped to global ids instead of threads
-};
+namespace kontor::inline v0 {
 
 /// One kernel as text, ready for a device compiler. `name` is the entry function.
 struct KernelSource {

@@ -1,0 +1,260 @@
+// The intern table, constants, and iterative walks over nodes.
+#include "graph/node.h"
+
+#include <array>
+#include <bit>
+#include <mutex>
+#include <unordered_set>
+
+#include "base/error.h"
+#include "graph/shape.h"
+
+namespace kontor::inline v0 {
+
+namespace {
+
+struct Key {
+  Op op;
+  DType dtype;
+  const Arg* arg;
+  const std::vector<Ref>* src;
+  uint64_t hash;
+};
+
+uint64_t mix(uint64_t h, uint64_t v) {
+  h ^= v + 0x9e3779b97f4a7c15ull + (h << 6) + (h >> 2);
+  return h * 0xff51afd7ed558ccdull ^ (h >> 32);
+}
+
+uint64_t hash_of(Op op, DType dtype, const Arg& arg, const std::vector<Ref>& src) {
+  uint64_t h = mix(static_cast<uint64_t>(op) * 131 + static_cast<uint64_t>(dtype), arg.ints.size());
+  for (int64_t i : arg.ints) h = mix(h, static_cast<uint64_t>(i));
+  if (!arg.text.empty()) h = mix(h, std::hash<std::string>()(arg.text));
+  if (arg.payload) h = mix(h, reinterpret_cast<uintptr_t>(arg.payload.get()));
+  for (const Ref& s : src) h = mix(h, s->hash);
+  return h;
+}
+
+struct Hash {
+  using is_transparent = void;
+  size_t operator()(const Node* n) const { return n->hash; }
+  size_t operator()(const Key& k) const { return k.hash; }
+};
+
+struct Equal {
+  using is_transparent = void;
+  bool operator()(const Node* a, const Node* b) const { return a == b; }
+  bool operator()(const Key& k, const Node* n) const {
+    return k.hash == n->hash && k.op == n->op && k.dtype == n->dtype && *k.src == n->src && *k.arg == n->arg;
+  }
+  bool operator()(const Node* n, const Key& k) const { return (*this)(k, n); }
+};
+
+}  // namespace
+
+/// The process-wide table: a node dies under its shard's lock, and what it held is freed from a list, not by recursion.
+class NodeTable {
+ public:
+  static NodeTable& get() {
+    static NodeTable* table = new NodeTable;  // never destroyed: handles in static objects may outlive main
+    return *table;
+  }
+
+  Ref find_or_make(Op op, DType dtype, Arg&& arg, std::vector<Ref>&& src) {
+    Derived d = derive(op, src, arg, dtype);
+    return insert(op, std::move(arg), std::move(src), std::move(d));
+  }
+
+  void release(const Node* node) {
+    std::vector<const Node*> dead;
+    drop(node, dead);
+    while (!dead.empty()) {
+      const Node* n = dead.back();
+      dead.pop_back();
+      take_apart(const_cast<Node*>(n), dead);
+    }
+  }
+
+  size_t size() {
+    size_t total = 0;
+    for (Shard& s : shards_) {
+      std::lock_guard lock(s.mutex);
+      total += s.nodes.size();
+    }
+    return total;
+  }
+
+ private:
+  struct Shard {
+    std::mutex mutex;
+    std::unordered_set<const Node*, Hash, Equal> nodes;
+  };
+  std::array<Shard, 64> shards_;
+
+  Shard& shard_of(uint64_t hash) { return shards_[(hash >> 20) % shards_.size()]; }
+
+  Ref insert(Op op, Arg&& arg, std::vector<Ref>&& src, Derived&& d) {
+    // The derived dtype is part of the identity, so that a node made with and without it given is one node.
+    Key key{op, d.dtype, &arg, &src, hash_of(op, d.dtype, arg, src)};
+    Shard& shard = shard_of(key.hash);
+    std::lock_guard lock(shard.mutex);
+    if (auto it = shard.nodes.find(key); it != shard.nodes.end()) return Ref(*it);
+    auto* node = new Node(op, d.dtype, std::move(arg), std::move(src), std::move(d.shape), d.bounds, key.hash);
+    shard.nodes.insert(node);
+    return Ref(node);
+  }
+
+  void drop(const Node* node, std::vector<const Node*>& dead) {
+    // Only the last count needs the lock: a lookup may revive the node before it is taken out.
+    uint32_t count = node->count_.load(std::memory_order_relaxed);
+    while (count > 1)
+      if (node->count_.compare_exchange_weak(count, count - 1, std::memory_order_acq_rel)) return;
+    Shard& shard = shard_of(node->hash);
+    std::lock_guard lock(shard.mutex);
+    if (node->count_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    shard.nodes.erase(node);
+    dead.push_back(node);
+  }
+
+  void take_apart(Node* node, std::vector<const Node*>& dead) {
+    auto steal = [&](const std::vector<Ref>& refs) {
+      for (Ref& r : const_cast<std::vector<Ref>&>(refs))
+        if (const Node* n = std::exchange(r.node_, nullptr)) drop(n, dead);
+    };
+    steal(node->src);
+    steal(node->shape);
+    delete node;
+  }
+};
+
+static uint32_t depth_of(const std::vector<Ref>& src) {
+  uint32_t depth = 0;
+  for (const Ref& s : src) depth = std::max(depth, s->depth);
+  return depth + 1;
+}
+
+Node::Node(Op o, DType d, Arg a, std::vector<Ref> s, std::vector<Ref> sh, Bounds b, uint64_t h)
+    : op(o), dtype(d), arg(std::move(a)), src(std::move(s)), shape(std::move(sh)), bounds(b), depth(depth_of(src)), hash(h) {}
+
+Ref::Ref(const Node* node) : node_(node) {
+  if (node_) node_->count_.fetch_add(1, std::memory_order_relaxed);
+}
+Ref::Ref(const Ref& other) : Ref(other.node_) {}
+Ref::~Ref() {
+  if (node_) NodeTable::get().release(node_);
+}
+
+Ref make(Op op, std::vector<Ref> src, Arg arg, DType dtype) {
+  return NodeTable::get().find_or_make(op, dtype, std::move(arg), std::move(src));
+}
+
+Ref constant(DType dtype, int64_t value) {
+  if (is_float(dtype)) return constant(dtype, static_cast<double>(value));
+  if (dtype == DType::Bool) value = value != 0;
+  Bounds b = dtype_bounds(dtype);
+  if (b.lo != INT64_MIN && (value < b.lo || value > b.hi)) {  // wraps as a cast does
+    int bits = row(dtype).bits;
+    uint64_t mask = (uint64_t{1} << bits) - 1, low = static_cast<uint64_t>(value) & mask;
+    bool negative = kind(dtype) == Kind::Signed && (low >> (bits - 1)) != 0;
+    value = static_cast<int64_t>(negative ? low | ~mask : low);
+  }
+  return make(Op::Const, {}, {.ints = {value}}, dtype);
+}
+
+Ref constant(DType dtype, double value) {
+  if (!is_float(dtype)) return constant(dtype, static_cast<int64_t>(value));
+  if (dtype == DType::F32) value = static_cast<double>(static_cast<float>(value));
+  return make(Op::Const, {}, {.ints = {std::bit_cast<int64_t>(value)}}, dtype);
+}
+
+Ref constant_like(const Ref& node, double value) { return constant(node->dtype, value); }
+Ref index(int64_t value) { return constant(DType::I64, value); }
+
+int64_t const_int(const Node& node) {
+  if (!node.is_const() || is_float(node.dtype)) broken("const_int of a {} node", row(node.op).name);
+  return node.at(0);
+}
+
+double const_float(const Node& node) {
+  if (!node.is_const()) broken("const_float of a {} node", row(node.op).name);
+  if (is_float(node.dtype)) return std::bit_cast<double>(node.at(0));
+  return node.dtype == DType::U64 ? static_cast<double>(static_cast<uint64_t>(node.at(0))) : static_cast<double>(node.at(0));
+}
+
+bool is_int(const Ref& node, int64_t value) {
+  return node->is_const() && !is_float(node->dtype) && node->at(0) == value;
+}
+
+int64_t extent(const Ref& dim) {
+  if (!dim->is_const()) broken("a dimension is not static: {}", row(dim->op).name);
+  return dim->at(0);
+}
+
+std::vector<int64_t> static_shape(const Node& node) {
+  std::vector<int64_t> out;
+  for (const Ref& d : node.shape) out.push_back(extent(d));
+  return out;
+}
+
+bool has_static_shape(const Node& node) {
+  for (const Ref& d : node.shape)
+    if (!d->is_const()) return false;
+  return true;
+}
+
+std::vector<const Node*> topological(std::span<const Ref> roots) {
+  std::vector<const Node*> order;
+  std::unordered_set<const Node*> seen;
+  std::vector<std::pair<const Node*, size_t>> stack;
+  for (const Ref& r : roots) {
+    if (!seen.insert(r.get()).second) continue;
+    stack.emplace_back(r.get(), 0);
+    while (!stack.empty()) {
+      auto& [node, next] = stack.back();
+      if (next == node->src.size()) {
+        order.push_back(node);
+        stack.pop_back();
+        continue;
+      }
+      const Node* child = node->src[next++].get();
+      if (seen.insert(child).second) stack.emplace_back(child, 0);
+    }
+  }
+  return order;
+}
+
+Ref with_sources(const Node& node, std::vector<Ref> sources) {
+  if (sources == node.src) return Ref(&node);
+  // A dtype that follows from the sources is derived again; one that was given is kept.
+  bool given = node.op == Op::Cast || node.op == Op::Bitcast || row(node.op).group == OpClass::Leaf ||
+               row(node.op).group == OpClass::Statement;
+  return make(node.op, std::move(sources), node.arg, given ? node.dtype : DType::Void);
+}
+
+std::vector<Ref> substitute(std::span<const Ref> roots, const Substitution& map) {
+  Substitution done;
+  for (const Node* n : topological(roots)) {
+    if (auto it = map.find(n); it != map.end()) {
+      done.emplace(n, it->second);
+      continue;
+    }
+    std::vector<Ref> sources;
+    sources.reserve(n->src.size());
+    for (const Ref& s : n->src) sources.push_back(done.at(s.get()));
+    done.emplace(n, with_sources(*n, std::move(sources)));
+  }
+  std::vector<Ref> out;
+  for (const Ref& r : roots) out.push_back(done.at(r.get()));
+  return out;
+}
+
+Ref substitute(const Ref& root, const Substitution& map) { return substitute(std::span(&root, 1), map)[0]; }
+
+int64_t fresh_id() {
+  static std::atomic<int64_t> next{1};
+  return next++;
+}
+
+size_t live_nodes() { return NodeTable::get().size(); }
+
+}  // namespace kontor::inline v0

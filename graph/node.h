@@ -1,0 +1,118 @@
+// Node: the one immutable, interned structure of which graphs, index expressions and loop trees are made.
+#pragma once
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "graph/dtype.h"
+#include "graph/ops.h"
+
+namespace kontor::inline v0 {
+
+class Node;
+
+/// A counted handle of a Node. Nodes are interned: two handles are equal exactly if the nodes are structurally equal.
+class Ref {
+ public:
+  Ref() = default;
+  explicit Ref(const Node* node);  // takes a further count
+  Ref(const Ref& other);
+  Ref(Ref&& other) noexcept : node_(std::exchange(other.node_, nullptr)) {}
+  Ref& operator=(Ref other) noexcept { return std::swap(node_, other.node_), *this; }
+  ~Ref();
+  const Node* operator->() const { return node_; }
+  const Node& operator*() const { return *node_; }
+  const Node* get() const { return node_; }
+  explicit operator bool() const { return node_ != nullptr; }
+  friend bool operator==(const Ref& a, const Ref& b) { return a.node_ == b.node_; }
+
+ private:
+  friend class NodeTable;
+  const Node* node_ = nullptr;
+};
+
+/// What a node carries besides its sources: axes, ids, constant bits; a name; a payload that only its maker reads
+/// (a Buffer's storage), compared by address.
+struct Arg {
+  std::vector<int64_t> ints = {};
+  std::string text = {};
+  std::shared_ptr<const void> payload = {};
+  friend bool operator==(const Arg&, const Arg&) = default;
+};
+
+/// Inclusive bounds of an integer value; {INT64_MIN, INT64_MAX} where nothing is known.
+struct Bounds {
+  int64_t lo = INT64_MIN, hi = INT64_MAX;
+  bool exact() const { return lo == hi; }
+  friend bool operator==(const Bounds&, const Bounds&) = default;
+};
+
+class Node {
+ public:
+  const Op op;
+  const DType dtype;
+  const Arg arg;
+  const std::vector<Ref> src;
+  // Derived when made, and remembered:
+  const std::vector<Ref> shape;  ///< dimensions as i64 index expressions; empty for a scalar and below the graph level
+  const Bounds bounds;
+  const uint32_t depth;  ///< 1 + the deepest source
+  const uint64_t hash;
+
+  const Ref& operator[](size_t i) const { return src[i]; }
+  int64_t at(size_t i) const { return arg.ints[i]; }
+  bool is(Op o) const { return op == o; }
+  bool is_const() const { return op == Op::Const; }
+  size_t rank() const { return shape.size(); }
+
+ private:
+  friend class NodeTable;
+  friend class Ref;
+  Node(Op o, DType d, Arg a, std::vector<Ref> s, std::vector<Ref> sh, Bounds b, uint64_t h);
+  mutable std::atomic<uint32_t> count_{0};
+};
+
+/// The node (op, sources, arg); found if it exists. `dtype` is given where the sources do not decide it (Const, Cast,
+/// leaves, Place); otherwise pass Void. Throws InternalError where the shape rule of the op refuses the sources:
+/// what users can get wrong is checked before, where the op is recorded.
+Ref make(Op op, std::vector<Ref> src, Arg arg = {}, DType dtype = DType::Void);
+
+/// Constants. An integer's value is ints[0]; a float's is ints[0] holding the bits of the value as a double.
+Ref constant(DType dtype, int64_t value);
+Ref constant(DType dtype, double value);
+Ref constant_like(const Ref& node, double value);  ///< of the same dtype, scalar shape
+/// An i64 constant: dimensions and index expressions.
+Ref index(int64_t value);
+int64_t const_int(const Node& node);     ///< value of an integer (or bool) Const
+double const_float(const Node& node);    ///< value of any Const as double
+/// The value if the node is an integer Const.
+bool is_int(const Ref& node, int64_t value);
+
+/// Static extent of a dimension; throws InternalError if it is not a constant.
+int64_t extent(const Ref& dim);
+std::vector<int64_t> static_shape(const Node& node);
+bool has_static_shape(const Node& node);
+
+/// All nodes that `roots` need, each once, sources before users. Iterative.
+std::vector<const Node*> topological(std::span<const Ref> roots);
+/// `node` with `sources` in place of its own (the same node if they are equal).
+Ref with_sources(const Node& node, std::vector<Ref> sources);
+
+using Substitution = std::unordered_map<const Node*, Ref>;
+/// Replaces nodes (keys) by others everywhere below the roots; what is put in is not looked into again.
+std::vector<Ref> substitute(std::span<const Ref> roots, const Substitution& map);
+Ref substitute(const Ref& root, const Substitution& map);
+
+/// A fresh identity for Range, Place, Buffer, Mark, Scalar, Variable.
+int64_t fresh_id();
+/// Number of nodes alive, for tests.
+size_t live_nodes();
+
+}  // namespace kontor::inline v0

@@ -1,0 +1,241 @@
+// Shape, dtype and bounds rules.
+#include "graph/shape.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "graph/index.h"
+
+namespace kontor::inline v0 {
+
+Bounds dtype_bounds(DType dtype) {
+  const DTypeRow& r = row(dtype);
+  if (r.kind == Kind::Bool) return {0, 1};
+  if (r.bits >= 64 || (r.kind != Kind::Signed && r.kind != Kind::Unsigned)) return {};
+  if (r.kind == Kind::Unsigned) return {0, (int64_t{1} << r.bits) - 1};
+  return {-(int64_t{1} << (r.bits - 1)), (int64_t{1} << (r.bits - 1)) - 1};
+}
+
+std::string describe_shape(std::span<const Ref> shape) {
+  std::string out = "[";
+  for (const Ref& d : shape) {
+    if (out.size() > 1) out += ", ";
+    out += d->is_const() ? fmt::format("{}", d->at(0)) : d->op == Op::Variable ? d->arg.text : "?";
+  }
+  return out + "]";
+}
+
+std::string describe(const Node& node) { return fmt::format("{}{}", name(node.dtype), describe_shape(node.shape)); }
+
+namespace {
+
+using Sources = std::vector<Ref>;
+
+void need(bool ok, Op op, const Sources& src, std::string_view what) {
+  if (ok) return;
+  std::string list;
+  for (const Ref& s : src) list += fmt::format(" {}", s ? describe(*s) : "null");
+  broken("{}: {}; sources:{}", row(op).name, what, list);
+}
+
+__extension__ typedef __int128 Int128;
+
+struct Wide {  // bounds arithmetic in 128 bits, so that overflow is seen
+  Int128 lo, hi;
+};
+
+Bounds narrow(Wide w, DType dtype) {
+  Bounds limit = dtype_bounds(dtype);
+  Int128 lo = limit.lo, hi = limit.hi;
+  if (dtype == DType::U64) lo = 0;
+  if (w.lo < lo || w.hi > hi) return limit;
+  return {static_cast<int64_t>(w.lo), static_cast<int64_t>(w.hi)};
+}
+
+bool known(Bounds b) { return b.lo != INT64_MIN || b.hi != INT64_MAX; }
+
+Bounds mul_bounds(Bounds a, Bounds b, DType dtype) {
+  Int128 p[4] = {static_cast<Int128>(a.lo) * b.lo, static_cast<Int128>(a.lo) * b.hi,
+                   static_cast<Int128>(a.hi) * b.lo, static_cast<Int128>(a.hi) * b.hi};
+  return narrow({*std::min_element(p, p + 4), *std::max_element(p, p + 4)}, dtype);
+}
+
+int64_t floor_div(int64_t a, int64_t b) { return a / b - ((a % b != 0) && ((a < 0) != (b < 0))); }
+
+Bounds idiv_bounds(Bounds a, Bounds b) {
+  if (b.lo <= 0) return {};
+  int64_t q[4] = {floor_div(a.lo, b.lo), floor_div(a.lo, b.hi), floor_div(a.hi, b.lo), floor_div(a.hi, b.hi)};
+  return {*std::min_element(q, q + 4), *std::max_element(q, q + 4)};
+}
+
+Bounds mod_bounds(Bounds a, Bounds b) {
+  if (b.lo <= 0) return {};
+  if (a.lo >= 0 && a.hi < b.lo) return a;
+  return {0, a.lo >= 0 ? std::min(a.hi, b.hi - 1) : b.hi - 1};
+}
+
+Bounds elementwise_bounds(Op op, const Sources& src, DType dtype) {
+  if (is_float(dtype)) return {};
+  if (dtype == DType::U64) return {};  // beyond i64: nothing is said of 64-bit unsigned values
+  Bounds a = src[0]->bounds, b = src.size() > 1 ? src[1]->bounds : Bounds{};
+  bool floats = is_float(src[0]->dtype);
+  switch (op) {
+    case Op::Add: return narrow({static_cast<Int128>(a.lo) + b.lo, static_cast<Int128>(a.hi) + b.hi}, dtype);
+    case Op::Sub: return narrow({static_cast<Int128>(a.lo) - b.hi, static_cast<Int128>(a.hi) - b.lo}, dtype);
+    case Op::Neg: return narrow({-static_cast<Int128>(a.hi), -static_cast<Int128>(a.lo)}, dtype);
+    case Op::Mul: return mul_bounds(a, b, dtype);
+    case Op::IDiv: return known(a) && known(b) ? idiv_bounds(a, b) : dtype_bounds(dtype);
+    case Op::Mod: return b.lo > 0 ? mod_bounds(a, b) : dtype_bounds(dtype);
+    case Op::Max: return {std::max(a.lo, b.lo), std::max(a.hi, b.hi)};
+    case Op::Min: return {std::min(a.lo, b.lo), std::min(a.hi, b.hi)};
+    case Op::Where: return {std::min(b.lo, src[2]->bounds.lo), std::max(b.hi, src[2]->bounds.hi)};
+    case Op::And: return dtype == DType::Bool ? Bounds{std::min(a.lo, b.lo), std::min(a.hi, b.hi)} : dtype_bounds(dtype);
+    case Op::Or: return dtype == DType::Bool ? Bounds{std::max(a.lo, b.lo), std::max(a.hi, b.hi)} : dtype_bounds(dtype);
+    case Op::Not: return dtype == DType::Bool ? Bounds{1 - a.hi, 1 - a.lo} : dtype_bounds(dtype);
+    case Op::Cast:
+      if (floats || dtype == DType::Bool || src[0]->dtype == DType::U64) return dtype_bounds(dtype);
+      return narrow({a.lo, a.hi}, dtype);
+    case Op::Lt:
+      if (floats || src[0]->dtype == DType::U64) return {0, 1};
+      return {a.hi < b.lo, a.lo < b.hi};
+    case Op::Le:
+      if (floats || src[0]->dtype == DType::U64) return {0, 1};
+      return {a.hi <= b.lo, a.lo <= b.hi};
+    default: return dtype_bounds(dtype);
+  }
+}
+
+DType elementwise_dtype(Op op, const Sources& src, DType dtype) {
+  if (op == Op::Cast || op == Op::Bitcast) return dtype;
+  if (has(op, Comparison)) return DType::Bool;
+  return src[op == Op::Where ? 1 : 0]->dtype;
+}
+
+Derived derive_elementwise(Op op, const Sources& src, DType given) {
+  for (const Ref& s : src) need(s->shape == src[0]->shape, op, src, "shapes differ");
+  DType dtype = elementwise_dtype(op, src, given);
+  need(dtype != DType::Void, op, src, "no dtype");
+  for (size_t i = op == Op::Where ? 2 : 1; i < src.size(); i++)
+    need(src[i]->dtype == src[op == Op::Where ? 1 : 0]->dtype, op, src, "dtypes differ");
+  if (op == Op::Where) need(src[0]->dtype == DType::Bool, op, src, "condition is not bool");
+  if (has(op, IntegerOnly)) need(!is_float(src[0]->dtype), op, src, "source is not an integer");
+  if (has(op, FloatOnly)) need(is_float(src[0]->dtype), op, src, "source is not a float");
+  if (op == Op::Bitcast) need(row(dtype).bits == row(src[0]->dtype).bits, op, src, "widths differ");
+  return {dtype, src[0]->shape, elementwise_bounds(op, src, dtype)};
+}
+
+std::vector<Ref> tail(const Sources& src, size_t from) { return {src.begin() + static_cast<ptrdiff_t>(from), src.end()}; }
+
+std::vector<Ref> window_shape(const Node& x, const Arg& arg) {
+  size_t axis = static_cast<size_t>(arg.ints[0]);
+  int64_t stride = arg.ints[1], dilation = arg.ints[2], k = arg.ints[3];
+  std::vector<Ref> shape = x.shape;
+  shape[axis] = ix::add(ix::idiv(ix::sub(shape[axis], (k - 1) * dilation + 1), stride), 1);
+  shape.insert(shape.begin() + arg.ints[0] + 1, index(k));
+  return shape;
+}
+
+std::vector<Ref> moved_shape(Op op, const Sources& src, const Arg& arg) {
+  const Node& x = *src[0];
+  std::vector<Ref> shape;
+  switch (op) {
+    case Op::Reshape: {
+      shape = tail(src, 1);
+      Ref before = ix::product(x.shape), after = ix::product(shape);
+      need(!before->is_const() || !after->is_const() || before == after, op, src, "number of elements changes");
+      return shape;
+    }
+    case Op::Permute:
+      need(arg.ints.size() == x.rank(), op, src, "order does not fit the rank");
+      for (int64_t a : arg.ints) shape.push_back(x.shape.at(static_cast<size_t>(a)));
+      return shape;
+    case Op::Expand:
+      need(src.size() - 1 == x.rank(), op, src, "rank changes");
+      for (size_t i = 0; i < x.rank(); i++)
+        need(x.shape[i] == src[i + 1] || is_int(x.shape[i], 1), op, src, "only dimensions of 1 expand");
+      return tail(src, 1);
+    case Op::Pad:
+      need(src.size() == 2 + 2 * x.rank() && src[1]->dtype == x.dtype, op, src, "needs fill, lo and hi for each axis");
+      for (size_t i = 0; i < x.rank(); i++) shape.push_back(ix::add(ix::add(x.shape[i], src[2 + 2 * i]), src[3 + 2 * i]));
+      return shape;
+    case Op::Shrink:
+      need(src.size() == 1 + 2 * x.rank(), op, src, "needs begin and size for each axis");
+      for (size_t i = 0; i < x.rank(); i++) shape.push_back(src[2 + 2 * i]);
+      return shape;
+    case Op::Window: return window_shape(x, arg);
+    case Op::Unwindow:
+      shape = x.shape;
+      shape[static_cast<size_t>(arg.ints[0])] = src[1];
+      return shape;
+    default: return x.shape;
+  }
+}
+
+Derived derive_reduce(Op op, const Sources& src, const Arg& arg) {
+  need(!arg.ints.empty(), op, src, "no fold");
+  Fold fold = static_cast<Fold>(arg.ints[0]);
+  need(static_cast<int>(src.size()) == row(fold).arity, op, src, "wrong number of sources for the fold");
+  need(src.size() == 1 || (src[0]->shape == src[1]->shape && src[0]->dtype == src[1]->dtype), op, src, "sources differ");
+  std::vector<Ref> shape;
+  for (size_t i = 0; i < src[0]->rank(); i++)
+    if (std::find(arg.ints.begin() + 1, arg.ints.end(), static_cast<int64_t>(i)) == arg.ints.end())
+      shape.push_back(src[0]->shape[i]);
+  Bounds b = fold == Fold::Max || fold == Fold::Min ? src[0]->bounds : dtype_bounds(src[0]->dtype);
+  return {src[0]->dtype, shape, is_float(src[0]->dtype) ? Bounds{} : b};
+}
+
+Derived derive_indexed(Op op, const Sources& src, const Arg& arg) {
+  const Node& x = *src[0];
+  if (op != Op::Gather) {
+    need(src.size() >= 2 && src[1]->dtype == x.dtype, op, src, "values are of another dtype");
+    if (op == Op::Put) need(src.size() == 2 + x.rank() && src[1]->rank() == x.rank(), op, src, "needs a begin for each axis");
+    return {x.dtype, x.shape, dtype_bounds(x.dtype)};
+  }
+  need(src.size() == arg.ints.size() + 1 && !arg.ints.empty(), op, src, "needs one index tensor for each axis");
+  std::vector<Ref> shape = src[1]->shape;
+  for (size_t i = 1; i < src.size(); i++) need(src[i]->shape == shape && !is_float(src[i]->dtype), op, src, "bad index tensor");
+  for (size_t i = 0; i < x.rank(); i++)
+    if (std::find(arg.ints.begin(), arg.ints.end(), static_cast<int64_t>(i)) == arg.ints.end()) shape.push_back(x.shape[i]);
+  return {x.dtype, shape, x.bounds};
+}
+
+Bounds leaf_bounds(Op op, const Sources& src, const Arg& arg, DType dtype) {
+  if (is_float(dtype)) return {};
+  switch (op) {
+    case Op::Const: return dtype == DType::U64 && arg.ints[0] < 0 ? Bounds{} : Bounds{arg.ints[0], arg.ints[0]};
+    case Op::Variable:
+    case Op::Slot: return arg.ints.size() >= 3 ? Bounds{arg.ints[1], arg.ints[2]} : dtype_bounds(dtype);
+    case Op::Iota:
+    case Op::Range:
+      if (src[0]->bounds.hi == INT64_MAX) return {0, INT64_MAX};
+      return narrow({0, std::max<int64_t>(src[0]->bounds.hi, 1) - 1}, dtype);
+    default: return dtype_bounds(dtype);
+  }
+}
+
+Derived derive_leaf(Op op, const Sources& src, const Arg& arg, DType dtype) {
+  need(dtype != DType::Void, op, src, "no dtype");
+  std::vector<Ref> shape;
+  if (op == Op::Buffer || op == Op::Iota) shape = src;
+  return {dtype, shape, leaf_bounds(op, src, arg, dtype)};
+}
+
+}  // namespace
+
+Derived derive(Op op, const Sources& src, const Arg& arg, DType dtype) {
+  const OpRow& r = row(op);
+  need(r.arity < 0 || static_cast<int>(src.size()) == r.arity, op, src, "wrong number of sources");
+  switch (r.group) {
+    case OpClass::Leaf: return derive_leaf(op, src, arg, dtype);
+    case OpClass::Elementwise: return derive_elementwise(op, src, dtype);
+    case OpClass::Movement: return {src[0]->dtype, moved_shape(op, src, arg), src[0]->bounds};
+    case OpClass::Reduce: return derive_reduce(op, src, arg);
+    case OpClass::Indexed: return derive_indexed(op, src, arg);
+    case OpClass::Wrapper: return {src[0]->dtype, src[0]->shape, src[0]->bounds};
+    case OpClass::Value: return {src[0]->dtype, {}, dtype_bounds(src[0]->dtype)};
+    case OpClass::Statement: return {op == Op::Place ? dtype : DType::Void, {}, {}};
+  }
+  broken("op {} has no class", r.name);
+}
+
+}  // namespace kontor::inline v0

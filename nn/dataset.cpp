@@ -1,0 +1,171 @@
+// Datasets, samplers and the thread that works ahead of the training loop.
+#include "nn/dataset.h"
+
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <thread>
+
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/threefry.h"
+#include "nn/idx.h"
+
+namespace kontor::inline v0 {
+namespace {
+
+constexpr uint64_t kSampleUse = 0x73616d706c65;  // "sample": keeps these draws apart from others of the same seed
+
+/// The name with or without ".gz"; the plain file first, since it is quicker to read.
+std::string find_idx(const std::string& folder, const std::string& name) {
+  for (const char* ending : {"", ".gz"}) {
+    const std::string path = folder + "/" + name + ending;
+    if (::access(path.c_str(), F_OK) == 0) return path;
+  }
+  fail("no MNIST in {}: neither {} nor {}.gz is there (looked for {{train,t10k}}-images-idx3-ubyte[.gz] and "
+       "{{train,t10k}}-labels-idx1-ubyte[.gz])",
+       folder, name, name);
+}
+
+void check_labels(const std::string& path, const Dataset& data) {
+  for (size_t i = 0; i < data.labels.size(); ++i)
+    if (data.labels[i] >= data.classes)
+      fail("{}: label {} at offset {} is not below {}", path, data.labels[i], 8 + i, data.classes);
+}
+
+}  // namespace
+
+Dataset load_mnist(const std::string& folder, Split split) {
+  const std::string prefix = split == Split::Train ? "train" : "t10k";
+  const std::string image_path = find_idx(folder, prefix + "-images-idx3-ubyte");
+  const std::string label_path = find_idx(folder, prefix + "-labels-idx1-ubyte");
+  IdxArray images = read_idx(image_path, 3), labels = read_idx(label_path, 1);
+  if (images.shape[0] != labels.shape[0])
+    fail("{} holds {} images, but {} holds {} labels", image_path, images.shape[0], label_path, labels.shape[0]);
+  if (images.data.empty())
+    fail("{}: no image: {} x {} x {}", image_path, images.shape[0], images.shape[1], images.shape[2]);
+  Dataset data;
+  data.count = images.shape[0];
+  data.rows = images.shape[1];
+  data.cols = images.shape[2];
+  data.images = std::move(images.data);
+  data.labels = std::move(labels.data);
+  check_labels(label_path, data);
+  return data;
+}
+
+Batch gather(const Dataset& data, std::span<const int64_t> samples) {
+  const auto size = static_cast<size_t>(data.rows * data.cols);
+  Batch batch;
+  batch.images.resize(samples.size() * size);
+  batch.labels.resize(samples.size());
+  for (size_t i = 0; i < samples.size(); ++i) {
+    if (samples[i] < 0 || samples[i] >= data.count) fail("sample {} of a dataset of {}", samples[i], data.count);
+    const auto at = static_cast<size_t>(samples[i]);
+    std::memcpy(&batch.images[i * size], &data.images[at * size], size);
+    batch.labels[i] = data.labels[at];
+  }
+  return batch;
+}
+
+std::vector<int64_t> Sampler::samples(int64_t step) const {
+  if (count <= 0 || batch <= 0 || step < 0) fail("sampler: step {}, batch {} of {} samples", step, batch, count);
+  const uint64_t key = subkey(seed, kSampleUse), total = static_cast<uint64_t>(count);
+  std::vector<int64_t> result(static_cast<size_t>(batch));
+  uint64_t place = static_cast<uint64_t>(step) * static_cast<uint64_t>(batch);
+  for (int64_t& sample : result) {
+    const uint64_t drawn = sampling == Sampling::Replacement
+                               ? random_below(key, place, total)
+                               : permuted(subkey(key, place / total), total, place % total);
+    sample = static_cast<int64_t>(drawn);
+    ++place;
+  }
+  return result;
+}
+
+struct Prefetcher::Shared {
+  std::function<Batch(int64_t)> make;
+  int64_t step;
+  size_t depth;
+
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<Batch> store;        // guarded by mutex, as the two below
+  std::exception_ptr error;       // ends the store: nothing follows it
+  bool stop = false;
+  std::thread thread;
+
+  void run() {
+    try {
+      for (;; ++step) {
+        {
+          std::unique_lock lock(mutex);
+          changed.wait(lock, [&] { return stop || store.size() < depth; });
+          if (stop) return;
+        }
+        Batch batch = make(step);
+        batch.step = step;
+        put(std::move(batch));
+      }
+    } catch (...) {
+      std::lock_guard lock(mutex);
+      error = std::current_exception();
+    }
+    changed.notify_all();
+  }
+
+  void put(Batch batch) {
+    std::lock_guard lock(mutex);
+    store.push_back(std::move(batch));
+    changed.notify_all();
+  }
+
+  ~Shared() {
+    {
+      std::lock_guard lock(mutex);
+      stop = true;
+    }
+    changed.notify_all();
+    if (thread.joinable()) thread.join();
+  }
+};
+
+Prefetcher::Prefetcher(std::function<Batch(int64_t step)> make, int64_t first, int depth) : shared_(new Shared) {
+  if (depth < 1) fail("prefetch: depth {}", depth);
+  shared_->make = std::move(make);
+  shared_->step = first;
+  shared_->depth = static_cast<size_t>(depth);
+  shared_->thread = std::thread(&Shared::run, shared_.get());
+}
+
+Prefetcher::Prefetcher(const Dataset& data, const Sampler& sampler, int64_t first, int depth)
+    : Prefetcher(
+          [&data, sampler](int64_t step) {
+            const std::vector<int64_t> samples = sampler.samples(step);
+            return gather(data, samples);
+          },
+          first, depth) {
+  // Said here and not by the first next(), since it is the caller's mistake.
+  if (sampler.batch <= 0 || sampler.count <= 0 || sampler.count > data.count)
+    fail("prefetch: batch {} of {} samples, from a dataset of {}", sampler.batch, sampler.count, data.count);
+}
+
+Prefetcher::~Prefetcher() = default;
+Prefetcher::Prefetcher(Prefetcher&&) noexcept = default;
+Prefetcher& Prefetcher::operator=(Prefetcher&&) noexcept = default;
+
+Batch Prefetcher::next() {
+  std::unique_lock lock(shared_->mutex);
+  shared_->changed.wait(lock, [&] { return !shared_->store.empty() || shared_->error; });
+  if (shared_->store.empty()) std::rethrow_exception(shared_->error);
+  Batch batch = std::move(shared_->store.front());
+  shared_->store.pop_front();
+  lock.unlock();
+  shared_->changed.notify_all();
+  return batch;
+}
+
+}  // namespace kontor::inline v0

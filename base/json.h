@@ -1,5 +1,6 @@
-// JSON by nlohmann's library, made strict: a key that stands twice is refused, and errors name the source and the byte.
-// A .cpp that uses more than parse_json's name includes <nlohmann/json.hpp>; this header stays light.
+// JSON by nlohmann's library, made strict: a key that stands twice is refused, and errors name the source and
+// the byte. A .cpp that uses more than parse_json's name includes <nlohmann/json.hpp>; this header stays
+// light.
 #pragma once
 #include <string_view>
 

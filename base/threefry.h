@@ -1,5 +1,6 @@
 // Threefry-2x32-20, the counter generator behind every random number of Kontor, for use on the host.
-// Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011); word order: docs/design.md, "Node".
+// Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011); word order: docs/design.md,
+// "Node".
 #pragma once
 #include <array>
 #include <bit>
@@ -45,7 +46,8 @@ constexpr uint32_t random_word(uint64_t key, uint64_t counter, uint64_t element)
 /// A float in [0, 1) with 23 random bits.
 constexpr float unit_float(uint32_t word) { return std::bit_cast<float>(word >> 9 | 0x3F800000u) - 1.0f; }
 
-/// A number in [0, bound), from 64 random bits by multiplication: no value is likelier than another by more than 2^-64.
+/// A number in [0, bound), from 64 random bits by multiplication: no value is likelier than another by more
+/// than 2^-64.
 constexpr uint64_t random_below(uint64_t key, uint64_t counter, uint64_t bound) {
   const uint64_t bits = random_bits64(key, counter);
   const uint64_t low = (bits & 0xFFFFFFFFu) * (bound & 0xFFFFFFFFu);
@@ -54,11 +56,13 @@ constexpr uint64_t random_below(uint64_t key, uint64_t counter, uint64_t bound) 
   return (bits >> 32) * (bound >> 32) + (cross >> 32) + (middle >> 32);
 }
 
-/// An independent key for one use of a seed, so that two users of the same seed and counter draw different numbers.
+/// An independent key for one use of a seed, so that two users of the same seed and counter draw different
+/// numbers.
 constexpr uint64_t subkey(uint64_t seed, uint64_t use) { return random_bits64(seed, use); }
 
-/// Element `index` of the random order of [0, count) that `key` names: a Feistel network on the next even power of two,
-/// walked until it falls below count (Black and Rogaway 2002). Needs no table, so any element of it costs the same.
+/// Element `index` of the random order of [0, count) that `key` names: a Feistel network on the next even
+/// power of two, walked until it falls below count (Black and Rogaway 2002). Needs no table, so any element
+/// of it costs the same.
 constexpr uint64_t permuted(uint64_t key, uint64_t count, uint64_t index) {
   constexpr uint64_t kRounds = 6;
   const int half = (static_cast<int>(std::bit_width(count - 1)) + 1) / 2;

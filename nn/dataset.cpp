@@ -17,7 +17,8 @@
 namespace kontor::inline v0 {
 namespace {
 
-constexpr uint64_t kSampleUse = 0x73616d706c65;  // "sample": keeps these draws apart from others of the same seed
+constexpr uint64_t kSampleUse =
+    0x73616d706c65;  // "sample": keeps these draws apart from others of the same seed
 
 /// The name with or without ".gz"; the plain file first, since it is quicker to read.
 std::string find_idx(const std::string& folder, const std::string& name) {
@@ -25,9 +26,10 @@ std::string find_idx(const std::string& folder, const std::string& name) {
     const std::string path = folder + "/" + name + ending;
     if (::access(path.c_str(), F_OK) == 0) return path;
   }
-  fail("no MNIST in {}: neither {} nor {}.gz is there (looked for {{train,t10k}}-images-idx3-ubyte[.gz] and "
-       "{{train,t10k}}-labels-idx1-ubyte[.gz])",
-       folder, name, name);
+  fail(
+      "no MNIST in {}: neither {} nor {}.gz is there (looked for {{train,t10k}}-images-idx3-ubyte[.gz] and "
+      "{{train,t10k}}-labels-idx1-ubyte[.gz])",
+      folder, name, name);
 }
 
 void check_labels(const std::string& path, const Dataset& data) {
@@ -44,7 +46,8 @@ Dataset load_mnist(const std::string& folder, Split split) {
   const std::string label_path = find_idx(folder, prefix + "-labels-idx1-ubyte");
   IdxArray images = read_idx(image_path, 3), labels = read_idx(label_path, 1);
   if (images.shape[0] != labels.shape[0])
-    fail("{} holds {} images, but {} holds {} labels", image_path, images.shape[0], label_path, labels.shape[0]);
+    fail("{} holds {} images, but {} holds {} labels", image_path, images.shape[0], label_path,
+         labels.shape[0]);
   if (images.data.empty())
     fail("{}: no image: {} x {} x {}", image_path, images.shape[0], images.shape[1], images.shape[2]);
   Dataset data;
@@ -63,7 +66,8 @@ Batch gather(const Dataset& data, std::span<const int64_t> samples) {
   batch.images.resize(samples.size() * size);
   batch.labels.resize(samples.size());
   for (size_t i = 0; i < samples.size(); ++i) {
-    if (samples[i] < 0 || samples[i] >= data.count) fail("sample {} of a dataset of {}", samples[i], data.count);
+    if (samples[i] < 0 || samples[i] >= data.count)
+      fail("sample {} of a dataset of {}", samples[i], data.count);
     const auto at = static_cast<size_t>(samples[i]);
     std::memcpy(&batch.images[i * size], &data.images[at * size], size);
     batch.labels[i] = data.labels[at];
@@ -72,7 +76,8 @@ Batch gather(const Dataset& data, std::span<const int64_t> samples) {
 }
 
 std::vector<int64_t> Sampler::samples(int64_t step) const {
-  if (count <= 0 || batch <= 0 || step < 0) fail("sampler: step {}, batch {} of {} samples", step, batch, count);
+  if (count <= 0 || batch <= 0 || step < 0)
+    fail("sampler: step {}, batch {} of {} samples", step, batch, count);
   const uint64_t key = subkey(seed, kSampleUse), total = static_cast<uint64_t>(count);
   std::vector<int64_t> result(static_cast<size_t>(batch));
   uint64_t place = static_cast<uint64_t>(step) * static_cast<uint64_t>(batch);
@@ -93,8 +98,8 @@ struct Prefetcher::Shared {
 
   std::mutex mutex;
   std::condition_variable changed;
-  std::deque<Batch> store;        // guarded by mutex, as the two below
-  std::exception_ptr error;       // ends the store: nothing follows it
+  std::deque<Batch> store;   // guarded by mutex, as the two below
+  std::exception_ptr error;  // ends the store: nothing follows it
   bool stop = false;
   std::thread thread;
 
@@ -133,7 +138,8 @@ struct Prefetcher::Shared {
   }
 };
 
-Prefetcher::Prefetcher(std::function<Batch(int64_t step)> make, int64_t first, int depth) : shared_(new Shared) {
+Prefetcher::Prefetcher(std::function<Batch(int64_t step)> make, int64_t first, int depth)
+    : shared_(new Shared) {
   if (depth < 1) fail("prefetch: depth {}", depth);
   shared_->make = std::move(make);
   shared_->step = first;

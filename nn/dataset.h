@@ -1,5 +1,6 @@
-// Labelled images held in memory, and the batches that a training run draws from them: which samples step t gets is a
-// pure function of (seed, t), so a resumed run sees the same batches and any thread may prepare them.
+// Labelled images held in memory, and the batches that a training run draws from them: which samples step t
+// gets is a pure function of (seed, t), so a resumed run sees the same batches and any thread may prepare
+// them.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -20,8 +21,9 @@ struct Dataset {
 
 enum class Split : bool { Train, Test };
 
-/// Loads MNIST from a folder with the usual file names, with or without ".gz". Throws Error that lists what was looked
-/// for, or says what is wrong with a file (see read_idx), with the counts of images and labels or with a label.
+/// Loads MNIST from a folder with the usual file names, with or without ".gz". Throws Error that lists what
+/// was looked for, or says what is wrong with a file (see read_idx), with the counts of images and labels or
+/// with a label.
 Dataset load_mnist(const std::string& folder, Split split);
 
 /// The images and labels of some samples, in that order: u8 [batch, rows, cols] and u8 [batch].
@@ -34,8 +36,8 @@ struct Batch {
 /// Copies the named samples. Throws Error where an index is out of range.
 Batch gather(const Dataset& data, std::span<const int64_t> samples);
 
-/// Replacement: each sample is drawn independently, as Marketplace does. Epochs: every sample once, in a new random order
-/// each epoch; batches run across the border of epochs, so that all have the same size.
+/// Replacement: each sample is drawn independently, as Marketplace does. Epochs: every sample once, in a new
+/// random order each epoch; batches run across the border of epochs, so that all have the same size.
 enum class Sampling : bool { Replacement, Epochs };
 
 /// Draws sample numbers below `count`.
@@ -48,8 +50,9 @@ struct Sampler {
   std::vector<int64_t> samples(int64_t step) const;
 };
 
-/// Prepares batches first, first + 1, ... ahead of their use on a thread of its own, at most `depth` in store.
-/// next() is for one consumer; what `make` throws is thrown by the next() that asked for that batch, and by all after it.
+/// Prepares batches first, first + 1, ... ahead of their use on a thread of its own, at most `depth` in
+/// store. next() is for one consumer; what `make` throws is thrown by the next() that asked for that batch,
+/// and by all after it.
 class Prefetcher {
  public:
   Prefetcher(std::function<Batch(int64_t step)> make, int64_t first = 0, int depth = 4);

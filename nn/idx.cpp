@@ -1,4 +1,5 @@
-// IDX reader. Nothing is allocated on the word of a header before the file's size has shown that it can be true.
+// IDX reader. Nothing is allocated on the word of a header before the file's size has shown that it can be
+// true.
 #include "nn/idx.h"
 
 #include <zlib.h>
@@ -64,7 +65,8 @@ class Source {
       const int code = inflate(&stream_, Z_NO_FLUSH);
       got += wanted - stream_.avail_out;
       if (code == Z_STREAM_END) end_member();
-      else if (code == Z_BUF_ERROR || (code == Z_OK && consumed() == packed_.size() && stream_.avail_out > 0)) torn(got);
+      else if (code == Z_BUF_ERROR || (code == Z_OK && consumed() == packed_.size() && stream_.avail_out > 0))
+        torn(got);
       else if (code != Z_OK) bad(code);
     }
     return got;
@@ -80,10 +82,13 @@ class Source {
     inflateReset(&stream_);
   }
 
-  size_t consumed() const { return static_cast<size_t>(reinterpret_cast<const char*>(stream_.next_in) - packed_.data()); }
+  size_t consumed() const {
+    return static_cast<size_t>(reinterpret_cast<const char*>(stream_.next_in) - packed_.data());
+  }
 
   [[noreturn]] void torn(size_t got) {
-    fail("{}: gzip: truncated: the file ends at offset {}, after {} unpacked bytes", path_, packed_.size(), offset_ + got);
+    fail("{}: gzip: truncated: the file ends at offset {}, after {} unpacked bytes", path_, packed_.size(),
+         offset_ + got);
   }
   [[noreturn]] void bad(int code) {
     fail("{}: gzip: corrupt near offset {}: {}", path_, consumed(), stream_.msg ? stream_.msg : zError(code));
@@ -105,16 +110,17 @@ std::string_view type_name(uint8_t code) {
     case 0x0C: return "i32";
     case 0x0D: return "f32";
     case 0x0E: return "f64";
-    default: return "unknown";
+    default:   return "unknown";
   }
 }
 
 void check_magic(const std::string& path, const uint8_t (&magic)[4], int rank) {
   if (magic[0] != 0 || magic[1] != 0)
-    fail("{}: not an IDX file: bytes {:02x} {:02x} {:02x} {:02x} at offset 0, expected 00 00 08 {:02x}", path, magic[0],
-         magic[1], magic[2], magic[3], rank);
+    fail("{}: not an IDX file: bytes {:02x} {:02x} {:02x} {:02x} at offset 0, expected 00 00 08 {:02x}", path,
+         magic[0], magic[1], magic[2], magic[3], rank);
   if (magic[2] != 0x08)
-    fail("{}: IDX: element type {:#04x} ({}) at offset 2, expected 0x08 (u8)", path, magic[2], type_name(magic[2]));
+    fail("{}: IDX: element type {:#04x} ({}) at offset 2, expected 0x08 (u8)", path, magic[2],
+         type_name(magic[2]));
   if (magic[3] != rank) fail("{}: IDX: {} dimensions at offset 3, expected {}", path, magic[3], rank);
 }
 
@@ -122,10 +128,11 @@ void check_magic(const std::string& path, const uint8_t (&magic)[4], int rank) {
 uint64_t element_count(const std::string& path, const Source& source, const std::vector<int64_t>& shape) {
   uint64_t count = 1;
   bool possible = true;
-  for (int64_t size : shape) possible = !__builtin_mul_overflow(count, static_cast<uint64_t>(size), &count) && possible;
+  for (int64_t size : shape)
+    possible = !__builtin_mul_overflow(count, static_cast<uint64_t>(size), &count) && possible;
   if (possible && count <= source.limit()) return count;
-  fail("{}: IDX: header at offset 4 says {} bytes, but the file has {} bytes{}", path, fmt::join(shape, " x "),
-       source.file_size(), source.gzip() ? " of gzip" : "");
+  fail("{}: IDX: header at offset 4 says {} bytes, but the file has {} bytes{}", path,
+       fmt::join(shape, " x "), source.file_size(), source.gzip() ? " of gzip" : "");
 }
 
 }  // namespace
@@ -148,11 +155,12 @@ IdxArray read_idx(const std::string& path, int rank) {
   array.data.resize(count);
   const uint64_t begin = source.offset();
   if (const size_t got = source.read(array.data.data(), count); got < count)
-    fail("{}: IDX: truncated: {} needs {} bytes from offset {}, only {} are there", path, fmt::join(array.shape, " x "),
-         count, begin, got);
+    fail("{}: IDX: truncated: {} needs {} bytes from offset {}, only {} are there", path,
+         fmt::join(array.shape, " x "), count, begin, got);
   uint8_t extra;
   if (source.read(&extra, 1) != 0)
-    fail("{}: IDX: bytes follow offset {}, where {} elements end", path, begin + count, fmt::join(array.shape, " x "));
+    fail("{}: IDX: bytes follow offset {}, where {} elements end", path, begin + count,
+         fmt::join(array.shape, " x "));
   return array;
 }
 

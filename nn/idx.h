@@ -14,7 +14,8 @@ struct IdxArray {
 };
 
 /// Reads an IDX file of unsigned bytes with `rank` dimensions; gzip is recognised by content, not by name.
-/// Throws Error with file, offset and values when it is of another kind, truncated, corrupt or has bytes left over.
+/// Throws Error with file, offset and values when it is of another kind, truncated, corrupt or has bytes left
+/// over.
 IdxArray read_idx(const std::string& path, int rank);
 
 }  // namespace kontor::inline v0

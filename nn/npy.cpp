@@ -24,7 +24,8 @@ struct Header {
   std::vector<int64_t> shape;
 };
 
-/// Reads the dictionary {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }: a literal of Python, so no JSON.
+/// Reads the dictionary {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }: a literal of Python, so
+/// no JSON.
 class DictionaryReader {
  public:
   DictionaryReader(std::string_view text, std::string_view source, size_t offset)
@@ -118,7 +119,9 @@ class DictionaryReader {
   void expect(char c) {
     if (!accept(c)) bad(fmt::format("'{}' expected", c));
   }
-  [[noreturn]] void bad(std::string_view what) { fail("{}: npy: bad header at offset {}: {}", source_, offset_, what); }
+  [[noreturn]] void bad(std::string_view what) {
+    fail("{}: npy: bad header at offset {}: {}", source_, offset_, what);
+  }
 
   std::string_view text_, source_;
   size_t offset_;
@@ -130,35 +133,39 @@ std::string_view header_text(std::string_view bytes, std::string_view source, si
   if (bytes.size() < 10) fail("{}: npy: truncated: {} bytes", source, bytes.size());
   const auto byte = [&](size_t i) { return static_cast<uint32_t>(static_cast<uint8_t>(bytes[i])); };
   const uint32_t major = byte(6), minor = byte(7);
-  if (major < 1 || major > 3 || minor != 0) fail("{}: npy: version {}.{}, expected 1.0, 2.0 or 3.0", source, major, minor);
+  if (major < 1 || major > 3 || minor != 0)
+    fail("{}: npy: version {}.{}, expected 1.0, 2.0 or 3.0", source, major, minor);
   begin = major == 1 ? 10 : 12;
   if (bytes.size() < begin) fail("{}: npy: truncated: {} bytes", source, bytes.size());
   const uint32_t size = byte(8) | byte(9) << 8 | (major == 1 ? 0 : byte(10) << 16 | byte(11) << 24);
   if (size > bytes.size() - begin)
-    fail("{}: npy: truncated: header of {} bytes at offset {}, the file has {}", source, size, begin, bytes.size());
+    fail("{}: npy: truncated: header of {} bytes at offset {}, the file has {}", source, size, begin,
+         bytes.size());
   return bytes.substr(begin, size);
 }
 
 /// '<f4' -> the type, and whether the bytes must be turned round.
-const ArrayType& element_type(const std::string& descr, std::string_view source, bool& swapped) {
+DType element_type(const std::string& descr, std::string_view source, bool& swapped) {
   size_t bytes = 0;
   const char* end = descr.data() + descr.size();
   const bool numeric = descr.size() >= 3 && std::from_chars(descr.data() + 2, end, bytes).ptr == end;
-  const ArrayType* type = numeric ? array_type_of_numpy(descr[1], bytes) : nullptr;
-  if (!type || std::string_view("<>|=").find(descr[0]) == std::string_view::npos)
+  const auto dtype = numeric ? dtype_of_numpy(descr[1], bytes) : std::nullopt;
+  if (!dtype || std::string_view("<>|=").find(descr[0]) == std::string_view::npos)
     fail("{}: npy: element type '{}' is not one of b1 u1 i1 u2 i2 u4 i4 u8 i8 f2 f4 f8", source, descr);
   if (descr[0] == '|' && bytes > 1) fail("{}: npy: element type '{}' has no byte order", source, descr);
   swapped = descr[0] == '>' && bytes > 1;
-  return *type;
+  return *dtype;
 }
 
 void swap_bytes(std::vector<std::byte>& bytes, size_t size) {
   for (size_t at = 0; at < bytes.size(); at += size)
-    std::reverse(bytes.begin() + static_cast<ptrdiff_t>(at), bytes.begin() + static_cast<ptrdiff_t>(at + size));
+    std::reverse(bytes.begin() + static_cast<ptrdiff_t>(at),
+                 bytes.begin() + static_cast<ptrdiff_t>(at + size));
 }
 
 /// Column-major to row-major: walks the result in order and keeps the source's index of each element.
-std::vector<std::byte> row_major(const std::vector<std::byte>& in, std::span<const int64_t> shape, size_t size) {
+std::vector<std::byte> row_major(const std::vector<std::byte>& in, std::span<const int64_t> shape,
+                                 size_t size) {
   std::vector<std::byte> out(in.size());
   std::vector<int64_t> index(shape.size(), 0), stride(shape.size(), 1);
   for (size_t axis = 1; axis < shape.size(); ++axis) stride[axis] = stride[axis - 1] * shape[axis - 1];
@@ -176,20 +183,20 @@ std::vector<std::byte> row_major(const std::vector<std::byte>& in, std::span<con
 }
 
 std::string npy_head(DType dtype, std::span<const int64_t> shape, std::span<const std::byte> bytes) {
-  const ArrayType& type = array_type(dtype);
-  if (!type.numpy_kind) fail("npy: NumPy has no type for {}; cast it first", type.name);
+  const DTypeRow& type = row(dtype);
+  if (type.numpy.empty()) fail("npy: NumPy has no type for {}; cast it first", type.name);
   const std::optional<uint64_t> needed = byte_count(dtype, shape);
   if (!needed || *needed != bytes.size())
     fail("npy: {}[{}] does not take {} bytes", type.name, fmt::join(shape, ", "), bytes.size());
-  std::string text = fmt::format("{{'descr': '{}{}{}', 'fortran_order': False, 'shape': ({}{}), }}",
-                                 type.bytes > 1 ? '<' : '|', type.numpy_kind, type.bytes, fmt::join(shape, ", "),
-                                 shape.size() == 1 ? "," : "");
+  std::string text = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}{}), }}", type.numpy,
+                                 fmt::join(shape, ", "), shape.size() == 1 ? "," : "");
   // Magic, version and size take 10 bytes; the elements begin at a multiple of 64, after a line's end.
   text.resize((10 + text.size() + 1 + 63) / 64 * 64 - 10, ' ');
   text.back() = '\n';
   if (text.size() > 0xFFFF) fail("npy: a header of {} bytes for {} dimensions", text.size(), shape.size());
   std::string head(kMagic);
-  for (size_t value : {size_t{1}, size_t{0}, text.size() & 0xFF, text.size() >> 8}) head += static_cast<char>(value);
+  for (size_t value : {size_t{1}, size_t{0}, text.size() & 0xFF, text.size() >> 8})
+    head += static_cast<char>(value);
   return head + text;
 }
 
@@ -204,17 +211,18 @@ NpyArray parse_npy(std::string_view bytes, std::string_view source) {
   const std::string_view text = header_text(bytes, source, begin);
   Header header = DictionaryReader(text, source, begin).read();
   bool swapped = false;
-  const ArrayType& type = element_type(header.descr, source, swapped);
+  const DType dtype = element_type(header.descr, source, swapped);
   const std::string_view data = bytes.substr(begin + text.size());
-  const std::optional<uint64_t> needed = byte_count(type.dtype, header.shape);
+  const std::optional<uint64_t> needed = byte_count(dtype, header.shape);
   if (!needed || *needed != data.size())
-    fail("{}: npy: {}[{}] does not take the {} bytes from offset {}", source, type.name, fmt::join(header.shape, ", "),
-         data.size(), begin + text.size());
-  NpyArray array{type.dtype, std::move(header.shape), {}};
+    fail("{}: npy: {}[{}] does not take the {} bytes from offset {}", source, name(dtype),
+         fmt::join(header.shape, ", "), data.size(), begin + text.size());
+  const auto size = static_cast<size_t>(item_size(dtype));
+  NpyArray array{dtype, std::move(header.shape), {}};
   const auto* first = reinterpret_cast<const std::byte*>(data.data());
   array.bytes.assign(first, first + data.size());
-  if (swapped) swap_bytes(array.bytes, type.bytes);
-  if (header.fortran && array.shape.size() > 1) array.bytes = row_major(array.bytes, array.shape, type.bytes);
+  if (swapped) swap_bytes(array.bytes, size);
+  if (header.fortran && array.shape.size() > 1) array.bytes = row_major(array.bytes, array.shape, size);
   return array;
 }
 
@@ -224,7 +232,8 @@ std::string format_npy(DType dtype, std::span<const int64_t> shape, std::span<co
 
 NpyArray read_npy(const std::string& path) { return parse_npy(read_file(path), path); }
 
-void write_npy(const std::string& path, DType dtype, std::span<const int64_t> shape, std::span<const std::byte> bytes) {
+void write_npy(const std::string& path, DType dtype, std::span<const int64_t> shape,
+               std::span<const std::byte> bytes) {
   const std::string head = npy_head(dtype, shape, bytes);
   const std::string_view parts[] = {head, view(bytes)};
   write_file(path, parts);

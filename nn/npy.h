@@ -18,13 +18,16 @@ struct NpyArray {
   std::vector<std::byte> bytes;
 };
 
-/// Versions 1 to 3, either byte order, C or Fortran order. Throws Error that begins with `source` and says the offset or value.
+/// Versions 1 to 3, either byte order, C or Fortran order. Throws Error that begins with `source` and says
+/// the offset or value.
 NpyArray parse_npy(std::string_view bytes, std::string_view source);
-/// The bytes of a version 1 file. Throws Error where NumPy has no such type (bf16, FP8) or the bytes don't fit the shape.
+/// The bytes of a version 1 file. Throws Error where NumPy has no such type (bf16, FP8) or the bytes don't
+/// fit the shape.
 std::string format_npy(DType dtype, std::span<const int64_t> shape, std::span<const std::byte> bytes);
 
 NpyArray read_npy(const std::string& path);
 /// Atomic; see write_file.
-void write_npy(const std::string& path, DType dtype, std::span<const int64_t> shape, std::span<const std::byte> bytes);
+void write_npy(const std::string& path, DType dtype, std::span<const int64_t> shape,
+               std::span<const std::byte> bytes);
 
 }  // namespace kontor::inline v0

@@ -31,20 +31,20 @@ std::vector<const ArrayRecord*> file_order(const ArrayFile& file) {
   std::vector<const ArrayRecord*> order;
   for (const ArrayRecord& array : file.arrays) order.push_back(&array);
   std::sort(order.begin(), order.end(), [](auto* a, auto* b) {
-    const size_t size_a = array_type(a->dtype).bytes, size_b = array_type(b->dtype).bytes;
+    const int64_t size_a = item_size(a->dtype), size_b = item_size(b->dtype);
     return size_a != size_b ? size_a > size_b : a->name < b->name;
   });
   return order;
 }
 
 void check_record(const ArrayRecord& array) {
-  const ArrayType& type = array_type(array.dtype);
+  const DTypeRow& type = row(array.dtype);
   if (type.safetensors.empty()) fail("safetensors: {}: no tag for {}", array.name, type.name);
   if (array.name == kMetadata) fail("safetensors: an array cannot be named {}", kMetadata);
   const std::optional<uint64_t> needed = byte_count(array.dtype, array.shape);
   if (!needed || *needed != array.bytes.size())
-    fail("safetensors: {}: {}[{}] does not take {} bytes", array.name, type.name, fmt::join(array.shape, ", "),
-         array.bytes.size());
+    fail("safetensors: {}: {}[{}] does not take {} bytes", array.name, type.name,
+         fmt::join(array.shape, ", "), array.bytes.size());
 }
 
 std::string header_of(const ArrayFile& file, const std::vector<const ArrayRecord*>& order) {
@@ -55,9 +55,8 @@ std::string header_of(const ArrayFile& file, const std::vector<const ArrayRecord
     check_record(*array);
     if (header.contains(array->name)) fail("safetensors: name {} stands twice", array->name);
     const uint64_t end = offset + array->bytes.size();
-    header[array->name] = {{"dtype", array_type(array->dtype).safetensors},
-                           {"shape", array->shape},
-                           {"data_offsets", {offset, end}}};
+    header[array->name] = {
+        {"dtype", row(array->dtype).safetensors}, {"shape", array->shape}, {"data_offsets", {offset, end}}};
     offset = end;
   }
   std::string text;
@@ -71,7 +70,8 @@ std::string header_of(const ArrayFile& file, const std::vector<const ArrayRecord
 }
 
 /// The prefix and header, and views of the arrays in the order of the file.
-std::vector<std::string_view> parts_of(const std::vector<const ArrayRecord*>& order, const std::string& head) {
+std::vector<std::string_view> parts_of(const std::vector<const ArrayRecord*>& order,
+                                       const std::string& head) {
   std::vector<std::string_view> parts = {head};
   for (const ArrayRecord* array : order)
     parts.emplace_back(reinterpret_cast<const char*>(array->bytes.data()), array->bytes.size());
@@ -88,7 +88,8 @@ std::string head_of(const ArrayFile& file, const std::vector<const ArrayRecord*>
 
 /// The header's text; checks that the file can hold it.
 std::string_view header_text(std::string_view bytes, std::string_view source) {
-  if (bytes.size() < kPrefix) fail("{}: safetensors: {} bytes, the header size alone takes 8", source, bytes.size());
+  if (bytes.size() < kPrefix)
+    fail("{}: safetensors: {} bytes, the header size alone takes 8", source, bytes.size());
   uint64_t size;
   std::memcpy(&size, bytes.data(), kPrefix);
   if (size > kMaxHeader) fail("{}: safetensors: header of {} bytes, more than {}", source, size, kMaxHeader);
@@ -101,13 +102,15 @@ std::string_view header_text(std::string_view bytes, std::string_view source) {
 }
 
 const Json& field(const Json& entry, const char* key, std::string_view name, std::string_view source) {
-  if (!entry.is_object() || entry.size() != 3) fail("{}: safetensors: {}: not an object of dtype, shape, data_offsets", source, name);
+  if (!entry.is_object() || entry.size() != 3)
+    fail("{}: safetensors: {}: not an object of dtype, shape, data_offsets", source, name);
   if (!entry.contains(key)) fail("{}: safetensors: {}: no {}", source, name, key);
   return entry[key];
 }
 
 /// An array of numbers >= 0 that fit int64.
-std::vector<int64_t> numbers(const Json& value, const char* key, std::string_view name, std::string_view source) {
+std::vector<int64_t> numbers(const Json& value, const char* key, std::string_view name,
+                             std::string_view source) {
   std::vector<int64_t> result;
   bool good = value.is_array();
   for (size_t i = 0; good && i < value.size(); ++i) {
@@ -118,27 +121,29 @@ std::vector<int64_t> numbers(const Json& value, const char* key, std::string_vie
   return result;
 }
 
-ArrayRecord parse_record(const std::string& name, const Json& entry, std::string_view data, std::string_view source,
-                         std::vector<Extent>& extents) {
+ArrayRecord parse_record(const std::string& name, const Json& entry, std::string_view data,
+                         std::string_view source, std::vector<Extent>& extents) {
   ArrayRecord record;
   record.name = name;
   const Json& tag = field(entry, "dtype", name, source);
-  const ArrayType* type = tag.is_string() ? array_type_of_tag(tag.get_ref<const std::string&>()) : nullptr;
-  if (!type) fail("{}: safetensors: {}: dtype {} is unknown", source, name, tag.dump());
-  record.dtype = type->dtype;
+  const auto dtype = tag.is_string() ? dtype_of_tag(tag.get_ref<const std::string&>()) : std::nullopt;
+  if (!dtype) fail("{}: safetensors: {}: dtype {} is unknown", source, name, tag.dump());
+  record.dtype = *dtype;
   record.shape = numbers(field(entry, "shape", name, source), "shape", name, source);
 
-  const std::vector<int64_t> offsets = numbers(field(entry, "data_offsets", name, source), "data_offsets", name, source);
+  const std::vector<int64_t> offsets =
+      numbers(field(entry, "data_offsets", name, source), "data_offsets", name, source);
   if (offsets.size() != 2 || offsets[0] > offsets[1])
-    fail("{}: safetensors: {}: data_offsets [{}] is not [begin, end]", source, name, fmt::join(offsets, ", "));
+    fail("{}: safetensors: {}: data_offsets [{}] is not [begin, end]", source, name,
+         fmt::join(offsets, ", "));
   const auto begin = static_cast<uint64_t>(offsets[0]), end = static_cast<uint64_t>(offsets[1]);
   if (end > data.size())
-    fail("{}: safetensors: {}: data_offsets [{}, {}] leave the {} bytes of data (truncated?)", source, name, begin, end,
-         data.size());
+    fail("{}: safetensors: {}: data_offsets [{}, {}] leave the {} bytes of data (truncated?)", source, name,
+         begin, end, data.size());
   const std::optional<uint64_t> needed = byte_count(record.dtype, record.shape);
   if (!needed || *needed != end - begin)
-    fail("{}: safetensors: {}: {}[{}] does not take the {} bytes of data_offsets [{}, {}]", source, name, type->name,
-         fmt::join(record.shape, ", "), end - begin, begin, end);
+    fail("{}: safetensors: {}: {}[{}] does not take the {} bytes of data_offsets [{}, {}]", source, name,
+         kontor::name(*dtype), fmt::join(record.shape, ", "), end - begin, begin, end);
   const auto* first = reinterpret_cast<const std::byte*>(data.data()) + begin;
   record.bytes.assign(first, first + *needed);
   extents.push_back({begin, end, name});
@@ -149,7 +154,8 @@ std::map<std::string, std::string> parse_metadata(const Json& entry, std::string
   std::map<std::string, std::string> metadata;
   if (!entry.is_object()) fail("{}: safetensors: {} is not an object", source, kMetadata);
   for (const auto& [key, value] : entry.items()) {
-    if (!value.is_string()) fail("{}: safetensors: {}: {} is {}, not a string", source, kMetadata, key, value.dump());
+    if (!value.is_string())
+      fail("{}: safetensors: {}: {} is {}, not a string", source, kMetadata, key, value.dump());
     metadata.emplace(key, value.get<std::string>());
   }
   return metadata;

@@ -1,5 +1,5 @@
-// safetensors, the format in which weights and checkpoints are kept: 8 bytes header size, JSON header, raw bytes.
-// Format: https://huggingface.co/docs/safetensors, "Format".
+// safetensors, the format in which weights and checkpoints are kept: 8 bytes header size, JSON header, raw
+// bytes. Format: https://huggingface.co/docs/safetensors, "Format".
 #pragma once
 #include <cstddef>
 #include <map>
@@ -31,8 +31,9 @@ struct ArrayFile {
   const ArrayRecord& at(std::string_view name, std::string_view source) const;
 };
 
-/// The bytes of a file; equal content gives equal bytes (arrays are ordered by item size, then by name, so that each is
-/// aligned). Throws Error where a name stands twice or the bytes of an array don't fit its shape.
+/// The bytes of a file; equal content gives equal bytes (arrays are ordered by item size, then by name, so
+/// that each is aligned). Throws Error where a name stands twice or the bytes of an array don't fit its
+/// shape.
 std::string format_safetensors(const ArrayFile& file);
 /// Strict: every byte of the data belongs to exactly one array. Throws Error that begins with `source`.
 ArrayFile parse_safetensors(std::string_view bytes, std::string_view source);

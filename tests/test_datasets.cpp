@@ -91,9 +91,11 @@ TEST_CASE("[idx] bad files are refused, and why") {
       {idx({2, 2, 3}, "abcdefghijkl", 0x0D), "element type 0x0d (f32) at offset 2, expected 0x08 (u8)"},
       {idx({2, 2, 3}, "abcdefghijkl", 0x77), "element type 0x77 (unknown) at offset 2"},
       {idx({12}, "abcdefghijkl"), "1 dimensions at offset 3, expected 3"},
-      {idx({0xffffffff, 0xffffffff, 0xffffffff}, "ab"), "4294967295 x 4294967295 x 4294967295 bytes, but the file has 18 bytes"},
+      {idx({0xffffffff, 0xffffffff, 0xffffffff}, "ab"),
+       "4294967295 x 4294967295 x 4294967295 bytes, but the file has 18 bytes"},
       {gzip(idx({0xffffffff, 28, 28}, "ab")), "says 4294967295 x 28 x 28 bytes, but the file has"},
-      {gzip(idx({60, 28, 28}, std::string(59 * 784, 'x'))), "truncated: 60 x 28 x 28 needs 47040 bytes from offset 16, only 46256"},
+      {gzip(idx({60, 28, 28}, std::string(59 * 784, 'x'))),
+       "truncated: 60 x 28 x 28 needs 47040 bytes from offset 16, only 46256"},
       {gzip(good + "m"), "bytes follow offset 28"},
       {gzip(good) + "garbage", ": gzip: 7 bytes at offset"},
       {packed.substr(0, packed.size() / 2), "gzip: truncated: the file ends at offset"},
@@ -112,7 +114,8 @@ TEST_CASE("[idx] bad files are refused, and why") {
     INFO(row.part);
     CHECK_THAT(text, Catch::Matchers::StartsWith(path + ": ") && Contains(row.part));
   }
-  CHECK(error_of([&] { read_idx(folder / "none", 3); }) == "cannot read " + (folder / "none") + ": No such file or directory");
+  CHECK(error_of([&] { read_idx(folder / "none", 3); }) ==
+        "cannot read " + (folder / "none") + ": No such file or directory");
 }
 
 TEST_CASE("[dataset] MNIST by folder, plain or gzipped") {
@@ -133,7 +136,8 @@ TEST_CASE("[dataset] MNIST by folder, plain or gzipped") {
 TEST_CASE("[dataset] a folder that holds no MNIST, or half of one") {
   TemporaryFolder folder;
   CHECK(error_of([&] { load_mnist(folder.path(), Split::Test); }) ==
-        "no MNIST in " + folder.path() + ": neither t10k-images-idx3-ubyte nor t10k-images-idx3-ubyte.gz is there " +
+        "no MNIST in " + folder.path() +
+            ": neither t10k-images-idx3-ubyte nor t10k-images-idx3-ubyte.gz is there " +
             "(looked for {train,t10k}-images-idx3-ubyte[.gz] and {train,t10k}-labels-idx1-ubyte[.gz])");
   write_small(folder);
   CHECK_THAT(error_of([&] { load_mnist(folder.path(), Split::Test); }), Contains("neither t10k-images"));
@@ -142,7 +146,8 @@ TEST_CASE("[dataset] a folder that holds no MNIST, or half of one") {
   CHECK(error_of([&] { load_mnist(folder.path(), Split::Train); }) ==
         (folder / "train-images-idx3-ubyte.gz") + " holds 4 images, but " + labels + " holds 3 labels");
   write_file(labels, idx({4}, "\1\2\12\3"));
-  CHECK(error_of([&] { load_mnist(folder.path(), Split::Train); }) == labels + ": label 10 at offset 10 is not below 10");
+  CHECK(error_of([&] { load_mnist(folder.path(), Split::Train); }) ==
+        labels + ": label 10 at offset 10 is not below 10");
   write_file(labels, idx({0}, ""));
   write_file(folder / "train-images-idx3-ubyte", idx({0, 28, 28}, ""));
   CHECK_THAT(error_of([&] { load_mnist(folder.path(), Split::Train); }), Contains("no image: 0 x 28 x 28"));
@@ -152,14 +157,12 @@ TEST_CASE("[dataset] the real MNIST") {
   // Beside the repository or beside a worktree of it, from the root or from the build folder.
   std::string folder = "shared/data/mnist";
   for (int up = 0; up < 4 && !std::filesystem::exists(folder); ++up) folder = "../" + folder;
-  if (!std::filesystem::exists(folder)) {
-    WARN("skipped: no ../shared/data/mnist");
-    return;
-  }
+  if (!std::filesystem::exists(folder)) KONTOR_SKIP("no ../shared/data/mnist");
   const Dataset train = load_mnist(folder, Split::Train), test = load_mnist(folder, Split::Test);
   CHECK(train.count == 60000);
   CHECK(test.count == 10000);
-  CHECK(std::vector<uint8_t>(train.labels.begin(), train.labels.begin() + 5) == std::vector<uint8_t>{5, 0, 4, 1, 9});
+  CHECK(std::vector<uint8_t>(train.labels.begin(), train.labels.begin() + 5) ==
+        std::vector<uint8_t>{5, 0, 4, 1, 9});
   int64_t sum = 0;
   for (uint8_t pixel : test.images) sum += pixel;
   CHECK(sum == 264923200);
@@ -170,13 +173,15 @@ TEST_CASE("[sampler] steps are functions of seed and step") {
   CHECK(drawn.samples(5) == drawn.samples(5));
   CHECK(drawn.samples(5) != drawn.samples(6));
   CHECK(drawn.samples(5) != Sampler{100, 32, 8, Sampling::Replacement}.samples(5));
-  // With replacement 20,000 draws of 100 hit each about 200 times (standard deviation 14), and some repeat in a batch.
+  // With replacement 20,000 draws of 100 hit each about 200 times (standard deviation 14), and some repeat in
+  // a batch.
   std::vector<int> hits(100);
   for (int64_t step = 0; step < 625; ++step)
     for (int64_t sample : drawn.samples(step)) ++hits.at(static_cast<size_t>(sample));
   CHECK(*std::min_element(hits.begin(), hits.end()) > 140);
   CHECK(*std::max_element(hits.begin(), hits.end()) < 260);
-  CHECK(error_of([] { Sampler{0, 4, 1, Sampling::Epochs}.samples(0); }) == "sampler: step 0, batch 4 of 0 samples");
+  CHECK(error_of([] { Sampler{0, 4, 1, Sampling::Epochs}.samples(0); }) ==
+        "sampler: step 0, batch 4 of 0 samples");
 }
 
 TEST_CASE("[sampler] an epoch holds every sample once, across batches that don't divide it") {
@@ -217,7 +222,8 @@ TEST_CASE("[prefetch] is bounded, stops cleanly and passes exceptions on in thei
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
     CHECK(made == 5);  // two taken, three in store
   }
-  Prefetcher failing([](int64_t step) { return step == 2 ? throw std::runtime_error("disk gone") : Batch{}; });
+  Prefetcher failing(
+      [](int64_t step) { return step == 2 ? throw std::runtime_error("disk gone") : Batch{}; });
   CHECK(failing.next().step == 0);
   CHECK(failing.next().step == 1);
   CHECK_THROWS_WITH(failing.next(), "disk gone");

@@ -183,7 +183,8 @@ TEST_CASE("[random] Threefry gives the published answers") {
   CHECK(threefry2x32({ones, ones}, {ones, ones}) == Threefry{0x1cb996fc, 0xbb002be7});
   CHECK(threefry2x32({0x13198a2e, 0x03707344}, {0x243f6a88, 0x85a308d3}) == Threefry{0xc4923a9c, 0x483df7a0});
   // spec/marketplace.md, 1.7: block i of a tensor of 6 words there is (i, i + 3).
-  const float expected[] = {0.5452135801f, 0.2810745239f, 0.4398590326f, 0.6165577173f, 0.0470095873f, 0.5229370594f};
+  const float expected[] = {0.5452135801f, 0.2810745239f, 0.4398590326f,
+                            0.6165577173f, 0.0470095873f, 0.5229370594f};
   for (uint32_t i = 0; i < 3; ++i) {
     const Threefry block = threefry2x32({123456, 0}, {i, i + 3});
     CHECK(unit_float(block[0]) == expected[i]);
@@ -201,13 +202,15 @@ TEST_CASE("[random] words, bounds, keys and orders") {
       REQUIRE(random_below(9, i, bound) == static_cast<uint64_t>(wide >> 64));
     }
   CHECK(subkey(1, 0) != subkey(1, 1));
-  for (uint64_t count : {uint64_t{1}, uint64_t{2}, uint64_t{3}, uint64_t{17}, uint64_t{64}, uint64_t{12000}}) {
+  for (uint64_t count :
+       {uint64_t{1}, uint64_t{2}, uint64_t{3}, uint64_t{17}, uint64_t{64}, uint64_t{12000}}) {
     std::set<uint64_t> seen;
     for (uint64_t i = 0; i < count; ++i) seen.insert(permuted(3, count, i));
     CHECK(seen.size() == count);
     CHECK(*seen.rbegin() == count - 1);
   }
-  // Every value is equally likely at every place: 6! orders of 6 would need 720 keys; 36 cells of 3000 keys need fewer.
+  // Every value is equally likely at every place: 6! orders of 6 would need 720 keys; 36 cells of 3000 keys
+  // need fewer.
   int cells[6][6] = {};
   for (uint64_t key = 0; key < 3000; ++key)
     for (uint64_t i = 0; i < 6; ++i) ++cells[i][permuted(subkey(key, 1), 6, i)];

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "base/file.h"
-#include "nn/array_types.h"
+#include "graph/dtype.h"
 #include "nn/npy.h"
 #include "nn/safetensors.h"
 #include "tests/catch.h"
@@ -55,7 +55,8 @@ TEST_CASE("[safetensors] what is written is read") {
   CHECK(read.metadata == file.metadata);
   REQUIRE(read.arrays.size() == file.arrays.size());
   for (const ArrayRecord& array : file.arrays) CHECK(read.at(array.name, "m") == array);
-  CHECK(error_of([&] { read.at("bias", "m"); }) == "m: no array bias; it holds empty, scalar, layers.0.weight, half, b");
+  CHECK(error_of([&] { read.at("bias", "m"); }) ==
+        "m: no array bias; it holds empty, scalar, layers.0.weight, half, b");
 
   const std::string bytes = read_file(folder / "m.safetensors");
   uint64_t header = 0;
@@ -69,7 +70,8 @@ TEST_CASE("[safetensors] every dtype has a tag of its own") {
   ArrayFile file;
   for (int code = 1; code <= static_cast<int>(DType::F64); ++code) {
     const auto dtype = static_cast<DType>(code);
-    file.arrays.push_back({std::string(array_type(dtype).name), dtype, {5}, counting(5 * array_type(dtype).bytes)});
+    file.arrays.push_back(
+        {std::string(name(dtype)), dtype, {5}, counting(5 * static_cast<size_t>(item_size(dtype)))});
   }
   const ArrayFile read = parse_safetensors(format_safetensors(file), "x");
   for (const ArrayRecord& array : file.arrays) CHECK(read.at(array.name, "x") == array);
@@ -98,27 +100,36 @@ TEST_CASE("[safetensors] bad files are refused, and why") {
   const Row rows[] = {
       {"", "f: safetensors: 0 bytes, the header size alone takes 8"},
       {"\x10\0\0", "the header size alone takes 8"},
-      {std::string("\xff\xff\xff\xff\xff\xff\xff\xff{}", 10), "header of 18446744073709551615 bytes, more than"},
+      {std::string("\xff\xff\xff\xff\xff\xff\xff\xff{}", 10),
+       "header of 18446744073709551615 bytes, more than"},
       {std::string("\x40\0\0\0\0\0\0\0{}", 10), "truncated: header of 64 bytes, but 2 bytes follow"},
       {sized("  {}", ""), "does not begin with {"},
       {sized("{", ""), "f: safetensors header: bad JSON at byte 2"},
       {sized("{" + a4 + "," + a4 + "}", "1234"), "key \"a\" stands twice"},
       {sized("{\"a\":3}", ""), "a: not an object of dtype, shape, data_offsets"},
       {sized(R"({"a":{"dtype":"U8","shape":[4],"offsets":[0,4]}})", "1234"), "a: no data_offsets"},
-      {sized(R"({"a":{"dtype":"Q8","shape":[4],"data_offsets":[0,4]}})", "1234"), "a: dtype \"Q8\" is unknown"},
+      {sized(R"({"a":{"dtype":"Q8","shape":[4],"data_offsets":[0,4]}})", "1234"),
+       "a: dtype \"Q8\" is unknown"},
       {sized(R"({"a":{"dtype":8,"shape":[4],"data_offsets":[0,4]}})", "1234"), "a: dtype 8 is unknown"},
-      {sized(R"({"a":{"dtype":"U8","shape":[-4],"data_offsets":[0,4]}})", "1234"), "a: shape is [-4], not a list of sizes"},
-      {sized(R"({"a":{"dtype":"U8","shape":4,"data_offsets":[0,4]}})", "1234"), "a: shape is 4, not a list of sizes"},
+      {sized(R"({"a":{"dtype":"U8","shape":[-4],"data_offsets":[0,4]}})", "1234"),
+       "a: shape is [-4], not a list of sizes"},
+      {sized(R"({"a":{"dtype":"U8","shape":4,"data_offsets":[0,4]}})", "1234"),
+       "a: shape is 4, not a list of sizes"},
       {sized(R"({"a":{"dtype":"U8","shape":[1.5],"data_offsets":[0,4]}})", "1234"), "a: shape is [1.5]"},
-      {sized(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[4]}})", "1234"), "data_offsets [4] is not [begin, end]"},
-      {sized(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[4,0]}})", "1234"), "data_offsets [4, 0] is not [begin, end]"},
+      {sized(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[4]}})", "1234"),
+       "data_offsets [4] is not [begin, end]"},
+      {sized(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[4,0]}})", "1234"),
+       "data_offsets [4, 0] is not [begin, end]"},
       {sized("{" + a4 + "}", "123"), "a: data_offsets [0, 4] leave the 3 bytes of data (truncated?)"},
       {sized("{" + a4 + "}", "12345"), "bytes 4 to 5 of the data belong to no array"},
-      {sized(R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[0,4]}})", "1234"), "a: f32[4] does not take the 4 bytes"},
+      {sized(R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[0,4]}})", "1234"),
+       "a: f32[4] does not take the 4 bytes"},
       {sized(R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}})", ""),
        "a: f32[4611686018427387904, 4] does not take the 0 bytes"},
-      {sized("{" + a4 + R"(,"b":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}})", "123456"), "b [2, 6] overlaps a [0, 4]"},
-      {sized("{" + a4 + R"(,"b":{"dtype":"U8","shape":[1],"data_offsets":[5,6]}})", "123456"), "bytes 4 to 5 of the data belong"},
+      {sized("{" + a4 + R"(,"b":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}})", "123456"),
+       "b [2, 6] overlaps a [0, 4]"},
+      {sized("{" + a4 + R"(,"b":{"dtype":"U8","shape":[1],"data_offsets":[5,6]}})", "123456"),
+       "bytes 4 to 5 of the data belong"},
       {sized(R"({"__metadata__":{"k":1}})", ""), "__metadata__: k is 1, not a string"},
       {sized(R"({"__metadata__":[]})", ""), "__metadata__ is not an object"},
   };
@@ -145,7 +156,8 @@ TEST_CASE("[safetensors] records that don't fit are not written") {
   CHECK(error({{"a", DType::F32, {2}, counting(4)}}) == "safetensors: a: f32[2] does not take 4 bytes");
   CHECK(error({{"a", DType::U8, {1}, counting(1)}, {"a", DType::U8, {1}, counting(1)}}) ==
         "safetensors: name a stands twice");
-  CHECK(error({{"__metadata__", DType::U8, {1}, counting(1)}}) == "safetensors: an array cannot be named __metadata__");
+  CHECK(error({{"__metadata__", DType::U8, {1}, counting(1)}}) ==
+        "safetensors: an array cannot be named __metadata__");
   CHECK(error({{"\xff", DType::U8, {1}, counting(1)}}) == "safetensors: a name or metadata is not UTF-8");
   CHECK(folder.entries() == 0);
 }
@@ -153,11 +165,12 @@ TEST_CASE("[safetensors] records that don't fit are not written") {
 TEST_CASE("[npy] what is written is read") {
   TemporaryFolder folder;
   for (int code = 1; code <= static_cast<int>(DType::F64); ++code) {
-    const ArrayType& type = array_type(static_cast<DType>(code));
-    const auto bytes = counting(6 * type.bytes);
+    const DTypeRow& type = row(static_cast<DType>(code));
+    const auto bytes = counting(6 * static_cast<size_t>(item_size(type.dtype)));
     const std::vector<int64_t> shape = {2, 3};
-    if (!type.numpy_kind) {
-      CHECK_THAT(error_of([&] { write_npy(folder / "f", type.dtype, shape, bytes); }), Contains("NumPy has no type for"));
+    if (type.numpy.empty()) {
+      CHECK_THAT(error_of([&] { write_npy(folder / "f", type.dtype, shape, bytes); }),
+                 Contains("NumPy has no type for"));
       continue;
     }
     write_npy(folder / "f", type.dtype, shape, bytes);
@@ -186,11 +199,16 @@ TEST_CASE("[npy] the bytes NumPy writes") {
 }
 
 TEST_CASE("[npy] byte order, Fortran order and versions") {
-  CHECK(text_of(parse_npy(npy("{'descr': '>i2', 'fortran_order': False, 'shape': (2,), }", "abcd"), "x")) == "badc");
-  CHECK(text_of(parse_npy(npy("{'descr': '>u1', 'fortran_order': False, 'shape': (2,)}", "ab", 2), "x")) == "ab");
-  CHECK(text_of(parse_npy(npy("{'descr': '|u1', 'fortran_order': True, 'shape': (2, 3)}", "adbecf", 3), "x")) == "abcdef");
-  CHECK(text_of(parse_npy(npy("{\"shape\":(2,1,2,),'fortran_order':True,'descr':'|i1'}\n", "acbd"), "x")) == "abcd");
-  CHECK(text_of(parse_npy(npy("{'descr': '>i2', 'fortran_order': True, 'shape': (2, 2)}", "badcfehg"), "x")) == "abefcdgh");
+  CHECK(text_of(parse_npy(npy("{'descr': '>i2', 'fortran_order': False, 'shape': (2,), }", "abcd"), "x")) ==
+        "badc");
+  CHECK(text_of(parse_npy(npy("{'descr': '>u1', 'fortran_order': False, 'shape': (2,)}", "ab", 2), "x")) ==
+        "ab");
+  CHECK(text_of(parse_npy(npy("{'descr': '|u1', 'fortran_order': True, 'shape': (2, 3)}", "adbecf", 3),
+                          "x")) == "abcdef");
+  CHECK(text_of(parse_npy(npy("{\"shape\":(2,1,2,),'fortran_order':True,'descr':'|i1'}\n", "acbd"), "x")) ==
+        "abcd");
+  CHECK(text_of(parse_npy(npy("{'descr': '>i2', 'fortran_order': True, 'shape': (2, 2)}", "badcfehg"),
+                          "x")) == "abefcdgh");
 }
 
 TEST_CASE("[npy] bad files are refused, and why") {
@@ -206,15 +224,21 @@ TEST_CASE("[npy] bad files are refused, and why") {
       {npy("{}", "", 9), "version 9.0, expected 1.0, 2.0 or 3.0"},
       {npy("{}", "").substr(0, 11), "truncated: header of 2 bytes at offset 10, the file has 11"},
       {with("{}"), "one of descr, fortran_order, shape is missing"},
-      {with("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }"), "f32[2] does not take the 4 bytes from offset 67"},
-      {with("{'descr': '<f4', 'fortran_order': False, 'shape': (), }", "abc"), "f32[] does not take the 3 bytes"},
-      {with("{'descr': '<f4', 'fortran_order': False, 'shape': (4294967296, 4294967296), }"), "does not take the 4 bytes"},
-      {with("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,), }"), "a size from 0 to 2^63 - 1 expected"},
+      {with("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }"),
+       "f32[2] does not take the 4 bytes from offset 67"},
+      {with("{'descr': '<f4', 'fortran_order': False, 'shape': (), }", "abc"),
+       "f32[] does not take the 3 bytes"},
+      {with("{'descr': '<f4', 'fortran_order': False, 'shape': (4294967296, 4294967296), }"),
+       "does not take the 4 bytes"},
+      {with("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,), }"),
+       "a size from 0 to 2^63 - 1 expected"},
       {with("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }"), "at offset 61: a size from 0"},
       {with("{'descr': '<c8', 'fortran_order': False, 'shape': (1,), }"), "element type '<c8' is not one of"},
       {with("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"), "element type '|O' is not one of"},
-      {with("{'descr': '|f4', 'fortran_order': False, 'shape': (1,), }"), "element type '|f4' has no byte order"},
-      {with("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }"), "a structured type is not read"},
+      {with("{'descr': '|f4', 'fortran_order': False, 'shape': (1,), }"),
+       "element type '|f4' has no byte order"},
+      {with("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }"),
+       "a structured type is not read"},
       {with("{'descr': '<f4', 'fortran_order': 0, 'shape': (1,), }"), "True or False expected"},
       {with("{'descr': '<f4', 'descr': '<f4', 'shape': (1,), }"), "key 'descr' stands twice"},
       {with("{'descr': '<f4', 'order': False, 'shape': (1,), }"), "unknown key 'order'"},

@@ -78,10 +78,10 @@ TEST_CASE("[safetensors] every dtype has a tag of its own") {
 }
 
 TEST_CASE("[safetensors] a file of the reference implementation") {
-  // Bytes of safetensors.numpy.save({"a": np.arange(3, dtype="<i2"), "b": np.float32(1.5)}, {"k": "v"}), 0.4.
+  // Bytes of safetensors.numpy.save({"a": arange(3) as i2, "b": 1.5 as f4}, {"k": "v"}), version 0.8.0.
   const std::string bytes =
       sized(R"({"__metadata__":{"k":"v"},"b":{"dtype":"F32","shape":[],"data_offsets":[0,4]},)"
-            R"("a":{"dtype":"I16","shape":[3],"data_offsets":[4,10]}}  )",
+            R"("a":{"dtype":"I16","shape":[3],"data_offsets":[4,10]}}    )",
             std::string("\0\0\xc0\x3f\0\0\1\0\2\0", 10));
   const ArrayFile file = parse_safetensors(bytes, "x");
   float b = 0;

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "codegen/limits.h"
@@ -37,10 +38,24 @@ class Program {
   virtual ~Program() = default;
 };
 
-/// Runs `task(context, share)` for share 0..count-1, on any number of threads; returns when all are done.
+/// A way to run 0..count-1 on several threads: calls `task(context, begin, end)` for ranges that together cover each number
+/// once; returns when all are done, and throws what a task threw.
 struct ParallelFor {
-  void (*run)(void* pool, int64_t count, void (*task)(void* context, int64_t share), void* context) = nullptr;
+  using Task = void (*)(void* context, int64_t begin, int64_t end);
+  void (*run)(void* pool, int64_t count, Task task, void* context) = nullptr;  ///< null: run in the caller
   void* pool = nullptr;
+
+  /// The same for anything callable as work(begin, end).
+  template <class Work>
+  void operator()(int64_t count, Work&& work) const {
+    using Callable = std::remove_reference_t<Work>;
+    const Task task = [](void* context, int64_t begin, int64_t end) { (*static_cast<Callable*>(context))(begin, end); };
+    if (run == nullptr) {
+      if (count > 0) work(int64_t{0}, count);
+    } else {
+      run(pool, count, task, const_cast<void*>(static_cast<const void*>(&work)));
+    }
+  }
 };
 
 struct Launch {
@@ -74,6 +89,9 @@ class Backend {
   /// can be cached on disk. A compiler's failure throws Error with its log and the path of the dumped source.
   virtual std::vector<std::string> compile(std::span<const KernelSource> kernels,
                                            const ParallelFor& parallel) = 0;
+  /// What the device's compiler makes of a kernel on the way, as text: stage "ir" (optimised) or "asm". Throws Error where
+  /// the device has no such stage.
+  virtual std::string compiler_text(const KernelSource& kernel, std::string_view stage) = 0;
   /// Makes a binary runnable; never loads a compiler. Throws Error if the binary is not of this device.
   virtual std::unique_ptr<Program> load(const KernelSource& kernel, std::string_view binary) = 0;
   /// Starts (or runs) a launch. `error` is written by the time of the next synchronise().
@@ -84,7 +102,7 @@ class Backend {
 
 /// Opens a device by name ("llvm", "opencl", "cuda", "interp"); throws Error that says which file was looked for where.
 std::unique_ptr<Backend> open_backend(std::string_view name);
-/// Names of the back ends built in, in the order in which a default device is looked for.
+/// Names of the back ends built in, in the order in which a default device is looked for (backends/meson.build).
 std::span<const std::string_view> backend_names();
 
 }  // namespace kontor::inline v0

@@ -1,0 +1,44 @@
+// The registry of back ends, from the list that backends/meson.build makes.
+#include "backends/backend.h"
+
+#include <array>
+
+#include "base/error.h"
+
+namespace kontor::inline v0 {
+
+#define KONTOR_BACKEND(name) std::unique_ptr<Backend> open_##name();
+#include "backends/backend_list.inc"
+#undef KONTOR_BACKEND
+
+namespace {
+
+struct Row {
+  std::string_view name;
+  std::unique_ptr<Backend> (*open)();
+};
+
+constexpr Row kRows[] = {
+#define KONTOR_BACKEND(name) {#name, open_##name},
+#include "backends/backend_list.inc"
+#undef KONTOR_BACKEND
+};
+
+constexpr auto kNames = [] {
+  std::array<std::string_view, std::size(kRows)> names;
+  for (size_t i = 0; i < names.size(); ++i) names[i] = kRows[i].name;
+  return names;
+}();
+
+}  // namespace
+
+std::span<const std::string_view> backend_names() { return kNames; }
+
+std::unique_ptr<Backend> open_backend(std::string_view name) {
+  for (const Row& row : kRows) {
+    if (row.name == name) return row.open();
+  }
+  fail("device '{}': this build of Kontor knows {}", name, fmt::join(kNames, ", "));
+}
+
+}  // namespace kontor::inline v0

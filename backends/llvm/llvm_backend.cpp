@@ -1,0 +1,197 @@
+// The device "llvm": kernels as native code of the host.
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "backends/backend.h"
+#include "backends/llvm/blob.h"
+#include "backends/llvm/config.h"
+#include "backends/llvm/host.h"
+#include "backends/llvm/host_memory.h"
+#include "backends/llvm/module_loader.h"
+#include "base/env.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+
+namespace kontor::inline v0 {
+namespace {
+
+using Entry = void (*)(const KernelArgs*);
+
+class LlvmProgram final : public Program {
+ public:
+  LlvmProgram(LoadedCode code, int64_t scratch)
+      : entry(reinterpret_cast<Entry>(const_cast<void*>(code.entry))),
+        scratch_bytes(static_cast<size_t>(scratch)),
+        code_(std::move(code)) {}
+
+  const Entry entry;
+  const size_t scratch_bytes;
+
+ private:
+  LoadedCode code_;
+};
+
+// Scratch memory of a thread; it grows to the largest place that a kernel asked for.
+class Scratch {
+ public:
+  Scratch() = default;
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  ~Scratch() { std::free(memory_); }
+
+  void* of(size_t bytes) {
+    if (bytes > size_) grow(bytes);
+    return memory_;
+  }
+
+ private:
+  void grow(size_t bytes) {
+    constexpr size_t page = 4096;
+    std::free(memory_);
+    size_ = (bytes + page - 1) / page * page;
+    memory_ = std::aligned_alloc(page, size_);
+    if (memory_ == nullptr) {
+      size_ = 0;
+      fail("llvm: out of memory: {} bytes of scratch asked for", bytes);
+    }
+  }
+
+  void* memory_ = nullptr;
+  size_t size_ = 0;
+};
+
+thread_local Scratch scratch_of_thread;
+
+// What one compile gives back.
+struct Compiled {
+  std::string output, error;
+};
+
+void keep_output(void* context, KontorLlvmOutput kind, const char* data, size_t size) {
+  auto& [wanted, compiled] = *static_cast<std::pair<KontorLlvmOutput, Compiled>*>(context);
+  if (kind == KONTOR_LLVM_ERROR) compiled.error.assign(data, size);
+  if (kind == wanted) compiled.output.assign(data, size);
+}
+
+// The text that failed, kept so that the message can name it; "" where it cannot be written.
+std::string dump_source(const KernelSource& kernel) {
+  const char* folder = std::getenv("TMPDIR");
+  const std::string path = fmt::format("{}/kontor-{}-{}.ll", folder != nullptr && *folder != '\0' ? folder : "/tmp",
+                                       kernel.name, hash128(kernel.text).hex().substr(0, 8));
+  try {
+    write_file(path, kernel.text);
+    return path;
+  } catch (const Error&) {
+    return "";
+  }
+}
+
+[[noreturn]] void fail_to_compile(const KernelSource& kernel, std::string_view log) {
+  const std::string path = dump_source(kernel);
+  fail("llvm: kernel {} does not compile ({}):\n{}", kernel.name, path.empty() ? "source not kept" : path, log);
+}
+
+class LlvmBackend final : public Backend {
+ public:
+  explicit LlvmBackend(HostCpu cpu) : cpu_(std::move(cpu)), limits_(host_limits(cpu_)) {
+    fingerprint_ = fmt::format("llvm {} {} {}", KONTOR_LLVM_VERSION, cpu_.level, cpu_.identity);
+  }
+
+  std::string_view name() const override { return "llvm"; }
+  std::string description() const override {
+    return fmt::format("{}, {}, LLVM {}", cpu_.model, cpu_.level, KONTOR_LLVM_VERSION);
+  }
+  std::string fingerprint() const override { return fingerprint_; }
+  Limits limits() const override { return limits_; }
+
+  void* allocate(size_t bytes) override { return memory_.allocate(bytes); }
+  void release(void* memory) override { memory_.release(memory); }
+  void copy_in(void* device, const void* host, size_t bytes) override { copy(device, host, bytes); }
+  void copy_out(void* host, const void* device, size_t bytes) override { copy(host, device, bytes); }
+  bool host_visible() const override { return true; }
+
+  std::vector<std::string> compile(std::span<const KernelSource> kernels, const ParallelFor& parallel) override;
+  std::string compiler_text(const KernelSource& kernel, std::string_view stage) override;
+  std::unique_ptr<Program> load(const KernelSource& kernel, std::string_view binary) override {
+    return std::make_unique<LlvmProgram>(arena_.load(binary, fingerprint_), kernel.scratch_bytes);
+  }
+
+  void launch(const Launch& launch, const ParallelFor& parallel) override;
+  uint32_t synchronise() override { return std::exchange(error_, 0u); }
+
+ private:
+  static void copy(void* to, const void* from, size_t bytes) {
+    if (bytes > 0) std::memcpy(to, from, bytes);
+  }
+  Compiled run_compiler(const KernelSource& kernel, KontorLlvmOutput output) const;
+
+  HostCpu cpu_;
+  Limits limits_;
+  std::string fingerprint_;
+  HostMemory memory_;
+  CodeArena arena_;
+  uint32_t error_ = 0;
+};
+
+Compiled LlvmBackend::run_compiler(const KernelSource& kernel, KontorLlvmOutput output) const {
+  KontorLlvmRequest request{};
+  request.ir = kernel.text.c_str();
+  request.ir_size = kernel.text.size();
+  request.entry = kernel.name.c_str();
+  request.cpu = cpu_.llvm_name.c_str();
+  request.features = "";
+  request.tune = "";
+  request.vector_bits = static_cast<unsigned>(cpu_.vector_bytes) * 8;
+  request.outputs = 1u << output;
+#ifndef NDEBUG
+  request.verify = 1;
+#endif
+  std::pair<KontorLlvmOutput, Compiled> result{output, {}};
+  llvm_module().compile(&request, keep_output, &result);
+  return std::move(result.second);
+}
+
+std::vector<std::string> LlvmBackend::compile(std::span<const KernelSource> kernels, const ParallelFor& parallel) {
+  llvm_module();  // opened before threads start, so that its error is thrown once
+  std::vector<Compiled> compiled(kernels.size());
+  parallel(static_cast<int64_t>(kernels.size()), [&](int64_t begin, int64_t end) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+      compiled[i] = run_compiler(kernels[i], KONTOR_LLVM_OBJECT);
+    }
+  });
+  std::vector<std::string> blobs;
+  for (size_t i = 0; i < kernels.size(); ++i) {
+    if (!compiled[i].error.empty()) fail_to_compile(kernels[i], compiled[i].error);
+    blobs.push_back(make_blob(link_flat(compiled[i].output, kernels[i].name), fingerprint_));
+  }
+  return blobs;
+}
+
+std::string LlvmBackend::compiler_text(const KernelSource& kernel, std::string_view stage) {
+  if (stage != "ir" && stage != "asm") fail("llvm: stage '{}' is not one of ir, asm", stage);
+  Compiled compiled = run_compiler(kernel, stage == "ir" ? KONTOR_LLVM_IR : KONTOR_LLVM_ASSEMBLY);
+  if (!compiled.error.empty()) fail_to_compile(kernel, compiled.error);
+  return std::move(compiled.output);
+}
+
+void LlvmBackend::launch(const Launch& launch, const ParallelFor& parallel) {
+  const auto& program = static_cast<const LlvmProgram&>(*launch.program);
+  const auto run = [&](int64_t begin, int64_t end) {
+    const KernelArgs args{launch.buffers.data(), launch.scalars.data(), begin, end,
+                          scratch_of_thread.of(program.scratch_bytes), &error_};
+    program.entry(&args);
+  };
+  if (launch.parallel && launch.shares > 1) {
+    parallel(launch.shares, run);
+  } else {
+    run(0, launch.shares);
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> open_llvm() { return std::make_unique<LlvmBackend>(host_cpu(env_text(Env::Cpu))); }
+
+}  // namespace kontor::inline v0

@@ -1,0 +1,74 @@
+// Where libkontor-llvm.so may be: KONTOR_LLVM, beside the code that runs, in the build tree, in the installed tree.
+#include "backends/llvm/module_loader.h"
+
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "backends/llvm/config.h"
+#include "base/env.h"
+#include "base/error.h"
+
+namespace kontor::inline v0 {
+namespace {
+
+#if defined(__APPLE__)
+constexpr const char* kFile = "libkontor-llvm.dylib";
+#else
+constexpr const char* kFile = "libkontor-llvm.so";
+#endif
+
+// The folder of the library or program that this function is part of.
+std::string own_folder() {
+  Dl_info info;
+  if (::dladdr(reinterpret_cast<const void*>(&own_folder), &info) == 0 || info.dli_fname == nullptr) return ".";
+  const std::string path = info.dli_fname;
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "." : path.substr(0, slash);
+}
+
+std::vector<std::string> places() {
+  if (const std::string chosen = env_text(Env::Llvm); !chosen.empty()) return {chosen};
+  const std::string own = own_folder();
+  std::vector<std::string> folders = {own, own + "/kontor", own + "/backends/llvm", own + "/../backends/llvm",
+                                      KONTOR_MODULE_DIR};
+  for (std::string& folder : folders) folder += std::string("/") + kFile;
+  return folders;
+}
+
+const KontorLlvmModule* open(const std::string& path, std::string& log) {
+  if (::access(path.c_str(), R_OK) != 0) {
+    log += fmt::format("\n  {}: not there", path);
+    return nullptr;
+  }
+  void* library = ::dlopen(path.c_str(), RTLD_LAZY | RTLD_LOCAL);
+  if (library == nullptr) {
+    log += fmt::format("\n  {}: {}", path, ::dlerror());
+    return nullptr;
+  }
+  const auto* module = static_cast<const KontorLlvmModule*>(::dlsym(library, "kontor_llvm_module"));
+  if (module != nullptr && module->abi == KONTOR_LLVM_ABI) return module;
+  log += fmt::format("\n  {}: of another version of Kontor", path);
+  ::dlclose(library);
+  return nullptr;
+}
+
+}  // namespace
+
+const KontorLlvmModule& llvm_module() {
+  static std::mutex mutex;
+  static const KontorLlvmModule* module = nullptr;
+  const std::lock_guard lock(mutex);
+  if (module != nullptr) return *module;
+  std::string log;
+  for (const std::string& path : places()) {
+    module = open(path, log);
+    if (module != nullptr) return *module;
+  }
+  fail("llvm: cannot compile, since the module {} was not opened. Looked for at:{}", kFile, log);
+}
+
+}  // namespace kontor::inline v0

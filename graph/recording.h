@@ -1,0 +1,75 @@
+// The seam between the recording half of Tensor (graph/) and the half that computes (runtime/).
+#pragma once
+#include <atomic>
+#include <mutex>
+
+#include <kontor/tensor.h>
+
+#include "graph/node.h"
+
+namespace kontor::inline v0 {
+
+/// What a Tensor holds. Copies of a Tensor share it, so that computing one computes all; assign() gives the Tensor a
+/// new one. `node` is what was recorded, or the Buffer leaf that holds its value since it was realized.
+struct TensorState {
+  std::mutex mutex;
+  Ref node;
+};
+
+/// The value of a Scalar or Variable, kept alive by the leaves recorded from it (their payload).
+struct ScalarState {
+  int64_t id;
+  DType dtype;
+  std::atomic<uint64_t> bits{0};  ///< of the dtype, in the low bytes; sign-extended for signed integers
+};
+
+/// The one friend of the public classes.
+class Recording {
+ public:
+  static Ref node(const Tensor& tensor);  ///< throws Error if the Tensor is empty
+  static Tensor tensor(Ref node);
+  /// The Tensor (and those that share its state) is `node` from now on: a realized value.
+  static void settle(const Tensor& tensor, Ref node);
+  /// This Tensor alone is `node` from now on: an assignment.
+  static void rebind(Tensor& tensor, Ref node);
+  static const TensorState* state(const Tensor& tensor) { return tensor.state_.get(); }
+  static Ref node(const Scalar& scalar);      ///< leaf with the value of this moment
+  static Ref node(const Variable& variable);  ///< i64 leaf
+  static Ref node(const Dim& dim);
+  static Dim dim(const Ref& node);
+  static std::vector<Ref> dims(const Shape& shape);
+  static bool number(const Operand& operand, bool& is_float, bool& is_bool, int64_t& i, double& f);
+  static const Tensor& tensor(const Operand& operand) { return operand.tensor_; }
+};
+
+inline Ref node_of(const Tensor& tensor) { return Recording::node(tensor); }
+inline Tensor tensor_of(Ref node) { return Recording::tensor(std::move(node)); }
+
+// Leaves.
+//   Buffer    src = dims; ints = {id, version}; payload = the runtime's Storage
+//   Scalar    ints = {id, bits of the value when recorded}; payload = ScalarState
+//   Variable  ints = {id, lo, hi}; text = name; payload = ScalarState
+//   Mark      ints = {id}; text = name
+Ref buffer_leaf(DType dtype, std::vector<Ref> dims, std::shared_ptr<const void> storage, int64_t id,
+                int64_t version);
+/// The state behind a Scalar or Variable leaf; `bits` of it is the value that a replay takes.
+const ScalarState& scalar_state(const Node& leaf);
+/// A Scalar leaf for a number that belongs to the engine (a random counter).
+Ref scalar_leaf(const std::shared_ptr<ScalarState>& state);
+
+/// Where random draws take key and counter from: leaves of rank 0 and dtype u64. The runtime's Context is one; without
+/// any, a process-wide one with seed 0 serves.
+class RandomSource {
+ public:
+  virtual ~RandomSource() = default;
+  virtual Ref key() = 0;
+  /// The counter of a draw of `blocks` blocks (an i64 index expression), which are then taken.
+  virtual Ref counter(const Ref& blocks) = 0;
+};
+/// The source that this thread's draws use; null for the process-wide one. Returns the one before.
+RandomSource* set_random_source(RandomSource* source);
+
+// Of Tensor's members, runtime/ implements: from_memory, realize, read, assign; and realize_all. nn/ implements
+// load_npy and save_npy. All else is graph/tensor.cpp.
+
+}  // namespace kontor::inline v0

@@ -1,0 +1,138 @@
+// Context (device, caches, threads, random numbers) and jit, which records a function once and replays it.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <kontor/tensor.h>
+
+namespace kontor::inline v0 {
+
+struct ContextState;
+
+/// What a Context did so far: what a test or a user asks to see that nothing was compiled again.
+struct Counters {
+  uint64_t schedules = 0;                   ///< graphs scheduled
+  uint64_t compiles = 0;                    ///< kernels compiled by a device compiler
+  uint64_t loads = 0;                       ///< kernels taken from the disk cache
+  uint64_t launches = 0;                    ///< kernels run
+  uint64_t replays = 0;                     ///< graphs run from a schedule made before
+  uint64_t live_bytes = 0, peak_bytes = 0;  ///< device memory in use, and at most so far
+};
+
+struct ContextOptions {
+  std::string device =
+      {};           ///< "llvm", "opencl", "cuda", "interp"; empty: KONTOR_DEVICE, else the first that opens
+  int threads = 0;  ///< 0: KONTOR_THREADS, else one a core
+  uint64_t seed = 0;
+};
+
+/// Owns a device, its caches, thread pool, memory, and the state of random numbers. There is a default one. Every
+/// operation uses the current Context of its thread. May be used from several threads.
+class KONTOR_API Context {
+ public:
+  explicit Context(const ContextOptions& options = {});
+  ~Context();
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  /// The thread's current Context: the innermost Context::Use, else the default one, which is made on first use.
+  static Context& current();
+  /// Options of the default Context; throws Error if it was made already with others.
+  static void set_default(const ContextOptions& options);
+  /// Makes a Context current for this thread while it lives.
+  class KONTOR_API Use {
+   public:
+    explicit Use(Context& context);
+    ~Use();
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+
+   private:
+    Context* before_;
+  };
+
+  std::string device() const;
+  int threads() const;
+  /// Starts random numbers anew: the same seed and the same draws give the same numbers.
+  void seed(uint64_t seed);
+  uint64_t seed() const;
+  /// How many blocks of random numbers were drawn: with the seed, all there is to store in a checkpoint.
+  uint64_t random_counter() const;
+  void set_random_counter(uint64_t counter);
+  Counters counters() const;
+  /// Waits for all launches; throws Error if a kernel met an index out of range or a division by zero.
+  void synchronise();
+
+  ContextState& state() { return *state_; }  ///< for the runtime only
+
+ private:
+  std::unique_ptr<ContextState> state_;
+};
+
+/// A function that is recorded once for each signature (dtypes, ranks, static dimensions) and then replayed. What may
+/// change between calls: the inputs, Scalars, Variables, and Tensors that the function assigns.
+class KONTOR_API Jit {
+ public:
+  using Trace = std::vector<Tensor> (*)(void* function, std::span<const Tensor> inputs);
+  Jit(std::shared_ptr<void> function, Trace trace);
+  std::vector<Tensor> operator()(std::span<const Tensor> inputs);
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+/// A jit function of N Tensors that returns what F returns: a Tensor, a vector of Tensors, or nothing.
+template <class F>
+class JitOf {
+ public:
+  explicit JitOf(F f) : function_(std::make_shared<F>(std::move(f))) {}
+
+  template <class... T>
+    requires(std::is_convertible_v<T, Tensor> && ...)
+  auto operator()(const T&... inputs) {
+    using Result = std::invoke_result_t<F&, const std::conditional_t<true, Tensor, T>&...>;
+    if (jit_.empty()) jit_.emplace_back(function_, &trace<Result, sizeof...(T)>);
+    std::vector<Tensor> all{Tensor(inputs)...};
+    std::vector<Tensor> out = jit_[0](all);
+    if constexpr (std::is_same_v<Result, Tensor>) return out.at(0);
+    else if constexpr (!std::is_void_v<Result>) return out;
+  }
+
+ private:
+  template <class Result, size_t N>
+  static std::vector<Tensor> trace(void* function, std::span<const Tensor> in) {
+    return call<Result>(*static_cast<F*>(function), in, std::make_index_sequence<N>());
+  }
+  template <class Result, size_t... I>
+  static std::vector<Tensor> call(F& f, [[maybe_unused]] std::span<const Tensor> in,
+                                  std::index_sequence<I...>) {
+    if constexpr (std::is_void_v<Result>) return f(in[I]...), std::vector<Tensor>{};
+    else if constexpr (std::is_same_v<Result, Tensor>) return {f(in[I]...)};
+    else return f(in[I]...);
+  }
+
+  std::shared_ptr<F> function_;
+  std::vector<Jit> jit_;  // none before the first call
+};
+
+/// f takes a span of Tensors and returns a vector of Tensors, or takes Tensors one by one.
+template <class F>
+auto jit(F f) {
+  if constexpr (std::is_invocable_v<F&, std::span<const Tensor>>) {
+    Jit::Trace trace = [](void* function, std::span<const Tensor> in) -> std::vector<Tensor> {
+      return (*static_cast<F*>(function))(in);
+    };
+    return Jit(std::make_shared<F>(std::move(f)), trace);
+  } else {
+    return JitOf<F>(std::move(f));
+  }
+}
+
+}  // namespace kontor::inline v0

@@ -1,0 +1,6 @@
+// All of Kontor: what most programs include.
+#pragma once
+#include <kontor/dtype.h>
+#include <kontor/error.h>
+#include <kontor/jit.h>
+#include <kontor/tensor.h>

@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "base/error.h"
+#include "graph/scalar.h"
 #include "graph/shape.h"
 
 namespace kontor::inline v0 {
@@ -163,7 +164,7 @@ Ref constant(DType dtype, int64_t value) {
 
 Ref constant(DType dtype, double value) {
   if (!is_float(dtype)) return constant(dtype, static_cast<int64_t>(value));
-  if (dtype == DType::F32) value = static_cast<double>(static_cast<float>(value));
+  value = to_double(dtype, from_double(dtype, value));
   return make(Op::Const, {}, {.ints = {std::bit_cast<int64_t>(value)}}, dtype);
 }
 

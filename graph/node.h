@@ -71,6 +71,8 @@ class Node {
   bool is(Op o) const { return op == o; }
   bool is_const() const { return op == Op::Const; }
   size_t rank() const { return shape.size(); }
+  /// Handles of this node at this moment.
+  uint32_t uses() const { return count_.load(std::memory_order_relaxed); }
 
  private:
   friend class NodeTable;

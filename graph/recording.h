@@ -9,12 +9,26 @@
 
 namespace kontor::inline v0 {
 
-/// What a Tensor holds. Copies of a Tensor share it, so that computing one computes all; assign() gives the Tensor a
-/// new one. `node` is what was recorded, or the Buffer leaf that holds its value since it was realized.
+class Tracer;
+
+/// What a Tensor holds. Copies of a Tensor share it, so that computing one computes all, until one is assigned to:
+/// from then on that one has a state of its own. `node` is what was recorded, or the Buffer leaf that holds its value.
 struct TensorState {
   std::mutex mutex;
   Ref node;
+  int64_t trace = 0;      ///< id of the Tracer of the thread that made it; 0: none
+  bool assigned = false;  ///< belongs to one Tensor alone, which was assigned to
 };
+
+/// Watches what a thread records while jit traces a function. Recording::tensor() sets `trace` of the states it makes;
+/// Recording::node() calls capture() for a Tensor of another trace (made before), and returns its node as it is then.
+class Tracer {
+ public:
+  virtual ~Tracer() = default;
+  virtual void capture(const Tensor& tensor) = 0;
+  const int64_t id = fresh_id();
+};
+inline thread_local Tracer* current_tracer = nullptr;
 
 /// The value of a Scalar or Variable, kept alive by the leaves recorded from it (their payload).
 struct ScalarState {
@@ -30,9 +44,9 @@ class Recording {
   static Tensor tensor(Ref node);
   /// The Tensor (and those that share its state) is `node` from now on: a realized value.
   static void settle(const Tensor& tensor, Ref node);
-  /// This Tensor alone is `node` from now on: an assignment.
-  static void rebind(Tensor& tensor, Ref node);
-  static const TensorState* state(const Tensor& tensor) { return tensor.state_.get(); }
+  /// The Tensor's state; null if it is empty.
+  static const std::shared_ptr<TensorState>& state(const Tensor& tensor) { return tensor.state_; }
+  static void set_state(Tensor& tensor, std::shared_ptr<TensorState> state) { tensor.state_ = std::move(state); }
   static Ref node(const Scalar& scalar);      ///< leaf with the value of this moment
   static Ref node(const Variable& variable);  ///< i64 leaf
   static Ref node(const Dim& dim);
@@ -57,8 +71,7 @@ const ScalarState& scalar_state(const Node& leaf);
 /// A Scalar leaf for a number that belongs to the engine (a random counter).
 Ref scalar_leaf(const std::shared_ptr<ScalarState>& state);
 
-/// Where random draws take key and counter from: leaves of rank 0 and dtype u64. The runtime's Context is one; without
-/// any, a process-wide one with seed 0 serves.
+/// Where random draws take key and counter from: values of rank 0 and dtype u64 (a Scalar, or one plus a number).
 class RandomSource {
  public:
   virtual ~RandomSource() = default;
@@ -66,10 +79,12 @@ class RandomSource {
   /// The counter of a draw of `blocks` blocks (an i64 index expression), which are then taken.
   virtual Ref counter(const Ref& blocks) = 0;
 };
-/// The source that this thread's draws use; null for the process-wide one. Returns the one before.
+/// The source of this thread's draws: what set_random_source() said, else the thread's Context (in runtime/).
+RandomSource& random_source();
+/// null: the thread's Context. Returns the one before.
 RandomSource* set_random_source(RandomSource* source);
 
-// Of Tensor's members, runtime/ implements: from_memory, realize, read, assign; and realize_all. nn/ implements
-// load_npy and save_npy. All else is graph/tensor.cpp.
+// Of Tensor's members, runtime/ implements: from_memory, realize, read, assign, share; and realize_all, random_source,
+// set_random_source. nn/ implements load_npy and save_npy. All else is graph/tensor.cpp.
 
 }  // namespace kontor::inline v0

@@ -133,6 +133,11 @@ class Operand;
 class KONTOR_API Tensor {
  public:
   Tensor() = default;  ///< no value; any use but assignment throws
+  Tensor(const Tensor& other) : state_(share(other.state_)) {}
+  Tensor(Tensor&& other) noexcept = default;
+  Tensor& operator=(const Tensor& other) { return *this = Tensor(other); }
+  Tensor& operator=(Tensor&& other) noexcept = default;
+  ~Tensor() = default;
   Tensor(const Scalar& scalar);
   bool empty() const { return !state_; }
 
@@ -285,6 +290,7 @@ class KONTOR_API Tensor {
 
  private:
   friend class Recording;
+  static std::shared_ptr<TensorState> share(const std::shared_ptr<TensorState>& state);
   std::shared_ptr<TensorState> state_;
 };
 

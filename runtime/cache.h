@@ -1,0 +1,77 @@
+// Compiled kernels, in memory and on disk, found by what they were made from.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/hash.h"
+
+namespace kontor::inline v0 {
+
+/// What a back end's load() needs besides the text.
+struct CachedKernel {
+  std::string name;
+  int64_t scratch_bytes = 0;
+  std::string binary;
+};
+
+/// Key of a kernel: its key text, the back end's fingerprint and Kontor's version.
+Hash128 kernel_cache_key(std::string_view kernel_key, std::string_view fingerprint);
+
+/// A kernel cache. May be used from several threads; its folder may be used by several processes.
+/// A file that is torn, foreign or of another version counts as absent, and is replaced by the next put. Where the folder
+/// cannot be read or written, or the disk is full, one warning is kept and the cache goes on in memory only.
+class KernelCache {
+ public:
+  struct Options {
+    std::string folder;              ///< "": in memory only
+    int64_t limit_bytes = 256 << 20; ///< of the files; the least recently used go first
+  };
+  /// As the environment says: KONTOR_CACHE_DIR, else $XDG_CACHE_HOME/kontor, else ~/.cache/kontor; KONTOR_NO_CACHE.
+  static Options options_from_environment();
+
+  explicit KernelCache(Options options);
+
+  std::shared_ptr<const CachedKernel> get(Hash128 key);
+  void put(Hash128 key, CachedKernel kernel);
+
+  struct Stats {
+    int64_t memory_hits = 0, disk_hits = 0, misses = 0, rejected = 0, written = 0;
+  };
+  Stats stats() const;
+
+  struct Entry {
+    std::string key, kernel;         ///< hexadecimal key; the kernel's name, "" where the file is not readable
+    int64_t bytes = 0, used = 0;     ///< size of the file; when it was last used, in seconds since 1970
+  };
+  /// The files, latest use first.
+  std::vector<Entry> list() const;
+  /// Removes all files of the folder that are the cache's, and forgets what is in memory; returns how many files.
+  int64_t clear();
+
+  const std::string& folder() const { return options_.folder; }
+  /// Warnings since the last call.
+  std::vector<std::string> take_warnings();
+
+ private:
+  std::string path_of(Hash128 key) const;
+  std::shared_ptr<const CachedKernel> read(Hash128 key);
+  void write(Hash128 key, const CachedKernel& kernel);
+  void evict();
+  void give_up_disk(const std::string& reason);
+
+  Options options_;
+  mutable std::mutex mutex_;
+  std::unordered_map<Hash128, std::shared_ptr<const CachedKernel>, HashOfHash> memory_;
+  Stats stats_;
+  std::vector<std::string> warnings_;
+  bool writable_;
+  int64_t until_eviction_ = 0;       // bytes that may still be written before the folder is looked at
+};
+
+}  // namespace kontor::inline v0

@@ -19,14 +19,17 @@ class Parser {
     lex_.expect("kernel");
     std::string title = lex_.name("the kernel's name");
     lex_.expect("(");
-    if (!lex_.is(")")) do parameter_or_slot();
+    if (!lex_.is(")")) do
+        parameter_or_slot();
       while (lex_.take(","));
     lex_.expect(")");
     lex_.expect("->");
-    if (lex_.peek().kind == Token::Name) do parameter();
+    if (lex_.peek().kind == Token::Name) do
+        parameter();
       while (lex_.take(","));
     std::vector<Ref> statements = block(-1);
-    if (lex_.peek().kind != Token::End) lex_.error(fmt::format("a statement expected before {}", quoted(lex_.peek().text)));
+    if (lex_.peek().kind != Token::End)
+      lex_.error(fmt::format("a statement expected before {}", quoted(lex_.peek().text)));
     return tree::kernel(title, std::move(params_), std::move(statements));
   }
 
@@ -58,7 +61,8 @@ class Parser {
 
   Ref index_expression() {
     Ref value = expression();
-    if (value->dtype != DType::I64) lex_.error(fmt::format("an index must be i64, not {}", name(value->dtype)));
+    if (value->dtype != DType::I64)
+      lex_.error(fmt::format("an index must be i64, not {}", name(value->dtype)));
     return value;
   }
 
@@ -110,7 +114,7 @@ class Parser {
     int indent = -1;
     while (lex_.peek().kind == Token::Line && lex_.peek().indent > outer) {
       if (indent < 0) indent = lex_.peek().indent;
-      if (lex_.peek().indent != indent) lex_.error("the indentation differs from the lines above");
+      if (lex_.peek().indent != indent) lex_.error_at(lex_.peek().line, "the indentation differs from the lines above");
       lex_.next();
       statements_of_line(list, indent);
     }
@@ -123,7 +127,8 @@ class Parser {
       if (Ref s = statement(indent)) list.push_back(s);
     } while (lex_.take(";"));
     Token::Kind after = lex_.peek().kind;
-    if (after != Token::Line && after != Token::End) lex_.error(fmt::format("unexpected {}", quoted(lex_.peek().text)));
+    if (after != Token::Line && after != Token::End)
+      lex_.error(fmt::format("unexpected {}", quoted(lex_.peek().text)));
   }
 
   Ref statement(int indent) {  // null for a let
@@ -134,6 +139,11 @@ class Parser {
       int64_t id = parse_integer(lex_);
       lex_.expect(":");
       return tree::check(condition(), id);
+    }
+    if (lex_.take("clear")) {
+      Ref p = find(lex_.name("a parameter"));
+      if (p->op != Op::Place || !has_fold(*p)) lex_.error("clear takes a parameter with a fold");
+      return p;
     }
     if (lex_.take("let")) {
       std::string bound = lex_.name("a name");
@@ -188,7 +198,8 @@ class Parser {
   }
 
   void need_rank(const Ref& p, size_t given, size_t wanted) {
-    if (given != wanted) lex_.error(fmt::format("'{}' takes {} indexes here, not {}", p->arg.text, wanted, given));
+    if (given != wanted)
+      lex_.error(fmt::format("'{}' takes {} indexes here, not {}", p->arg.text, wanted, given));
   }
 
   Ref write() {
@@ -208,7 +219,8 @@ class Parser {
     if (!folds) return store(p, std::move(where), list[0]);
     if (!has_fold(*p)) lex_.error(fmt::format("'{}' has no fold", name));
     if (row(fold_of(*p)).arity != static_cast<int>(list.size()))
-      lex_.error(fmt::format("{} takes {} values, not {}", row(fold_of(*p)).name, row(fold_of(*p)).arity, list.size()));
+      lex_.error(fmt::format("{} takes {} values, not {}", row(fold_of(*p)).name, row(fold_of(*p)).arity,
+                             list.size()));
     return tree::fold(p, std::move(where), std::move(list));
   }
 
@@ -230,7 +242,8 @@ class Parser {
     std::vector<Ref> where;
     Ref guard;
     if (lex_.take("[")) {
-      if (!lex_.is("if")) do where.push_back(index_expression());
+      if (!lex_.is("if")) do
+          where.push_back(index_expression());
         while (lex_.take(","));
       if (lex_.take("if")) guard = condition();
       lex_.expect("]");

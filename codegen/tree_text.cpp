@@ -14,8 +14,9 @@ namespace kontor::inline v0::tree {
 
 namespace {
 
-constexpr std::string_view reserved[] = {"loop",  "thread", "global", "local", "unroll", "vector", "if",   "else",
-                                         "check", "let",    "width",  "merge", "kernel", "true",   "false"};
+constexpr std::string_view reserved[] = {"loop",   "thread", "global", "local", "unroll", "vector",
+                                         "if",     "else",   "check",  "let",   "width",  "merge",
+                                         "kernel", "true",   "false",  "clear"};
 
 /// A statement list. Statements are counted by occurrence: one node may stand in several places of the tree.
 struct Block {
@@ -67,7 +68,7 @@ class Sharing {
   void walk(std::span<const Ref> list, int block) {
     for (int i = 0; i < static_cast<int>(list.size()); i++) {
       const Node& s = *list[static_cast<size_t>(i)];
-      if (s.op == Op::Place) {
+      if (s.op == Op::Place && space(s) != Space::Param) {
         blocks_[static_cast<size_t>(block)].declares.insert(&s);
         for (const Ref& d : s.src) use(d, block, i);
       } else if (s.op == Op::Loop) {
@@ -173,13 +174,14 @@ class Printer {
 
   void statement(const Node& s, int depth) {
     switch (s.op) {
-      case Op::Place: return place_statement(s, depth);
-      case Op::Loop: return loop_statement(s, depth);
-      case Op::If: return if_statement(s, depth);
-      case Op::Store: return line(depth, access(s) + " = " + joined_values(values(s)));
+      case Op::Place:
+        return space(s) == Space::Param ? line(depth, "clear " + name_of(s)) : place_statement(s, depth);
+      case Op::Loop:     return loop_statement(s, depth);
+      case Op::If:       return if_statement(s, depth);
+      case Op::Store:    return line(depth, access(s) + " = " + joined_values(values(s)));
       case Op::FoldStep: return line(depth, access(s) + " <- " + joined_values(values(s)));
-      case Op::Check: return line(depth, fmt::format("check {}: {}", s.at(0), expression(*s[0])));
-      default: return line(depth, expression(s));
+      case Op::Check:    return line(depth, fmt::format("check {}: {}", s.at(0), expression(*s[0])));
+      default:           return line(depth, expression(s));
     }
   }
 
@@ -234,10 +236,11 @@ class Printer {
     std::string base = name_text(wanted);
     if (base.starts_with("inf") || base.starts_with("nan")) base = "v_" + base;
     Op op{};
-    bool word = std::find(std::begin(reserved), std::end(reserved), base) != std::end(reserved) || find_op(base, op) ||
-                find_dtype(base) != DType::Void;
+    bool word = std::find(std::begin(reserved), std::end(reserved), base) != std::end(reserved) ||
+                find_op(base, op) || find_dtype(base) != DType::Void;
     std::string unique = base;
-    for (int k = 2; word || taken_.contains(unique); k++, word = false) unique = fmt::format("{}_{}", base, k);
+    for (int k = 2; word || taken_.contains(unique); k++, word = false)
+      unique = fmt::format("{}_{}", base, k);
     taken_.insert(unique);
     names_[n].push_back(unique);
     return unique;
@@ -313,7 +316,7 @@ class Printer {
       const Node& s = *list[static_cast<size_t>(i)];
       if (sharing_)
         for (const Node* value : sharing_->lets(id, i)) let(value, depth, declared);
-      if (s.op == Op::Place) {
+      if (s.op == Op::Place && space(s) != Space::Param) {
         declare(&s, s.arg.text);
         declared.push_back(&s);
       }

@@ -7,6 +7,7 @@
 //       vector j 512 width 16
 //         let %0 = exp(x[i, j] - m)                      a value used more than once below
 //         y[i, j] = %0 / x[i, j - 1 if 0 < j]            a store; a guarded load is 0 where the guard is false
+//       clear z                                          fills a parameter with the identity of its fold
 //       if i < 3                                         and else
 //       check 1: i < 60                                  sets the error word to 1 where false
 //

@@ -38,7 +38,8 @@ std::string float_text(const Node& c) {
   if (std::isnan(value)) return bits == 0x7ff8000000000000u ? "nan" : fmt::format("nan0x{:x}", bits);
   bool exact32 = static_cast<double>(static_cast<float>(value)) == value;
   if (c.dtype == DType::F32 && !exact32) return fmt::format("{:a}", value);
-  std::string text = c.dtype == DType::F32 ? fmt::format("{}", static_cast<float>(value)) : fmt::format("{}", value);
+  std::string text =
+      c.dtype == DType::F32 ? fmt::format("{}", static_cast<float>(value)) : fmt::format("{}", value);
   return text.find_first_of(".en") == std::string::npos ? text + ".0" : text;
 }
 
@@ -69,13 +70,15 @@ class Printer {
   std::string difference(const Node& n) {
     const Node& b = *n[1];
     if (!leaf_(b).empty()) return "";
-    if (b.is_const() && b.at(0) < 0 && b.at(0) != INT64_MIN) return print(*n[0], 7) + fmt::format(" - {}", -b.at(0));
-    if (b.op == Op::Mul && minus_one(b[1]) && !b[0]->is_const()) return print(*n[0], 7) + " - " + print(*b[0], 8);
+    if (b.is_const() && b.at(0) < 0 && b.at(0) != INT64_MIN)
+      return print(*n[0], 7) + fmt::format(" - {}", -b.at(0));
+    if (b.op == Op::Mul && minus_one(b[1]) && !b[0]->is_const())
+      return print(*n[0], 7) + " - " + print(*b[0], 8);
     return "";
   }
 
   std::string function(const Node& n) {
-    std::string text = n.op == Op::Cast ? fmt::format("{}(", name(n.dtype))
+    std::string text = n.op == Op::Cast      ? fmt::format("{}(", name(n.dtype))
                        : n.op == Op::Bitcast ? fmt::format("bitcast({}, ", name(n.dtype))
                                              : fmt::format("{}(", row(n.op).name);
     for (size_t i = 0; i < n.src.size(); i++) text += (i ? ", " : "") + print(*n[i], 0);
@@ -171,12 +174,16 @@ DType suffix_dtype(const Lexer& lexer, const std::string& suffix, DType otherwis
   return dtype;
 }
 
-Ref float_const(DType dtype, double value) { return make(Op::Const, {}, {.ints = {std::bit_cast<int64_t>(value)}}, dtype); }
+Ref float_const(DType dtype, double value) {
+  return make(Op::Const, {}, {.ints = {std::bit_cast<int64_t>(value)}}, dtype);
+}
 
 Ref number(Lexer& lexer, bool negative) {
   Token t = lexer.next();
   bool hex = t.text.starts_with("0x");
-  DType dtype = suffix_dtype(lexer, t.suffix, t.text.find_first_of(hex ? ".p" : ".e") == std::string::npos ? DType::I64 : DType::F32);
+  DType dtype =
+      suffix_dtype(lexer, t.suffix,
+                   t.text.find_first_of(hex ? ".p" : ".e") == std::string::npos ? DType::I64 : DType::F32);
   if (is_float(dtype)) {
     double value = dtype == DType::F32 && !hex ? static_cast<double>(std::strtof(t.text.c_str(), nullptr))
                                                : std::strtod(t.text.c_str(), nullptr);
@@ -187,7 +194,9 @@ Ref number(Lexer& lexer, bool negative) {
   uint64_t magnitude = std::strtoull(t.text.c_str(), &end, 10);
   if (errno || *end) lexer.error_at(t.line, fmt::format("'{}' is not an integer of 64 bits", t.text));
   int64_t value = static_cast<int64_t>(negative ? 0 - magnitude : magnitude);
-  Bounds b = dtype == DType::Bool ? Bounds{0, 1} : row(dtype).bits == 64 ? Bounds{} : constant(dtype, value)->bounds;
+  Bounds b = dtype == DType::Bool    ? Bounds{0, 1}
+             : row(dtype).bits == 64 ? Bounds{}
+                                     : constant(dtype, value)->bounds;
   bool fits = dtype == DType::U64 ? !negative || !magnitude
               : negative          ? magnitude <= uint64_t{1} << 63
                                   : magnitude <= INT64_MAX;
@@ -204,7 +213,8 @@ Ref special(Lexer& lexer, bool negative) {  // inf, nan, nan0x..., each with or 
   DType dtype = suffix_dtype(lexer, suffix, DType::F32);
   lexer.next();
   double value = head == "inf" ? HUGE_VAL : std::bit_cast<double>(uint64_t{0x7ff8000000000000});
-  if (head.size() > 5) value = std::bit_cast<double>(static_cast<uint64_t>(std::strtoull(head.c_str() + 5, nullptr, 16)));
+  if (head.size() > 5)
+    value = std::bit_cast<double>(static_cast<uint64_t>(std::strtoull(head.c_str() + 5, nullptr, 16)));
   return float_const(dtype, negative ? -value : value);
 }
 
@@ -212,13 +222,17 @@ Ref special(Lexer& lexer, bool negative) {  // inf, nan, nan0x..., each with or 
 
 std::string literal(const Node& c) {
   if (c.dtype == DType::Bool) return c.at(0) ? "true" : "false";
-  if (is_float(c.dtype)) return float_text(c) + (c.dtype == DType::F32 ? "" : fmt::format("_{}", name(c.dtype)));
+  if (is_float(c.dtype))
+    return float_text(c) + (c.dtype == DType::F32 ? "" : fmt::format("_{}", name(c.dtype)));
   if (c.dtype == DType::I64) return fmt::format("{}", c.at(0));
-  std::string digits = kind(c.dtype) == Kind::Unsigned ? fmt::format("{}", static_cast<uint64_t>(c.at(0))) : fmt::format("{}", c.at(0));
+  std::string digits = kind(c.dtype) == Kind::Unsigned ? fmt::format("{}", static_cast<uint64_t>(c.at(0)))
+                                                       : fmt::format("{}", c.at(0));
   return fmt::format("{}_{}", digits, name(c.dtype));
 }
 
-std::string print_expression(const Node& value, const Spelling& leaf) { return Printer(leaf).print(value, 0); }
+std::string print_expression(const Node& value, const Spelling& leaf) {
+  return Printer(leaf).print(value, 0);
+}
 
 Ref parse_expression(Lexer& lexer, const Primary& primary) { return Parser(lexer, primary).binary(0); }
 
@@ -245,7 +259,8 @@ Ref parse_literal(Lexer& lexer) {
 
 int64_t parse_integer(Lexer& lexer) {
   Ref c = parse_literal(lexer);
-  if (!c || c->dtype != DType::I64) lexer.error(fmt::format("an integer expected before {}", quoted(lexer.peek().text)));
+  if (!c || c->dtype != DType::I64)
+    lexer.error(fmt::format("an integer expected before {}", quoted(lexer.peek().text)));
   return const_int(*c);
 }
 

@@ -47,7 +47,8 @@ struct Scanner {
 
   bool sigil() const {  // %12 and $3 are names where no operand stands before
     if ((look() != '%' && look() != '$') || !is_digit(look(1))) return false;
-    return at == 0 || look() == '$' || std::string_view(" \n\t([{,-").find(text[at - 1]) != std::string_view::npos;
+    return at == 0 || look() == '$' ||
+           std::string_view(" \n\t([{,-").find(text[at - 1]) != std::string_view::npos;
   }
 
   void token() {
@@ -71,7 +72,9 @@ struct Scanner {
     size_t begin = at;
     bool hex = look() == '0' && look(1) == 'x';
     if (hex) at += 2;
-    auto digit = [&](char c) { return is_digit(c) || (hex && ((c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'))); };
+    auto digit = [&](char c) {
+      return is_digit(c) || (hex && ((c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F')));
+    };
     while (digit(look())) at++;
     if (look() == '.' && look(1) != '.') {
       at++;
@@ -85,7 +88,8 @@ struct Scanner {
     begin = at;
     while (in_name(look())) at++;
     if (at > begin && text[begin] != '_')
-      fail("{}, line {}: '{}' is not a number", what, line, word + std::string(text.substr(begin, at - begin)));
+      fail("{}, line {}: '{}' is not a number", what, line,
+           word + std::string(text.substr(begin, at - begin)));
     add(Token::Number, word, at > begin ? std::string(text.substr(begin + 1, at - begin - 1)) : "");
   }
 
@@ -137,8 +141,13 @@ std::string Lexer::name(std::string_view role) {
   return next().text;
 }
 
-void Lexer::error(const std::string& message) const { error_at(peek().line, message); }
-void Lexer::error_at(int line, const std::string& message) const { fail("{}, line {}: {}", what_, line, message); }
+void Lexer::error(const std::string& message) const {
+  bool ended = peek().kind == Token::Line || peek().kind == Token::End;
+  error_at(ended && at_ > 0 ? tokens_[at_ - 1].line : peek().line, message);
+}
+void Lexer::error_at(int line, const std::string& message) const {
+  fail("{}, line {}: {}", what_, line, message);
+}
 
 std::string name_text(std::string_view text) {
   std::string out(text);

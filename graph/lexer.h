@@ -26,7 +26,7 @@ class Lexer {
   bool is(std::string_view symbol_or_name) const;  ///< whether the next token is this symbol or name
   bool take(std::string_view symbol_or_name);      ///< skips it if it is next
   void expect(std::string_view symbol_or_name);
-  std::string name(std::string_view role);  ///< the next token, which must be a name
+  std::string name(std::string_view role);                    ///< the next token, which must be a name
   [[noreturn]] void error(const std::string& message) const;  ///< Error "graph text, line 3: message"
   [[noreturn]] void error_at(int line, const std::string& message) const;
 

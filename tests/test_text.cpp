@@ -1,0 +1,154 @@
+// Text forms read back: loop trees and graphs.
+#include <cmath>
+
+#include "codegen/tree_text.h"
+#include "graph/expression_text.h"
+#include "graph/index.h"
+#include "tests/catch.h"
+#include "tests/errors.h"
+
+using namespace kontor;
+
+static const char* softmax_text = R"(kernel softmax(x f32[4, 6]) -> y f32[4, 6]
+  thread i 4
+    m max f32; s sum f32; e f32[6]
+    loop j 6
+      m <- x[i, j]
+    loop j 6
+      e[j] = sqrt(x[i, j] - m)
+      s <- e[j]
+    vector j 6 width 8
+      y[i, j] = e[j] / s
+)";
+
+static const char* matmul_text =
+    R"(kernel matmul($0 f32, $1 i64 1..100, a f32[12, $1], b f32[$1, 64]) -> c f32[12, 64]
+  thread t 2
+    p f32[100, 32]
+    loop k $1
+      vector l 32 width 16
+        p[k, l] = b[k, 32 * t + l]
+    loop r 3
+      q dot f32[4, 32]
+      loop k $1
+        unroll i 4
+          vector l 32 width 16
+            q[i, l] <- a[4 * r + i, k], p[k, l]
+      unroll i 4
+        vector l 32 width 16
+          c[4 * r + i, 32 * t + l] = q[i, l] * $0
+)";
+
+static const char* odd_text = R"(kernel odd(x f32[9], k i32[9]) -> base sum f32[9], y f32[9], z f64
+  lanes sum f32[4]
+  clear base
+  loop i 9
+    if 0 < i & i < 5
+      y[i] = x[i - 1 if 0 < i] + -0.0
+    else
+      let %0 = where(x[i] < 1.5, x[i], -inf) * 3.0
+      y[i] = max(%0, -%0) - 1.0000001
+    check 1: k[i] != 3_i32 & !(k[i] // 2_i32 % 7_i32 == -1_i32)
+    loop i_2 4
+      let %1 = x[i] + f32(k[i])
+      y[i] = fma(%1, %1, f32(i * i_2 - 3))
+    base[i] <- x[i]
+  z = f64(merge(lanes)) + 0.1_f64 - f64(sub(i64(nan) // 2, 4) % -3)
+)";
+
+TEST_CASE("[text] kernels print as they read") {
+  for (const char* text : {softmax_text, matmul_text, odd_text}) {
+    Ref kernel = tree::parse(text);
+    REQUIRE(tree::print(kernel) == text);
+    REQUIRE(tree::print(tree::parse(tree::print(kernel))) == text);
+  }
+}
+
+TEST_CASE("[text] names are made unique, and shared values are bound where all uses see them") {
+  Ref x = tree::param(DType::F32, {index(8)}, 0, "x"),
+      y = tree::param(DType::F32, {index(8), index(8)}, 1, "loop");
+  Ref i = ix::range(8, "i"), j = ix::range(8, "i");
+  Ref value = make(Op::Sqrt, {make(Op::Add, {tree::load(x, {i}), constant(DType::F32, 0.1)})});
+  Ref both = make(Op::Mul, {value, value});
+  Ref kernel = tree::kernel(
+      "k", {x, y},
+      {tree::loop(LoopKind::Loop, i,
+                  {tree::loop(LoopKind::Loop, j, {tree::store(y, {i, j}, both)}),
+                   tree::loop(LoopKind::Loop, j,
+                              {tree::store(y, {j, i}, make(Op::Add, {both, tree::load(x, {j})}))})})});
+  const char* expected = R"(kernel k(x f32[8]) -> loop_2 f32[8, 8]
+  loop i 8
+    let %0 = sqrt(x[i] + 0.1)
+    let %1 = %0 * %0
+    loop i_2 8
+      loop_2[i, i_2] = %1
+    loop i_2 8
+      loop_2[i_2, i] = %1 + x[i_2]
+)";
+  REQUIRE(tree::print(kernel) == expected);
+  REQUIRE(tree::print(tree::parse(expected)) == expected);
+}
+
+TEST_CASE("[text] every dtype's constants keep their bits") {
+  auto leaf = [](const Node&) { return std::string(); };
+  std::vector<Ref> list = {constant(DType::F32, 0.1),
+                           constant(DType::F32, -0.0),
+                           constant(DType::F32, 1e-42),
+                           constant(DType::F64, 0.1),
+                           constant(DType::F64, 5e-324),
+                           constant(DType::F32, HUGE_VAL),
+                           constant(DType::F64, -HUGE_VAL),
+                           constant(DType::F64, std::nan("")),
+                           constant(DType::F32, -std::nan("")),
+                           constant(DType::F16, 65504.0),
+                           constant(DType::F8E4M3, 0.015625),
+                           constant(DType::F32, 16777216.0),
+                           index(INT64_MIN),
+                           index(INT64_MAX),
+                           constant(DType::U64, int64_t{-1}),
+                           constant(DType::I8, int64_t{-128}),
+                           constant(DType::U8, int64_t{255}),
+                           constant(DType::Bool, int64_t{1}),
+                           constant(DType::Bool, int64_t{0})};
+  for (const Ref& c : list) {
+    std::string text = print_expression(*c, leaf);
+    Lexer lexer(" " + text, "constant");
+    lexer.next();
+    INFO(text);
+    Ref back = parse_expression(lexer, [](Lexer&) { return Ref(); });
+    REQUIRE(back == c);
+    REQUIRE(lexer.peek().kind == Token::End);
+  }
+}
+
+TEST_CASE("[text] what is wrong with a kernel's text is said with its line") {
+  struct Row {
+    const char* body;
+    const char* message;
+  };
+  static const Row rows[] = {
+      {"  y[0] = q", "kernel text, line 2: 'q' is not declared here"},
+      {"  y = x[0]", "kernel text, line 2: 'y' takes 1 indexes here, not 0"},
+      {"  y[0] = x[0, 1]", "kernel text, line 2: 'x' takes 1 indexes here, not 2"},
+      {"  y[0] = 1", "kernel text, line 2: 'y' is f32, the value i64"},
+      {"  y[0] = 1.0 + 2", "kernel text, line 2: add: dtypes differ; sources: f32[] i64[]"},
+      {"  y[0] <- 1.0", "kernel text, line 2: 'y' has no fold"},
+      {"  y[0.5] = 1.0", "kernel text, line 2: an index must be i64, not f32"},
+      {"  loop i 4\n    y[i] = x[i]\n   y[0] = x[0]",
+       "kernel text, line 4: the indentation differs from the lines above"},
+      {"  loop i 4: y[i] = fma(x[i])", "kernel text, line 2: fma takes 3 values, not 1"},
+      {"  y[0] = 3_f31", "kernel text, line 2: unknown dtype 'f31'"},
+      {"  y[0] = f32(300_u8)", "kernel text, line 2: 300 does not fit u8"},
+      {"  y[0] = f32(99999999999999999999)",
+       "kernel text, line 2: '99999999999999999999' is not an integer of 64 bits"},
+      {"  y[0] = 1.0 @", "kernel text, line 2: character '@' is not expected"},
+      {"  if x[0]: y[0] = 1.0", "kernel text, line 2: a condition must be bool, not f32"},
+      {"  y[0] = 12x", "kernel text, line 2: '12x' is not a number"},
+      {"  y[0] = 1.0 2.0", "kernel text, line 2: unexpected \"2.0\""},
+  };
+  for (const Row& r : rows)
+    REQUIRE(error_of([&] { tree::parse(std::string("kernel k(x f32[4]) -> y f32[4]\n") + r.body + "\n"); }) ==
+            r.message);
+  REQUIRE(error_of([] { tree::parse("kernel k(x f32[4]"); }) ==
+          "kernel text, line 1: ')' expected before \"end of text\"");
+}

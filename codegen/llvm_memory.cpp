@@ -1,0 +1,339 @@
+// Places: addresses, loads, stores, folds' merges, where local places live.
+#include <algorithm>
+#include <bit>
+
+#include "base/error.h"
+#include "codegen/llvm_renderer.h"
+#include "graph/index.h"
+
+namespace kontor::inline v0::ir {
+
+PlaceState& Renderer::place_of(const Node& place) {
+  auto it = places_.find(&place);
+  if (it == places_.end()) broken("LLVM renderer: place '{}' is not declared", place.arg.text);
+  return it->second;
+}
+
+Access Renderer::access(const Node& n) {
+  const Node& place = *n.src[0];
+  PlaceState& p = place_of(place);
+  std::span<const Ref> at = tree::at(n);
+  Linear position;
+  for (size_t i = 0; i < p.dims.size(); i++) {
+    if (i > 0) position = product(std::move(position), linear(p.dims[i]));
+    if (i < at.size()) add_scaled(position, linear(at[i]), 1);
+  }
+  return {&p, std::move(position), place.dtype};
+}
+
+/// The address of the first lane's element (`offset` elements further); vector terms are left out.
+Val Renderer::address(const Access& a, int64_t offset) {
+  Type element{in_memory(a.dtype), 0}, pointer{Scalar::Ptr, 0};
+  int64_t scale = std::max(a.place->lanes, 1), constant = (a.at.constant + offset) * scale;
+  Val p = a.place->base;
+  Linear scaled;
+  add_scaled(scaled, a.at, scale);
+  if (Val position = scalar_part(scaled, Scalar::I64, false))
+    p = b_.emit_at(0, {}, pointer, "getelementptr ", element, ", ", typed(p), ", i64 ", position);
+  if (constant == 0) return p;
+  return b_.emit_at(0, {}, pointer, "getelementptr ", element, ", ", typed(p), ", i64 ", constant);
+}
+
+/// In bytes. Local places start at multiples of 64; of a caller's memory only the element's alignment is known.
+int64_t Renderer::alignment(const Access& a, int64_t offset) {
+  int64_t size = item_size(a.dtype);
+  if (!a.place->local) return size;
+  auto bits = static_cast<uint64_t>(a.at.constant + offset) | 64;
+  for (auto& t : a.at.terms) bits |= static_cast<uint64_t>(t.second);
+  uint64_t unit = static_cast<uint64_t>(size * std::max(a.place->lanes, 1)) * (bits & -bits);
+  return static_cast<int64_t>(std::min<uint64_t>(unit & -unit, 64));
+}
+
+Val Renderer::both(Val x, Val y) {
+  if (!x || !y) return x ? x : y;
+  int lanes = std::max(b_.lanes(x), b_.lanes(y));
+  return apply(b_, Op::And, DType::Bool, {b_.splat(x, lanes), b_.splat(y, lanes)});
+}
+
+Val Renderer::reverse(Val v) {
+  Type t = b_.type(v);
+  std::string text = "<";
+  for (int i = t.lanes; i-- > 0;) text.append("i32 ").append(std::to_string(i)).append(i ? ", " : ">");
+  return b_.emit(t, "shufflevector ", typed(v), ", ", t, " poison, ", Type{Scalar::I32, t.lanes}, " ", text);
+}
+
+// ---- loads
+
+/// Loads `lanes` elements (0: one) at `pointer`; where the mask is off, 0. What nobody writes may be loaded further out.
+Val Renderer::load_text(const Access& a, Val pointer, int lanes, Val mask, int64_t align) {
+  const PlaceState& p = *a.place;
+  Type t{in_memory(a.dtype), lanes};
+  std::string salt = p.written ? "#" + std::to_string(p.version) : std::string();
+  int level = std::max(b_.safe_level(), p.written ? p.write_level : 0);
+  if (!mask) {
+    std::string_view invariant = p.written ? "" : ", !invariant.load !0";
+    Val v = b_.emit_at(level, salt, t, "load ", t, ", ", typed(pointer), ", align ", align, invariant);
+    return from_memory(b_, a.dtype, v);
+  }
+  std::string suffix = "v" + std::to_string(lanes) + std::string(row(t.of).suffix);
+  std::string type = "<" + std::to_string(lanes) + " x " + std::string(row(t.of).text) + ">";
+  std::string bits = "<" + std::to_string(lanes) + " x i1>";
+  bool gather = b_.lanes(pointer) > 0;
+  std::string pointers = gather ? "<" + std::to_string(lanes) + " x ptr>" : "ptr";
+  std::string name = gather ? "llvm.masked.gather." + suffix + ".v" + std::to_string(lanes) + "p0"
+                            : "llvm.masked.load." + suffix + ".p0";
+  b_.declare(name, type, pointers + ", i32, " + bits + ", " + type);
+  Val v = b_.emit_at(level, salt, t, "call ", t, " @", name, "(", typed(pointer), ", i32 ", align, ", ",
+                     typed(mask), ", ", t, " zeroinitializer)");
+  return from_memory(b_, a.dtype, v);
+}
+
+/// `pointer` where the condition holds, else 512 bytes of zeros.
+Val Renderer::or_zeros(Val condition, Val pointer) {
+  if (!condition) return pointer;
+  return b_.emit({Scalar::Ptr, 0}, "select ", typed(condition), ", ", typed(pointer), ", ptr @zeros");
+}
+
+Val Renderer::zero(DType dtype, int lanes) {
+  return b_.splat(constant_value(b_, *constant(dtype, int64_t{0})), lanes);
+}
+
+Val Renderer::any(Val mask) { return b_.call("vector.reduce.or", b_.type(mask), {Scalar::I1, 0}, {mask}); }
+
+Val Renderer::load_scalar(const Access& a, Val guard) {
+  Val by_lane = guard && b_.lanes(guard) ? guard : Val{};
+  Val condition = by_lane ? any(both(by_lane, mask_)) : guard;
+  Val v = load_text(a, or_zeros(condition, address(a)), 0, {}, alignment(a, 0));
+  if (!by_lane) return v;
+  int lanes = b_.lanes(by_lane);
+  return apply(b_, Op::Where, a.dtype, {by_lane, b_.splat(v, lanes), zero(a.dtype, lanes)});
+}
+
+/// Elements side by side, in order or reversed. A local place has room for lanes that are switched off.
+Val Renderer::load_vector(const Access& a, Val guard) {
+  bool reversed = a.at.lane == -1;
+  Val by_lane = guard && b_.lanes(guard) ? guard : Val{};
+  Val mask = by_lane || !a.place->local || reversed ? both(by_lane, mask_) : Val{};
+  int64_t offset = reversed ? 1 - vector_ : 0;
+  Val pointer = or_zeros(by_lane ? Val{} : guard, address(a, offset));
+  if (mask && reversed) mask = reverse(mask);
+  Val v = load_text(a, pointer, vector_, mask, mask ? item_size(a.dtype) : alignment(a, offset));
+  return reversed ? reverse(v) : v;
+}
+
+/// The address of each lane's element.
+Val Renderer::lane_addresses(const Access& a) {
+  Linear by_lane;
+  by_lane.lane = a.at.lane;
+  for (auto& [v, factor] : a.at.terms)
+    if (b_.lanes(v)) add_term(by_lane, v, factor);
+  Val index = materialise(by_lane);
+  Type pointers{Scalar::Ptr, b_.lanes(index)};
+  return b_.emit(pointers, "getelementptr ", Type{in_memory(a.dtype), 0}, ", ", typed(address(a)), ", ",
+                 typed(index));
+}
+
+Val Renderer::load_gather(const Access& a, Val guard) {
+  Val pointers = lane_addresses(a), mask = both(guard, mask_);
+  int lanes = b_.lanes(pointers);
+  mask = b_.splat(mask ? mask : b_.boolean(true), lanes);
+  return load_text(a, pointers, lanes, mask, item_size(a.dtype));
+}
+
+Val Renderer::load_access(const Access& a, Val guard) {
+  int64_t known = 0;
+  if (guard && b_.constant(guard, known)) {
+    if (!known) return zero(a.dtype, 0);
+    guard = {};
+  }
+  bool gather = has_vector_terms(a.at);
+  if (a.place->lanes) {
+    if (gather || a.at.lane || (guard && b_.lanes(guard)))
+      broken("LLVM renderer: lanes index a place of their own");
+    return load_text(a, or_zeros(guard, address(a)), a.place->lanes, {}, alignment(a, 0));
+  }
+  if (!gather && a.at.lane == 0) return load_scalar(a, guard);
+  if (!gather && (a.at.lane == 1 || a.at.lane == -1)) return load_vector(a, guard);
+  return load_gather(a, guard);
+}
+
+Val Renderer::load(const Node& n) {
+  Ref guard = tree::guard(n);
+  Val condition = guard ? value(guard) : Val{};
+  if (int64_t c = 0; condition && b_.constant(condition, c) && !c) return zero(n.dtype, 0);
+  return load_access(access(n), condition);
+}
+
+// ---- stores
+
+void Renderer::touch(PlaceState& p) { p.version++; }
+
+void Renderer::store_text(const Access& a, Val pointer, Val v, int64_t align) {
+  b_.effect("store ", typed(to_memory(b_, a.dtype, v)), ", ", typed(pointer), ", align ", align);
+  touch(*a.place);
+}
+
+/// Stores where the mask holds, through llvm.masked.store or llvm.masked.scatter.
+void Renderer::store_masked(const Access& a, Val pointer, Val v, Val mask) {
+  Val memory = to_memory(b_, a.dtype, v);
+  Type t = b_.type(memory);
+  std::string lanes = std::to_string(t.lanes), suffix = "v" + lanes + std::string(row(t.of).suffix);
+  std::string type = "<" + lanes + " x " + std::string(row(t.of).text) + ">";
+  bool scatter = b_.lanes(pointer) > 0;
+  std::string name =
+      scatter ? "llvm.masked.scatter." + suffix + ".v" + lanes + "p0" : "llvm.masked.store." + suffix + ".p0";
+  b_.declare(name, "void",
+             type + (scatter ? ", <" + lanes + " x ptr>" : ", ptr") + ", i32, <" + lanes + " x i1>");
+  b_.effect("call void @", name, "(", typed(memory), ", ", typed(pointer), ", i32 ", item_size(a.dtype), ", ",
+            typed(mask), ")");
+  touch(*a.place);
+}
+
+/// Lanes side by side. In a local place lanes that are off are loaded and stored back, which LLVM keeps in registers.
+void Renderer::store_lanes(const Access& a, Val v) {
+  bool reversed = a.at.lane == -1;
+  int64_t offset = reversed ? 1 - vector_ : 0;
+  Val pointer = address(a, offset);
+  Val mask = mask_;
+  if (reversed) {
+    v = reverse(v);
+    if (mask) mask = reverse(mask);
+  }
+  if (!mask) return store_text(a, pointer, v, alignment(a, offset));
+  if (!a.place->local || reversed) return store_masked(a, pointer, v, mask);
+  Val old = load_text(a, pointer, b_.lanes(v), {}, alignment(a, 0));
+  store_text(a, pointer, apply(b_, Op::Where, a.dtype, {mask, v, old}), alignment(a, 0));
+}
+
+void Renderer::store_access(const Access& a, Val v) {
+  bool scatter = has_vector_terms(a.at);
+  if (int lanes = a.place->lanes) {
+    if (scatter || a.at.lane) broken("LLVM renderer: lanes index a place of their own");
+    v = b_.splat(v, lanes);
+    Val pointer = address(a);
+    if (mask_)
+      v = apply(b_, Op::Where, a.dtype, {mask_, v, load_text(a, pointer, lanes, {}, alignment(a, 0))});
+    return store_text(a, pointer, v, alignment(a, 0));
+  }
+  if (!scatter && a.at.lane == 0) {
+    if (b_.lanes(v) || mask_) broken("LLVM renderer: all lanes write one element");
+    return store_text(a, address(a), v, alignment(a, 0));
+  }
+  v = b_.splat(v, vector_);
+  if (!scatter && (a.at.lane == 1 || a.at.lane == -1)) return store_lanes(a, v);
+  store_masked(a, lane_addresses(a), v, b_.splat(mask_ ? mask_ : b_.boolean(true), vector_));
+}
+
+// ---- local places
+
+static int64_t upper_bound(const Ref& dim, const Node& place) {
+  int64_t hi = dim->bounds.hi;
+  if (hi < 0 || hi > (int64_t{1} << 40))
+    broken("place '{}' has a dimension without a static bound", place.arg.text);
+  return hi;
+}
+
+/// Small places become stack memory, of which LLVM makes registers; large ones lie in the share's scratch memory.
+void Renderer::declare(const Node& place) {
+  constexpr int64_t stack_bytes = 4096;
+  PlaceState& p = place_of(place);
+  p.lanes = vector_;
+  p.write_level = b_.depth();
+  p.version++;
+  int64_t count = std::max(p.lanes, 1);
+  for (Ref& d : p.dims) count *= const_int(*(d = index(upper_bound(d, place))));
+  if (p.partial) count += p.chunk;
+  Type element{in_memory(place.dtype), 0};
+  int64_t bytes = std::max<int64_t>(count, 1) * item_size(place.dtype);
+  if (bytes <= stack_bytes) {
+    if (!p.base) p.base = b_.alloca_array(element, std::max<int64_t>(count, 1));
+  } else {
+    Val scratch = argument(32, Scalar::Ptr);
+    p.base =
+        b_.emit_at(0, {}, {Scalar::Ptr, 0}, "getelementptr i8, ", typed(scratch), ", i64 ", scratch_top_);
+    scratch_top_ += (bytes + 63) & ~int64_t{63};
+    scratch_bytes_ = std::max(scratch_bytes_, scratch_top_);
+  }
+  if (tree::has_fold(place)) fill(place);
+}
+
+/// Stores `identity` into `count` elements from a.at on, in vectors of at most `chunk` lanes.
+void Renderer::fill_range(Access a, Val identity, int64_t count, int64_t chunk) {
+  for (int64_t done = 0; done < count; done += chunk, a.at.constant += chunk) {
+    while (chunk > 1 && count - done < chunk) chunk /= 2;
+    Val v = chunk > 1 ? b_.splat(identity, static_cast<int>(chunk)) : identity;
+    store_text(a, address(a), v, alignment(a, 0));
+  }
+}
+
+void Renderer::fill(const Node& place) {
+  constexpr int64_t most_stores = 64, wide = 64;
+  PlaceState& p = place_of(place);
+  int lanes = std::exchange(p.lanes, 0);  // element by element
+  Val identity = constant_value(b_, *tree::identity(tree::fold_of(place), place.dtype));
+  int64_t count = std::max(lanes, 1), chunk = lanes ? lanes : std::max(p.chunk, 1);
+  for (const Ref& d : p.dims) count *= const_int(*d);
+  Access a{&p, {}, place.dtype};
+  if (count / chunk > most_stores) {
+    open_loop(b_.i64(0), b_.i64(count / wide));
+    int level = std::exchange(p.write_level, b_.depth());
+    Access here = a;
+    add_term(here.at, b_.counter(), wide);
+    fill_range(here, identity, wide, wide);
+    p.write_level = level;
+    close_loop();
+    a.at.constant = count / wide * wide;
+    chunk = wide;
+  }
+  fill_range(a, identity, count - a.at.constant, chunk);
+  p.lanes = lanes;
+}
+
+// ---- folds
+
+Val Renderer::step(const Node& place, Val old, std::span<const Val> v) {
+  Fold fold = tree::fold_of(place);
+  if (fold == Fold::Dot) return apply(b_, Op::Fma, place.dtype, {v[0], v[1], old});
+  return apply(b_, row(fold).step, place.dtype, {old, v[0]});
+}
+
+/// The elements to be joined, as vectors of the width with which the place was filled (so that registers stay whole).
+std::vector<Val> Renderer::merge_parts(const Node& n) {
+  Access a = access(n);
+  int64_t count = const_int(*a.place->dims.back()), chunk = 1;
+  if (a.at.lane || has_vector_terms(a.at)) broken("LLVM renderer: lanes choose what is merged");
+  if (!a.place->lanes) chunk = std::clamp<int64_t>(a.place->chunk, 1, count);
+  std::vector<Val> parts;
+  for (int64_t i = 0; i < count; i += chunk, a.at.constant += chunk) {
+    int lanes = a.place->lanes ? a.place->lanes : chunk > 1 ? static_cast<int>(chunk) : 0;
+    parts.push_back(load_text(a, address(a), lanes, {}, alignment(a, 0)));
+  }
+  return parts;
+}
+
+Val Renderer::half(Val v, int from) {
+  Type t = b_.type(v);
+  int lanes = t.lanes / 2;
+  if (lanes == 1) return b_.emit({t.of, 0}, "extractelement ", typed(v), ", i64 ", int64_t{from});
+  std::string text = "<";
+  for (int i = 0; i < lanes; i++) text.append(i ? ", i32 " : "i32 ").append(std::to_string(from + i));
+  text += ">";
+  return b_.emit({t.of, lanes}, "shufflevector ", typed(v), ", ", t, " poison, ", Type{Scalar::I32, lanes},
+                 " ", text);
+}
+
+Val Renderer::merge(const Node& n) {
+  const Node& place = *n.src[0];
+  if (!tree::has_fold(place)) broken("LLVM renderer: merge of '{}', which has no fold", place.arg.text);
+  Op op = row(tree::fold_of(place)).merge;
+  std::vector<Val> parts = merge_parts(n);
+  for (; parts.size() > 1; parts.resize(parts.size() / 2))
+    for (size_t i = 0; i < parts.size() / 2; i++)
+      parts[i] = apply(b_, op, place.dtype, {parts[i], parts[i + parts.size() / 2]});
+  Val v = parts[0];
+  if (place_of(place).lanes) return v;
+  while (int lanes = b_.lanes(v)) v = apply(b_, op, place.dtype, {half(v, 0), half(v, lanes / 2)});
+  return v;
+}
+
+}  // namespace kontor::inline v0::ir

@@ -1,0 +1,161 @@
+// The renderer of one kernel as LLVM IR: shared by its parts, llvm_values.cpp (expressions), llvm_memory.cpp (places) and
+// render_llvm.cpp (statements).
+#pragma once
+#include <deque>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "codegen/llvm_builder.h"
+#include "codegen/llvm_ops.h"
+#include "codegen/tree.h"
+
+namespace kontor::inline v0::ir {
+
+/// constant + lane * (number of the lane) + sum of factor * value, modulo 2^64: what unrolled copies of an index share
+/// is seen, and so is the stride between lanes. A value may be a vector.
+struct Linear {
+  int64_t constant = 0, lane = 0;
+  std::vector<std::pair<Val, int64_t>> terms = {};
+};
+
+void add_term(Linear& e, Val v, int64_t factor);
+void add_scaled(Linear& to, const Linear& e, int64_t factor);
+
+/// A place as it is rendered.
+struct PlaceState {
+  Val base = {};
+  std::vector<Ref> dims = {};  ///< of a local place their upper bounds
+  int chunk = 0;               ///< lanes of the accesses to it that are vectors; 0: none
+  bool partial = false;        ///< some of them may reach beyond its end, with lanes switched off
+  bool written = false;        ///< in this kernel
+  bool local = false;
+  int lanes = 0;        ///< of a place declared inside a vector loop: each element is a vector
+  int write_level = 0;  ///< the innermost open scope in which it is written
+  int version = 0;      ///< grows with each write, tells loads apart
+};
+
+/// Where a Load, Store or FoldStep goes.
+struct Access {
+  PlaceState* place;
+  Linear at;
+  DType dtype;
+};
+
+class Renderer {
+ public:
+  explicit Renderer(const Ref& kernel);
+  std::string render(const std::string& entry);
+  int64_t scratch_bytes() const { return scratch_bytes_; }
+
+ private:
+  // Expressions (llvm_values.cpp).
+  Val value(const Ref& node);
+  const Linear& linear(const Ref& node);
+  Val compute(const Node& n);
+  Linear compute_linear(const Node& n);
+  Linear product(Linear a, Linear b);
+  Val elementwise(const Node& n);
+  Val lane_compare(const Node& n);
+  Val narrow_cast(const Node& n);
+  Val narrow_arithmetic(const Node& n);
+  Val slot(const Node& n);
+  Val argument(int64_t offset, Scalar of);
+  bool has_vector_terms(const Linear& e) const;
+  Val scalar_part(const Linear& e, Scalar of, bool with_constant);
+  Val materialise(const Linear& e, Scalar of = Scalar::I64);
+  Val below(Val threshold);  ///< the lanes whose number is below it
+  void prepare(const Ref& node);
+
+  // The memo of expressions: an entry lives as long as the innermost frame on which it depends.
+  struct Entry {
+    Val value = {};
+    int linear = -1, frame = 0, serial = 0;
+  };
+  Entry* known(const Node* n);
+  Entry& remember(const Node& n);
+  int frame_of(const Node& n);
+  void push_frame();
+  void pop_frame();
+  int top_frame() const { return static_cast<int>(frames_.size()) - 1; }
+
+  // Places (llvm_memory.cpp).
+  PlaceState& place_of(const Node& place);
+  Access access(const Node& n);
+  Val address(const Access& a, int64_t offset = 0);
+  Val load(const Node& n);
+  Val load_access(const Access& a, Val guard);
+  Val load_scalar(const Access& a, Val guard);
+  Val load_vector(const Access& a, Val guard);
+  Val load_gather(const Access& a, Val guard);
+  Val load_text(const Access& a, Val pointer, int lanes, Val mask, int64_t align);
+  Val or_zeros(Val condition, Val pointer);
+  Val zero(DType dtype, int lanes);
+  Val any(Val mask);
+  Val half(Val v, int from);
+  Val lane_addresses(const Access& a);
+  int64_t alignment(const Access& a, int64_t offset);
+  Val reverse(Val v);
+  void store_access(const Access& a, Val v);
+  void store_lanes(const Access& a, Val v);
+  void store_text(const Access& a, Val pointer, Val v, int64_t align);
+  void store_masked(const Access& a, Val pointer, Val v, Val mask);
+  void declare(const Node& place);
+  void fill(const Node& place);
+  void fill_range(Access a, Val identity, int64_t count, int64_t chunk);
+  void touch(PlaceState& p);
+  Val merge(const Node& n);
+  std::vector<Val> merge_parts(const Node& n);
+  Val step(const Node& place, Val old, std::span<const Val> v);
+  Val both(Val x, Val y);
+
+  // Statements (render_llvm.cpp).
+  void survey(std::span<const Ref> body, const Node* vector_loop);
+  void survey_values(const Node& statement, const Node* vector_loop);
+  void survey_access(const Node& n, const Node* vector_loop);
+  void body(std::span<const Ref> statements);
+  void statement(const Node& n);
+  void loop(const Node& n);
+  void counted_loop(const Node& n, Val begin, Val end, bool may_be_empty);
+  void unrolled(const Node& n, int64_t count);
+  void vector_loop(const Node& n);
+  void branch(const Node& n);
+  void masked_branch(const Node& n, Val condition);
+  void check(const Node& n);
+  void store(const Node& n);
+  void fold(const Node& n);
+  void fold_by_lane(const Access& a, const Node& place, std::span<const Val> v);
+  void fold_at_lane(const Access& a, const Node& place, std::span<const Val> v, Val index, Val lane);
+  /// What a statement's scope writes gets that scope as its write level; leave() gives back the levels before.
+  using Levels = std::vector<std::pair<PlaceState*, int>>;
+  Levels enter(const Node& scope);
+  void leave(const Levels& saved);
+  void open_loop(Val begin, Val end);
+  void close_loop();
+  void open_branch(Val condition, bool pins);
+  void close_branch();
+
+  struct Binding {
+    Val value = {};  ///< counter or constant; none: the lanes of the vector loop
+    int frame = 0;
+  };
+
+  Ref kernel_;
+  Builder b_;
+  std::unordered_map<const Node*, Entry> memo_;
+  std::deque<Linear> linears_;           // references to them stay good
+  std::vector<int> frames_ = {0};        // serial numbers of the open frames
+  std::vector<int> scope_frames_ = {0};  // the frame of each of the builder's scopes
+  int serials_ = 0;
+  std::unordered_map<const Node*, Binding> bindings_;
+  std::unordered_map<const Node*, PlaceState> places_;
+  std::unordered_map<const Node*, std::vector<const Node*>>
+      writes_;                                // of each Loop and If: places written in it
+  std::vector<const Node*> open_statements_;  // while surveying
+  int vector_ = 0;                            // lanes of the open vector loop
+  Val mask_ = {};                             // lanes that are switched on; none: all
+  int mask_frame_ = 0;
+  int64_t scratch_top_ = 0, scratch_bytes_ = 0;
+};
+
+}  // namespace kontor::inline v0::ir

@@ -1,0 +1,303 @@
+// Renders a loop tree as LLVM IR: statements, loops and branches.
+#include <algorithm>
+
+#include "base/error.h"
+#include "codegen/llvm_renderer.h"
+#include "codegen/schedule.h"
+#include "graph/index.h"
+
+namespace kontor::inline v0::ir {
+
+Renderer::Renderer(const Ref& kernel) : kernel_(kernel) {
+  Val buffers = argument(0, Scalar::Ptr);
+  for (const Ref& p : tree::params(*kernel)) {
+    PlaceState& state = places_[p.get()];
+    state.dims = p->src;
+    Val at =
+        b_.emit({Scalar::Ptr, 0}, "getelementptr ptr, ", typed(buffers), ", i64 ", tree::param_number(*p));
+    state.base = b_.emit({Scalar::Ptr, 0}, "load ptr, ", typed(at), ", align 8, !invariant.load !0");
+  }
+  survey(tree::body(*kernel), nullptr);
+}
+
+std::string Renderer::render(const std::string& entry) {
+  body(tree::body(*kernel_));
+  return b_.finish(entry);
+}
+
+// ---- what must be known before: which scopes write which places, and how places are accessed
+
+/// Notes accesses to local places that are vectors.
+void Renderer::survey_access(const Node& n, const Node* vector_loop) {
+  const Node& place = *n.src[0];
+  if (tree::space(place) == Space::Param || !vector_loop) return;
+  const Ref& range = (*vector_loop)[0];
+  int width = static_cast<int>(tree::width(*vector_loop));
+  for (const Ref& at : tree::at(n)) {
+    if (!ix::depends_on(at, range)) continue;
+    PlaceState& p = places_[&place];
+    p.chunk = p.chunk ? std::min(p.chunk, width) : width;
+    p.partial |= !is_int(range->src[0], width);
+  }
+}
+
+void Renderer::survey_values(const Node& statement, const Node* vector_loop) {
+  size_t first = statement.op == Op::Place ? statement.src.size() : 0;
+  bool compound = statement.op == Op::Loop || statement.op == Op::If;
+  size_t last = compound ? 1 : statement.src.size();
+  for (const Node* n : topological(std::span(statement.src).subspan(first, last - first)))
+    if (n->op == Op::Load) survey_access(*n, vector_loop);
+}
+
+void Renderer::survey(std::span<const Ref> statements, const Node* vector_loop) {
+  for (const Ref& s : statements) {
+    survey_values(*s, vector_loop);
+    if (s->op == Op::Place) {
+      PlaceState& p = places_[s.get()];
+      p.dims = s->src;
+      p.local = p.written = true;
+    } else if (s->op == Op::Store || s->op == Op::FoldStep) {
+      const Node* place = s->src[0].get();
+      survey_access(*s, vector_loop);
+      places_[place].written = true;
+      for (const Node* open : open_statements_) writes_[open].push_back(place);
+    } else if (s->op == Op::Loop || s->op == Op::If) {
+      open_statements_.push_back(s.get());
+      bool vector = s->op == Op::Loop && tree::kind(*s) == LoopKind::Vector;
+      survey(std::span(s->src).subspan(1), vector ? s.get() : vector_loop);
+      open_statements_.pop_back();
+    }
+  }
+}
+
+// ---- scopes: the builder's, and with each a frame of the memo
+
+void Renderer::open_loop(Val begin, Val end) {
+  b_.open_loop(begin, end);
+  push_frame();
+  scope_frames_.push_back(top_frame());
+}
+void Renderer::close_loop() {
+  scope_frames_.pop_back();
+  pop_frame();
+  b_.close_loop();
+}
+void Renderer::open_branch(Val condition, bool pins) {
+  b_.open_branch(condition, pins);
+  push_frame();
+  scope_frames_.push_back(top_frame());
+}
+void Renderer::close_branch() {
+  scope_frames_.pop_back();
+  pop_frame();
+  b_.close_branch();
+}
+
+Renderer::Levels Renderer::enter(const Node& scope) {
+  Levels saved;
+  for (const Node* place : writes_[&scope]) {
+    PlaceState& p = places_[place];
+    saved.emplace_back(&p, std::exchange(p.write_level, b_.depth()));
+  }
+  return saved;
+}
+
+void Renderer::leave(const Levels& saved) {
+  for (auto it = saved.rbegin(); it != saved.rend(); ++it) it->first->write_level = it->second;
+}
+
+// ---- loops
+
+void Renderer::counted_loop(const Node& n, Val begin, Val end, bool may_be_empty) {
+  if (b_.lanes(end)) broken("LLVM renderer: lanes run a loop for different times");
+  if (may_be_empty) open_branch(apply(b_, Op::Lt, DType::I64, {begin, end}), false);
+  open_loop(begin, end);
+  bindings_[n.src[0].get()] = {b_.counter(), top_frame()};
+  Levels saved = enter(n);
+  body(tree::body(n));
+  leave(saved);
+  close_loop();
+  if (may_be_empty) close_branch();
+}
+
+void Renderer::unrolled(const Node& n, int64_t count) {
+  for (int64_t i = 0; i < count; i++) {
+    push_frame();
+    bindings_[n.src[0].get()] = {b_.i64(i), top_frame()};
+    body(tree::body(n));
+    pop_frame();
+  }
+}
+
+void Renderer::vector_loop(const Node& n) {
+  const Ref& extent = n.src[0]->src[0];
+  int width = static_cast<int>(tree::width(n));
+  bool power = width > 0 && (width & (width - 1)) == 0;
+  if (!power || width > 64 || extent->bounds.hi > width)
+    broken("LLVM renderer: a vector loop of width {}", width);
+  if (vector_) broken("LLVM renderer: a vector loop inside another");
+  push_frame();
+  bindings_[n.src[0].get()] = {{}, top_frame()};
+  int outer = std::exchange(mask_frame_, top_frame());
+  vector_ = width;
+  if (!is_int(extent, width)) {
+    Val active = value(extent);
+    if (extent->bounds.lo < 0) active = apply(b_, Op::Max, DType::I64, {active, b_.i64(0)});
+    mask_ = below(active);
+  }
+  body(tree::body(n));
+  mask_ = {};
+  vector_ = 0;
+  mask_frame_ = outer;
+  pop_frame();
+}
+
+void Renderer::loop(const Node& n) {
+  const Ref& extent = n.src[0]->src[0];
+  LoopKind kind = tree::kind(n);
+  if (kind == LoopKind::Vector && tree::width(n) > 1) return vector_loop(n);
+  if (kind == LoopKind::Thread || kind == LoopKind::Global)
+    if (b_.depth() == 0) return counted_loop(n, argument(16, Scalar::I64), argument(24, Scalar::I64), true);
+  if (kind == LoopKind::Unroll || is_int(extent, 1) || is_int(extent, 0))
+    return unrolled(n, kontor::extent(extent));
+  counted_loop(n, b_.i64(0), value(extent), extent->bounds.lo < 1);
+}
+
+// ---- branches
+
+/// Lanes take both ways, each with its mask.
+void Renderer::masked_branch(const Node& n, Val condition) {
+  Val outer = mask_;
+  int outer_frame = mask_frame_;
+  for (bool then : {true, false}) {
+    if (!then && tree::else_body(n).empty()) break;
+    if (!then) condition = apply(b_, Op::Not, DType::Bool, {condition});
+    push_frame();
+    mask_frame_ = top_frame();
+    mask_ = both(condition, outer);
+    body(then ? tree::then_body(n) : tree::else_body(n));
+    pop_frame();
+  }
+  mask_ = outer;
+  mask_frame_ = outer_frame;
+}
+
+void Renderer::branch(const Node& n) {
+  Val condition = value(n.src[0]);
+  int64_t known = 0;
+  if (b_.constant(condition, known)) return body(known ? tree::then_body(n) : tree::else_body(n));
+  if (b_.lanes(condition)) return masked_branch(n, condition);
+  Val otherwise = tree::else_body(n).empty() ? Val{} : apply(b_, Op::Not, DType::Bool, {condition});
+  for (Val c : {condition, otherwise}) {
+    if (!c) continue;
+    open_branch(c, true);
+    Levels saved = enter(n);
+    body(c == condition ? tree::then_body(n) : tree::else_body(n));
+    leave(saved);
+    close_branch();
+  }
+}
+
+void Renderer::check(const Node& n) {
+  Val bad = apply(b_, Op::Not, DType::Bool, {value(n.src[0])});
+  if (int64_t known = 0; b_.constant(bad, known) && !known) return;
+  if (b_.lanes(bad)) bad = any(both(bad, mask_));
+  Val error = argument(40, Scalar::Ptr);
+  open_branch(bad, true);
+  b_.effect("store atomic i32 ", n.at(0), ", ", typed(error), " monotonic, align 4");
+  close_branch();
+}
+
+// ---- folds
+
+/// One lane's step: read, step, write.
+void Renderer::fold_at_lane(const Access& a, const Node& place, std::span<const Val> v, Val index, Val lane) {
+  auto pick = [&](Val x) {
+    return b_.lanes(x) ? b_.emit({b_.type(x).of, 0}, "extractelement ", typed(x), ", ", typed(lane)) : x;
+  };
+  Access one{a.place, {}, a.dtype};
+  add_term(one.at, pick(index), 1);
+  std::vector<Val> values;
+  for (Val x : v) values.push_back(pick(x));
+  a.place->write_level = b_.depth();
+  Val next = step(place, load_text(one, address(one), 0, {}, alignment(one, 0)), values);
+  store_text(one, address(one), next, alignment(one, 0));
+}
+
+/// Lanes that may meet in one element take their steps one after the other.
+void Renderer::fold_by_lane(const Access& a, const Node& place, std::span<const Val> v) {
+  Val index = materialise(a.at), mask = std::exchange(mask_, {});
+  int level = a.place->write_level;
+  open_loop(b_.i64(0), b_.i64(std::exchange(vector_, 0)));
+  Val lane = b_.counter();
+  if (mask) open_branch(b_.emit({Scalar::I1, 0}, "extractelement ", typed(mask), ", ", typed(lane)), true);
+  fold_at_lane(a, place, v, index, lane);
+  if (mask) close_branch();
+  close_loop();
+  a.place->write_level = level;
+  mask_ = mask;
+}
+
+void Renderer::fold(const Node& n) {
+  const Node& place = *n.src[0];
+  Access a = access(n);
+  std::vector<Val> v;
+  for (const Ref& x : tree::values(n)) v.push_back(value(x));
+  bool in_order = !has_vector_terms(a.at) && (a.at.lane == 1 || a.at.lane == -1);
+  if (vector_ && !a.place->lanes && !in_order) {
+    int lanes = vector_;
+    fold_by_lane(a, place, v);
+    vector_ = lanes;
+    return;
+  }
+  Val old = load_access(a, {});
+  for (Val& x : v) x = b_.splat(x, b_.lanes(old));
+  store_access(a, step(place, old, v));
+}
+
+// ---- statements
+
+void Renderer::store(const Node& n) {
+  Access a = access(n);
+  store_access(a, value(tree::values(n)[0]));
+}
+
+void Renderer::statement(const Node& n) {
+  switch (n.op) {
+    case Op::Place:    return declare(n);
+    case Op::Store:    return store(n);
+    case Op::FoldStep: return fold(n);
+    case Op::Check:    return check(n);
+    default:           broken("LLVM renderer: {} is no statement", row(n.op).name);
+  }
+}
+
+void Renderer::body(std::span<const Ref> statements) {
+  int64_t scratch = scratch_top_;
+  for (const Ref& s : statements) {
+    if (s->op == Op::Loop) {
+      loop(*s);
+    } else if (s->op == Op::If) {
+      branch(*s);
+    } else {
+      push_frame();
+      for (const Ref& x : s->src) prepare(x);
+      statement(*s);
+      pop_frame();
+    }
+  }
+  scratch_top_ = scratch;
+}
+
+}  // namespace kontor::inline v0::ir
+
+namespace kontor::inline v0 {
+
+std::string render_llvm(const Ref& kernel, const std::string& entry, const Limits&, int64_t& scratch_bytes) {
+  ir::Renderer renderer(kernel);
+  std::string text = renderer.render(entry);
+  scratch_bytes = renderer.scratch_bytes();
+  return text;
+}
+
+}  // namespace kontor::inline v0

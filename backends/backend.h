@@ -49,7 +49,9 @@ struct ParallelFor {
   template <class Work>
   void operator()(int64_t count, Work&& work) const {
     using Callable = std::remove_reference_t<Work>;
-    const Task task = [](void* context, int64_t begin, int64_t end) { (*static_cast<Callable*>(context))(begin, end); };
+    const Task task = [](void* context, int64_t begin, int64_t end) {
+      (*static_cast<Callable*>(context))(begin, end);
+    };
     if (run == nullptr) {
       if (count > 0) work(int64_t{0}, count);
     } else {

@@ -9,17 +9,28 @@
 namespace kontor::inline v0 {
 
 enum class Env : uint8_t {
-  Debug, Dump, OverrideDir, CacheDir, NoCache, Threads, Device, Cpu, RuleOff, Llvm, Nvrtc, Trace
+  Debug,
+  Dump,
+  OverrideDir,
+  CacheDir,
+  NoCache,
+  Threads,
+  Device,
+  Cpu,
+  RuleOff,
+  Llvm,
+  Nvrtc,
+  Trace
 };
 
 enum class EnvType : uint8_t { Flag, Integer, Text, List, Path };
 
 struct EnvRow {
   Env id;
-  const char* name;      ///< KONTOR_DEBUG
+  const char* name;  ///< KONTOR_DEBUG
   EnvType type;
   const char* meaning_of_unset;
-  const char* doc;       ///< one line
+  const char* doc;  ///< one line
 };
 
 /// All variables, in the order of Env.

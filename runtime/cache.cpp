@@ -46,7 +46,9 @@ std::optional<CachedKernel> decode(std::string_view file, Hash128 key) {
   Header header;
   if (file.size() < sizeof header) return {};
   std::memcpy(&header, file.data(), sizeof header);
-  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0 || header.version != kVersion || header.key != key) return {};
+  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0 || header.version != kVersion ||
+      header.key != key)
+    return {};
   const std::string_view rest = file.substr(sizeof header);
   if (header.name_bytes > rest.size() || header.binary_bytes != rest.size() - header.name_bytes) return {};
   const std::string_view name = rest.substr(0, header.name_bytes), binary = rest.substr(header.name_bytes);
@@ -61,7 +63,7 @@ std::optional<std::string> read_used(const std::string& path, int& error) {
     error = errno;
     return {};
   }
-  struct stat status {};
+  struct stat status{};
   std::optional<std::string> bytes;
   if (::fstat(file, &status) == 0 && S_ISREG(status.st_mode)) {
     bytes.emplace(static_cast<size_t>(status.st_size), '\0');
@@ -78,8 +80,9 @@ std::string name_in(const fs::path& path) {
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0) return "";
   std::string name;
-  if (::read(file, &header, sizeof header) == sizeof header && std::memcmp(header.magic, kMagic, sizeof kMagic) == 0 &&
-      header.version == kVersion && header.name_bytes < 4096) {
+  if (::read(file, &header, sizeof header) == sizeof header &&
+      std::memcmp(header.magic, kMagic, sizeof kMagic) == 0 && header.version == kVersion &&
+      header.name_bytes < 4096) {
     name.resize(header.name_bytes);
     if (::read(file, name.data(), name.size()) != static_cast<ssize_t>(name.size())) name.clear();
   }
@@ -98,7 +101,7 @@ std::vector<KernelCache::Entry> scan(const std::string& folder) {
   std::vector<KernelCache::Entry> entries;
   std::error_code error;
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-    struct stat status {};
+    struct stat status{};
     const std::string file = it->path().filename().string();
     if (::stat(it->path().c_str(), &status) != 0 || !is_ours(file, status.st_mtime)) continue;
     entries.push_back({file, "", status.st_size, status.st_mtime});
@@ -125,14 +128,16 @@ KernelCache::Options KernelCache::options_from_environment() {
   return {};
 }
 
-KernelCache::KernelCache(Options options) : options_(std::move(options)), writable_(!options_.folder.empty()) {}
+KernelCache::KernelCache(Options options)
+    : options_(std::move(options)), writable_(!options_.folder.empty()) {}
 
 std::string KernelCache::path_of(Hash128 key) const {
   return fmt::format("{}/{}{}", options_.folder, key.hex(), kEnding);
 }
 
 void KernelCache::give_up_disk(const std::string& reason) {
-  if (writable_) warnings_.push_back(fmt::format("kernel cache: {}; kernels are kept in memory only", reason));
+  if (writable_)
+    warnings_.push_back(fmt::format("kernel cache: {}; kernels are kept in memory only", reason));
   writable_ = false;
 }
 
@@ -141,7 +146,8 @@ std::shared_ptr<const CachedKernel> KernelCache::read(Hash128 key) {
   int error = 0;
   const std::optional<std::string> file = read_used(path_of(key), error);
   if (!file) {
-    if (error != 0 && error != ENOENT) give_up_disk(fmt::format("{}: {}", path_of(key), std::strerror(error)));
+    if (error != 0 && error != ENOENT)
+      give_up_disk(fmt::format("{}: {}", path_of(key), std::strerror(error)));
     return nullptr;
   }
   std::optional<CachedKernel> kernel = decode(*file, key);
@@ -177,7 +183,8 @@ void KernelCache::write(Hash128 key, const CachedKernel& kernel) {
   header.scratch_bytes = kernel.scratch_bytes;
   header.key = key;
   header.checksum = checksum_of(header, kernel.name, kernel.binary);
-  const std::string_view parts[] = {{reinterpret_cast<const char*>(&header), sizeof header}, kernel.name, kernel.binary};
+  const std::string_view parts[] = {
+      {reinterpret_cast<const char*>(&header), sizeof header}, kernel.name, kernel.binary};
   try {
     make_folders(options_.folder);
     evict();

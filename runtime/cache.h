@@ -29,8 +29,8 @@ Hash128 kernel_cache_key(std::string_view kernel_key, std::string_view fingerpri
 class KernelCache {
  public:
   struct Options {
-    std::string folder;              ///< "": in memory only
-    int64_t limit_bytes = 256 << 20; ///< of the files; the least recently used go first
+    std::string folder;               ///< "": in memory only
+    int64_t limit_bytes = 256 << 20;  ///< of the files; the least recently used go first
   };
   /// As the environment says: KONTOR_CACHE_DIR, else $XDG_CACHE_HOME/kontor, else ~/.cache/kontor; KONTOR_NO_CACHE.
   static Options options_from_environment();
@@ -46,8 +46,8 @@ class KernelCache {
   Stats stats() const;
 
   struct Entry {
-    std::string key, kernel;         ///< hexadecimal key; the kernel's name, "" where the file is not readable
-    int64_t bytes = 0, used = 0;     ///< size of the file; when it was last used, in seconds since 1970
+    std::string key, kernel;      ///< hexadecimal key; the kernel's name, "" where the file is not readable
+    int64_t bytes = 0, used = 0;  ///< size of the file; when it was last used, in seconds since 1970
   };
   /// The files, latest use first.
   std::vector<Entry> list() const;
@@ -71,7 +71,7 @@ class KernelCache {
   Stats stats_;
   std::vector<std::string> warnings_;
   bool writable_;
-  int64_t until_eviction_ = 0;       // bytes that may still be written before the folder is looked at
+  int64_t until_eviction_ = 0;  // bytes that may still be written before the folder is looked at
 };
 
 }  // namespace kontor::inline v0

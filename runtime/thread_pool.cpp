@@ -68,9 +68,9 @@ struct ThreadPool::State {
   std::exception_ptr exception;
   std::mutex exception_mutex;
 
-  alignas(64) std::atomic<uint32_t> posted{0};    // counts jobs; workers sleep on it
+  alignas(64) std::atomic<uint32_t> posted{0};  // counts jobs; workers sleep on it
   std::atomic<uint32_t> sleepers{0};
-  std::atomic<uint32_t> left{0};                  // counts last departures; the caller sleeps on it
+  std::atomic<uint32_t> left{0};  // counts last departures; the caller sleeps on it
   std::atomic<bool> stop{false};
 
   void start_workers() {
@@ -121,7 +121,8 @@ struct ThreadPool::State {
       if (now != seen) return now;
       pause();
     }
-    sleepers.fetch_add(1);  // before the value is looked at again, as run() posts before it looks for sleepers
+    sleepers.fetch_add(
+        1);  // before the value is looked at again, as run() posts before it looks for sleepers
     posted.wait(seen);
     sleepers.fetch_sub(1);
     return posted.load();

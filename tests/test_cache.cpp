@@ -29,7 +29,9 @@ struct Folder {
 
 const Hash128 kKey = kernel_cache_key("kernel text", "machine");
 
-CachedKernel sample(size_t bytes = 1000, char fill = 'x') { return {"softmax_12", 4096, std::string(bytes, fill)}; }
+CachedKernel sample(size_t bytes = 1000, char fill = 'x') {
+  return {"softmax_12", 4096, std::string(bytes, fill)};
+}
 
 fs::path only_file(const std::string& folder) {
   std::vector<fs::path> files;
@@ -50,7 +52,8 @@ void overwrite(const fs::path& path, const std::string& bytes) {
 bool holds_sample(const std::string& folder, Hash128 key = kKey) {
   KernelCache cache({folder});
   const auto kernel = cache.get(key);
-  return kernel && kernel->name == "softmax_12" && kernel->scratch_bytes == 4096 && kernel->binary == sample().binary;
+  return kernel && kernel->name == "softmax_12" && kernel->scratch_bytes == 4096 &&
+         kernel->binary == sample().binary;
 }
 
 }  // namespace
@@ -79,9 +82,15 @@ TEST_CASE("[runtime] a torn, foreign or older file is ignored and rewritten") {
   KernelCache({folder.path}).put(kKey, sample());
   const fs::path file = only_file(folder.path);
   const std::string good = content(file);
-  std::vector<std::string> bad = {"", "short", good.substr(0, 64), good.substr(0, good.size() - 1), good + "x",
-                                  std::string(5000, '\0'), "#!/bin/sh\nexit 1\n" + good};
-  for (const size_t at : {0, 8, 12, 16, 24, 32, 48, 64, 80, 500}) {  // each field, the name, the binary
+  std::vector<std::string> bad = {"",
+                                  "short",
+                                  good.substr(0, 64),
+                                  good.substr(0, good.size() - 1),
+                                  good + "x",
+                                  std::string(5000, '\0'),
+                                  "#!/bin/sh\nexit 1\n" + good};
+  for (const size_t at :
+       {0u, 8u, 12u, 16u, 24u, 32u, 48u, 64u, 80u, 500u}) {  // each field, the name, the binary
     bad.push_back(good);
     bad.back()[at] = static_cast<char>(bad.back()[at] ^ 1);
   }
@@ -123,7 +132,8 @@ TEST_CASE("[runtime] writers at the same time leave whole files") {
 TEST_CASE("[runtime] a folder that cannot be written gives one warning and the cache goes on in memory") {
   const Folder folder;
   std::ofstream(folder.path + "/file") << "not a folder";
-  for (const std::string& place : std::vector<std::string>{folder.path + "/file/cache", "/proc/kontor-cache", "/dev/full"}) {
+  for (const std::string& place :
+       std::vector<std::string>{folder.path + "/file/cache", "/proc/kontor-cache", "/dev/full"}) {
     KernelCache cache({place});
     CHECK(cache.get(kKey) == nullptr);
     cache.put(kKey, sample());

@@ -14,7 +14,8 @@ namespace {
 
 // How often each of 0..count-1 was visited.
 std::vector<int> visits(const ParallelFor& parallel, int64_t count) {
-  std::vector<int> seen(static_cast<size_t>(count));  // ranges don't overlap, so no atomics: the thread sanitizer checks it
+  std::vector<int> seen(
+      static_cast<size_t>(count));  // ranges don't overlap, so no atomics: the thread sanitizer checks it
   parallel(count, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) ++seen[static_cast<size_t>(i)];
   });
@@ -42,7 +43,8 @@ TEST_CASE("[runtime] jobs posted in quick succession and after a pause are all d
       for (int64_t i = begin; i < end; ++i) sum += i + 1;
     });
     REQUIRE(sum == 28);
-    if (round % 500 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));  // the workers fall asleep
+    if (round % 500 == 0)
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));  // the workers fall asleep
   }
 }
 
@@ -90,7 +92,8 @@ TEST_CASE("[runtime] several threads may use one pool") {
   std::vector<std::thread> callers;
   for (int t = 0; t < 4; ++t) {
     callers.emplace_back([&] {
-      for (int round = 0; round < 200; ++round) right += visits(pool.parallel_for(), 97) == std::vector<int>(97, 1);
+      for (int round = 0; round < 200; ++round)
+        right += visits(pool.parallel_for(), 97) == std::vector<int>(97, 1);
     });
   }
   for (std::thread& caller : callers) caller.join();

@@ -21,24 +21,31 @@ constexpr char kMagic[8] = {'K', 'N', 'T', 'R', 'B', 'L', 'O', 'B'};
 struct Header {
   char magic[8];
   uint32_t version;
-  uint32_t entry;          // offset into the code
+  uint32_t entry;  // offset into the code
   uint64_t code_size;
-  Hash128 fingerprint;     // of the machine's text
-  Hash128 checksum;        // of the code, seeded by the fingerprint's hash
+  Hash128 fingerprint;  // of the machine's text
+  Hash128 checksum;     // of the header without this field and the code
   uint64_t reserved;
 };
 static_assert(sizeof(Header) == kAlign);
+
+Hash128 checksum_of(Header header, std::string_view code) {
+  header.checksum = {};
+  return hash128(code, hash128({reinterpret_cast<const char*>(&header), sizeof header}));
+}
 
 Header checked_header(std::string_view blob, std::string_view fingerprint) {
   Header header;
   if (blob.size() < sizeof header) fail("llvm: a kernel's binary of {} bytes is cut short", blob.size());
   std::memcpy(&header, blob.data(), sizeof header);
   if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) fail("llvm: not a kernel's binary");
-  if (header.version != kVersion) fail("llvm: a binary of format {}, this Kontor reads {}", header.version, kVersion);
-  if (header.fingerprint != hash128(fingerprint)) fail("llvm: a binary of another machine; this one is {}", fingerprint);
+  if (header.version != kVersion)
+    fail("llvm: a binary of format {}, this Kontor reads {}", header.version, kVersion);
+  if (header.fingerprint != hash128(fingerprint))
+    fail("llvm: a binary of another machine; this one is {}", fingerprint);
   const std::string_view code = blob.substr(sizeof header);
   if (header.code_size != code.size() || header.entry >= code.size() ||
-      header.checksum != hash128(code, header.fingerprint)) {
+      header.checksum != checksum_of(header, code)) {
     fail("llvm: a kernel's binary is damaged (its checksum differs)");
   }
   return header;
@@ -55,7 +62,7 @@ std::string make_blob(const FlatCode& code, std::string_view fingerprint) {
   header.entry = static_cast<uint32_t>(code.entry);
   header.code_size = code.bytes.size();
   header.fingerprint = hash128(fingerprint);
-  header.checksum = hash128(code.bytes, header.fingerprint);
+  header.checksum = checksum_of(header, code.bytes);
   std::string blob(sizeof header, '\0');
   std::memcpy(blob.data(), &header, sizeof header);
   return blob + code.bytes;

@@ -27,7 +27,7 @@ class Linker {
   }
 
   FlatCode link(std::string_view entry) {
-    place(true);   // code first: the entry then starts on its own cache line
+    place(true);  // code first: the entry then starts on its own cache line
     place(false);
     read_symbols();
     for (const Elf64_Shdr& section : sections_) {
@@ -75,10 +75,12 @@ class Linker {
       const Elf64_Shdr& section = sections_[i];
       if (!wanted(section) || ((section.sh_flags & SHF_EXECINSTR) != 0) != code) continue;
       if ((section.sh_flags & SHF_WRITE) != 0 || section.sh_type != SHT_PROGBITS) {
-        fail("llvm: the kernel has writable data (section {}): it would not be shareable", text_at(names_, section.sh_name));
+        fail("llvm: the kernel has writable data (section {}): it would not be shareable",
+             text_at(names_, section.sh_name));
       }
       const uint64_t align = section.sh_addralign > 0 ? section.sh_addralign : 1;
-      if (align > 64) fail("llvm: section {} asks for alignment {}, 64 at most", text_at(names_, section.sh_name), align);
+      if (align > 64)
+        fail("llvm: section {} asks for alignment {}, 64 at most", text_at(names_, section.sh_name), align);
       bytes_.resize((bytes_.size() + align - 1) / align * align);
       placed_[i] = bytes_.size();
       bytes_ += content(section);
@@ -95,17 +97,20 @@ class Linker {
 
   uint64_t address(const Elf64_Sym& symbol) const {
     if (symbol.st_shndx == SHN_UNDEF) {
-      fail("llvm: the kernel needs the external symbol {}, and a kernel may need none", text_at(symbol_names_, symbol.st_name));
+      fail("llvm: the kernel needs the external symbol {}, and a kernel may need none",
+           text_at(symbol_names_, symbol.st_name));
     }
     if (symbol.st_shndx >= sections_.size() || placed_[symbol.st_shndx] == kUnplaced) {
-      fail("llvm: the kernel refers to {}, which is not part of its code", text_at(symbol_names_, symbol.st_name));
+      fail("llvm: the kernel refers to {}, which is not part of its code",
+           text_at(symbol_names_, symbol.st_name));
     }
     return placed_[symbol.st_shndx] + symbol.st_value;
   }
 
   uint64_t find(std::string_view entry) const {
     for (const Elf64_Sym& symbol : symbols_) {
-      if (ELF64_ST_TYPE(symbol.st_info) == STT_FUNC && text_at(symbol_names_, symbol.st_name) == entry) return address(symbol);
+      if (ELF64_ST_TYPE(symbol.st_info) == STT_FUNC && text_at(symbol_names_, symbol.st_name) == entry)
+        return address(symbol);
     }
     broken("link: the object has no function {}", entry);
   }
@@ -118,13 +123,15 @@ class Linker {
       const Elf64_Sym& symbol = symbols_.at(ELF64_R_SYM(row.r_info));
       const int width = type == R_X86_64_PC32 || type == R_X86_64_PLT32 ? 4 : type == R_X86_64_PC64 ? 8 : 0;
       if (width == 0) {
-        fail("llvm: the kernel needs a relocation of type {} for symbol '{}', and only relative ones are allowed", type,
-             text_at(symbol_names_, symbol.st_name));
+        fail(
+            "llvm: the kernel needs a relocation of type {} for symbol '{}', and only relative ones are allowed",
+            type, text_at(symbol_names_, symbol.st_name));
       }
       if (row.r_offset + static_cast<uint64_t>(width) > size) broken("link: relocation outside its section");
       const uint64_t place = base + row.r_offset;
       const uint64_t value = address(symbol) + static_cast<uint64_t>(row.r_addend) - place;
-      std::memcpy(bytes_.data() + place, &value, static_cast<size_t>(width));  // little endian, as the machine is
+      std::memcpy(bytes_.data() + place, &value,
+                  static_cast<size_t>(width));  // little endian, as the machine is
     }
   }
 

@@ -7,8 +7,8 @@
 namespace kontor::inline v0 {
 
 struct FlatCode {
-  std::string bytes;      ///< code and constants; to be placed at a multiple of 64
-  uint64_t entry = 0;     ///< offset of the entry function
+  std::string bytes;   ///< code and constants; to be placed at a multiple of 64
+  uint64_t entry = 0;  ///< offset of the entry function
 };
 
 /// Places every allocated section of `object` (x86-64 ELF) one after the other and applies the relocations among them.

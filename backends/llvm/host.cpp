@@ -23,7 +23,8 @@ bool has_avx2() {
 
 bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd");
+         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512cd");
 }
 
 std::string model_name() {
@@ -67,7 +68,8 @@ HostCpu host_cpu(const std::string& wanted) {
   if (wanted != "" && wanted != "native" && wanted != "avx2" && wanted != "avx512") {
     fail("KONTOR_CPU={}: avx2, avx512 and native are known", wanted);
   }
-  if (!has_avx2()) fail("llvm: the processor ({}) has no AVX2 with FMA, which this device needs", model_name());
+  if (!has_avx2())
+    fail("llvm: the processor ({}) has no AVX2 with FMA, which this device needs", model_name());
   if (wanted == "avx512" && !has_avx512()) {
     fail("KONTOR_CPU=avx512: the processor ({}) has no AVX-512 F, DQ, BW, VL and CD", model_name());
   }

@@ -7,10 +7,10 @@
 namespace kontor::inline v0 {
 
 struct HostCpu {
-  std::string level;        ///< "avx512" or "avx2"
-  std::string llvm_name;    ///< LLVM's name of the instruction set
-  std::string model;        ///< as the maker prints it
-  std::string identity;     ///< maker, family and model number: for which processor code is scheduled
+  std::string level;      ///< "avx512" or "avx2"
+  std::string llvm_name;  ///< LLVM's name of the instruction set
+  std::string model;      ///< as the maker prints it
+  std::string identity;   ///< maker, family and model number: for which processor code is scheduled
   int vector_bytes = 0, vector_registers = 0;
 };
 

@@ -54,7 +54,9 @@ void* HostMemory::take_free(size_t size) {
 }
 
 void* HostMemory::allocate(size_t bytes) {
-  if (bytes > size_t{1} << 47) fail("llvm: out of memory: {} bytes asked for", bytes);
+  if (bytes > physical_bytes()) {  // Linux would promise it and kill the process later
+    fail("llvm: out of memory: {} bytes asked for, the machine has {}", bytes, physical_bytes());
+  }
   const size_t size = size_class(bytes);
   const std::lock_guard lock(mutex_);
   void* memory = take_free(size);

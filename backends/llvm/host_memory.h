@@ -25,8 +25,8 @@ class HostMemory {
   void trim(size_t limit);
 
   std::mutex mutex_;
-  std::unordered_map<void*, size_t> used_;             // block -> its size
-  std::map<size_t, std::vector<void*>> free_;          // size -> blocks
+  std::unordered_map<void*, size_t> used_;     // block -> its size
+  std::map<size_t, std::vector<void*>> free_;  // size -> blocks
   size_t free_bytes_ = 0, free_limit_;
 };
 

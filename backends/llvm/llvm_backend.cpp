@@ -78,8 +78,9 @@ void keep_output(void* context, KontorLlvmOutput kind, const char* data, size_t 
 // The text that failed, kept so that the message can name it; "" where it cannot be written.
 std::string dump_source(const KernelSource& kernel) {
   const char* folder = std::getenv("TMPDIR");
-  const std::string path = fmt::format("{}/kontor-{}-{}.ll", folder != nullptr && *folder != '\0' ? folder : "/tmp",
-                                       kernel.name, hash128(kernel.text).hex().substr(0, 8));
+  const std::string path =
+      fmt::format("{}/kontor-{}-{}.ll", folder != nullptr && *folder != '\0' ? folder : "/tmp", kernel.name,
+                  hash128(kernel.text).hex().substr(0, 8));
   try {
     write_file(path, kernel.text);
     return path;
@@ -90,7 +91,8 @@ std::string dump_source(const KernelSource& kernel) {
 
 [[noreturn]] void fail_to_compile(const KernelSource& kernel, std::string_view log) {
   const std::string path = dump_source(kernel);
-  fail("llvm: kernel {} does not compile ({}):\n{}", kernel.name, path.empty() ? "source not kept" : path, log);
+  fail("llvm: kernel {} does not compile ({}):\n{}", kernel.name, path.empty() ? "source not kept" : path,
+       log);
 }
 
 class LlvmBackend final : public Backend {
@@ -112,7 +114,8 @@ class LlvmBackend final : public Backend {
   void copy_out(void* host, const void* device, size_t bytes) override { copy(host, device, bytes); }
   bool host_visible() const override { return true; }
 
-  std::vector<std::string> compile(std::span<const KernelSource> kernels, const ParallelFor& parallel) override;
+  std::vector<std::string> compile(std::span<const KernelSource> kernels,
+                                   const ParallelFor& parallel) override;
   std::string compiler_text(const KernelSource& kernel, std::string_view stage) override;
   std::unique_ptr<Program> load(const KernelSource& kernel, std::string_view binary) override {
     return std::make_unique<LlvmProgram>(arena_.load(binary, fingerprint_), kernel.scratch_bytes);
@@ -153,7 +156,8 @@ Compiled LlvmBackend::run_compiler(const KernelSource& kernel, KontorLlvmOutput 
   return std::move(result.second);
 }
 
-std::vector<std::string> LlvmBackend::compile(std::span<const KernelSource> kernels, const ParallelFor& parallel) {
+std::vector<std::string> LlvmBackend::compile(std::span<const KernelSource> kernels,
+                                              const ParallelFor& parallel) {
   llvm_module();  // opened before threads start, so that its error is thrown once
   std::vector<Compiled> compiled(kernels.size());
   parallel(static_cast<int64_t>(kernels.size()), [&](int64_t begin, int64_t end) {
@@ -179,8 +183,12 @@ std::string LlvmBackend::compiler_text(const KernelSource& kernel, std::string_v
 void LlvmBackend::launch(const Launch& launch, const ParallelFor& parallel) {
   const auto& program = static_cast<const LlvmProgram&>(*launch.program);
   const auto run = [&](int64_t begin, int64_t end) {
-    const KernelArgs args{launch.buffers.data(), launch.scalars.data(), begin, end,
-                          scratch_of_thread.of(program.scratch_bytes), &error_};
+    const KernelArgs args{launch.buffers.data(),
+                          launch.scalars.data(),
+                          begin,
+                          end,
+                          scratch_of_thread.of(program.scratch_bytes),
+                          &error_};
     program.entry(&args);
   };
   if (launch.parallel && launch.shares > 1) {

@@ -24,7 +24,8 @@ constexpr const char* kFile = "libkontor-llvm.so";
 // The folder of the library or program that this function is part of.
 std::string own_folder() {
   Dl_info info;
-  if (::dladdr(reinterpret_cast<const void*>(&own_folder), &info) == 0 || info.dli_fname == nullptr) return ".";
+  if (::dladdr(reinterpret_cast<const void*>(&own_folder), &info) == 0 || info.dli_fname == nullptr)
+    return ".";
   const std::string path = info.dli_fname;
   const size_t slash = path.rfind('/');
   return slash == std::string::npos ? "." : path.substr(0, slash);

@@ -160,7 +160,8 @@ llvm::SmallString<0> emit(llvm::Module& module, llvm::TargetMachine& machine, ll
   llvm::TargetLibraryInfoImpl library(machine.getTargetTriple());
   library.disableAllFunctions();
   passes.add(new llvm::TargetLibraryInfoWrapperPass(library));
-  if (machine.addPassesToEmitFile(passes, stream, nullptr, type)) throw Failure("LLVM cannot emit this file type");
+  if (machine.addPassesToEmitFile(passes, stream, nullptr, type))
+    throw Failure("LLVM cannot emit this file type");
   passes.run(module);
   return bytes;
 }
@@ -194,7 +195,8 @@ void compile_or_throw(const Request& request, KontorLlvmSink sink, void* out) {
   optimise(*module, *machine, times);
   auto give = [&](KontorLlvmOutput kind, llvm::StringRef text) { sink(out, kind, text.data(), text.size()); };
   if (wants(request, KONTOR_LLVM_IR)) give(KONTOR_LLVM_IR, text_of(*module));
-  if (wants(request, KONTOR_LLVM_ASSEMBLY)) {  // codegen changes the IR that it is given: ask for assembly of a copy
+  if (wants(request,
+            KONTOR_LLVM_ASSEMBLY)) {  // codegen changes the IR that it is given: ask for assembly of a copy
     std::unique_ptr<llvm::Module> copy = parse(request, context);
     set_attributes(*copy, *machine, request);
     llvm::TimePassesHandler silent(false);

@@ -39,7 +39,7 @@ typedef int (*KontorLlvmCompile)(const struct KontorLlvmRequest* request, Kontor
 /// What the symbol `kontor_llvm_module` points to.
 struct KontorLlvmModule {
   uint32_t abi;
-  const char* version;   ///< of LLVM
+  const char* version;  ///< of LLVM
   KontorLlvmCompile compile;
 };
 

@@ -31,6 +31,7 @@ struct ScheduledKernel {
 struct Schedule {
   std::vector<ScheduledKernel> kernels;  ///< in an order in which they may run
   std::vector<ScheduledBuffer> buffers;
+  std::string notes;          ///< why kernels were not fused, a line each
 };
 
 /// Never fails for a graph that its makers accepted; throws InternalError with the node otherwise.

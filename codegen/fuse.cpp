@@ -1,0 +1,357 @@
+// Grouping stages into kernels. Consumers first: a stage joins the kernel of its readers, inside as many of that kernel's
+// outer loops (its spine) as index it, if what is left of it fits on chip; else it is a kernel of its own.
+#include <algorithm>
+
+#include "base/error.h"
+#include "codegen/stage.h"
+#include "graph/index.h"
+
+namespace kontor::inline v0 {
+
+namespace {
+
+constexpr double small_work = 1 << 18;  // iterations below which a kernel need not be parallel
+constexpr int64_t row_bytes = 64 << 10;  // what a stage may keep of itself inside a shared loop
+
+double iterations(std::span<const Ref> ranges) {
+  double n = 1;
+  for (const Ref& r : ranges) n *= r->src[0]->is_const() ? static_cast<double>(extent(r->src[0])) : 1024.0;
+  return n;
+}
+
+class Fusion {
+ public:
+  Fusion(Program& program, const Limits& limits) : program_(program), limits_(limits) {}
+
+  void run() {
+    find_readers();
+    for (size_t i = program_.stages.size(); i-- > 0;)
+      if (!join(i, readers_[i])) found_group(i);
+    for (Group& g : program_.groups) std::reverse(g.stages.begin(), g.stages.end());
+    std::reverse(program_.groups.begin(), program_.groups.end());
+    merge_siblings();
+    std::stable_sort(program_.groups.begin(), program_.groups.end(),
+                     [](const Group& a, const Group& b) { return a.stages.back() < b.stages.back(); });
+    find_leaving();
+    choose_in_place();
+  }
+
+ private:
+  Program& program_;
+  const Limits& limits_;
+
+  Stage& stage(int i) { return program_.stages[static_cast<size_t>(i)]; }
+  Group& group(int i) { return program_.groups[static_cast<size_t>(i)]; }
+
+  std::vector<std::vector<int>> readers_;  // for each stage: the stages that load it
+
+  void find_readers() {
+    std::unordered_map<const Node*, size_t> number;
+    for (size_t i = 0; i < program_.stages.size(); i++) number.emplace(program_.stages[i].place.get(), i);
+    readers_.resize(program_.stages.size());
+    for (size_t j = 0; j < program_.stages.size(); j++)
+      for (const Ref& l : loads_in(expressions(program_.stages[j]))) {
+        auto it = number.find(l->src[0].get());
+        if (it == number.end()) continue;
+        std::vector<int>& list = readers_[it->second];
+        if (list.empty() || list.back() != static_cast<int>(j)) list.push_back(static_cast<int>(j));
+      }
+  }
+
+  void find_leaving() {
+    std::vector<const Group*> home(program_.stages.size());
+    for (const Group& g : program_.groups)
+      for (int i : g.stages) home[static_cast<size_t>(i)] = &g;
+    for (size_t i = 0; i < program_.stages.size(); i++) {
+      bool& leaves = program_.stages[i].leaves_kernel;
+      leaves = program_.stages[i].output >= 0;
+      for (int r : readers_[i]) leaves = leaves || home[static_cast<size_t>(r)] != home[i];
+    }
+  }
+
+  // Order of the loops of a kernel made of stage i alone: memory order, but a dot's register tile innermost.
+  std::vector<int> loop_order(const Stage& s) {
+    std::vector<int> order = s.layout;
+    auto last = [&](int dim) {
+      if (dim < 0) return;
+      order.erase(std::find(order.begin(), order.end(), dim));
+      order.push_back(dim);
+    };
+    if (has_dot(s)) last(s.unroll_dim), last(s.vector_dim);
+    return order;
+  }
+
+  bool has_dot(const Stage& s) const { return is_dot(s); }
+
+  void found_group(size_t i) {
+    Stage& s = program_.stages[i];
+    s.group = static_cast<int>(program_.groups.size());
+    Group g;
+    s.bound.assign(s.loops.size(), -1);
+    adopt_tile(s);
+    if (s.scatter_at.empty())
+      for (int d : loop_order(s)) {
+        s.bound[static_cast<size_t>(d)] = static_cast<int>(g.spine.size());
+        g.spine.push_back(s.loops[static_cast<size_t>(d)]);
+      }
+    s.depth = static_cast<int>(g.spine.size());
+    g.stages.push_back(static_cast<int>(i));
+    program_.groups.push_back(std::move(g));
+  }
+
+  // A map that ends a dot (bias, activation) runs in the dot's tile.
+  void adopt_tile(Stage& s) {
+    if (is_fold(s)) return;
+    for (const Ref& load : loads_in(s.values)) {
+      const Stage* from = stage_of(program_, load->src[0]);
+      if (!from || !is_dot(*from) || from->unroll_dim < 0) continue;
+      for (size_t d = 0; d < from->loops.size(); d++)
+        for (size_t e = 0; e < s.loops.size(); e++) {
+          if (tree::at(*load)[d] != s.loops[e]) continue;
+          if (static_cast<int>(d) == from->unroll_dim) s.unroll_dim = static_cast<int>(e);
+          if (static_cast<int>(d) == from->vector_dim) s.vector_dim = static_cast<int>(e);
+        }
+    }
+    if (s.unroll_dim < 0 || s.vector_dim < 0 || s.output >= 0) return;
+    s.layout.erase(std::find(s.layout.begin(), s.layout.end(), s.vector_dim));
+    s.layout.push_back(s.vector_dim);
+  }
+
+  void note(const Stage& s, const std::string& why) {
+    program_.notes += fmt::format("{} is a kernel of its own: {}\n", s.name, why);
+  }
+
+  bool join(size_t i, const std::vector<int>& readers) {
+    Stage& s = program_.stages[i];
+    if (readers.empty()) return false;
+    if (s.at_root || !s.scatter_at.empty()) return note(s, "it has to be in memory"), false;
+    int g = stage(readers[0]).group;
+    int limit = INT32_MAX;
+    for (int r : readers) {
+      if (stage(r).group != g) return note(s, "kernels that read it differ"), false;
+      if (!stage(r).scatter_at.empty()) return note(s, "a scatter reads it"), false;
+      limit = std::min(limit, stage(r).depth);
+    }
+    bind(s, readers, group(g), limit);
+    if (std::string why = refuse(s, group(g)); !why.empty()) {
+      note(s, why);
+      return false;
+    }
+    enter(static_cast<int>(i), g);
+    return true;
+  }
+
+  // Finds for each spine loop in turn the dimension of s that every reader reads at exactly that loop.
+  void bind(Stage& s, const std::vector<int>& readers, const Group& g, int limit) {
+    s.bound.assign(s.loops.size(), -1);
+    s.depth = 0;
+    std::vector<Ref> loads;
+    for (int r : readers)
+      for (const Ref& l : loads_of(expressions(stage(r)), s.place)) loads.push_back(l);
+    for (int k = 0; k < limit && k < static_cast<int>(g.spine.size()); k++) {
+      int dim = matching_dim(s, loads, g.spine[static_cast<size_t>(k)]);
+      if (dim < 0) return;
+      s.bound[static_cast<size_t>(dim)] = k;
+      s.depth = k + 1;
+    }
+  }
+
+  int matching_dim(const Stage& s, const std::vector<Ref>& loads, const Ref& range) const {
+    for (size_t d = 0; d < s.loops.size(); d++) {
+      if (s.bound[d] >= 0 || s.loops[d]->src[0] != range->src[0]) continue;
+      if (std::all_of(loads.begin(), loads.end(), [&](const Ref& l) { return tree::at(*l)[d] == range; }))
+        return static_cast<int>(d);
+    }
+    return -1;
+  }
+
+  std::string refuse(const Stage& s, const Group& g) {
+    if (s.depth == 0 && !(g.spine.empty() && s.loops.empty())) return "it shares no outer loop with its reader";
+    double left = static_cast<double>(item_size(s.place->dtype));
+    bool whole = true;
+    for (size_t d = 0; d < s.loops.size(); d++)
+      if (s.bound[d] < 0) whole = false, left *= iterations(std::span(&s.loops[d], 1));
+    double room = s.random ? static_cast<double>(limits_.place_bytes)
+                           : std::min(static_cast<double>(row_bytes), static_cast<double>(limits_.place_bytes));
+    if (left > room && !whole) return fmt::format("{} bytes of it would be kept inside the loop", left);
+    if (is_dot(s) && !whole) return "a dot is kept whole";
+    for (int other : g.stages) {
+      if (is_dot(s) && is_fold(stage(other))) return "its kernel reduces already";
+      if (is_fold(s) && is_dot(stage(other))) return "its kernel has a dot already";
+    }
+    double outer = iterations(std::span(g.spine).first(static_cast<size_t>(s.depth)));
+    double work = iterations(s.loops) * iterations(s.folds);
+    if (!whole && !s.random && outer < 8 && work > small_work) return "too few outer iterations to share out";
+    if (is_fold(s) && whole && outer < 8 && work > small_work) return "too few outer iterations to share out";
+    return "";
+  }
+
+  void enter(int i, int g) {
+    Stage& s = stage(i);
+    Substitution map;
+    for (size_t d = 0; d < s.loops.size(); d++) {
+      if (s.bound[d] < 0) continue;
+      const Ref& r = group(g).spine[static_cast<size_t>(s.bound[d])];
+      map.emplace(s.loops[d].get(), r);
+      s.loops[d] = r;
+    }
+    rename(s, map);
+    s.group = g;
+    group(g).stages.push_back(i);
+    if (is_dot(s)) retile(s, group(g));
+  }
+
+  static void rename(Stage& s, const Substitution& map) {
+    for (Ref& v : s.values) v = substitute(v, map);
+    for (Ref& f : s.folds) f = rename_range(f, map);
+    for (auto& c : s.checks) c.first = substitute(c.first, map);
+    if (s.lane_begin) s.lane_begin = substitute(s.lane_begin, map);
+  }
+
+  static Ref rename_range(const Ref& range, const Substitution& map) { return substitute(range, map); }
+
+  // The root map of a dot's kernel takes the dot's loop order, as far as nothing else is bound yet.
+  void retile(const Stage& dot, Group& g) {
+    if (g.stages.size() != 2) return;
+    Stage& root = stage(g.stages[0]);
+    auto spine_of = [&](int dim) { return dim < 0 ? Ref() : dot.loops[static_cast<size_t>(dim)]; };
+    for (const Ref& r : {spine_of(dot.unroll_dim), spine_of(dot.vector_dim)}) {
+      if (!r) continue;
+      auto it = std::find(g.spine.begin(), g.spine.end(), r);
+      if (it == g.spine.end()) continue;
+      g.spine.erase(it);
+      g.spine.push_back(r);
+    }
+    auto rebind = [&](Stage& s) {
+      for (size_t d = 0; d < s.loops.size(); d++)
+        s.bound[d] = static_cast<int>(std::find(g.spine.begin(), g.spine.end(), s.loops[d]) - g.spine.begin());
+    };
+    rebind(root);
+    rebind(stage(g.stages[1]));
+  }
+
+  // ---- siblings: kernels over equal loops that read something in common and do not need each other
+
+  bool mergeable(const Group& g) {
+    for (int i : g.stages)
+      if (is_dot(stage(i)) || !stage(i).scatter_at.empty() || stage(i).at_root) return false;
+    return !g.spine.empty();
+  }
+
+  bool reads(const Group& g, int producer) {
+    for (int i : readers_[static_cast<size_t>(producer)])
+      if (std::find(g.stages.begin(), g.stages.end(), i) != g.stages.end()) return true;
+    return false;
+  }
+
+  // Whether g needs, directly or through other kernels, the result of kernel `from`.
+  bool needs(size_t g, size_t from) {
+    std::vector<size_t> stack = {g};
+    std::vector<bool> seen(program_.groups.size());
+    while (!stack.empty()) {
+      size_t k = stack.back();
+      stack.pop_back();
+      for (size_t h = 0; h < program_.groups.size(); h++) {
+        if (h == k || seen[h] || program_.groups[h].stages.empty()) continue;
+        if (!reads(program_.groups[k], program_.groups[h].stages.back())) continue;
+        if (h == from) return true;
+        seen[h] = true;
+        stack.push_back(h);
+      }
+    }
+    return false;
+  }
+
+  bool shares_input(const Group& a, const Group& b) {
+    for (int i : a.stages)
+      for (const Ref& l : loads_in(expressions(stage(i))))
+        for (int j : b.stages)
+          if (!loads_of(expressions(stage(j)), l->src[0]).empty()) return true;
+    return false;
+  }
+
+  static bool same_loops(const Group& a, const Group& b) {
+    if (a.spine.size() != b.spine.size()) return false;
+    for (size_t k = 0; k < a.spine.size(); k++)
+      if (a.spine[k]->src[0] != b.spine[k]->src[0]) return false;
+    return true;
+  }
+
+  void merge_siblings() {
+    for (size_t a = 0; a < program_.groups.size(); a++)
+      for (size_t b = a + 1; b < program_.groups.size() && b < a + 64; b++) {
+        Group &x = program_.groups[a], &y = program_.groups[b];
+        if (x.stages.empty() || y.stages.empty() || !same_loops(x, y) || !mergeable(x) || !mergeable(y)) continue;
+        if (!shares_input(x, y) || needs(b, a) || needs(a, b) || would_cross(a, b)) continue;
+        absorb(x, y);
+      }
+    std::erase_if(program_.groups, [](const Group& g) { return g.stages.empty(); });
+  }
+
+  // A kernel between the two in program order that needs one and is needed by the other would be torn.
+  bool would_cross(size_t a, size_t b) {
+    for (size_t c = 0; c < program_.groups.size(); c++) {
+      if (c == a || c == b || program_.groups[c].stages.empty()) continue;
+      if ((needs(c, a) && needs(b, c)) || (needs(c, b) && needs(a, c))) return true;
+      // The merged kernel stands where its last stage does: whoever reads the earlier one must come after that.
+      int first = std::min(program_.groups[a].stages.back(), program_.groups[b].stages.back());
+      int last = std::max(program_.groups[a].stages.back(), program_.groups[b].stages.back());
+      if (reads(program_.groups[c], first) && program_.groups[c].stages.back() < last) return true;
+    }
+    return false;
+  }
+
+  void absorb(Group& into, Group& from) {
+    Substitution map;
+    for (size_t k = 0; k < into.spine.size(); k++) map.emplace(from.spine[k].get(), into.spine[k]);
+    for (int i : from.stages) {
+      Stage& s = stage(i);
+      for (Ref& l : s.loops) l = rename_range(l, map);
+      rename(s, map);
+    }
+    into.stages.insert(into.stages.end(), from.stages.begin(), from.stages.end());
+    std::sort(into.stages.begin(), into.stages.end());
+    from.stages.clear();
+    for (int i : into.stages) stage(i).group = -2;
+  }
+
+  // ---- assigns: written into the input's own memory where nothing reads an element after it is written
+
+  void choose_in_place() {
+    for (size_t o = 0; o < program_.in_place.size(); o++) {
+      int input = program_.in_place[o];
+      if (input >= 0 && !safe_in_place(static_cast<int>(o), input)) program_.in_place[o] = -1;
+    }
+  }
+
+  bool safe_in_place(int output, int input) {
+    const Ref& place = program_.inputs[static_cast<size_t>(input)];
+    bool reached = false;
+    for (const Group& g : program_.groups) {
+      bool own = false;
+      for (int i : g.stages) own = own || stage(i).output == output;
+      for (int i : g.stages)
+        for (const Ref& l : loads_of(expressions(stage(i)), place))
+          if (reached || (own && !elementwise_read(g, output, l, i))) return false;
+      reached = reached || own;
+    }
+    return reached;
+  }
+
+  bool elementwise_read(const Group& g, int output, const Ref& load, int reader) {
+    for (int i : g.stages) {
+      const Stage& s = stage(i);
+      if (s.output != output) continue;
+      if (s.place->dtype != load->dtype || is_fold(stage(reader)) || s.depth != static_cast<int>(g.spine.size())) return false;
+      std::span<const Ref> at = tree::at(*load);
+      return std::equal(at.begin(), at.end(), s.loops.begin(), s.loops.end());
+    }
+    return false;
+  }
+};
+
+}  // namespace
+
+void fuse(Program& program, const Limits& limits) { Fusion(program, limits).run(); }
+
+}  // namespace kontor::inline v0

@@ -1,0 +1,331 @@
+// The heuristic. A dot gets a register tile (vectors along the dimension in which one operand is contiguous, repeats along
+// one that the other alone depends on); rows get their lanes; maps get wide vectors over merged loops.
+#include "codegen/heuristic.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "graph/index.h"
+
+namespace kontor::inline v0 {
+
+namespace {
+
+constexpr double parallel_work = 1 << 16;  // below this a kernel stays on one thread
+constexpr int64_t grain = 1 << 14;         // elements of a map that one share takes
+
+class Planner {
+ public:
+  Planner(const Program& program, const Group& group, const Ref& tree, const Limits& limits)
+      : program_(program), group_(group), limits_(limits), kernel_(tree) {}
+
+  std::vector<Move> run() {
+    if (limits_.gpu) gpu();
+    else if (limits_.vector_bytes > 0) cpu();
+    return moves_;
+  }
+
+ private:
+  const Program& program_;
+  const Group& group_;
+  const Limits& limits_;
+  Ref kernel_;
+  std::vector<Move> moves_;
+
+  const Stage& stage(int i) const { return program_.stages[static_cast<size_t>(i)]; }
+  const Stage& root() const { return stage(group_.stages.back()); }
+
+  void move(MoveKind kind, const std::string& loop, int64_t factor = 0, const std::string& other = "",
+            std::vector<std::string> through = {}) {
+    Move m{kind, loop, factor, other, std::move(through)};
+    kernel_ = apply(kernel_, m);
+    moves_.push_back(std::move(m));
+  }
+
+  const Node* find(const std::string& loop) const {
+    for (const Node* l : loops_in(kernel_))
+      if (l->src[0]->arg.text == loop) return l;
+    return nullptr;
+  }
+  bool has(const std::string& loop) const { return find(loop) != nullptr; }
+  int64_t size(const std::string& loop) const {  // 0: it varies
+    const Node* l = find(loop);
+    return l && l->src[0]->src[0]->is_const() ? extent(l->src[0]->src[0]) : 0;
+  }
+  static const std::string& name_of(const Ref& range) { return range->arg.text; }
+
+  int64_t lanes(const Stage& s) const { return std::max<int64_t>(1, limits_.vector_bytes / item_size(s.place->dtype)); }
+
+  int least_depth() const {
+    int least = INT32_MAX;
+    for (int i : group_.stages) least = std::min(least, stage(i).depth);
+    return least;
+  }
+
+  // ---- GPU: the loops that all stages share become one global range
+
+  void gpu() {
+    std::vector<std::string> shared;
+    for (int k = 0; k < least_depth(); k++)
+      if (has(name_of(group_.spine[static_cast<size_t>(k)]))) shared.push_back(name_of(group_.spine[static_cast<size_t>(k)]));
+    for (size_t k = 1; k < shared.size(); k++) move(MoveKind::Merge, shared[0], 0, shared[k]);
+    if (!shared.empty()) move(MoveKind::Global, shared[0]);
+  }
+
+  // ---- CPU
+
+  void cpu() {
+    const Stage* dot = nullptr;
+    for (int i : group_.stages)
+      if (is_dot(stage(i))) dot = &stage(i);
+    bool tiled = dot && dot->vector_dim >= 0 && tile(*dot);
+    if (!tiled && is_map()) return plan_map();
+    if (!tiled) vectorise_rows();
+    else vectorise_nests();
+    share_out();
+  }
+
+  bool is_map() const {
+    for (int i : group_.stages)
+      if (is_fold(stage(i)) || stage(i).depth != static_cast<int>(group_.spine.size())) return false;
+    return true;
+  }
+
+  // ---- dot
+
+  struct Tile {
+    int64_t vectors, repeats;
+  };
+
+  Tile tile_of(const Stage& dot, int64_t width, int64_t length, int64_t repeats) const {
+    int64_t w = lanes(dot), registers = limits_.vector_registers, need = (length + w - 1) / w;
+    (void)width;
+    Tile best{1, 1};
+    int64_t least_waste = INT64_MAX;
+    for (int64_t v : {int64_t{4}, int64_t{3}, int64_t{2}, int64_t{1}}) {
+      if (v > need || (registers < 32 && v > 3)) continue;
+      int64_t waste = (need + v - 1) / v * v - need;
+      if (waste * 8 <= need ? least_waste <= 0 : waste >= least_waste) continue;
+      least_waste = waste * 8 <= need ? 0 : waste;
+      best.vectors = v;
+    }
+    int64_t most = std::min<int64_t>((registers - best.vectors - 1) / best.vectors, 24 / best.vectors + 2);
+    best.repeats = std::min(most, repeats);
+    for (int64_t t = most; repeats > most && t > most / 2; t--)
+      if (repeats % t == 0) {
+        best.repeats = t;
+        break;
+      }
+    return best;
+  }
+
+  // The operand that is contiguous along the vector dimension, if it is a parameter.
+  const Node* vector_operand(const Stage& dot) const {
+    const Ref& range = dot.loops[static_cast<size_t>(dot.vector_dim)];
+    for (const Ref& v : dot.values)
+      for (const Ref& l : loads_in(std::span(&v, 1)))
+        if (ix::depends_on(l, range)) return l.get();
+    return nullptr;
+  }
+
+  // Whether its rows lie so far apart, and are read so often, that a packed panel pays.
+  bool wants_panel(const Stage& dot, int64_t times) const {
+    const Node* operand = vector_operand(dot);
+    if (!operand || dot.folds.empty() || times < 4 || tree::guard(*operand)) return false;
+    int number = tree::space(*operand->src[0]) == Space::Param ? -1 : stage_number(program_, operand->src[0]);
+    if (number >= 0 && !stage(number).leaves_kernel) return false;
+    int64_t step = stride(program_, Ref(operand), dot.folds.back());
+    return dot.folds.size() == 1 && step != irregular && step * item_size(operand->dtype) >= 1024 &&
+           dot.folds[0]->src[0]->is_const() && extent(dot.folds[0]->src[0]) >= 64;
+  }
+
+  bool tile(const Stage& dot) {
+    std::string v = name_of(dot.loops[static_cast<size_t>(dot.vector_dim)]);
+    std::string u = dot.unroll_dim >= 0 ? name_of(dot.loops[static_cast<size_t>(dot.unroll_dim)]) : "";
+    int64_t length = size(v), repeats = has(u) ? size(u) : 1;
+    if (length < 2 || repeats == 0) return false;
+    Tile t = tile_of(dot, 0, length, repeats);
+    int64_t w = lanes(dot), block = t.vectors * w;
+    bool panel = wants_panel(dot, repeats / t.repeats);
+    bool v_outermost = outermost() == v || (panel && outermost() == u);
+    std::string inner = v;
+    if (length > block) {
+      inner = v + "t";
+      move(MoveKind::Split, v, v_outermost ? -block : block, inner);
+      if (panel) move(MoveKind::Reorder, u, 0, "", {v});
+    }
+    if (repeats > 1) repeat(u, t.repeats, repeats);
+    lanes_of(inner, w);
+    if (panel && length > block) stage_panel(*vector_operand(dot), v, inner);
+    return true;
+  }
+
+  void repeat(const std::string& u, int64_t count, int64_t of) {
+    std::string inner = u;
+    if (of > count) {
+      inner = u + "t";
+      move(MoveKind::Split, u, outermost() == u ? -count : count, inner);
+    }
+    move(MoveKind::Unroll, inner);
+    move(MoveKind::Reorder, inner);
+  }
+
+  void lanes_of(const std::string& loop, int64_t w) {
+    std::string lane = loop;
+    if (size(loop) > w) {
+      lane = loop + "v";
+      move(MoveKind::Split, loop, w, lane);
+      if (has(loop)) {
+        move(MoveKind::Unroll, loop);
+        move(MoveKind::Reorder, loop);
+      }
+    }
+    move(MoveKind::Vectorise, lane, w);
+    move(MoveKind::Reorder, lane);
+  }
+
+  void stage_panel(const Node& operand, const std::string& v, const std::string& inner) {
+    std::string place = operand.src[0]->arg.text;
+    move(MoveKind::Stage, v, 0, place);
+    for (const std::string& lane : {"f" + inner + "v", "f" + inner})
+      if (has(lane) && size(lane) <= lanes(root())) move(MoveKind::Vectorise, lane, lanes(root()));
+  }
+
+  // ---- rows and other nests
+
+  std::string outermost() const {
+    std::span<const Ref> body = tree::body(*kernel_);
+    return body.size() == 1 && body[0]->op == Op::Loop ? name_of(body[0]->src[0]) : "";
+  }
+
+  static size_t operations(const Stage& s) {
+    size_t n = 0;
+    for (const Node* node : topological(s.values)) n += is_float(node->dtype) || node->dtype == DType::U32;
+    return n;
+  }
+
+  // Several registers' worth of lanes where the expression is short, so that their latencies overlap.
+  int64_t wide(const Stage& s) const {
+    size_t ops = operations(s);
+    return lanes(s) * (ops <= 24 ? 4 : ops <= 80 ? 2 : 1);
+  }
+
+  void vectorise_loop(const std::string& loop, int64_t width) {
+    int64_t n = size(loop);
+    if (!has(loop) || (n > 0 && n < 4)) return;
+    if (n > 0 && n <= width) return move(MoveKind::Vectorise, loop, width);
+    move(MoveKind::Split, loop, outermost() == loop ? -width : width, loop + "v");
+    move(MoveKind::Vectorise, loop + "v", width);
+  }
+
+  bool encloses_nests(int spine_loop) const {
+    for (int i : group_.stages)
+      if (stage(i).depth > spine_loop && (stage(i).lane || has_local_loops(stage(i)))) return true;
+    return false;
+  }
+
+  static bool has_local_loops(const Stage& s) {
+    return std::any_of(s.bound.begin(), s.bound.end(), [](int b) { return b < 0; });
+  }
+
+  void vectorise_rows() {
+    int dim = root().vector_dim, k = dim >= 0 ? root().bound[static_cast<size_t>(dim)] : -1;
+    bool any_lane = std::any_of(group_.stages.begin(), group_.stages.end(),
+                                [&](int i) { return stage(i).lane && stage(i).vector_dim < 0; });
+    if (k >= 0 && k < least_depth() && !any_lane) {
+      int64_t w = lanes(root());
+      return vectorise_loop(name_of(group_.spine[static_cast<size_t>(k)]), 2 * w <= size(name_of(group_.spine[static_cast<size_t>(k)])) ? 2 * w : w);
+    }
+    vectorise_nests();
+    if (k >= 0 && !encloses_nests(k)) vectorise_loop(name_of(group_.spine[static_cast<size_t>(k)]), wide(root()));
+  }
+
+  void vectorise_nests() {
+    for (int i : group_.stages) {
+      const Stage& s = stage(i);
+      if (s.lane) {
+        if (has(name_of(s.lane))) move(MoveKind::Vectorise, name_of(s.lane), extent(s.lane->src[0]));
+      } else if (!s.layout.empty() && s.bound[static_cast<size_t>(s.layout.back())] < 0 && s.scatter_at.empty()) {
+        vectorise_loop(name_of(s.loops[static_cast<size_t>(s.layout.back())]), wide(s));
+      }
+    }
+  }
+
+  // ---- maps
+
+  // Divisions that a merge leaves in the addresses.
+  static size_t divisions(const Ref& kernel) {
+    std::vector<Ref> positions;
+    for (const Node* n : topological(std::span(&kernel, 1)))
+      if (n->op == Op::Load || n->op == Op::Store) positions.push_back(ix::flatten(tree::at(*n), tree::dims(*n->src[0])));
+    size_t count = 0;
+    for (const Node* n : topological(positions)) count += n->op == Op::IDiv || n->op == Op::Mod;
+    return count;
+  }
+
+  void merge_contiguous() {
+    std::vector<std::string> loops;
+    for (const Ref& r : group_.spine)
+      if (has(name_of(r))) loops.push_back(name_of(r));
+    for (size_t k = loops.size(); k-- > 1;) {
+      Ref merged = merge(kernel_, loops[k - 1], loops[k]);
+      if (divisions(merged) > divisions(kernel_)) continue;
+      move(MoveKind::Merge, loops[k - 1], 0, loops[k]);
+    }
+  }
+
+  void plan_map() {
+    merge_contiguous();
+    int dim = root().vector_dim >= 0 ? root().vector_dim : (root().loops.empty() ? -1 : static_cast<int>(root().loops.size()) - 1);
+    std::string last;
+    for (const Node* l : loops_in(kernel_)) last = l->src[0]->arg.text;
+    std::string wanted = dim >= 0 ? name_of(root().loops[static_cast<size_t>(dim)]) : "";
+    std::string loop = has(wanted) ? wanted : last;
+    if (loop.empty()) return;
+    if (outermost() == loop && size(loop) >= 2 * grain) {
+      move(MoveKind::Split, loop, -grain, loop + "s");
+      vectorise_loop(loop + "s", wide(root()));
+    } else {
+      vectorise_loop(loop, wide(root()));
+    }
+    share_out();
+  }
+
+  // ---- threads
+
+  void share_out() {
+    if (estimate_work(program_, group_) < parallel_work) return;
+    std::string first = outermost();
+    if (first.empty()) return;
+    const Node* l = find(first);
+    while (size(first) > 0 && size(first) < 4 * limits_.threads) {
+      std::span<const Ref> body = tree::body(*l);
+      if (body.size() != 1 || body[0]->op != Op::Loop || tree::kind(*body[0]) != LoopKind::Loop || tree::kind(*l) != LoopKind::Loop) break;
+      if (ix::depends_on(body[0]->src[0]->src[0], l->src[0])) break;
+      move(MoveKind::Merge, first, 0, name_of(body[0]->src[0]));
+      l = find(first);
+    }
+    if (tree::kind(*l) == LoopKind::Loop && size(first) != 1) move(MoveKind::Thread, first);
+  }
+};
+
+}  // namespace
+
+double estimate_work(const Program& program, const Group& group) {
+  double work = 0;
+  for (int i : group.stages) {
+    const Stage& s = program.stages[static_cast<size_t>(i)];
+    double n = 1;
+    for (const auto* ranges : {&s.loops, &s.folds})
+      for (const Ref& r : *ranges) n *= r->src[0]->is_const() ? static_cast<double>(extent(r->src[0])) : 1024.0;
+    if (s.lane) n *= static_cast<double>(extent(s.lane->src[0]));
+    work += n * (1 + 0.25 * static_cast<double>(std::min<size_t>(topological(s.values).size(), 400)));
+  }
+  return work;
+}
+
+std::vector<Move> choose_moves(const Program& program, const Group& group, const Ref& tree, const Limits& limits) {
+  return Planner(program, group, tree, limits).run();
+}
+
+}  // namespace kontor::inline v0

@@ -1,0 +1,13 @@
+// The heuristic: a list of moves for a kernel from the device's limits alone, without measuring.
+#pragma once
+#include "codegen/moves.h"
+#include "codegen/stage.h"
+
+namespace kontor::inline v0 {
+
+/// Moves for the tree of `group`, already normalised.
+std::vector<Move> choose_moves(const Program& program, const Group& group, const Ref& tree, const Limits& limits);
+/// Operations and bytes of the group, roughly.
+double estimate_work(const Program& program, const Group& group);
+
+}  // namespace kontor::inline v0

@@ -1,0 +1,203 @@
+// Memory order and vector dimension of each stage, producers first. A dot wants one operand contiguous along a dimension
+// that the other does not depend on; where memory is not so, a temporary is laid out anew, or a packed copy is made.
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "codegen/stage.h"
+#include "graph/index.h"
+
+namespace kontor::inline v0 {
+
+bool is_fold(const Stage& s) { return s.fold >= 0; }
+bool is_dot(const Stage& s) { return s.fold == static_cast<int>(Fold::Dot); }
+
+int stage_number(const Program& program, const Ref& place) {
+  for (size_t i = program.stages.size(); i-- > 0;)
+    if (program.stages[i].place == place) return static_cast<int>(i);
+  return -1;
+}
+
+const Stage* stage_of(const Program& program, const Ref& place) {
+  int i = stage_number(program, place);
+  return i < 0 ? nullptr : &program.stages[static_cast<size_t>(i)];
+}
+
+std::vector<Ref> in_memory_order(const Program& program, const Ref& place, std::span<const Ref> at) {
+  const Stage* s = tree::space(*place) == Space::Param ? nullptr : stage_of(program, place);
+  std::vector<Ref> out(at.begin(), at.end());
+  if (s && !s->layout.empty())
+    for (size_t i = 0; i < at.size(); i++) out[i] = at[static_cast<size_t>(s->layout[i])];
+  return out;
+}
+
+int64_t stride(const Program& program, const Ref& load, const Ref& range) {
+  std::vector<Ref> at = in_memory_order(program, load->src[0], tree::at(*load));
+  std::vector<Ref> dims = in_memory_order(program, load->src[0], tree::dims(*load->src[0]));
+  int64_t coefficient = 0, scale = 1;
+  bool exact = true;
+  for (size_t i = at.size(); i-- > 0;) {
+    int64_t c = 0;
+    if (!ix::affine(at[i], range, c) || (c != 0 && !exact)) return irregular;
+    coefficient += c * scale;
+    if (dims[i]->is_const()) scale *= extent(dims[i]);
+    else exact = false;
+  }
+  return coefficient;
+}
+
+namespace {
+
+int64_t size_of(const Ref& range) { return range->src[0]->is_const() ? extent(range->src[0]) : 1 << 20; }
+
+class Layouts {
+ public:
+  Layouts(Program& program, const Limits& limits) : program_(program), limits_(limits) {}
+
+  void run() {
+    for (size_t i = 0; i < program_.stages.size(); i++) {
+      if (!limits_.gpu) choose(i);
+      Stage& s = program_.stages[i];
+      if (s.layout.empty()) set_layout(s);
+    }
+  }
+
+ private:
+  Program& program_;
+  const Limits& limits_;
+
+  int64_t lanes(const Stage& s) const { return std::max<int64_t>(1, limits_.vector_bytes / item_size(s.place->dtype)); }
+
+  void set_layout(Stage& s) {
+    s.layout.clear();
+    bool move = s.output < 0 && s.vector_dim >= 0 && s.scatter_at.empty();
+    for (int d = 0; d < static_cast<int>(s.loops.size()); d++)
+      if (!move || d != s.vector_dim) s.layout.push_back(d);
+    if (move) s.layout.push_back(s.vector_dim);
+  }
+
+  void choose(size_t& i) {
+    if (is_dot(program_.stages[i])) return choose_dot(i);
+    Stage& s = program_.stages[i];
+    if (!s.scatter_at.empty()) return;
+    double best = 0;
+    for (size_t d = 0; d < s.loops.size(); d++) {
+      double score = score_of(s, s.loops[d], static_cast<int>(d));
+      if (score >= best) best = score, s.vector_dim = static_cast<int>(d);
+    }
+    if (s.lane && score_of(s, s.lane, -1) >= best) s.vector_dim = -1;
+  }
+
+  // Contiguous reads and writes per access, less what is far apart; short dimensions fill a vector badly.
+  double score_of(const Stage& s, const Ref& range, int dim) const {
+    double score = 0;
+    for (const Ref& load : loads_in(s.values)) {
+      int64_t d = stride(program_, load, range);
+      score += d == 1 ? 2 : d == 0 ? 0.5 : d == irregular ? -1 : -2;
+    }
+    if (dim >= 0 && s.output >= 0) score += dim + 1 == static_cast<int>(s.loops.size()) ? 2 : -2;
+    double n = static_cast<double>(size_of(range)), w = static_cast<double>(lanes(s));
+    if (score <= 0) return score - 1;
+    return n <= 1 ? 0 : (score + 0.25) * (n / (std::ceil(n / w) * w));
+  }
+
+  // ---- dot
+
+  static Ref load_under(const Ref& value) {
+    std::vector<Ref> loads = loads_in(std::span(&value, 1));
+    return loads.size() == 1 ? loads[0] : Ref();
+  }
+
+  void choose_dot(size_t& i) {
+    Ref a = load_under(program_.stages[i].values[0]), b = load_under(program_.stages[i].values[1]);
+    if (!a || !b) return;
+    int dim = -1, operand = -1;
+    best_vector(program_.stages[i], a, b, dim, operand);
+    if (dim < 0) return;
+    const Ref range = program_.stages[i].loops[static_cast<size_t>(dim)];
+    const Ref& load = operand == 0 ? a : b;
+    if (stride(program_, load, range) != 1 && !make_contiguous(i, load, range)) return;
+    Stage& s = program_.stages[i];
+    s.vector_dim = dim;
+    s.unroll_dim = best_unroll(s, operand == 0 ? b : a, operand == 0 ? a : b);
+  }
+
+  void best_vector(const Stage& s, const Ref& a, const Ref& b, int& dim, int& operand) const {
+    double best = 0;
+    for (size_t d = 0; d < s.loops.size(); d++) {
+      int64_t sa = stride(program_, a, s.loops[d]), sb = stride(program_, b, s.loops[d]);
+      if ((sa != 0) == (sb != 0)) continue;
+      double n = static_cast<double>(size_of(s.loops[d])), w = static_cast<double>(lanes(s));
+      double score = n / (std::ceil(n / w) * w) + 0.05 * std::min(n, 64.0) / 64;
+      if ((sa ? sa : sb) != 1) score *= 0.9;
+      if (score > best) best = score, dim = static_cast<int>(d), operand = sa ? 0 : 1;
+    }
+  }
+
+  // The dimension to repeat in registers: the broadcast operand depends on it, the vector operand does not.
+  int best_unroll(const Stage& s, const Ref& broadcast, const Ref& vector) const {
+    int best = -1;
+    int64_t most = 1;
+    for (size_t d = 0; d < s.loops.size(); d++) {
+      if (static_cast<int>(d) == s.vector_dim || stride(program_, vector, s.loops[d]) != 0) continue;
+      if (stride(program_, broadcast, s.loops[d]) == 0) continue;
+      int64_t n = std::min<int64_t>(size_of(s.loops[d]), 12);
+      if (n >= most) most = n, best = static_cast<int>(d);
+    }
+    return best;
+  }
+
+  // Lays the place that `load` reads out anew, or has stage i read a packed copy of it.
+  bool make_contiguous(size_t& i, const Ref& load, const Ref& range) {
+    int dim = -1;
+    std::span<const Ref> at = tree::at(*load);
+    for (size_t d = 0; d < at.size(); d++) {
+      int64_t c = 0;
+      if (!ix::depends_on(at[d], range)) continue;
+      if (dim >= 0 || !ix::affine(at[d], range, c) || c != 1) return false;
+      dim = static_cast<int>(d);
+    }
+    int number = stage_number(program_, load->src[0]);
+    if (number >= 0 && free_to_change(program_.stages[static_cast<size_t>(number)])) {
+      Stage& producer = program_.stages[static_cast<size_t>(number)];
+      producer.vector_dim = dim;
+      producer.pinned = true;
+      set_layout(producer);
+      return true;
+    }
+    pack(i, load, dim);
+    return true;
+  }
+
+  static bool free_to_change(const Stage& s) { return s.output < 0 && !s.pinned && !is_fold(s); }
+
+  void pack(size_t& i, const Ref& load, int dim) {
+    const Ref& from = load->src[0];
+    Stage copy;
+    copy.name = fmt::format("{}_pack{}", from->arg.text, i);
+    std::span<const Ref> dims = tree::dims(*from);
+    for (size_t d = 0; d < dims.size(); d++)
+      copy.loops.push_back(ix::range(dims[d], fmt::format("{}{}", copy.name, "abcdefgh"[d % 8])));
+    copy.place = tree::place(from->dtype, {dims.begin(), dims.end()}, copy.name);
+    copy.values = {tree::load(from, copy.loops)};
+    copy.vector_dim = dim;
+    copy.pinned = copy.at_root = true;
+    set_layout(copy);
+    redirect(program_.stages[i], from, copy.place, load);
+    program_.stages.insert(program_.stages.begin() + static_cast<ptrdiff_t>(i), std::move(copy));
+    i++;
+  }
+
+  static void redirect(Stage& s, const Ref& from, const Ref& to, const Ref& load) {
+    (void)from;
+    std::vector<Ref> at(tree::at(*load).begin(), tree::at(*load).end());
+    Substitution map{{load.get(), tree::load(to, at, tree::guard(*load))}};
+    for (Ref& v : s.values) v = substitute(v, map);
+  }
+};
+
+}  // namespace
+
+void choose_layouts(Program& program, const Limits& limits) { Layouts(program, limits).run(); }
+
+}  // namespace kontor::inline v0

@@ -1,0 +1,444 @@
+// The moves. Each walks the statement tree and rebuilds what it changes.
+#include "codegen/moves.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "graph/index.h"
+
+namespace kontor::inline v0 {
+
+namespace {
+
+using Body = std::vector<Ref>;
+
+const std::string& loop_name(const Ref& loop) { return loop->src[0]->arg.text; }
+bool is_loop(const Ref& s, const std::string& name) { return s->op == Op::Loop && loop_name(s) == name; }
+Body body_of(const Ref& s) { return {tree::body(*s).begin(), tree::body(*s).end()}; }
+
+Ref same_loop(const Ref& loop, Body body) { return tree::loop(tree::kind(*loop), loop->src[0], std::move(body), tree::width(*loop)); }
+
+// Applies `change(statement, out)` to every statement, children first where it returns false.
+template <class F>
+Body map_body(std::span<const Ref> body, const F& change) {
+  Body out;
+  for (const Ref& s : body) {
+    if (change(s, out)) continue;
+    if (s->op == Op::Loop) {
+      out.push_back(same_loop(s, map_body(tree::body(*s), change)));
+    } else if (s->op == Op::If) {
+      out.push_back(tree::branch(s->src[0], map_body(tree::then_body(*s), change), map_body(tree::else_body(*s), change)));
+    } else {
+      out.push_back(s);
+    }
+  }
+  return out;
+}
+
+template <class F>
+Ref map_kernel(const Ref& kernel, const F& change) {
+  std::span<const Ref> params = tree::params(*kernel);
+  return tree::kernel(kernel->arg.text, {params.begin(), params.end()}, map_body(tree::body(*kernel), change));
+}
+
+Body replace_all(std::span<const Ref> body, const Substitution& map) {
+  Body out;
+  for (const Ref& s : body) out.push_back(replace(s, map));
+  return out;
+}
+
+void need_loop(const Ref& kernel, const std::string& name) {
+  std::string known;
+  for (const Node* l : loops_in(kernel)) {
+    if (l->src[0]->arg.text == name) return;
+    known += " " + l->src[0]->arg.text;
+  }
+  fail("no loop '{}' in kernel {}; it has:{}", name, kernel->arg.text, known);
+}
+
+// One loop of extent e, cut; `inside` keeps the parts within one outer loop.
+void split_loop(const Ref& loop, int64_t factor, bool inside, const std::string& inner_name, Body& out) {
+  const Ref& range = loop->src[0];
+  Ref e = range->src[0];
+  Ref inner = ix::range(factor, inner_name);
+  Ref count = ix::idiv(e, factor), rest = ix::mod(e, index(factor));
+  bool exact = is_int(rest, 0);
+  Ref outer = ix::range(inside && !exact ? ix::ceil_div(e, index(factor)) : count, range->arg.text);
+  Ref at = ix::add(ix::mul(outer, factor), inner);
+  Body main = {tree::loop(LoopKind::Loop, inner, replace_all(tree::body(*loop), {{range.get(), at}}))};
+  if (exact) return out.push_back(same_loop(tree::loop(tree::kind(*loop), outer, {}), main));
+  Ref tail = ix::range(rest, inner_name);
+  Ref tail_at = ix::add(inside ? ix::mul(outer, factor) : ix::mul(count, factor), tail);
+  Body end = {tree::loop(LoopKind::Loop, tail, replace_all(tree::body(*loop), {{range.get(), tail_at}}))};
+  if (inside) {
+    if (is_int(count, 0)) return out.push_back(tree::loop(tree::kind(*loop), outer, end));
+    return out.push_back(tree::loop(tree::kind(*loop), outer, {tree::branch(ix::lt(outer, count), main, end)}));
+  }
+  if (!is_int(count, 0)) out.push_back(tree::loop(tree::kind(*loop), outer, main));
+  out.insert(out.end(), end.begin(), end.end());
+}
+
+bool contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+// Sinks a loop over `range` into `body`.
+class Sink {
+ public:
+  Sink(const Ref& loop, const std::vector<std::string>& through) : loop_(loop), range_(loop->src[0]), through_(through) {}
+
+  Body run() { return sink(tree::body(*loop_)); }
+
+ private:
+  Ref loop_, range_;
+  const std::vector<std::string>& through_;
+  Substitution grown_;  // places that got the loop as a dimension
+
+  bool passes(const Ref& s) const {
+    if (s->op == Op::If) return !ix::depends_on(s->src[0], range_);
+    return s->op == Op::Loop && !ix::depends_on(s->src[0]->src[0], range_) &&
+           (through_.empty() || contains(through_, loop_name(s)));
+  }
+
+  Body sink(std::span<const Ref> body) {
+    Body out, run;
+    auto flush = [&] {
+      if (!run.empty()) out.push_back(same_loop(loop_, std::move(run)));
+      run.clear();
+    };
+    for (const Ref& s : body) {
+      if (s->op == Op::Place) {
+        flush();
+        out.push_back(grow(s));
+      } else if (passes(s)) {
+        flush();
+        out.push_back(s->op == Op::Loop ? same_loop(s, sink(tree::body(*s)))
+                                        : tree::branch(s->src[0], sink(tree::then_body(*s)), sink(tree::else_body(*s))));
+      } else {
+        run.push_back(regrown(s));
+      }
+    }
+    flush();
+    return out;
+  }
+
+  // A place declared in the loop becomes one with an element for each iteration: lanes last, others first.
+  Ref grow(const Ref& place) {
+    std::vector<Ref> dims(tree::dims(*place).begin(), tree::dims(*place).end());
+    dims.insert(lanes() ? dims.end() : dims.begin(), range_->src[0]);
+    int fold = tree::has_fold(*place) ? static_cast<int>(tree::fold_of(*place)) : -1;
+    Ref grown = tree::place(place->dtype, dims, place->arg.text, fold);
+    grown_.emplace(place.get(), grown);
+    return grown;
+  }
+
+  bool lanes() const { return tree::kind(*loop_) == LoopKind::Vector; }
+
+  Ref regrown(const Ref& s) const {
+    if (grown_.empty()) return s;
+    Substitution done;
+    for (const Node* n : topological(std::span(&s, 1))) {
+      std::vector<Ref> sources;
+      for (const Ref& x : n->src) sources.push_back(done.at(x.get()));
+      bool access = !n->src.empty() && grown_.count(n->src[0].get()) && n->op != Op::Place;
+      if (access) {
+        if (n->op == Op::Merge) broken("reorder: loop {} holds a merge of place {}", range_->arg.text, n->src[0]->arg.text);
+        sources[0] = grown_.at(n->src[0].get());
+        ptrdiff_t rank = static_cast<ptrdiff_t>(n->src[0]->src.size());
+        sources.insert(sources.begin() + 1 + (lanes() ? rank : 0), range_);
+      }
+      done.emplace(n, with_sources(*n, std::move(sources)));
+    }
+    return done.at(s.get());
+  }
+};
+
+bool holds_merge_of_own_place(const Ref& loop) {
+  for (const Node* n : topological(std::span(&loop, 1)))
+    if (n->op == Op::Merge) return true;
+  return false;
+}
+
+}  // namespace
+
+std::vector<const Node*> loops_in(const Ref& kernel) {
+  std::vector<const Node*> out;
+  map_kernel(kernel, [&](const Ref& s, Body&) {
+    if (s->op == Op::Loop) out.push_back(s.get());
+    return false;
+  });
+  return out;
+}
+
+Ref replace(const Ref& root, const Substitution& map) {
+  Substitution done;
+  for (const Node* n : topological(std::span(&root, 1))) {
+    if (auto it = map.find(n); it != map.end()) {
+      done.emplace(n, it->second);
+      continue;
+    }
+    std::vector<Ref> sources;
+    bool same = true;
+    for (const Ref& s : n->src) {
+      sources.push_back(done.at(s.get()));
+      same = same && sources.back().get() == s.get();
+    }
+    if (same) {
+      done.emplace(n, Ref(n));
+      continue;
+    }
+    Ref made = with_sources(*n, std::move(sources));
+    bool integer = is_elementwise(made->op) && (made->dtype == DType::I64 || made->dtype == DType::Bool) &&
+                   made->src[0]->op != Op::Load && !is_float(made->src[0]->dtype);
+    done.emplace(n, integer ? ix::simplify_node(made) : made);
+  }
+  Ref out = done.at(root.get());
+  return out;
+}
+
+Ref split(const Ref& kernel, const std::string& loop, int64_t factor, const std::string& inner) {
+  need_loop(kernel, loop);
+  if (factor == 0) fail("split {}: factor 0", loop);
+  return map_kernel(kernel, [&](const Ref& s, Body& out) {
+    if (!is_loop(s, loop)) return false;
+    if (tree::kind(*s) == LoopKind::Vector || tree::kind(*s) == LoopKind::Unroll)
+      fail("split {}: it is a {} loop already", loop, name(tree::kind(*s)));
+    split_loop(s, std::abs(factor), factor < 0, inner, out);
+    return true;
+  });
+}
+
+Ref reorder(const Ref& kernel, const std::string& loop, const std::vector<std::string>& through) {
+  need_loop(kernel, loop);
+  return map_kernel(kernel, [&](const Ref& s, Body& out) {
+    if (!is_loop(s, loop)) return false;
+    if (holds_merge_of_own_place(s)) fail("reorder {}: lanes are merged inside it", loop);
+    for (const Ref& r : Sink(s, through).run()) out.push_back(r);
+    return true;
+  });
+}
+
+Ref merge(const Ref& kernel, const std::string& outer, const std::string& inner) {
+  need_loop(kernel, outer);
+  return map_kernel(kernel, [&](const Ref& s, Body& out) {
+    if (!is_loop(s, outer)) return false;
+    Body body = body_of(s);
+    if (body.size() != 1 || !is_loop(body[0], inner)) fail("merge {} {}: the second is not alone within the first", outer, inner);
+    const Ref &a = s->src[0], &b = body[0]->src[0];
+    if (ix::depends_on(b->src[0], a)) fail("merge {} {}: the extent of the second depends on the first", outer, inner);
+    Ref both = ix::range(ix::mul(a->src[0], b->src[0]), outer);
+    Substitution map{{a.get(), ix::idiv(both, b->src[0])}, {b.get(), ix::mod(both, b->src[0])}};
+    out.push_back(tree::loop(tree::kind(*s), both, replace_all(tree::body(*body[0]), map)));
+    return true;
+  });
+}
+
+static int64_t power_of_two(int64_t n) {
+  int64_t p = 1;
+  while (p < n) p *= 2;
+  return p;
+}
+
+Ref vectorise(const Ref& kernel, const std::string& loop, int64_t width) {
+  need_loop(kernel, loop);
+  return map_kernel(kernel, [&](const Ref& s, Body& out) {
+    if (!is_loop(s, loop)) return false;
+    const Ref& e = s->src[0]->src[0];
+    int64_t w = width;
+    if (e->is_const() && (w == 0 || extent(e) < w)) w = power_of_two(extent(e));
+    if (w == 0) fail("vectorise {}: its extent varies, so a width is needed", loop);
+    if (w & (w - 1)) fail("vectorise {}: width {} is not a power of two", loop, w);
+    if (e->bounds.hi > w) fail("vectorise {}: extent {} is above the width {}", loop, e->bounds.hi, w);
+    out.push_back(tree::loop(LoopKind::Vector, s->src[0], body_of(s), w));
+    return true;
+  });
+}
+
+Ref unroll(const Ref& kernel, const std::string& loop) {
+  need_loop(kernel, loop);
+  return map_kernel(kernel, [&](const Ref& s, Body& out) {
+    if (!is_loop(s, loop)) return false;
+    if (!s->src[0]->src[0]->is_const()) fail("unroll {}: its extent varies", loop);
+    out.push_back(tree::loop(LoopKind::Unroll, s->src[0], body_of(s)));
+    return true;
+  });
+}
+
+Ref parallel(const Ref& kernel, const std::string& loop, LoopKind kind) {
+  Body body = {tree::body(*kernel).begin(), tree::body(*kernel).end()};
+  if (body.size() != 1 || !is_loop(body[0], loop))
+    fail("{} {}: it is not the one outermost loop of kernel {}", name(kind), loop, kernel->arg.text);
+  body[0] = tree::loop(kind, body[0]->src[0], body_of(body[0]));
+  std::span<const Ref> params = tree::params(*kernel);
+  return tree::kernel(kernel->arg.text, {params.begin(), params.end()}, body);
+}
+
+namespace {
+
+// The loops inside `loop` on whose ranges `e` depends, outer to inner.
+std::vector<Ref> inner_ranges(const Ref& loop, const Ref& e) {
+  std::vector<Ref> out;
+  for (const Ref& s : tree::body(*loop))
+    for (const Node* l : topological(std::span(&s, 1)))
+      if (l->op == Op::Loop && ix::depends_on(e, l->src[0]) &&
+          std::find(out.begin(), out.end(), l->src[0]) == out.end())
+        out.push_back(l->src[0]);
+  std::sort(out.begin(), out.end(), [&](const Ref& a, const Ref& b) { return a->at(0) < b->at(0); });
+  return out;
+}
+
+}  // namespace
+
+namespace {
+
+// A panel for one load of `place`: its declaration and the loops that fill it; `map` gets the load that replaces it.
+void fill_panel(const Ref& loop, const Node* load, const std::string& place, Substitution& map, Body& fills) {
+  std::vector<Ref> ranges = inner_ranges(loop, Ref(load)), dims, fresh;
+  Substitution own;
+  for (const Ref& r : ranges) {
+    if (!r->src[0]->is_const()) fail("stage {} {}: loop {} has a varying extent", loop_name(loop), place, r->arg.text);
+    dims.push_back(r->src[0]);
+    fresh.push_back(ix::range(r->src[0], "f" + r->arg.text));
+    own.emplace(r.get(), fresh.back());
+  }
+  Ref panel = tree::place(load->dtype, dims, "p_" + place);
+  map.emplace(load, tree::load(panel, ranges));
+  fills.push_back(panel);
+  Body fill = {tree::store(panel, fresh, replace(Ref(load), own))};
+  for (size_t i = fresh.size(); i-- > 0;) fill = {tree::loop(LoopKind::Loop, fresh[i], fill)};
+  fills.insert(fills.end(), fill.begin(), fill.end());
+}
+
+// The parts of a split loop each fill their own panel: a panel is never filled with elements that its part does not have.
+Body stage_body(const Ref& loop, std::span<const Ref> body, const std::string& place) {
+  if (body.size() == 1 && body[0]->op == Op::If)
+    return {tree::branch(body[0]->src[0], stage_body(loop, tree::then_body(*body[0]), place),
+                         stage_body(loop, tree::else_body(*body[0]), place))};
+  Substitution map;
+  Body fills;
+  for (const Node* n : topological(body))
+    if (n->op == Op::Load && n->src[0]->arg.text == place && tree::space(*n->src[0]) == Space::Param)
+      fill_panel(loop, n, place, map, fills);
+  Body rest = replace_all(body, map);
+  fills.insert(fills.end(), rest.begin(), rest.end());
+  return fills;
+}
+
+}  // namespace
+
+Ref stage(const Ref& kernel, const std::string& place, const std::string& loop) {
+  need_loop(kernel, loop);
+  bool found = false;
+  Ref out = map_kernel(kernel, [&](const Ref& s, Body& into) {
+    if (!is_loop(s, loop)) return false;
+    into.push_back(same_loop(s, stage_body(s, tree::body(*s), place)));
+    found = found || into.back() != s;
+    return true;
+  });
+  if (!found) fail("stage {} {}: nothing reads {} inside {}", loop, place, place, loop);
+  return out;
+}
+
+Ref normalise(const Ref& kernel) {
+  struct Walk {
+    static Body body(std::span<const Ref> statements, const Substitution& map) {
+      Body out;
+      for (const Ref& s : statements) {
+        if (s->op == Op::Loop && s->src[0]->src[0]->is_const() && extent(s->src[0]->src[0]) <= 1) {
+          if (extent(s->src[0]->src[0]) == 0) continue;
+          Body inner = body(tree::body(*s), map);
+          for (Ref& r : inner) out.push_back(replace(r, {{s->src[0].get(), index(0)}}));
+        } else if (s->op == Op::Loop) {
+          out.push_back(same_loop(s, body(tree::body(*s), map)));
+        } else if (s->op == Op::If) {
+          out.push_back(tree::branch(s->src[0], body(tree::then_body(*s), map), body(tree::else_body(*s), map)));
+        } else {
+          out.push_back(s);
+        }
+      }
+      return out;
+    }
+  };
+  std::span<const Ref> params = tree::params(*kernel);
+  return tree::kernel(kernel->arg.text, {params.begin(), params.end()}, Walk::body(tree::body(*kernel), {}));
+}
+
+// ---- moves as data
+
+namespace {
+
+struct MoveRow {
+  MoveKind kind;
+  std::string_view name;
+  Ref (*run)(const Ref&, const Move&);
+};
+
+const MoveRow move_rows[] = {
+    {MoveKind::Split, "split", [](const Ref& k, const Move& m) { return split(k, m.loop, m.factor, m.other); }},
+    {MoveKind::Reorder, "reorder", [](const Ref& k, const Move& m) { return reorder(k, m.loop, m.through); }},
+    {MoveKind::Merge, "merge", [](const Ref& k, const Move& m) { return merge(k, m.loop, m.other); }},
+    {MoveKind::Vectorise, "vectorise", [](const Ref& k, const Move& m) { return vectorise(k, m.loop, m.factor); }},
+    {MoveKind::Unroll, "unroll", [](const Ref& k, const Move& m) { return unroll(k, m.loop); }},
+    {MoveKind::Thread, "thread", [](const Ref& k, const Move& m) { return parallel(k, m.loop, LoopKind::Thread); }},
+    {MoveKind::Global, "global", [](const Ref& k, const Move& m) { return parallel(k, m.loop, LoopKind::Global); }},
+    {MoveKind::Stage, "stage", [](const Ref& k, const Move& m) { return stage(k, m.other, m.loop); }},
+};
+
+}  // namespace
+
+std::string to_string(std::span<const Move> moves) {
+  std::string out;
+  for (const Move& m : moves) {
+    if (!out.empty()) out += "; ";
+    out += fmt::format("{} {}", move_rows[static_cast<int>(m.kind)].name, m.loop);
+    if (m.factor != 0) out += fmt::format(" {}", m.factor);
+    if (!m.other.empty()) out += " " + m.other;
+    for (const std::string& t : m.through) out += " " + t;
+  }
+  return out;
+}
+
+static std::vector<std::string> words(std::string_view text) {
+  std::vector<std::string> out;
+  std::string word;
+  for (char c : text) {
+    if (c != ' ' && c != '\n') word += c;
+    else if (!word.empty()) out.push_back(std::exchange(word, ""));
+  }
+  if (!word.empty()) out.push_back(word);
+  return out;
+}
+
+static Move parse_move(std::string_view text) {
+  std::vector<std::string> w = words(text);
+  for (const MoveRow& r : move_rows) {
+    if (w.empty() || w[0] != r.name || w.size() < 2) continue;
+    Move m{.kind = r.kind, .loop = w[1], .factor = 0, .other = {}, .through = {}};
+    size_t i = 2;
+    if (i < w.size() && (std::isdigit(static_cast<unsigned char>(w[i][0])) || w[i][0] == '-')) m.factor = std::stoll(w[i++]);
+    if (r.kind == MoveKind::Reorder) m.through.assign(w.begin() + static_cast<ptrdiff_t>(i), w.end());
+    else if (i < w.size()) m.other = w[i];
+    return m;
+  }
+  fail("not a move: '{}'", text);
+}
+
+std::vector<Move> parse_moves(std::string_view text) {
+  std::vector<Move> out;
+  while (!text.empty()) {
+    size_t end = std::min(text.find(';'), text.size());
+    if (!words(text.substr(0, end)).empty()) out.push_back(parse_move(text.substr(0, end)));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return out;
+}
+
+Ref apply(const Ref& kernel, const Move& move) { return move_rows[static_cast<int>(move.kind)].run(kernel, move); }
+
+Ref apply_moves(const Ref& kernel, std::span<const Move> moves) {
+  Ref k = kernel;
+  for (const Move& m : moves) k = apply(k, m);
+  return k;
+}
+
+}  // namespace kontor::inline v0

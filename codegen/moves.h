@@ -1,0 +1,48 @@
+// Moves: a tree into an equal tree, or an Error that says why not. A loop is named; a name means every loop that bears it
+// (a split gives the parts of one loop the same names). None changes the order in which a fold steps.
+#pragma once
+#include <span>
+#include <string>
+#include <vector>
+
+#include "codegen/tree.h"
+
+namespace kontor::inline v0 {
+
+enum class MoveKind : uint8_t { Split, Reorder, Merge, Vectorise, Unroll, Thread, Global, Stage };
+
+/// One move as data; prints and reads back as text such as "split i 8 i1" (codegen/moves.cpp has the table).
+struct Move {
+  MoveKind kind;
+  std::string loop;
+  int64_t factor = 0;       ///< Split: extent of the inner loop; Vectorise: width (0: the extent, rounded up to 2^n)
+  std::string other;        ///< Split: name of the inner loop; Merge: the inner loop; Stage: the place
+  std::vector<std::string> through;  ///< Reorder: loops to move it inside of; empty: all ("to the leaves")
+};
+std::string to_string(std::span<const Move> moves);
+std::vector<Move> parse_moves(std::string_view text);
+
+Ref apply(const Ref& kernel, const Move& move);
+Ref apply_moves(const Ref& kernel, std::span<const Move> moves);
+
+/// i (extent E) -> i (E / factor) around `inner` (factor), and what does not divide as a second part. Where i is (or will
+/// be) shared out to threads the parts stay inside one loop of ceil(E / factor), chosen by an If (`factor` negative).
+Ref split(const Ref& kernel, const std::string& loop, int64_t factor, const std::string& inner);
+/// Moves a loop inside of the loops named, splitting it where it holds several statements; places it held get a dimension.
+Ref reorder(const Ref& kernel, const std::string& loop, const std::vector<std::string>& through);
+/// Two loops, one directly and alone within the other, become one.
+Ref merge(const Ref& kernel, const std::string& outer, const std::string& inner);
+Ref vectorise(const Ref& kernel, const std::string& loop, int64_t width);
+Ref unroll(const Ref& kernel, const std::string& loop);
+Ref parallel(const Ref& kernel, const std::string& loop, LoopKind kind);
+/// Copies what the loop's body reads of a parameter into a place of its own, contiguous in the order in which it is read.
+Ref stage(const Ref& kernel, const std::string& place, const std::string& loop);
+
+/// Loops of one iteration dropped, index expressions simplified.
+Ref normalise(const Ref& kernel);
+/// Replaces ranges (or other nodes) in a statement or expression, simplifying index arithmetic on the way.
+Ref replace(const Ref& root, const Substitution& map);
+/// All Loop statements, outer before inner.
+std::vector<const Node*> loops_in(const Ref& kernel);
+
+}  // namespace kontor::inline v0

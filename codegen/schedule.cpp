@@ -1,0 +1,99 @@
+// schedule(): the passes of codegen in order.
+#include "codegen/schedule.h"
+
+#include "base/error.h"
+#include "codegen/heuristic.h"
+#include "codegen/moves.h"
+#include "codegen/stage.h"
+#include "graph/index.h"
+
+namespace kontor::inline v0 {
+
+namespace {
+
+std::string kernel_name(const Program& program, const Group& group, size_t number) {
+  std::string name = fmt::format("k{}", number);
+  for (int i : group.stages) {
+    const Stage& s = program.stages[static_cast<size_t>(i)];
+    if (!is_fold(s) || name.size() > 24) continue;
+    name += fmt::format("_{}", s.scatter_at.empty() ? row(static_cast<Fold>(s.fold)).name : "scatter");
+  }
+  const Stage& root = program.stages[static_cast<size_t>(group.stages.back())];
+  if (!is_fold(root)) name += "_map";
+  for (const Ref& l : root.loops)
+    name += l->src[0]->is_const() ? fmt::format("_{}", extent(l->src[0])) : "_n";
+  return name;
+}
+
+class Plan {
+ public:
+  Plan(const Program& program, const Graph& graph) : program_(program) {
+    for (size_t i = 0; i < program.inputs.size(); i++) {
+      const Ref& p = program.inputs[i];
+      add({ScheduledBuffer::Input, static_cast<int>(i), p->dtype, p->src, false}, ~static_cast<int>(i));
+    }
+    (void)graph;
+    for (size_t o = 0; o < program.in_place.size(); o++)
+      if (program.in_place[o] >= 0) {
+        const Ref& p = program.inputs[static_cast<size_t>(program.in_place[o])];
+        schedule_.buffers.push_back({ScheduledBuffer::Output, static_cast<int>(o), p->dtype, p->src, true});
+      }
+  }
+
+  void add_kernel(ScheduledKernel kernel, const std::vector<int>& ids) {
+    for (int id : ids) kernel.buffers.push_back(buffer(id));
+    schedule_.kernels.push_back(std::move(kernel));
+  }
+
+  Schedule take() { return std::move(schedule_); }
+
+ private:
+  const Program& program_;
+  Schedule schedule_;
+  std::unordered_map<int, int> number_;
+  int temporaries_ = 0;
+
+  void add(ScheduledBuffer b, int id) {
+    number_[id] = static_cast<int>(schedule_.buffers.size());
+    schedule_.buffers.push_back(std::move(b));
+  }
+
+  int buffer(int id) {
+    if (auto it = number_.find(id); it != number_.end()) return it->second;
+    const Stage& s = program_.stages[static_cast<size_t>(id)];
+    bool output = s.output >= 0;
+    add({output ? ScheduledBuffer::Output : ScheduledBuffer::Temporary, output ? s.output : temporaries_++, s.place->dtype,
+         in_memory_order(program_, s.place, tree::dims(*s.place)), false},
+        id);
+    return number_.at(id);
+  }
+};
+
+}  // namespace
+
+Schedule schedule(const Graph& graph, const Limits& limits) {
+  Program program = lower(graph, limits);
+  program.in_place = graph.target;
+  choose_layouts(program, limits);
+  fuse(program, limits);
+  Plan plan(program, graph);
+  for (size_t g = 0; g < program.groups.size(); g++) {
+    const Group& group = program.groups[g];
+    std::vector<int> ids;
+    ScheduledKernel kernel;
+    kernel.tree = normalise(build_tree(program, group, kernel_name(program, group, g), ids));
+    std::vector<Move> moves = choose_moves(program, group, kernel.tree, limits);
+    kernel.tree = normalise(apply_moves(kernel.tree, moves));
+    kernel.moves = to_string(moves);
+    kernel.work = estimate_work(program, group);
+    const Node* parallel = tree::parallel_loop(*kernel.tree);
+    kernel.shares = parallel ? parallel->src[0]->src[0] : index(1);
+    kernel.checks = program.checks;
+    plan.add_kernel(std::move(kernel), ids);
+  }
+  Schedule out = plan.take();
+  out.notes = program.notes;
+  return out;
+}
+
+}  // namespace kontor::inline v0

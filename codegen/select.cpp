@@ -1,0 +1,114 @@
+// Which values of a graph are stored.
+#include "codegen/select.h"
+
+#include <algorithm>
+
+#include "graph/index.h"
+
+namespace kontor::inline v0 {
+
+const Node* see_through(const Node* node) {
+  while (node->op == Op::Call || node->op == Op::Mark) node = node->src[0].get();
+  return node;
+}
+
+namespace {
+
+bool is_stage_op(const Node* n) { return n->op == Op::Reduce || n->op == Op::Scatter || n->op == Op::Copy; }
+
+constexpr int dear = 8;        // operations from which on a value that two stages read is stored
+constexpr int too_dear = 1000;  // cost saturates
+
+int own_cost(Op op) {
+  if (op == Op::Div || op == Op::Sqrt || op == Op::IDiv || op == Op::Mod) return 4;
+  return is_elementwise(op) ? 1 : 0;
+}
+
+bool is_leaf(const Node* n) { return row(n->op).group == OpClass::Leaf; }
+
+class Selection {
+ public:
+  explicit Selection(const Graph& graph) : graph_(graph), order_(topological(graph.outputs)) {}
+
+  std::unordered_set<const Node*> run() {
+    for (const Ref& o : graph_.outputs) stored_.insert(see_through(o.get()));
+    for (const Node* n : order_)
+      if (is_stage_op(n)) stored_.insert(n);
+    for (const Node* n : order_)
+      if (n->op == Op::Reduce && static_cast<Fold>(n->at(0)) == Fold::Dot) store_operands(n);
+    for (const Node* n : order_) cost_[n] = cost(n);
+    store_shared();
+    return std::move(stored_);
+  }
+
+ private:
+  const Graph& graph_;
+  std::vector<const Node*> order_;
+  std::unordered_set<const Node*> stored_;
+  std::unordered_map<const Node*, int> cost_;
+
+  bool stored(const Node* n) const { return stored_.count(n) != 0; }
+
+  // How often each element of `base` is read by the dot, roughly: iterations over elements.
+  static double reuse(const Node* dot, const Node* base) {
+    double iterations = 1, elements = 1;
+    for (const Ref& d : dot->src[0]->shape) iterations *= static_cast<double>(std::max<int64_t>(d->bounds.hi, 1));
+    for (const Ref& d : base->shape) elements *= static_cast<double>(std::max<int64_t>(d->bounds.hi, 1));
+    return iterations / elements;
+  }
+
+  void store_operands(const Node* dot) {
+    for (const Ref& operand : dot->src) {
+      const Node* n = see_through(operand.get());
+      while (is_movement(n->op) && n->op != Op::Pad && !stored(n)) n = see_through(n->src[0].get());
+      if (is_leaf(n) || stored(n) || n->op == Op::Gather) continue;
+      if (reuse(dot, n) > 2) stored_.insert(n);
+    }
+  }
+
+  int cost(const Node* n) const {
+    if (is_leaf(n) || stored(n)) return 0;
+    int total = own_cost(n->op);
+    size_t sources = n->op == Op::Call || is_movement(n->op) ? 1 : n->src.size();
+    for (size_t i = 0; i < sources; i++) total = std::min(too_dear, total + cost_.at(n->src[i].get()));
+    return total;
+  }
+
+  // Consumers before producers: a node that becomes stored is the one reader of what lies below it.
+  void store_shared() {
+    std::unordered_map<const Node*, std::vector<const Node*>> readers;
+    auto add = [&](const Node* n, const Node* reader) {
+      auto& list = readers[n];
+      if (list.size() < 3 && std::find(list.begin(), list.end(), reader) == list.end()) list.push_back(reader);
+    };
+    for (size_t i = order_.size(); i-- > 0;) {
+      const Node* n = order_[i];
+      if (!stored(n) && readers[n].size() >= 2 && is_elementwise(n->op) && cost_[n] >= dear && n->rank() > 0 &&
+          !is_random(n))
+        stored_.insert(n);
+      std::vector<const Node*> own = stored(n) ? std::vector<const Node*>{n} : readers[n];
+      size_t sources = n->op == Op::Call ? 1 : n->src.size();
+      for (size_t s = 0; s < sources; s++)
+        for (const Node* r : own) add(n->src[s].get(), r);
+    }
+  }
+};
+
+}  // namespace
+
+bool is_random(const Node* node) {
+  std::vector<const Node*> stack = {node};
+  std::unordered_set<const Node*> seen;
+  while (!stack.empty()) {
+    const Node* n = stack.back();
+    stack.pop_back();
+    if (!seen.insert(n).second || n->op == Op::Reduce || n->op == Op::Buffer) continue;
+    if (n->op == Op::Call && n->arg.text == "random_bits") return true;
+    for (const Ref& s : n->src) stack.push_back(s.get());
+  }
+  return false;
+}
+
+std::unordered_set<const Node*> select_stored(const Graph& graph) { return Selection(graph).run(); }
+
+}  // namespace kontor::inline v0

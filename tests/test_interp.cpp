@@ -4,8 +4,10 @@
 #include <vector>
 
 #include "backends/backend.h"
+#include "backends/interp/evaluate_graph.h"
 #include "backends/interp/evaluate_tree.h"
 #include "codegen/tree_text.h"
+#include "graph/text.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
 
@@ -81,4 +83,121 @@ TEST_CASE("[interp] the device compiles, loads and runs printed trees") {
   KernelSource bad{.name = "bad", .text = "kernel bad(x f32[3]) -> y f32[3]\n  y[0] = z\n"};
   REQUIRE(error_of([&] { device->compile(std::span(&bad, 1), {}); }) ==
           "kernel text, line 2: 'z' is not declared here");
+}
+
+template <class T>
+static Array array(DType dtype, std::vector<int64_t> shape, std::vector<T> values) {
+  Array a = Array::make(dtype, std::move(shape));
+  REQUIRE(a.bytes.size() == values.size() * sizeof(T));
+  std::memcpy(a.bytes.data(), values.data(), a.bytes.size());
+  return a;
+}
+
+template <class T>
+static std::vector<T> values(const Array& a) {
+  std::vector<T> out(static_cast<size_t>(a.size()));
+  std::memcpy(out.data(), a.bytes.data(), a.bytes.size());
+  return out;
+}
+
+using Floats = std::vector<float>;
+
+// The values of the graph `text` of one input, x f32[2, 3] = 1..6.
+static Floats run_graph(const std::string& text, std::string* error = nullptr) {
+  Graph graph = parse_graph("graph\n  x = buffer f32[2, 3]\n" + text);
+  Array x = array<float>(DType::F32, {2, 3}, {1, 2, 3, 4, 5, 6});
+  Evaluation result = evaluate_graph(graph, std::span(&x, 1));
+  if (error) *error = result.error;
+  return values<float>(result.outputs.at(0));
+}
+
+TEST_CASE("[interp] movement") {
+  REQUIRE(run_graph("y = permute f32[3, 2] {1, 0} x\n return y") == Floats{1, 4, 2, 5, 3, 6});
+  REQUIRE(run_graph("y = flip f32[2, 3] {1} x\n return y") == Floats{3, 2, 1, 6, 5, 4});
+  REQUIRE(run_graph("y = reshape f32[6] x 6\n z = shrink f32[2] y 3 2\n return z") == Floats{4, 5});
+  REQUIRE(run_graph("y = pad f32[2, 5] x 9.0 0 0 1 1\n return y") == Floats{9, 1, 2, 3, 9, 9, 4, 5, 6, 9});
+  REQUIRE(
+      run_graph(
+          "y = reduce f32[3] {sum, 0} x\n z = reshape f32[1, 3] y 1 3\n w = expand f32[2, 3] z 2 3\n return w") ==
+      Floats{5, 7, 9, 5, 7, 9});
+  REQUIRE(run_graph("y = window f32[2, 2, 2] {1, 1, 1, 2} x\n return y") == Floats{1, 2, 2, 3, 4, 5, 5, 6});
+  REQUIRE(run_graph("y = reshape f32[6] x 6\n z = window f32[2, 2] {0, 2, 2, 2} y\n return z") ==
+          Floats{1, 3, 3, 5});
+  // the transpose of a window of stride 2 and dilation 1: [o = 2, k = 3] -> [i = 5, k = 3]
+  REQUIRE(run_graph("y = unwindow f32[5, 3] {0, 2, 1} x 5\n return y") ==
+          Floats{1, 0, 0, 0, 2, 0, 4, 0, 3, 0, 5, 0, 0, 0, 6});
+}
+
+TEST_CASE("[interp] gather, scatter and put") {
+  std::string error;
+  std::string index =
+      "i = iota i32[3] 3\n two = cast i32 2\n t = reshape i32[1] two 1\n e = expand i32[3] t 3\n j = mul i32[3] i e\n";
+  REQUIRE(run_graph(index + "p = permute f32[3, 2] {1, 0} x\n y = gather f32[3, 2] {0} p i\n return y",
+                    &error) == Floats{1, 4, 2, 5, 3, 6});
+  REQUIRE(error == "");
+  REQUIRE(run_graph(index + "y = gather f32[3, 2] {1} x j\n return y", &error) == Floats{1, 4, 3, 6, 0, 0});
+  REQUIRE(error == "gather: index 4 is out of range for a dimension of 3");
+  std::string sum = "z = sub i32[3] i i\n v = permute f32[3, 2] {1, 0} x\n";
+  REQUIRE(run_graph(index + sum + "y = scatter f32[2, 3] {sum, 1} x v z\n return y", &error) ==
+          Floats{7, 2, 3, 19, 5, 6});
+  REQUIRE(run_graph("v = shrink f32[1, 2] x 0 1 1 2\n y = put f32[2, 3] x v 1 1\n return y") ==
+          Floats{1, 2, 3, 4, 2, 3});
+}
+
+TEST_CASE("[interp] integer division by zero is 0 and an error") {
+  std::string error;
+  REQUIRE(
+      run_graph(
+          "i = cast i32[2, 3] x\n z = sub i32[2, 3] i i\n d = idiv i32[2, 3] i z\n y = cast f32[2, 3] d\n return y",
+          &error) == Floats(6));
+  REQUIRE(error == "idiv: integer division by zero");
+}
+
+TEST_CASE("[interp] reductions run in the promised order") {
+  // 64 lanes over the last axis; each lane runs over (outer, step); lanes merge in halving pairs.
+  int64_t outer = 3, n = 200;
+  std::vector<float> x(static_cast<size_t>(outer * n));
+  for (size_t i = 0; i < x.size(); i++) x[i] = 1.0f / static_cast<float>(i * i % 977 + 1);
+  Graph graph = parse_graph(
+      "graph\n x = buffer f32[3, 200]\n y = reduce f32 {sum, 0, 1} x\n d = reduce f32[3] {dot, 1} x x\n return y, d");
+  Array input = array<float>(DType::F32, {outer, n}, x);
+  Evaluation result = evaluate_graph(graph, std::span(&input, 1));
+  // both axes are reduced, so they are one block of 600 elements
+  float lanes[64] = {};
+  for (size_t j = 0; j < x.size(); j++) lanes[j % 64] += x[j];
+  for (int half = 32; half > 0; half /= 2)
+    for (int l = 0; l < half; l++) lanes[l] += lanes[l + half];
+  REQUIRE(values<float>(result.outputs[0])[0] == lanes[0]);
+  float dot = 0;
+  for (size_t j = 0; j < 200; j++) dot = std::fma(x[200 + j], x[200 + j], dot);
+  REQUIRE(values<float>(result.outputs[1])[1] == dot);
+}
+
+TEST_CASE("[interp] a long chain is cut into pieces") {
+  std::vector<float> x(10000);
+  for (size_t i = 0; i < x.size(); i++) x[i] = 1.0f / static_cast<float>(i % 977 + 1);
+  Graph graph = parse_graph("graph\n x = buffer f32[5000, 2]\n y = reduce f32[2] {sum, 0} x\n return y");
+  Array input = array<float>(DType::F32, {5000, 2}, x);
+  float pieces[2] = {};
+  for (size_t i = 0; i < 5000; i++) pieces[i / 4096] += x[2 * i + 1];
+  REQUIRE(values<float>(evaluate_graph(graph, std::span(&input, 1)).outputs[0])[1] ==
+          0 + pieces[0] + pieces[1]);
+}
+
+TEST_CASE("[interp] scalars and symbolic dimensions") {
+  Graph graph = parse_graph(R"(graph
+  n = variable i64 {1, 9}
+  s = scalar f32
+  x = buffer f32[n]
+  r = reshape f32[1] s 1
+  e = expand f32[n] r n
+  y = mul f32[n] x e
+  z = pad f32[n + 1] y 0.25 0 1
+  return z)");
+  Array x = array<float>(DType::F32, {2}, {3, 4});
+  int64_t scalars[2] = {2, 0};
+  float half = 0.5f;
+  std::memcpy(&scalars[1], &half, 4);
+  REQUIRE(values<float>(evaluate_graph(graph, std::span(&x, 1), scalars).outputs.at(0)) ==
+          Floats{1.5f, 2, 0.25f});
 }

@@ -4,6 +4,7 @@
 #include "codegen/tree_text.h"
 #include "graph/expression_text.h"
 #include "graph/index.h"
+#include "graph/text.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
 
@@ -151,4 +152,98 @@ TEST_CASE("[text] what is wrong with a kernel's text is said with its line") {
             r.message);
   REQUIRE(error_of([] { tree::parse("kernel k(x f32[4]"); }) ==
           "kernel text, line 1: ')' expected before \"end of text\"");
+}
+
+static const char* graph_text = R"(graph
+  n = variable i64 {1, 100}
+  %0 = scalar f32
+  %1 = buffer f32[n, 3]
+  %2 = buffer i32[5]
+  %3 = buffer f32[n]
+  %4 = reshape f32[1, 1] %0 1 1
+  %5 = expand f32[n, 3] %4 n 3
+  %6 = mul f32[n, 3] %1 %5
+  %7 = pad f32[n + 2, 3] %6 0.5 1 1 0 0
+  %8 = reduce f32[n + 2] {max, 1} %7
+  %9 = shrink f32[n] %8 1 n
+  %10 = mark f32[n] "w" {0} %9
+  %11 = call f32[n] "relu" {2} %10 %8
+  %12 = flip f32[n] {0} %11
+  %13 = reduce f32 {dot, 0} %12 %3
+  %14 = gather f32[5, 3] {0} %1 %2
+  %15 = scatter f32[n, 3] {sum, 0} %6 %14 %2
+  %16 = window f32[5, 2, 2] {1, 1, 1, 2} %14
+  %17 = unwindow f32[5, 3, 2] {1, 1, 1} %16 3
+  %18 = permute f32[2, 3, 5] {2, 1, 0} %17
+)";
+
+TEST_CASE("[text] graphs print as they read") {
+  std::string text = graph_text;
+  text +=
+      "  %19 = reshape f32[n * 3] %1 (n * 3)\n"
+      "  %20 = iota i32[n * 3] (n * 3)\n"
+      "  %21 = cast f32[n * 3] %20\n"
+      "  %22 = add f32[n * 3] %19 %21\n"
+      "  %23 = put f32[n * 3] %19 %22 (n % 2)\n"
+      "  %24 = bitcast i32[n * 3] %23\n"
+      "  %25 = copy f32[n] %12\n"
+      "  return %13, %15, %18, %24, -1.5, %25 -> %3\n";
+  Graph graph = parse_graph(text);
+  REQUIRE(print(graph) == text);
+  Graph again = parse_graph(print(graph));
+  REQUIRE(graph_key(again) == graph_key(graph));
+  REQUIRE(print(again) == text);
+  REQUIRE(graph.inputs.size() == 3);
+  REQUIRE(graph.scalars.size() == 2);
+  REQUIRE(graph.target == std::vector<int>{-1, -1, -1, -1, -1, 2});
+}
+
+TEST_CASE("[text] a graph of nodes made in C++ reads back") {
+  Ref x = make(Op::Buffer, {index(2), index(3)}, {.ints = {fresh_id(), 0}}, DType::F64);
+  Ref unread = make(Op::Buffer, {index(7)}, {.ints = {fresh_id(), 2}}, DType::U8);
+  Ref m = make(Op::Mark, {x}, {.ints = {fresh_id()}, .text = "a \"quoted\" name"});
+  Ref sum = make(Op::Reduce, {make(Op::Mul, {m, x})}, {.ints = {0, 1}});
+  Graph graph = make_graph({sum, make(Op::Cast, {x}, {}, DType::F16)});
+  graph.inputs.push_back(unread);
+  Graph again = parse_graph(print(graph));
+  REQUIRE(graph_key(again) == graph_key(graph));
+  REQUIRE(again.inputs.size() == 2);
+  REQUIRE(print(again) == print(graph));
+}
+
+TEST_CASE("[text] what is wrong with a graph's text is said with its line") {
+  struct Row {
+    const char* line;
+    const char* message;
+  };
+  static const Row rows[] = {
+      {"%1 = ad f32[2] %0 %0", "unknown op 'ad'"},
+      {"%1 = add f32[2] %0 %7", "'%7' is not defined above"},
+      {"%1 = add f32[3] %0 %0", "add: gives f32[2], the text says f32[3]"},
+      {"%1 = add f32[2] %0", "add: takes 2 sources, not 1"},
+      {"%1 = add i32[2] %0 %0", "add: gives f32[2], the text says i32[2]"},
+      {"%1 = idiv f32[2] %0 %0", "idiv: source is not an integer; sources: f32[2] f32[2]"},
+      {"%1 = load f32[2] %0", "load belongs to loop trees, not to a graph"},
+      {"%0 = neg f32[2] %0", "'%0' is defined twice"},
+      {"%1 = permute f32[2] {1} %0", "permute: its axes do not fit f32[2] and 1 sources"},
+      {"%1 = reduce f32 {som, 0} %0", "unknown fold \"som\""},
+      {"%1 = reduce f32 {sum, 4} %0", "reduce: its axes do not fit f32[2] and 1 sources"},
+      {"%1 = window f32[0, 3] {0, 1, 1, 3} %0", "window: the window is larger than f32[2]"},
+      {"%1 = shrink f32[2] %0 1 2", "shrink: takes more than there is of f32[2]"},
+      {"%1 = reshape f32[3] %0 3", "reshape: number of elements changes; sources: f32[2] i64[]"},
+      {"%1 = reshape f32[2] %0 2.0", "reshape: a size is not an i64 of 0 or more"},
+      {"%1 = buffer f32[-1]", "buffer: a dimension is not an i64 of 0 or more"},
+      {"%1 = buffer f31[1]", "unknown dtype 'f31'"},
+      {"%1 = gather f32[2] {0} %0 %0", "gather: bad index tensor; sources: f32[2] f32[2]"},
+      {"%1 = mark f32[2] \"w %0", "a quote is not closed"},
+      {"n = variable i64 {3, 1}", "variable: is an i64 with {lowest, highest}"},
+      {"%1 = neg f32[2] %0 ]", "a value expected before \"]\""},
+  };
+  for (const Row& r : rows) {
+    INFO(r.line);
+    std::string text = std::string("graph\n  %0 = buffer f32[2]\n  ") + r.line + "\n  return %0\n";
+    REQUIRE(error_of([&] { parse_graph(text); }) == std::string("graph text, line 3: ") + r.message);
+  }
+  REQUIRE(error_of([] { parse_graph(""); }) == "graph text, line 1: 'graph' expected before \"end of text\"");
+  REQUIRE(error_of([] { parse_graph("graph\n  %0 = buffer f32[2]\n"); }) != "");
 }

@@ -1,0 +1,298 @@
+// One function an op class; each walks the elements of its result and looks up where each comes from.
+#include "backends/interp/evaluate_graph.h"
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "backends/interp/element.h"
+#include "backends/interp/reduce.h"
+#include "base/error.h"
+#include "graph/index.h"
+#include "graph/shape.h"
+
+namespace kontor::inline v0 {
+
+Array Array::make(DType dtype, std::vector<int64_t> shape) {
+  Array a{dtype, std::move(shape)};
+  a.bytes.resize(static_cast<size_t>(a.size() * item_size(dtype)));
+  return a;
+}
+
+int64_t Array::size() const {
+  int64_t n = 1;
+  for (int64_t d : shape) n *= d;
+  return n;
+}
+
+Value Array::get(int64_t position) const { return load_element(bytes.data(), position, dtype); }
+void Array::set(int64_t position, Value value) { store_element(bytes.data(), position, dtype, value); }
+
+namespace {
+
+using Index = std::vector<int64_t>;
+
+int64_t flat(const Index& at, const Index& shape) {
+  int64_t position = 0;
+  for (size_t i = 0; i < shape.size(); i++) position = position * shape[i] + at[i];
+  return position;
+}
+
+bool inside(const Index& at, const Index& shape) {
+  for (size_t i = 0; i < shape.size(); i++)
+    if (at[i] < 0 || at[i] >= shape[i]) return false;
+  return true;
+}
+
+/// Calls body(index, position) for each element in row-major order.
+template <class Body>
+void for_each(const Index& shape, Body&& body) {
+  int64_t count = 1;
+  for (int64_t d : shape) count *= d;
+  Index at(shape.size());
+  for (int64_t position = 0; position < count; position++) {
+    body(static_cast<const Index&>(at), position);
+    for (size_t i = shape.size(); i-- > 0;) {
+      if (++at[i] < shape[i]) break;
+      at[i] = 0;
+    }
+  }
+}
+
+class Evaluator {
+ public:
+  Evaluator(const Graph& graph, std::span<const Array> inputs, std::span<const int64_t> scalars)
+      : graph_(graph) {
+    if (inputs.size() != graph.inputs.size() || scalars.size() != graph.scalars.size())
+      broken("evaluate_graph: {} inputs and {} scalars were given for {} and {}", inputs.size(),
+             scalars.size(), graph.inputs.size(), graph.scalars.size());
+    for (size_t i = 0; i < scalars.size(); i++)
+      if (graph.scalars[i]->op == Op::Variable) variables_[graph.scalars[i].get()] = scalars[i];
+    for (size_t i = 0; i < scalars.size(); i++) set_scalar(*graph.scalars[i], scalars[i]);
+    for (size_t i = 0; i < inputs.size(); i++) {
+      const Node& leaf = *graph.inputs[i];
+      if (inputs[i].dtype != leaf.dtype || inputs[i].shape != shape_of(leaf))
+        broken("evaluate_graph: input {} is {}", i, describe(leaf));
+      arrays_[&leaf] = inputs[i];
+    }
+  }
+
+  Evaluation run() {
+    std::vector<const Node*> order = topological(graph_.outputs);
+    std::unordered_map<const Node*, size_t> uses;
+    for (const Node* n : order)
+      for (const Ref& s : n->src) uses[s.get()]++;
+    for (const Ref& o : graph_.outputs) uses[o.get()]++;
+    for (const Node* n : order) {
+      if (!arrays_.contains(n)) arrays_[n] = evaluate(*n);
+      for (const Ref& s : n->src)
+        if (--uses[s.get()] == 0) arrays_.erase(s.get());
+    }
+    Evaluation result;
+    for (const Ref& o : graph_.outputs) result.outputs.push_back(arrays_.at(o.get()));
+    result.error = error_;
+    return result;
+  }
+
+ private:
+  const Graph& graph_;
+  std::unordered_map<const Node*, int64_t> variables_;
+  std::unordered_map<const Node*, Array> arrays_;
+  std::string error_;
+
+  void set_scalar(const Node& leaf, int64_t bits) {
+    Array a = Array::make(leaf.dtype, {});
+    a.set(0, cut_to(leaf.dtype, static_cast<uint64_t>(bits)));
+    arrays_[&leaf] = std::move(a);
+  }
+
+  void error(const Node& n, const std::string& what) {
+    if (error_.empty()) error_ = fmt::format("{}: {}", row(n.op).name, what);
+  }
+
+  Index shape_of(const Node& n) const {
+    Index shape;
+    for (const Ref& d : n.shape) shape.push_back(d->is_const() ? d->at(0) : ix::evaluate(d, variables_));
+    return shape;
+  }
+
+  const Array& source(const Node& n, size_t i) const { return arrays_.at(n[i].get()); }
+  int64_t integer(const Node& n, size_t i) const { return to_int(n[i]->dtype, source(n, i).get(0)); }
+
+  Array evaluate(const Node& n) {
+    if (is_elementwise(n.op)) return elementwise(n);
+    switch (n.op) {
+      case Op::Const: {
+        Array out = Array::make(n.dtype, {});
+        out.set(0, value_of(n));
+        return out;
+      }
+      case Op::Iota:    return from_index(n, [&](const Index& at) { return from_int(n.dtype, at[0]); });
+      case Op::Mark:
+      case Op::Call:
+      case Op::Copy:    return source(n, 0);
+      case Op::Reshape: {
+        Array out = source(n, 0);
+        out.shape = shape_of(n);
+        return out;
+      }
+      case Op::Reduce:  return reduce(n);
+      case Op::Gather:  return gather(n);
+      case Op::Scatter: return scatter(n);
+      case Op::Put:     return put(n);
+      default:
+        if (is_movement(n.op)) return moved(n);
+        broken("evaluate_graph: {} has no value", row(n.op).name);
+    }
+  }
+
+  template <class F>
+  Array from_index(const Node& n, F&& value) {
+    Array out = Array::make(n.dtype, shape_of(n));
+    for_each(out.shape, [&](const Index& at, int64_t position) { out.set(position, value(at)); });
+    return out;
+  }
+
+  Array elementwise(const Node& n) {
+    Array out = Array::make(n.dtype, shape_of(n));
+    DType dtype = n[n.op == Op::Where ? 1 : 0]->dtype;
+    std::vector<Value> args(n.src.size());
+    std::vector<const Array*> sources;
+    for (size_t k = 0; k < n.src.size(); k++) sources.push_back(&source(n, k));
+    for (int64_t i = 0, count = out.size(); i < count; i++) {
+      for (size_t k = 0; k < args.size(); k++) args[k] = sources[k]->get(i);
+      if ((n.op == Op::IDiv || n.op == Op::Mod) && !args[1].bits) error(n, "integer division by zero");
+      out.set(i, apply(n.op, n.dtype, dtype, args.data()));
+    }
+    return out;
+  }
+
+  /// Index of the source's element that lands at `at`; false where none does and the fill stands there.
+  bool origin(const Node& n, const Index& at, const Index& from, Index& index) const {
+    size_t axis = n.op == Op::Window || n.op == Op::Unwindow ? static_cast<size_t>(n.at(0)) : 0;
+    index = at;
+    switch (n.op) {
+      case Op::Permute:
+        for (size_t i = 0; i < at.size(); i++) index[static_cast<size_t>(n.at(i))] = at[i];
+        return true;
+      case Op::Expand:
+        for (size_t i = 0; i < at.size(); i++) index[i] = from[i] == 1 ? 0 : at[i];
+        return true;
+      case Op::Pad:
+        for (size_t i = 0; i < at.size(); i++) index[i] = at[i] - integer(n, 2 + 2 * i);
+        return inside(index, from);
+      case Op::Shrink:
+        for (size_t i = 0; i < at.size(); i++) index[i] = at[i] + integer(n, 1 + 2 * i);
+        return true;
+      case Op::Flip:
+        for (int64_t a : n.arg.ints)
+          index[static_cast<size_t>(a)] = from[static_cast<size_t>(a)] - 1 - at[static_cast<size_t>(a)];
+        return true;
+      case Op::Window:
+        index.erase(index.begin() + n.at(0) + 1);
+        index[axis] = at[axis] * n.at(1) + at[axis + 1] * n.at(2);
+        return true;
+      case Op::Unwindow: {
+        int64_t t = at[axis] - at[axis + 1] * n.at(2);
+        index[axis] = t / n.at(1);
+        return t >= 0 && t % n.at(1) == 0 && inside(index, from);
+      }
+      default: broken("evaluate_graph: movement op {}", row(n.op).name);
+    }
+  }
+
+  Array moved(const Node& n) {
+    const Array& x = source(n, 0);
+    Value fill = n.op == Op::Pad ? source(n, 1).get(0) : Value{};
+    Index index;
+    return from_index(n, [&](const Index& at) {
+      if (!origin(n, at, x.shape, index)) return fill;
+      if (!inside(index, x.shape))
+        broken("evaluate_graph: {} reads outside of {}", row(n.op).name, describe(*n[0]));
+      return x.get(flat(index, x.shape));
+    });
+  }
+
+  Array reduce(const Node& n) {
+    const Array& x = source(n, 0);
+    const Array& y = source(n, n.src.size() - 1);
+    std::span<const int64_t> axes = std::span(n.arg.ints).subspan(1);
+    Reduction reduction(static_cast<Fold>(n.at(0)), n.dtype, n[0]->shape, axes);
+    return from_index(n, [&](const Index& kept) {
+      return reduction.value(
+          [&](const Index& reduced, Value* values) {
+            Index at(x.shape.size());
+            for (size_t i = 0, k = 0, r = 0; i < at.size(); i++) {
+              bool is_reduced = std::find(axes.begin(), axes.end(), static_cast<int64_t>(i)) != axes.end();
+              at[i] = is_reduced ? reduced[r++] : kept[k++];
+            }
+            values[0] = x.get(flat(at, x.shape));
+            values[1] = y.get(flat(at, x.shape));
+          },
+          x.shape);
+    });
+  }
+
+  /// Splits n's index (s.., rest..) over the axes of `shape`: those in `axes` come from the index tensors, source `first`
+  /// and on. False, and an error, if one is out of range.
+  bool indexed(const Node& n, size_t first, std::span<const int64_t> axes, const Index& at,
+               const Index& shape, Index& out) {
+    const Index& s = source(n, first).shape;
+    int64_t position = flat(Index(at.begin(), at.begin() + static_cast<ptrdiff_t>(s.size())), s);
+    out.assign(shape.size(), -1);
+    bool fits = true;
+    for (size_t i = 0; i < axes.size(); i++) {
+      size_t axis = static_cast<size_t>(axes[i]);
+      int64_t value = to_int(n[first + i]->dtype, source(n, first + i).get(position));
+      if (value < 0 || value >= shape[axis])
+        error(n, fmt::format("index {} is out of range for a dimension of {}", value, shape[axis])),
+            fits = false, value = 0;
+      out[axis] = value;
+    }
+    size_t rest = s.size();
+    for (int64_t& o : out)
+      if (o < 0) o = at[rest++];
+    return fits;
+  }
+
+  Array gather(const Node& n) {
+    const Array& x = source(n, 0);
+    Index index;
+    return from_index(n, [&](const Index& at) {
+      return indexed(n, 1, n.arg.ints, at, x.shape, index) ? x.get(flat(index, x.shape)) : Value{};
+    });
+  }
+
+  Array scatter(const Node& n) {
+    Array out = source(n, 0);
+    const Array& values = source(n, 1);
+    const FoldRow& fold = row(static_cast<Fold>(n.at(0)));
+    Index index;
+    for_each(values.shape, [&](const Index& at, int64_t position) {
+      if (!indexed(n, 2, std::span(n.arg.ints).subspan(1), at, out.shape, index)) return;
+      int64_t to = flat(index, out.shape);
+      Value pair[] = {out.get(to), values.get(position)};
+      out.set(to, apply(fold.step, n.dtype, n.dtype, pair));
+    });
+    return out;
+  }
+
+  Array put(const Node& n) {
+    Array out = source(n, 0);
+    const Array& values = source(n, 1);
+    for_each(values.shape, [&](const Index& at, int64_t position) {
+      Index index = at;
+      for (size_t i = 0; i < at.size(); i++) index[i] += integer(n, 2 + i);
+      if (inside(index, out.shape)) out.set(flat(index, out.shape), values.get(position));
+    });
+    return out;
+  }
+};
+
+}  // namespace
+
+Evaluation evaluate_graph(const Graph& graph, std::span<const Array> inputs,
+                          std::span<const int64_t> scalars) {
+  return Evaluator(graph, inputs, scalars).run();
+}
+
+}  // namespace kontor::inline v0

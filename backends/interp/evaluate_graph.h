@@ -1,0 +1,37 @@
+// Evaluates a graph node by node in plain C++: the oracle that schedules, moves, renderers and passes are tested against.
+#pragma once
+#include <cstddef>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "graph/graph.h"
+#include "graph/scalar.h"
+
+namespace kontor::inline v0 {
+
+/// Raw bytes of a row-major array.
+struct Array {
+  DType dtype = DType::Void;
+  std::vector<int64_t> shape = {};
+  std::vector<std::byte> bytes = {};
+
+  static Array make(DType dtype, std::vector<int64_t> shape);  ///< of zeros
+  int64_t size() const;
+  Value get(int64_t position) const;
+  void set(int64_t position, Value value);
+  friend bool operator==(const Array&, const Array&) = default;
+};
+
+struct Evaluation {
+  std::vector<Array> outputs;
+  /// What an index out of range or an integer division by zero was the first time; empty if there was none.
+  std::string error = {};
+};
+
+/// `inputs` and `scalars` (8 bytes each: a Variable as i64, a Scalar's bits in the low bytes) are those of the graph's
+/// lists. Reductions run in the promised order of arithmetic (codegen/order.h), so that results have equal bits.
+Evaluation evaluate_graph(const Graph& graph, std::span<const Array> inputs,
+                          std::span<const int64_t> scalars = {});
+
+}  // namespace kontor::inline v0

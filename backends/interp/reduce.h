@@ -1,0 +1,111 @@
+// One reduction in the promised order of arithmetic: lanes, steps, pieces and merges as codegen/order.h describes them.
+#pragma once
+#include <algorithm>
+#include <vector>
+
+#include "codegen/order.h"
+#include "codegen/tree.h"
+#include "graph/scalar.h"
+
+namespace kontor::inline v0 {
+
+class Reduction {
+ public:
+  Reduction(Fold fold, DType dtype, std::span<const Ref> shape, std::span<const int64_t> axes)
+      : fold_(fold), dtype_(dtype), axes_(axes.begin(), axes.end()), order_(fold_order(fold, shape, axes)) {}
+
+  /// read(reduced index, values): the value(s) at an index over the reduced axes. `shape` is the source's, as numbers.
+  template <class Read>
+  Value value(Read&& read, const std::vector<int64_t>& shape) {
+    extents_.clear();
+    for (int64_t a : axes_) extents_.push_back(shape[static_cast<size_t>(a)]);
+    size_t outer = extents_.size() - static_cast<size_t>(order_.trailing);
+    block_ = 1;
+    for (size_t i = outer; i < extents_.size(); i++) block_ *= extents_[i];
+    std::vector<int64_t> steps(extents_.begin(), extents_.begin() + static_cast<ptrdiff_t>(outer));
+    if (order_.lanes > 1) steps.push_back((block_ + order_.lanes - 1) / order_.lanes);
+    if (order_.chunk_loop < 0) return piece(read, std::vector<int64_t>(steps.size()), steps);
+    return pieces(read, steps);
+  }
+
+ private:
+  Fold fold_;
+  DType dtype_;
+  std::vector<int64_t> axes_, extents_ = {};
+  FoldOrder order_;
+  int64_t block_ = 1;
+
+  Value identity(Fold fold) const { return value_of(*tree::identity(fold, dtype_)); }
+
+  Value step(Fold fold, Value old, const Value* given) const {
+    Value args[3] = {old, given[0], {}};
+    if (row(fold).arity == 2) args[0] = given[0], args[1] = given[1], args[2] = old;
+    return apply(row(fold).step, dtype_, dtype_, args);
+  }
+
+  /// Steps begin.. begin + count of each loop of the nest, in all lanes; lanes merged.
+  template <class Read>
+  Value piece(Read&& read, const std::vector<int64_t>& begin, const std::vector<int64_t>& count) const {
+    std::vector<Value> lanes(static_cast<size_t>(order_.lanes), identity(fold_));
+    std::vector<int64_t> at = begin, reduced(extents_.size());
+    int64_t total = 1;
+    for (int64_t c : count) total *= c;
+    for (int64_t t = 0; t < total; t++) {
+      for (int64_t lane = 0; lane < order_.lanes; lane++) {
+        if (!place(at, lane, reduced)) continue;
+        Value values[2];
+        read(reduced, values);
+        lanes[static_cast<size_t>(lane)] = step(fold_, lanes[static_cast<size_t>(lane)], values);
+      }
+      for (size_t i = at.size(); i-- > 0;) {
+        if (++at[i] < begin[i] + count[i]) break;
+        at[i] = begin[i];
+      }
+    }
+    for (size_t half = lanes.size() / 2; half > 0; half /= 2)
+      for (size_t l = 0; l < half; l++) {
+        Value pair[] = {lanes[l], lanes[l + half]};
+        lanes[l] = apply(row(fold_).merge, dtype_, dtype_, pair);
+      }
+    return lanes[0];
+  }
+
+  /// Index over the reduced axes of a lane's step; false beyond the end of the block.
+  bool place(const std::vector<int64_t>& at, int64_t lane, std::vector<int64_t>& reduced) const {
+    if (order_.lanes == 1) return reduced = at, true;
+    size_t outer = extents_.size() - static_cast<size_t>(order_.trailing);
+    std::copy(at.begin(), at.begin() + static_cast<ptrdiff_t>(outer), reduced.begin());
+    int64_t j = at.back() * order_.lanes + lane;
+    if (j >= block_) return false;
+    for (size_t i = extents_.size(); i-- > outer;) {
+      reduced[i] = j % extents_[i];
+      j /= extents_[i];
+    }
+    return true;
+  }
+
+  template <class Read>
+  Value pieces(Read&& read, const std::vector<int64_t>& steps) const {
+    size_t cut = static_cast<size_t>(order_.chunk_loop);
+    std::vector<int64_t> counts(steps.begin(), steps.begin() + static_cast<ptrdiff_t>(cut));
+    counts.push_back((steps[cut] + order_.chunk - 1) / order_.chunk);
+    std::vector<Value> partial;
+    std::vector<int64_t> p(counts.size());
+    while (true) {
+      std::vector<int64_t> begin(steps.size()), count = steps;
+      for (size_t i = 0; i < cut; i++) begin[i] = p[i], count[i] = 1;
+      begin[cut] = p[cut] * order_.chunk;
+      count[cut] = std::min(order_.chunk, steps[cut] - begin[cut]);
+      partial.push_back(piece(read, begin, count));
+      size_t i = p.size();
+      while (i > 0 && ++p[i - 1] == counts[i - 1]) p[--i] = 0;
+      if (i == 0) break;
+    }
+    Fold merge = merge_fold(fold_);
+    Value total = identity(merge);
+    for (const Value& v : partial) total = step(merge, total, &v);
+    return total;
+  }
+};
+
+}  // namespace kontor::inline v0

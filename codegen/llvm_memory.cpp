@@ -235,6 +235,15 @@ static int64_t upper_bound(const Ref& dim, const Node& place) {
 
 /// Small places become stack memory, of which LLVM makes registers; large ones lie in the share's scratch memory.
 void Renderer::declare(const Node& place) {
+  if (tree::space(place) == Space::Local) allocate(place);
+  if (!tree::has_fold(place)) return;
+  if (std::all_of(place.src.begin(), place.src.end(), [](const Ref& d) { return d->is_const(); }) ||
+      place_of(place).local)
+    return fill(place);
+  fill_dynamic(place);
+}
+
+void Renderer::allocate(const Node& place) {
   constexpr int64_t stack_bytes = 4096;
   PlaceState& p = place_of(place);
   p.lanes = vector_;
@@ -254,7 +263,6 @@ void Renderer::declare(const Node& place) {
     scratch_top_ += (bytes + 63) & ~int64_t{63};
     scratch_bytes_ = std::max(scratch_bytes_, scratch_top_);
   }
-  if (tree::has_fold(place)) fill(place);
 }
 
 /// Stores `identity` into `count` elements from a.at on, in vectors of at most `chunk` lanes.
@@ -287,6 +295,23 @@ void Renderer::fill(const Node& place) {
   }
   fill_range(a, identity, count - a.at.constant, chunk);
   p.lanes = lanes;
+}
+
+/// A parameter whose size is known only at the launch, element by element.
+void Renderer::fill_dynamic(const Node& place) {
+  PlaceState& p = place_of(place);
+  Linear size;
+  size.constant = 1;
+  for (const Ref& d : p.dims) size = product(std::move(size), linear(d));
+  Val count = materialise(size);
+  open_branch(apply(b_, Op::Lt, DType::I64, {b_.i64(0), count}), false);
+  open_loop(b_.i64(0), count);
+  Access a{&p, {}, place.dtype};
+  add_term(a.at, b_.counter(), 1);
+  store_text(a, address(a), constant_value(b_, *tree::identity(tree::fold_of(place), place.dtype)),
+             alignment(a, 0));
+  close_loop();
+  close_branch();
 }
 
 // ---- folds

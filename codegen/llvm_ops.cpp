@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "graph/shape.h"
+#include "graph/scalar.h"
 
 namespace kontor::inline v0::ir {
 
@@ -87,21 +87,9 @@ Val to_memory(Builder& b, DType dtype, Val v) {
   return convert(b, "trunc", binary(b, "lshr", bits, number(b, bits, 16)), Scalar::I16);
 }
 
-/// x rounded to `digits` binary digits, for exponents no less than `lowest`.
-static double round_digits(double x, int digits, int lowest, double largest) {
-  if (x == 0 || !std::isfinite(x)) return x;
-  int exponent = std::max(std::ilogb(x), lowest);
-  double unit = std::ldexp(1.0, exponent - digits + 1);
-  double r = std::nearbyint(x / unit) * unit;
-  return std::fabs(r) > largest ? std::copysign(INFINITY, x) : r;
-}
-
 Val constant_value(Builder& b, const Node& n) {
   if (!is_float(n.dtype)) return b.int_const(in_register(n.dtype), const_int(n));
-  double x = const_float(n);
-  if (n.dtype == DType::F16) x = round_digits(x, 11, -14, 65504);
-  if (n.dtype == DType::BF16) x = round_digits(x, 8, -126, 3.3895313892515355e38);
-  return b.float_const(in_register(n.dtype), x);
+  return b.float_const(in_register(n.dtype), to_double(n.dtype, value_of(n)));
 }
 
 Facts Facts::of(const Node& n) {
@@ -198,12 +186,31 @@ Val round_up(Builder& b, DType, Values v, const Facts&) {
   return b.call("ceil", b.type(v[0]), b.type(v[0]), {v[0]});
 }
 
+/// A double sum's rounding error turned into its last bit: what is then rounded to f16 or bf16 is rounded once.
+Val to_odd(Builder& b, Val sum, Val error) {
+  Val bits = convert(b, "bitcast", sum, Scalar::I64), zero = real(b, sum, 0);
+  Val even = compare(b, "icmp eq", binary(b, "and", bits, number(b, bits, 1)), number(b, bits, 0));
+  Val inexact = binary(b, "and", compare(b, "fcmp one", error, zero), even);
+  Val away = binary(b, "xor", compare(b, "fcmp olt", error, zero), compare(b, "fcmp oge", sum, zero));
+  Val odd = binary(b, "add", bits, select(b, away, number(b, bits, 1), number(b, bits, -1)));
+  return convert(b, "bitcast", select(b, inexact, odd, bits), Scalar::Double);
+}
+
+Val cast_float(Builder& b, DType to, DType from, Val v);
+
+/// The product of two f16 or bf16 is exact in a double.
+Val narrow_fma(Builder& b, DType dtype, std::span<const Val> v) {
+  Val x = convert(b, "fpext", v[0], Scalar::Double), y = convert(b, "fpext", v[1], Scalar::Double);
+  Val p = binary(b, "fmul", x, y), c = convert(b, "fpext", v[2], Scalar::Double), s = binary(b, "fadd", p, c);
+  Val t = binary(b, "fsub", s, p);
+  Val error = binary(b, "fadd", binary(b, "fsub", p, binary(b, "fsub", s, t)), binary(b, "fsub", c, t));
+  return cast_float(b, dtype, DType::F64, to_odd(b, s, error));
+}
+
 Val fused(Builder& b, DType dtype, Values v, const Facts&) {
-  if (!is_float(dtype)) {
-    const TextRow &mul = text_rows[2], &add = text_rows[0];
-    return binary(b, text_of(add, kind(dtype)), binary(b, text_of(mul, kind(dtype)), v[0], v[1]), v[2]);
-  }
-  return rounded(b, dtype, b.call("fma", b.type(v[0]), b.type(v[0]), {v[0], v[1], v[2]}));
+  if (dtype == DType::F16 || dtype == DType::BF16) return narrow_fma(b, dtype, v);
+  if (is_float(dtype)) return b.call("fma", b.type(v[0]), b.type(v[0]), {v[0], v[1], v[2]});
+  return apply(b, Op::Add, dtype, {apply(b, Op::Mul, dtype, {v[0], v[1]}), v[2]});
 }
 
 /// (a > b || a != a) ? a : b; one comparison where a or b is a constant other than NaN.
@@ -357,6 +364,22 @@ Val cast_float(Builder& b, DType to, DType from, Val v) {
   return rounded(b, to, convert(b, "bitcast", odd, Scalar::Float));
 }
 
+Val int_to_float(Builder& b, DType to, DType from, Val v) {
+  std::string_view op = kind(from) == Kind::Signed ? "sitofp" : "uitofp";
+  if (to != DType::BF16) return rounded(b, to, convert(b, op, v, in_register(to)));
+  // To bf16 by way of a double, into which 64 bits do not fit: what is cut off is kept as one bit.
+  if (row(from).bits == 64) {
+    Val cut = binary(b, "and", v, number(b, v, -2048));
+    Val lost = compare(b, "icmp ne", cut, v);
+    Val sticky = select(b, lost, binary(b, "or", cut, number(b, v, 2048)), cut);
+    Val wide =
+        compare(b, "icmp ne", binary(b, "ashr", v, number(b, v, 53)), binary(b, "ashr", v, number(b, v, 63)));
+    if (kind(from) == Kind::Unsigned) wide = compare(b, "icmp ugt", v, number(b, v, int64_t{1} << 53));
+    v = select(b, wide, sticky, v);
+  }
+  return cast_float(b, to, DType::F64, convert(b, op, v, Scalar::Double));
+}
+
 }  // namespace
 
 Val cast(Builder& b, DType to, DType from, Val v) {
@@ -367,8 +390,7 @@ Val cast(Builder& b, DType to, DType from, Val v) {
                             : compare(b, "icmp ne", v, number(b, v, 0));
   if (k == Kind::Float) return is_float(to) ? cast_float(b, to, from, v) : float_to_int(b, to, v);
   std::string_view widen = k == Kind::Signed ? "sext" : "zext";
-  if (is_float(to))
-    return rounded(b, to, convert(b, k == Kind::Signed ? "sitofp" : "uitofp", v, in_register(to)));
+  if (is_float(to)) return int_to_float(b, to, from, v);
   Scalar target = in_register(to);
   int64_t bits = 0;
   if (!b.lanes(v) && b.constant(v, bits)) return b.int_const(target, constant(to, bits)->at(0));

@@ -101,7 +101,9 @@ class Renderer {
   void store_text(const Access& a, Val pointer, Val v, int64_t align);
   void store_masked(const Access& a, Val pointer, Val v, Val mask);
   void declare(const Node& place);
+  void allocate(const Node& place);
   void fill(const Node& place);
+  void fill_dynamic(const Node& place);
   void fill_range(Access a, Val identity, int64_t count, int64_t chunk);
   void touch(PlaceState& p);
   Val merge(const Node& n);
@@ -112,6 +114,7 @@ class Renderer {
   // Statements (render_llvm.cpp).
   void survey(std::span<const Ref> body, const Node* vector_loop);
   void survey_values(const Node& statement, const Node* vector_loop);
+  void survey_write(const Node& statement, const Node* vector_loop);
   void survey_access(const Node& n, const Node* vector_loop);
   void body(std::span<const Ref> statements);
   void statement(const Node& n);

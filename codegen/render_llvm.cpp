@@ -49,18 +49,22 @@ void Renderer::survey_values(const Node& statement, const Node* vector_loop) {
     if (n->op == Op::Load) survey_access(*n, vector_loop);
 }
 
+void Renderer::survey_write(const Node& statement, const Node* vector_loop) {
+  bool declares = statement.op == Op::Place;
+  const Node& place = declares ? statement : *statement.src[0];
+  PlaceState& p = places_[&place];
+  p.written = true;
+  p.local = tree::space(place) == Space::Local;
+  p.dims = place.src;
+  if (!declares) survey_access(statement, vector_loop);
+  for (const Node* open : open_statements_) writes_[open].push_back(&place);
+}
+
 void Renderer::survey(std::span<const Ref> statements, const Node* vector_loop) {
   for (const Ref& s : statements) {
     survey_values(*s, vector_loop);
-    if (s->op == Op::Place) {
-      PlaceState& p = places_[s.get()];
-      p.dims = s->src;
-      p.local = p.written = true;
-    } else if (s->op == Op::Store || s->op == Op::FoldStep) {
-      const Node* place = s->src[0].get();
-      survey_access(*s, vector_loop);
-      places_[place].written = true;
-      for (const Node* open : open_statements_) writes_[open].push_back(place);
+    if (s->op == Op::Place || s->op == Op::Store || s->op == Op::FoldStep) {
+      survey_write(*s, vector_loop);
     } else if (s->op == Op::Loop || s->op == Op::If) {
       open_statements_.push_back(s.get());
       bool vector = s->op == Op::Loop && tree::kind(*s) == LoopKind::Vector;

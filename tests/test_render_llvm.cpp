@@ -1,0 +1,434 @@
+// [render] the LLVM renderer: loop trees as native code against the interpreter, bit for bit. Buffers end at a page that
+// may not be touched, so that a read past the end is seen too.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <random>
+
+#include "backends/backend.h"
+#include "backends/interp/evaluate_tree.h"
+#include "codegen/schedule.h"
+#include "codegen/tree_text.h"
+#include "graph/index.h"
+#include "graph/scalar.h"
+#include "tests/catch.h"
+#include "tests/errors.h"
+
+using namespace kontor;
+
+namespace {
+
+Backend* native() {
+  static std::unique_ptr<Backend> device = []() -> std::unique_ptr<Backend> {
+    for (std::string_view name : backend_names())
+      if (name == "llvm") return open_backend(name);
+    return nullptr;
+  }();
+  return device.get();
+}
+
+/// Memory of one buffer, with a forbidden page on each side: it ends where the second begins.
+class Fenced {
+ public:
+  explicit Fenced(size_t bytes) : size(bytes) {
+    auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    length_ = (bytes + page - 1) / page * page + 2 * page;
+    base_ = static_cast<char*>(mmap(nullptr, length_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    mprotect(base_ + page, length_ - 2 * page, PROT_READ | PROT_WRITE);
+    data = base_ + length_ - page - bytes;
+  }
+  Fenced(Fenced&& other) noexcept
+      : data(other.data),
+        size(other.size),
+        base_(std::exchange(other.base_, nullptr)),
+        length_(other.length_) {}
+  Fenced& operator=(Fenced&&) = delete;
+  ~Fenced() {
+    if (base_) munmap(base_, length_);
+  }
+  char* data;
+  size_t size;
+
+ private:
+  char* base_;
+  size_t length_;
+};
+
+std::mt19937_64& random_bits() {
+  static std::mt19937_64 generator(7);
+  return generator;
+}
+
+/// Plain values, or (odd) also those at the edges of the dtype.
+Value random_value(DType dtype, bool odd) {
+  auto r = random_bits()();
+  if (dtype == DType::Bool) return {r & 1};
+  if (odd && r % 4 == 0) {
+    if (!is_float(dtype))
+      return from_int(dtype, std::array<int64_t, 6>{0, -1, 1, INT64_MIN >> (64 - row(dtype).bits),
+                                                    INT64_MAX >> (64 - row(dtype).bits), 7}[r / 4 % 6]);
+    double inf = std::numeric_limits<double>::infinity();
+    return from_double(
+        dtype, std::array{0.0, -0.0, inf, -inf, std::nan(""), 1e-39, 3e9, -5e9, 2e19, 255.5}[r / 4 % 10]);
+  }
+  if (is_float(dtype)) return from_double(dtype, static_cast<double>(static_cast<int64_t>(r)) / 4e18);
+  return {odd ? r >> (64 - row(dtype).bits) : r % 100};
+}
+
+std::vector<int64_t> slot_values(const Ref& kernel, const std::vector<int64_t>& given) {
+  std::vector<int64_t> out = given;
+  out.resize(std::max<size_t>(out.size(), tree::slots(kernel).size()));
+  return out;
+}
+
+int64_t evaluated(const Ref& e, const Ref& kernel, const std::vector<int64_t>& slots) {
+  std::unordered_map<const Node*, int64_t> values;
+  for (const Ref& s : tree::slots(kernel)) values[s.get()] = slots[static_cast<size_t>(s->at(0))];
+  return ix::evaluate(e, values);
+}
+
+struct Run {
+  std::vector<std::vector<char>> memory;
+  uint32_t error = 0;
+};
+
+uint32_t run_native(const Ref& kernel, std::span<void* const> buffers, const std::vector<int64_t>& slots) {
+  KernelSource source{.name = "k", .text = {}};
+  source.text = render_llvm(kernel, "k", native()->limits(), source.scratch_bytes);
+  INFO(source.text);
+  std::string binary = native()->compile(std::span(&source, 1), {}).at(0);
+  std::unique_ptr<Program> program = native()->load(source, binary);
+  const Node* parallel = tree::parallel_loop(*kernel);
+  int64_t shares = parallel ? evaluated(parallel->src[0]->src[0], kernel, slots) : 1;
+  native()->launch({.program = program.get(), .buffers = buffers, .scalars = slots, .shares = shares}, {});
+  return native()->synchronise();
+}
+
+bool same_element(DType dtype, Value a, Value b) {
+  if (a == b) return true;
+  return is_float(dtype) && std::isnan(to_double(dtype, a)) && std::isnan(to_double(dtype, b));
+}
+
+void require_same(const Ref& param, const char* got, const char* want, size_t bytes) {
+  auto size = static_cast<size_t>(item_size(param->dtype));
+  for (size_t i = 0; i < bytes; i += size) {
+    Value a{}, b{};
+    std::memcpy(&a.bits, got + i, size);
+    std::memcpy(&b.bits, want + i, size);
+    if (same_element(param->dtype, a, b)) continue;
+    INFO(param->arg.text << "[" << i / size << "] is " << to_double(param->dtype, a) << ", not "
+                         << to_double(param->dtype, b));
+    FAIL();
+  }
+}
+
+/// Runs the tree on random data, native and interpreted, and compares each buffer.
+void same_bits(const Ref& kernel, const std::vector<int64_t>& given = {}, bool odd = false) {
+  if (!native()) KONTOR_SKIP("built without the llvm back end");
+  std::vector<int64_t> slots = slot_values(kernel, given);
+  std::vector<Fenced> one, two;
+  std::vector<void*> first, second;
+  for (const Ref& p : tree::params(*kernel)) {
+    int64_t count = evaluated(ix::product(tree::dims(*p)), kernel, slots), size = item_size(p->dtype);
+    one.emplace_back(static_cast<size_t>(count * size));
+    two.emplace_back(static_cast<size_t>(count * size));
+    for (int64_t i = 0; i < count; i++) {
+      Value v = random_value(p->dtype, odd);
+      std::memcpy(one.back().data + i * size, &v.bits, static_cast<size_t>(size));
+    }
+    std::memcpy(two.back().data, one.back().data, one.back().size);
+    first.push_back(one.back().data);
+    second.push_back(two.back().data);
+  }
+  uint32_t error = evaluate_tree(kernel, second, slots);
+  REQUIRE(run_native(kernel, first, slots) == error);
+  std::span<const Ref> params = tree::params(*kernel);
+  for (size_t i = 0; i < params.size(); i++) require_same(params[i], one[i].data, two[i].data, one[i].size);
+}
+
+void same_bits(const char* text, const std::vector<int64_t>& given = {}, bool odd = false) {
+  INFO(text);
+  same_bits(tree::parse(text), given, odd);
+}
+
+/// y[i] = value of x[i].., for 200 elements in vectors of 64 lanes, the last ones masked; or one by one.
+Ref elementwise(const std::vector<DType>& from, DType to, const std::function<Ref(std::vector<Ref>)>& value,
+                bool vector) {
+  Ref n = index(200), t = ix::range(4, "t");
+  Ref l = ix::range(ix::min(index(64), ix::sub(n, ix::mul(t, 64))), "l"), at = ix::add(ix::mul(t, 64), l);
+  std::vector<Ref> params, loads;
+  for (size_t i = 0; i < from.size(); i++) {
+    params.push_back(tree::param(from[i], {n}, static_cast<int64_t>(i), "x" + std::to_string(i)));
+    loads.push_back(tree::load(params.back(), {at}));
+  }
+  params.push_back(tree::param(to, {n}, static_cast<int64_t>(from.size()), "y"));
+  Ref store = tree::store(params.back(), {at}, value(loads));
+  Ref inner = tree::loop(vector ? LoopKind::Vector : LoopKind::Loop, l, {store}, vector ? 64 : 0);
+  return tree::kernel("elementwise", params, {tree::loop(LoopKind::Thread, t, {inner})});
+}
+
+constexpr DType dtypes[] = {DType::Bool, DType::U8,  DType::I8,  DType::U16, DType::I16,
+                            DType::U32,  DType::I32, DType::U64, DType::I64, DType::F16,
+                            DType::BF16, DType::F32, DType::F64};
+
+bool takes(Op op, DType dtype) {
+  if (has(op, FloatOnly)) return is_float(dtype);
+  if (op == Op::IDiv || op == Op::Mod || op == Op::Shl || op == Op::Shr) return is_integer(dtype);
+  return !has(op, IntegerOnly) || !is_float(dtype);
+}
+
+}  // namespace
+
+TEST_CASE("[render] every elementwise op in every dtype, with lanes and without") {
+  for (DType dtype : dtypes)
+    for (int o = 0; o < op_count; o++) {
+      auto op = static_cast<Op>(o);
+      if (!is_elementwise(op) || op == Op::Cast || op == Op::Bitcast || !takes(op, dtype)) continue;
+      INFO(row(op).name << " " << name(dtype));
+      std::vector<DType> from(static_cast<size_t>(row(op).arity), dtype);
+      if (op == Op::Where) from[0] = DType::Bool;
+      DType to = has(op, Comparison) ? DType::Bool : dtype;
+      auto value = [&](std::vector<Ref> x) { return make(op, std::move(x)); };
+      same_bits(elementwise(from, to, value, true), {}, true);
+      same_bits(elementwise(from, to, value, false), {}, true);
+    }
+}
+
+TEST_CASE("[render] casts between all dtypes") {
+  for (DType from : dtypes)
+    for (DType to : dtypes) {
+      INFO(name(from) << " to " << name(to));
+      auto cast = [&](std::vector<Ref> x) { return make(Op::Cast, std::move(x), {}, to); };
+      same_bits(elementwise({from}, to, cast, true), {}, true);
+      if (row(from).bits != row(to).bits || (from == DType::Bool) != (to == DType::Bool)) continue;
+      auto bitcast = [&](std::vector<Ref> x) { return make(Op::Bitcast, std::move(x), {}, to); };
+      same_bits(elementwise({from}, to, bitcast, true));
+    }
+}
+
+TEST_CASE("[render] operations with constants") {
+  for (DType dtype : {DType::I32, DType::U32, DType::I64, DType::U8, DType::I8})
+    for (Op op : {Op::IDiv, Op::Mod, Op::Shl, Op::Shr, Op::Max, Op::Mul})
+      for (int64_t c : {0, 1, 2, 3, 8, 31, 100, -1, -7}) {
+        if (c < 0 && kind(dtype) == Kind::Unsigned) continue;
+        INFO(row(op).name << " " << name(dtype) << " " << c);
+        auto value = [&](std::vector<Ref> x) { return make(op, {x[0], constant(dtype, c)}); };
+        same_bits(elementwise({dtype}, dtype, value, true), {}, true);
+      }
+  for (double c : {0.0, -0.0, 1.5, std::nan("")}) {
+    auto relu = [&](std::vector<Ref> x) {
+      Ref k = constant(DType::F32, c);
+      return make(Op::Add, {make(Op::Max, {x[0], k}), make(Op::Min, {k, x[0]})});
+    };
+    same_bits(elementwise({DType::F32}, DType::F32, relu, true), {}, true);
+  }
+}
+
+// What a kernel does, as text. The second member gives values of the slots.
+struct Tree {
+  const char* text;
+  std::vector<int64_t> slots = {};
+};
+
+static const Tree trees[] = {
+    // clang-format off
+    {R"(kernel slots($0 f32, $1 i64 1..1000, $2 bool, x f32[$1]) -> y f32[$1]
+  thread t ($1 + 63) // 64
+    vector l min(64, $1 - t * 64) width 64: y[t * 64 + l] = where($2, x[t * 64 + l] * $0, x[0])
+)", {0x3fc00000, 333, 1}},
+    {R"(kernel sum(x f32[5, 1000]) -> y f32[5]
+  thread i 5
+    s sum f32[64]
+    loop j 15: vector l 64 width 64: s[l] <- x[i, j * 64 + l]
+    vector l 40 width 64: s[l] <- x[i, 960 + l]
+    y[i] = merge(s)
+)"},
+    {R"(kernel extremes(x i32[7, 100]) -> lo i32[7], hi i32[7], product i32[7]
+  thread i 7
+    a min i32[16]; b max i32[16]; c prod i32[16]
+    loop j 6: vector l 16 width 16
+      let %0 = x[i, j * 16 + l]
+      a[l] <- %0
+      b[l] <- %0
+      c[l] <- %0
+    vector l 4 width 16
+      let %0 = x[i, 96 + l]
+      a[l] <- %0
+      b[l] <- %0
+      c[l] <- %0
+    lo[i] = merge(a)
+    hi[i] = merge(b)
+    product[i] = merge(c)
+)"},
+    {R"(kernel scalar_folds(x f64[9, 33]) -> y f64[9]
+  loop i 9
+    m max f64; s sum f64
+    loop j 33: m <- x[i, j]
+    loop j 33: s <- x[i, j] - m
+    y[i] = s / m
+)"},
+    {R"(kernel matmul(a f32[16, 40], b f32[40, 64]) -> c f32[16, 64]
+  thread t 2
+    p f32[40, 32]
+    loop k 40: vector l 32 width 32: p[k, l] = b[k, 32 * t + l]
+    loop r 4
+      q dot f32[4, 2, 16]
+      loop k 40: unroll i 4: unroll u 2: vector l 16 width 16: q[i, u, l] <- a[4 * r + i, k], p[k, 16 * u + l]
+      unroll i 4: unroll u 2: vector l 16 width 16: c[4 * r + i, 32 * t + 16 * u + l] = q[i, u, l]
+)"},
+    {R"(kernel matmul_tail(a f32[10, 40], b f32[40, 37]) -> c f32[10, 37]
+  thread t 3
+    loop u 3
+      loop r min(4, 10 - 4 * t)
+        q dot f32[16]
+        loop k 40: vector l min(16, 37 - u * 16) width 16: q[l] <- a[4 * t + r, k], b[k, 16 * u + l]
+        vector l min(16, 37 - u * 16) width 16: c[4 * t + r, 16 * u + l] = q[l]
+)"},
+    {R"(kernel softmax_like(x f32[6, 100]) -> y f32[6, 100]
+  thread i 6
+    m max f32[64]; s sum f32[64]; e f32[100]
+    loop j 2: vector l min(64, 100 - 64 * j) width 64: m[l] <- x[i, 64 * j + l]
+    loop j 2: vector l min(64, 100 - 64 * j) width 64
+      e[64 * j + l] = x[i, 64 * j + l] - merge(m)
+      s[l] <- e[64 * j + l]
+    loop j 2: vector l min(64, 100 - 64 * j) width 64: y[i, 64 * j + l] = e[64 * j + l] / merge(s)
+)"},
+    {R"(kernel large_places(x f32[3000]) -> y f32[3000]
+  thread t 1
+    e f32[3000]; f sum f32[1500]
+    loop i 46: vector l 64 width 64: e[64 * i + l] = x[64 * i + l] * x[64 * i + l]
+    vector l 56 width 64: e[2944 + l] = x[2944 + l]
+    loop i 3000: f[i // 2] <- e[i]
+    loop i 3000: y[i] = f[i // 2] + e[2999 - i]
+)"},
+    {R"(kernel conv(x f32[2, 9, 9], w f32[3, 3, 16]) -> y f32[2, 9, 9, 16]
+  thread n 2
+    loop i 9: loop j 9
+      q dot f32[16]
+      unroll a 3: unroll b 3: vector o 16 width 16: q[o] <- x[n, i + a - 1, j + b - 1 if 0 <= i + a - 1 & i + a - 1 < 9 & 0 <= j + b - 1 & j + b - 1 < 9], w[a, b, o]
+      vector o 16 width 16: y[n, i, j, o] = q[o]
+)"},
+    {R"(kernel conv_lanes(x f32[2, 9, 9], w f32[4, 3, 3]) -> y f32[2, 4, 9, 9]
+  thread n 2
+    loop o 4: loop i 9
+      q dot f32[16]
+      unroll a 3: unroll b 3: vector j 9 width 16: q[j] <- x[n, i + a - 1, j + b - 1 if 0 <= i + a - 1 & i + a - 1 < 9 & 0 <= j + b - 1 & j + b - 1 < 9], w[o, a, b]
+      vector j 9 width 16: y[n, o, i, j] = q[j]
+)"},
+    {R"(kernel strides(x f32[40], z f32[16, 16]) -> flip f32[16], odd f32[16], column f32[16], by_three f32[8]
+  vector l 16 width 16: flip[l] = x[15 - l]
+  vector l 16 width 16: odd[l] = x[2 * l + 1]
+  vector l 13 width 16: column[l] = z[l, 3] + x[12 - l]
+  vector l 8 width 8: by_three[7 - l] = x[3 * l]
+  vector l 3 width 16: column[15 - l] = x[2 * l + 35]
+)"},
+    {R"(kernel guards_by_lane(x f32[10]) -> y f32[32]
+  vector l 32 width 32
+    y[l] = x[l - 5 if 5 <= l & l < 15] + x[7 if l < 3] + x[9 - l if l <= 9] + x[(31 - l) // 3 if 1 < 31 - l & (31 - l) // 3 < 10]
+)"},
+    {R"(kernel divisions(x i32[64]) -> y i32[64]
+  vector l 64 width 64: y[l] = x[(l % 8) * 8 + l // 8] + i32(l % 5) * i32(l // 7)
+)"},
+    {R"(kernel gather(x f32[20, 32], idx i64[10]) -> y f32[10, 32], z f32[10]
+  thread t 2
+    loop i 5
+      let %0 = idx[5 * t + i] % 20
+      vector l 32 width 32: y[5 * t + i, l] = x[%0, l]
+    vector l 5 width 8: z[5 * t + l] = x[idx[5 * t + l] % 20, (idx[5 * t + l] // 20) % 32]
+)"},
+    {R"(kernel scatter(v f32[50], idx i32[50]) -> y sum f32[8]
+  clear y
+  loop i 12: vector l 4 width 4: y[i64(idx[4 * i + l]) % 8] <- v[4 * i + l]
+  loop i 2: y[i64(idx[48 + i]) % 8] <- v[48 + i]
+)"},
+    {R"(kernel masked_scatter(v f32[50], idx i32[50]) -> y sum f32[8]
+  clear y
+  loop i 4: vector l min(16, 50 - 16 * i) width 16: y[i64(idx[16 * i + l]) % 8] <- v[16 * i + l]
+)"},
+    {R"(kernel outer_lanes(x f32[30, 20]) -> y f32[20], z f32[20]
+  thread t 2
+    vector l min(16, 20 - 16 * t) width 16
+      s sum f32; m max f32[2]; e f32[30]
+      loop i 30
+        s <- x[i, 16 * t + l]
+        e[i] = x[i, 16 * t + l] * s
+        m[i % 2] <- e[i]
+      if 0 < t
+        y[16 * t + l] = s + merge(m)
+      else
+        y[16 * t + l] = e[29]
+      z[16 * t + l] = e[t]
+)"},
+    {R"(kernel lane_branches(x f32[40]) -> y f32[40]
+  loop t 3: vector l min(16, 40 - 16 * t) width 16
+    if x[16 * t + l] < 0.5
+      y[16 * t + l] = x[16 * t + l] * 2.0
+    else
+      y[16 * t + l] = x[39 - 16 * t - l]
+)"},
+    {R"(kernel branches($0 i64 0..9, x f32[10]) -> y f32[10]
+  loop i 10
+    if i < $0
+      y[i] = x[i] * x[9 - i]
+    else
+      if $0 < 5: y[i] = x[i - $0]
+      y[9 - i] = x[i]
+)", {4}},
+    {R"(kernel empty_loops($0 i64 0..9, x f32[10]) -> y sum f32[10]
+  clear y
+  loop i 10: loop j $0: y[i] <- x[i] * x[j]
+)", {0}},
+    {R"(kernel checks(x i32[64], idx i32[10]) -> y i32[64]
+  vector l 50 width 64
+    check 3: x[l] < 100_i32
+    y[l] = x[l]
+  loop i 10: check 5: idx[i] < 0_i32
+)"},
+    {R"(kernel checks_hold(x i32[64]) -> y i32[64]
+  vector l 50 width 64
+    check 3: x[l] <= 100_i32
+    y[l] = x[l]
+)"},
+    {R"(kernel bools(x bool[70], z f32[70]) -> y bool[70], any bool
+  a max bool[64]
+  loop i 2: vector l min(64, 70 - 64 * i) width 64
+    y[64 * i + l] = x[64 * i + l] & (0.0 <= z[64 * i + l])
+    a[l] <- y[64 * i + l]
+  any = merge(a)
+)"},
+    {R"(kernel narrow(x f16[40], z bf16[40]) -> y f16[40], s bf16
+  a sum bf16[16]
+  loop i 3: vector l min(16, 40 - 16 * i) width 16
+    y[16 * i + l] = x[16 * i + l] * f16(z[16 * i + l])
+    a[l] <- z[16 * i + l]
+  s = merge(a)
+)"},
+    {R"(kernel counters() -> u u32[40], f f32[40], i i64[40]
+  loop t 3: vector l min(16, 40 - 16 * t) width 16
+    u[16 * t + l] = u32((16 * t + l) * 3)
+    f[16 * t + l] = f32(16 * t + l) * 0.5
+    i[16 * t + l] = (16 * t + l) * (l + 1)
+)"},
+    {R"(kernel update(g f32[100]) -> w f32[100], m f32[100]
+  loop t 2: vector l min(64, 100 - 64 * t) width 64
+    m[64 * t + l] = m[64 * t + l] * 0.9 + g[64 * t + l]
+    w[64 * t + l] = w[64 * t + l] - m[64 * t + l] * 0.1
+)"},
+    {R"(kernel running(x f32[50]) -> y f32[50]
+  s sum f32
+  loop i 50
+    s <- x[i]
+    y[i] = s
+)"},
+    // clang-format on
+};
+
+TEST_CASE("[render] trees") {
+  for (const Tree& t : trees) same_bits(t.text, t.slots);
+}

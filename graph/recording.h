@@ -37,6 +37,8 @@ struct ScalarState {
   std::atomic<uint64_t> bits{0};  ///< of the dtype, in the low bytes; sign-extended for signed integers
 };
 
+struct Value;  // graph/functions.h
+
 /// The one friend of the public classes.
 class Recording {
  public:
@@ -52,8 +54,7 @@ class Recording {
   static Ref node(const Dim& dim);
   static Dim dim(const Ref& node);
   static std::vector<Ref> dims(const Shape& shape);
-  static bool number(const Operand& operand, bool& is_float, bool& is_bool, int64_t& i, double& f);
-  static const Tensor& tensor(const Operand& operand) { return operand.tensor_; }
+  static Value value(const Operand& operand);
 };
 
 inline Ref node_of(const Tensor& tensor) { return Recording::node(tensor); }

@@ -21,19 +21,7 @@ struct TensorState;
 struct ScalarState;
 
 /// A counted reference to a node of the graph, opaque to users.
-class KONTOR_API Handle {
- public:
-  Handle() = default;
-  explicit Handle(const Node* node);
-  Handle(const Handle& other);
-  Handle(Handle&& other) noexcept : node_(other.node_) { other.node_ = nullptr; }
-  Handle& operator=(Handle other) noexcept;
-  ~Handle();
-  const Node* get() const { return node_; }
-
- private:
-  const Node* node_ = nullptr;
-};
+using Handle = std::shared_ptr<const Node>;
 
 /// The dtype of a C++ element type.
 template <class T>
@@ -70,7 +58,7 @@ class KONTOR_API Dim {
   Dim(int64_t value) : value_(value) {}
   Dim(const Variable& variable);
   explicit Dim(Handle expression);
-  bool is_static() const { return !node_.get(); }
+  bool is_static() const { return !node_; }
   /// Throws Error if the dimension has no fixed value.
   int64_t value() const;
 

@@ -1,0 +1,216 @@
+// Random numbers as a pure function of key and counter: Threefry-2x32-20 in u32 ops, and the draws made of it.
+#include <cmath>
+#include <numbers>
+
+#include "base/error.h"
+#include "base/threefry.h"
+#include "graph/formula.h"
+#include "graph/index.h"
+#include "graph/recording.h"
+
+namespace kontor::inline v0::fn {
+
+namespace {
+
+struct Words {
+  Term low, high;
+};
+
+Words halves(const Ref& u64, const Dims& shape) {
+  Term wide(splat(u64, shape));
+  return {wide.as(DType::U32), (wide >> 32).as(DType::U32)};
+}
+
+Term rotated(const Term& x, int64_t by) { return (x << by) | (x >> (32 - by)); }
+
+/// Salmon et al., SC 2011; the same function as base/threefry.h.
+Words threefry_block(const Words& key, Words counter) {
+  constexpr int64_t rotations[2][4] = {{13, 15, 26, 6}, {17, 29, 16, 24}};
+  const Term schedule[3] = {key.low, key.high, key.low ^ key.high ^ key.low.integer(0x1BD11BDA)};
+  Term x0 = counter.low + key.low, x1 = counter.high + key.high;
+  for (size_t group = 0; group < 5; group++) {
+    for (int64_t by : rotations[group % 2]) {
+      x0 = x0 + x1;
+      x1 = rotated(x1, by) ^ x0;
+    }
+    x0 = x0 + schedule[(group + 1) % 3];
+    x1 = x1 + (schedule[(group + 2) % 3] + static_cast<double>(group + 1));
+  }
+  return {x0, x1};
+}
+
+/// Blocks counter .. counter + blocks-1, as vectors. The 64-bit sum is made of 32-bit ops: vectors stay full.
+Words blocks_from(const Ref& key, const Ref& counter, const Ref& blocks) {
+  if (blocks->bounds.hi > INT64_C(0xFFFFFFFF)) fail("random: a draw of more than 2^33 numbers");
+  Dims shape{blocks};
+  Words start = halves(counter, shape);
+  Term low = start.low + Term(iota(blocks, DType::U32));
+  Term carry = (low < start.low).as(DType::U32);
+  return threefry_block(halves(key, shape), {low, start.high + carry});
+}
+
+/// [blocks] and [blocks] -> word e mod 2 of block e div 2, in `shape`.
+Ref interleaved(const Ref& even, const Ref& odd, const Dims& shape) {
+  Dims pairs{even->shape[0], index(2)};
+  Ref both = broadcast(unsqueeze(even, 1), pairs);
+  if (even != odd) {
+    Ref first = broadcast(eq(iota(index(2), DType::I32), 0), pairs);
+    both = make(Op::Where, {first, both, broadcast(unsqueeze(odd, 1), pairs)});
+  }
+  Ref flat = reshape(both, {ix::mul(even->shape[0], index(2))});
+  return reshape(shrink(flat, {index(0)}, {ix::product(shape)}), shape);
+}
+
+Ref pairs_of(const Dims& shape) { return ix::ceil_div(ix::product(shape), index(2)); }
+
+/// [0, 1) with 23 bits; one number a word.
+Term unit32(const Term& word) { return ((word >> 9) | int64_t{0x3F800000}).bits(DType::F32) - 1.0; }
+/// [0, 1) with 52 bits; one number a block.
+Term unit64(const Words& block) {
+  Term wide = (block.high.as(DType::U64) << 32) | block.low.as(DType::U64);
+  return ((wide >> 12) | int64_t{0x3FF0000000000000}).bits(DType::F64) - 1.0;
+}
+
+/// A u64 counter of `blocks` blocks, and the key, from the thread's source.
+struct Draw {
+  Ref key, counter;
+};
+
+class ProcessSource : public RandomSource {
+ public:
+  Ref key() override { return scalar_leaf(state(0)); }
+  Ref counter(const Ref& blocks) override {
+    Ref leaf = scalar_leaf(state(next_));
+    next_ += static_cast<uint64_t>(blocks->bounds.hi);
+    return leaf;
+  }
+
+ private:
+  static std::shared_ptr<ScalarState> state(uint64_t value) {
+    auto s = std::make_shared<ScalarState>();
+    s->id = fresh_id();
+    s->dtype = DType::U64;
+    s->bits = value;
+    return s;
+  }
+  std::atomic<uint64_t> next_{0};
+};
+
+thread_local RandomSource* current_source = nullptr;
+
+Draw draw(const Ref& blocks) {
+  static ProcessSource process;
+  RandomSource& source = current_source ? *current_source : process;
+  Ref key = source.key();
+  return {key, source.counter(blocks)};
+}
+
+Ref blocks_of(const Dims& shape, DType dtype) {
+  return dtype == DType::F64 ? ix::product(shape) : pairs_of(shape);
+}
+
+void need_float(std::string_view who, DType dtype) {
+  if (!is_float(dtype)) fail("{}: makes floats, not {}", who, name(dtype));
+}
+
+}  // namespace
+
+Ref random_words(const Ref& key, const Ref& counter, const Dims& shape) {
+  Words block = blocks_from(key, counter, pairs_of(shape));
+  return interleaved(block.low.node, block.high.node, shape);
+}
+
+Ref uniform_at(const Ref& key, const Ref& counter, const Dims& shape, double low, double high, DType dtype) {
+  need_float("uniform", dtype);
+  if (!(low <= high)) fail("uniform: from {} to {}", low, high);
+  Term unit = dtype == DType::F64 ? unit64(blocks_from(key, counter, ix::product(shape)))
+                                  : unit32(Term(random_words(key, counter, shape)));
+  unit = Term(reshape(unit.node, shape));
+  if (low != 0 || high != 1) unit = unit * (high - low) + low;
+  return call("uniform", cast(unit.node, dtype), {key, counter});
+}
+
+/// Box and Muller: a block makes two numbers, radius * cos and radius * sin of one angle.
+Ref normal_at(const Ref& key, const Ref& counter, const Dims& shape, double mean, double deviation,
+              DType dtype) {
+  need_float("normal", dtype);
+  if (!(deviation >= 0)) fail("normal: a deviation of {}", deviation);
+  Words block = blocks_from(key, counter, pairs_of(shape));
+  auto unit = [&](const Term& word) {
+    return dtype == DType::F64 ? unit32(word).as(DType::F64) : unit32(word);
+  };
+  Term radius(sqrt((Term(log((1.0 - unit(block.low)).node)) * -2.0).node));
+  Term turns = unit(block.high);
+  Ref angle = interleaved((turns + 0.25).node, turns.node, shape);  // cos(a) = sin(a + a quarter turn)
+  Term out = Term(interleaved(radius.node, radius.node, shape)) * Term(sin_turns(angle));
+  if (deviation != 1) out = out * deviation;
+  if (mean != 0) out = out + mean;
+  return call("normal", cast(out.node, dtype), {key, counter});
+}
+
+Ref uniform(const Dims& shape, double low, double high, DType dtype) {
+  Draw d = draw(blocks_of(shape, dtype));
+  return uniform_at(d.key, d.counter, shape, low, high, dtype);
+}
+
+Ref normal(const Dims& shape, double mean, double deviation, DType dtype) {
+  Draw d = draw(pairs_of(shape));
+  return normal_at(d.key, d.counter, shape, mean, deviation, dtype);
+}
+
+/// The high 64 bits of (64 random bits) * span, as base/threefry.h random_below.
+static Term random_below(const Words& block, uint64_t span) {
+  Term lo = block.low.as(DType::U64), hi = block.high.as(DType::U64);
+  Term span_lo = lo.integer(static_cast<int64_t>(span & 0xFFFFFFFFu));
+  Term cross = hi * span_lo + ((lo * span_lo) >> 32);
+  if (span >> 32 == 0) return cross >> 32;
+  Term span_hi = lo.integer(static_cast<int64_t>(span >> 32));
+  Term middle = lo * span_hi + (cross & int64_t{0xFFFFFFFF});
+  return hi * span_hi + (cross >> 32) + (middle >> 32);
+}
+
+Ref randint(const Dims& shape, int64_t low, int64_t high, DType dtype) {
+  if (is_float(dtype) || dtype == DType::Bool) fail("randint: makes integers, not {}", name(dtype));
+  if (low >= high) fail("randint: no integer in {} .. {}", low, high);
+  number_constant("randint", Number::of(low), dtype);
+  number_constant("randint", Number::of(high - 1), dtype);
+  Ref blocks = ix::product(shape);
+  Draw d = draw(blocks);
+  uint64_t span = static_cast<uint64_t>(high) - static_cast<uint64_t>(low);
+  Term below = random_below(blocks_from(d.key, d.counter, blocks), span).as(DType::I64);
+  Ref flat = cast((low ? below + below.integer(low) : below).node, dtype);
+  return call("randint", reshape(flat, shape), {d.key, d.counter});
+}
+
+/// Swap-or-not (Hoang, Morris, Rogaway 2012): a bijection of [0, n) for any n, without cycle walking. In each round x
+/// may change places with k - x; a hash of the greater of the two decides, so both decide alike.
+Ref permutation(const Ref& n, DType dtype) {
+  constexpr int64_t rounds = 24;
+  if (is_float(dtype) || dtype == DType::Bool) fail("permutation: makes integers, not {}", name(dtype));
+  if (n->bounds.lo < 1 || n->bounds.hi >= INT64_C(0x80000000))
+    fail("permutation: of {} numbers", n->bounds.hi);
+  Draw d = draw(index(rounds));
+  Words keys = blocks_from(d.key, d.counter, index(rounds));
+  Dims shape{n};
+  Term x(iota(n, DType::U32)), count(splat(cast(n, DType::U32), shape));
+  Ref wide = splat(cast(n, DType::U64), {index(rounds)});
+  Ref centres = ((keys.low.as(DType::U64) * Term(wide)) >> 32).as(DType::U32).node;
+  for (int64_t round = 0; round < rounds; round++) {
+    Term centre(splat(select(centres, 0, round), shape)),
+        salt(splat(select(keys.high.node, 0, round), shape));
+    Term partner = where(centre < x, centre + count - x, centre - x);
+    Term hash = max(x, partner) ^ salt;
+    hash = (hash ^ (hash >> 16)) * 2146121005.0;
+    hash = (hash ^ (hash >> 15)) * 2221713035.0;  // Wellons' lowbias32
+    x = where(((hash >> 31) & int64_t{1}) == 1.0, partner, x);
+  }
+  return call("permutation", cast(x.node, dtype), {d.key, d.counter});
+}
+
+}  // namespace kontor::inline v0::fn
+
+namespace kontor::inline v0 {
+
+RandomSource* set_random_source(RandomSource* source) { return std::exchange(fn::current_source, source); }
+
+}  // namespace kontor::inline v0

@@ -69,11 +69,11 @@ static DType with_number(DType dtype, const Number& n) {
   return dtype == DType::Bool ? DType::I64 : dtype;
 }
 
-DType operand_dtype(std::string_view who, std::span<const Value> operands) {
+DType operand_dtype(std::string_view who, std::span<const Input> operands) {
   DType dtype = DType::Void;
-  for (const Value& v : operands)
+  for (const Input& v : operands)
     if (v.node) dtype = dtype == DType::Void ? v.node->dtype : promote(dtype, v.node->dtype);
-  for (const Value& v : operands) {
+  for (const Input& v : operands) {
     if (v.node) continue;
     dtype = dtype == DType::Void ? weak_dtype(v.number) : with_number(dtype, v.number);
   }
@@ -95,26 +95,26 @@ Ref number_constant(std::string_view who, const Number& n, DType dtype) {
 }
 
 /// Operands of one dtype and shape. `shape` may come from other tensors too.
-static std::vector<Ref> align(std::string_view who, std::span<const Value> operands, DType dtype,
+static std::vector<Ref> align(std::string_view who, std::span<const Input> operands, DType dtype,
                               const Ref& also_shaped = {}) {
   std::vector<Ref> tensors;
-  for (const Value& v : operands)
+  for (const Input& v : operands)
     if (v.node) tensors.push_back(v.node);
   if (also_shaped) tensors.insert(tensors.begin(), also_shaped);
   Dims shape = broadcast_shape(who, tensors);
   std::vector<Ref> out;
-  for (const Value& v : operands)
+  for (const Input& v : operands)
     out.push_back(broadcast(v.node ? cast(v.node, dtype) : number_constant(who, v.number, dtype), shape));
   return out;
 }
 
-static Ref binary(std::string_view who, Op op, const Value& a, const Value& b) {
-  const Value operands[] = {a, b};
+static Ref binary(std::string_view who, Op op, const Input& a, const Input& b) {
+  const Input operands[] = {a, b};
   return make(op, align(who, operands, operand_dtype(who, operands)));
 }
 
-static Ref integers(std::string_view who, Op op, const Value& a, const Value& b, bool bool_too) {
-  const Value operands[] = {a, b};
+static Ref integers(std::string_view who, Op op, const Input& a, const Input& b, bool bool_too) {
+  const Input operands[] = {a, b};
   DType dtype = operand_dtype(who, operands);
   if (is_float(dtype) || (dtype == DType::Bool && !bool_too))
     fail("{}: takes integers, not {}", who, name(dtype));
@@ -170,29 +170,29 @@ Ref bit_not(const Ref& x) {
 Ref square(const Ref& x) { return mul(x, x); }
 Ref isnan(const Ref& x) { return make(Op::Ne, {x, x}); }
 
-Ref add(const Value& a, const Value& b) { return binary("add", Op::Add, a, b); }
-Ref mul(const Value& a, const Value& b) { return binary("mul", Op::Mul, a, b); }
+Ref add(const Input& a, const Input& b) { return binary("add", Op::Add, a, b); }
+Ref mul(const Input& a, const Input& b) { return binary("mul", Op::Mul, a, b); }
 
-Ref sub(const Value& a, const Value& b) {
-  const Value operands[] = {a, b};
+Ref sub(const Input& a, const Input& b) {
+  const Input operands[] = {a, b};
   if (operand_dtype("sub", operands) == DType::Bool) fail("sub: bool from bool; use bit_xor or logical_not");
   return binary("sub", Op::Sub, a, b);
 }
 
-Ref div(const Value& a, const Value& b) {
-  const Value operands[] = {a, b};
+Ref div(const Input& a, const Input& b) {
+  const Input operands[] = {a, b};
   DType dtype = operand_dtype("div", operands);
   return make(Op::Div, align("div", operands, is_float(dtype) ? dtype : DType::F32));
 }
 
-Ref floor_div(const Value& a, const Value& b) {
-  const Value operands[] = {a, b};
+Ref floor_div(const Input& a, const Input& b) {
+  const Input operands[] = {a, b};
   if (is_float(operand_dtype("floor_div", operands))) return floor(div(a, b));
   return integers("floor_div", Op::IDiv, a, b, false);
 }
 
-Ref mod(const Value& a, const Value& b) {
-  const Value operands[] = {a, b};
+Ref mod(const Input& a, const Input& b) {
+  const Input operands[] = {a, b};
   DType dtype = operand_dtype("mod", operands);
   if (!is_float(dtype)) return integers("mod", Op::Mod, a, b, false);
   std::vector<Ref> both = align("mod", operands, dtype);
@@ -200,44 +200,44 @@ Ref mod(const Value& a, const Value& b) {
   return fma(-floor(x / y), y, x).node;
 }
 
-Ref maximum(const Value& a, const Value& b) { return binary("maximum", Op::Max, a, b); }
-Ref minimum(const Value& a, const Value& b) { return binary("minimum", Op::Min, a, b); }
-Ref eq(const Value& a, const Value& b) { return binary("eq", Op::Eq, a, b); }
-Ref ne(const Value& a, const Value& b) { return binary("ne", Op::Ne, a, b); }
-Ref lt(const Value& a, const Value& b) { return binary("lt", Op::Lt, a, b); }
-Ref le(const Value& a, const Value& b) { return binary("le", Op::Le, a, b); }
-Ref gt(const Value& a, const Value& b) { return binary("gt", Op::Lt, b, a); }
-Ref ge(const Value& a, const Value& b) { return binary("ge", Op::Le, b, a); }
+Ref maximum(const Input& a, const Input& b) { return binary("maximum", Op::Max, a, b); }
+Ref minimum(const Input& a, const Input& b) { return binary("minimum", Op::Min, a, b); }
+Ref eq(const Input& a, const Input& b) { return binary("eq", Op::Eq, a, b); }
+Ref ne(const Input& a, const Input& b) { return binary("ne", Op::Ne, a, b); }
+Ref lt(const Input& a, const Input& b) { return binary("lt", Op::Lt, a, b); }
+Ref le(const Input& a, const Input& b) { return binary("le", Op::Le, a, b); }
+Ref gt(const Input& a, const Input& b) { return binary("gt", Op::Lt, b, a); }
+Ref ge(const Input& a, const Input& b) { return binary("ge", Op::Le, b, a); }
 
-static Value as_bool(const Value& v) {
-  return v.node ? Value(cast(v.node, DType::Bool)) : Value(Number::of(v.number.f != 0));
+static Input as_bool(const Input& v) {
+  return v.node ? Input(cast(v.node, DType::Bool)) : Input(Number::of(v.number.f != 0));
 }
-Ref logical_and(const Value& a, const Value& b) {
+Ref logical_and(const Input& a, const Input& b) {
   return binary("logical_and", Op::And, as_bool(a), as_bool(b));
 }
-Ref logical_or(const Value& a, const Value& b) {
+Ref logical_or(const Input& a, const Input& b) {
   return binary("logical_or", Op::Or, as_bool(a), as_bool(b));
 }
-Ref bit_and(const Value& a, const Value& b) { return integers("bit_and", Op::And, a, b, true); }
-Ref bit_or(const Value& a, const Value& b) { return integers("bit_or", Op::Or, a, b, true); }
-Ref bit_xor(const Value& a, const Value& b) { return integers("bit_xor", Op::Xor, a, b, true); }
-Ref shift_left(const Value& a, const Value& b) { return integers("shift_left", Op::Shl, a, b, false); }
-Ref shift_right(const Value& a, const Value& b) { return integers("shift_right", Op::Shr, a, b, false); }
+Ref bit_and(const Input& a, const Input& b) { return integers("bit_and", Op::And, a, b, true); }
+Ref bit_or(const Input& a, const Input& b) { return integers("bit_or", Op::Or, a, b, true); }
+Ref bit_xor(const Input& a, const Input& b) { return integers("bit_xor", Op::Xor, a, b, true); }
+Ref shift_left(const Input& a, const Input& b) { return integers("shift_left", Op::Shl, a, b, false); }
+Ref shift_right(const Input& a, const Input& b) { return integers("shift_right", Op::Shr, a, b, false); }
 
-Ref where(const Ref& condition, const Value& a, const Value& b) {
-  const Value operands[] = {a, b};
+Ref where(const Ref& condition, const Input& a, const Input& b) {
+  const Input operands[] = {a, b};
   std::vector<Ref> both = align("where", operands, operand_dtype("where", operands), condition);
   return make(Op::Where, {broadcast(cast(condition, DType::Bool), both[0]->shape), both[0], both[1]});
 }
 
-Ref fma(const Value& a, const Value& b, const Value& c) {
-  const Value operands[] = {a, b, c};
+Ref fma(const Input& a, const Input& b, const Input& c) {
+  const Input operands[] = {a, b, c};
   DType dtype = operand_dtype("fma", operands);
   if (!is_float(dtype)) fail("fma: takes floats, not {}", name(dtype));
   return make(Op::Fma, align("fma", operands, dtype));
 }
 
-Ref clamp(const Ref& x, const Value& low, const Value& high) { return minimum(maximum(x, low), high); }
+Ref clamp(const Ref& x, const Input& low, const Input& high) { return minimum(maximum(x, low), high); }
 
 Ref detach(const Ref& x) { return x->is(Op::Call) && x->arg.text == "detach" ? x : call("detach", x, {x}); }
 
@@ -246,7 +246,7 @@ Ref mark(const Ref& x, const std::string& name) {
   return make(Op::Mark, {x}, {.ints = {fresh_id()}, .text = name});
 }
 
-Ref full(const Dims& shape, const Value& value, DType dtype) {
+Ref full(const Dims& shape, const Input& value, DType dtype) {
   Ref scalar = value.node ? cast(value.node, dtype) : number_constant("full", value.number, dtype);
   if (scalar->rank() != 0) fail("full: the value is {}, not one number", describe(*scalar));
   return splat(scalar, shape);
@@ -261,8 +261,8 @@ Ref arange(double begin, double end, double step, DType dtype) {
   if (begin == 0 && step == 1) return cast(at, dtype);
   // In f64 throughout, as NumPy: a step of 0.1 does not gather errors.
   DType wide = is_float(dtype) ? DType::F64 : dtype;
-  return cast(add(mul(cast(at, wide), Value(number_constant("arange", Number::of(step), wide))),
-                  Value(number_constant("arange", Number::of(begin), wide))),
+  return cast(add(mul(cast(at, wide), Input(number_constant("arange", Number::of(step), wide))),
+                  Input(number_constant("arange", Number::of(begin), wide))),
               dtype);
 }
 

@@ -20,14 +20,14 @@ struct Number {
 };
 
 /// An operand: a node, or (where it is null) a number.
-struct Value {
+struct Input {
   Ref node;
   Number number;
-  Value(Ref n) : node(std::move(n)) {}
-  Value(Number n) : number(n) {}
-  Value(double n) : number(Number::of(n)) {}
-  Value(int64_t n) : number(Number::of(n)) {}
-  Value(int n) : number(Number::of(static_cast<int64_t>(n))) {}
+  Input(Ref n) : node(std::move(n)) {}
+  Input(Number n) : number(n) {}
+  Input(double n) : number(Number::of(n)) {}
+  Input(int64_t n) : number(Number::of(n)) {}
+  Input(int n) : number(Number::of(static_cast<int64_t>(n))) {}
 };
 
 using Ints = std::vector<int64_t>;
@@ -46,14 +46,14 @@ Ref broadcast(const Ref& x, const Dims& shape);   ///< leading axes may be new, 
 Ref splat(const Ref& scalar, const Dims& shape);  ///< a value of rank 0, everywhere
 Ref fill(DType dtype, double value, const Dims& shape);
 Ref as_float(const Ref& x);  ///< integers as f32
-DType operand_dtype(std::string_view who, std::span<const Value> operands);
+DType operand_dtype(std::string_view who, std::span<const Input> operands);
 /// A number as a constant of `dtype`; throws Error if an integer dtype cannot hold it.
 Ref number_constant(std::string_view who, const Number& number, DType dtype);
 /// A Call: `body` is what it computes, written in terms of `args`.
 Ref call(std::string_view name, const Ref& body, std::vector<Ref> args, Ints attributes = {});
 
 // Making.
-Ref full(const Dims& shape, const Value& value, DType dtype);
+Ref full(const Dims& shape, const Input& value, DType dtype);
 Ref iota(const Ref& extent, DType dtype);  ///< 0, 1, .. as a vector
 Ref arange(double begin, double end, double step, DType dtype);
 Ref eye(const Ref& n, DType dtype);
@@ -70,30 +70,30 @@ Ref logical_not(const Ref& x);
 Ref bit_not(const Ref& x);
 Ref square(const Ref& x);
 Ref isnan(const Ref& x);
-Ref add(const Value& a, const Value& b);
-Ref sub(const Value& a, const Value& b);
-Ref mul(const Value& a, const Value& b);
-Ref div(const Value& a, const Value& b);
-Ref floor_div(const Value& a, const Value& b);
-Ref mod(const Value& a, const Value& b);
-Ref maximum(const Value& a, const Value& b);
-Ref minimum(const Value& a, const Value& b);
-Ref eq(const Value& a, const Value& b);
-Ref ne(const Value& a, const Value& b);
-Ref lt(const Value& a, const Value& b);
-Ref le(const Value& a, const Value& b);
-Ref gt(const Value& a, const Value& b);
-Ref ge(const Value& a, const Value& b);
-Ref logical_and(const Value& a, const Value& b);
-Ref logical_or(const Value& a, const Value& b);
-Ref bit_and(const Value& a, const Value& b);
-Ref bit_or(const Value& a, const Value& b);
-Ref bit_xor(const Value& a, const Value& b);
-Ref shift_left(const Value& a, const Value& b);
-Ref shift_right(const Value& a, const Value& b);
-Ref where(const Ref& condition, const Value& a, const Value& b);
-Ref fma(const Value& a, const Value& b, const Value& c);
-Ref clamp(const Ref& x, const Value& low, const Value& high);
+Ref add(const Input& a, const Input& b);
+Ref sub(const Input& a, const Input& b);
+Ref mul(const Input& a, const Input& b);
+Ref div(const Input& a, const Input& b);
+Ref floor_div(const Input& a, const Input& b);
+Ref mod(const Input& a, const Input& b);
+Ref maximum(const Input& a, const Input& b);
+Ref minimum(const Input& a, const Input& b);
+Ref eq(const Input& a, const Input& b);
+Ref ne(const Input& a, const Input& b);
+Ref lt(const Input& a, const Input& b);
+Ref le(const Input& a, const Input& b);
+Ref gt(const Input& a, const Input& b);
+Ref ge(const Input& a, const Input& b);
+Ref logical_and(const Input& a, const Input& b);
+Ref logical_or(const Input& a, const Input& b);
+Ref bit_and(const Input& a, const Input& b);
+Ref bit_or(const Input& a, const Input& b);
+Ref bit_xor(const Input& a, const Input& b);
+Ref shift_left(const Input& a, const Input& b);
+Ref shift_right(const Input& a, const Input& b);
+Ref where(const Ref& condition, const Input& a, const Input& b);
+Ref fma(const Input& a, const Input& b, const Input& c);
+Ref clamp(const Ref& x, const Input& low, const Input& high);
 Ref detach(const Ref& x);
 Ref mark(const Ref& x, const std::string& name);
 
@@ -106,7 +106,7 @@ Ref sin(const Ref& x);
 Ref cos(const Ref& x);
 Ref tanh(const Ref& x);
 Ref erf(const Ref& x);
-Ref pow(const Value& a, const Value& b);
+Ref pow(const Input& a, const Input& b);
 Ref sigmoid(const Ref& x);
 Ref relu(const Ref& x);
 Ref gelu(const Ref& x);
@@ -132,7 +132,7 @@ Ref flatten(const Ref& x, int64_t from);
 Ref permute(const Ref& x, const Ints& order);
 Ref transpose(const Ref& x, int64_t a, int64_t b);
 Ref expand(const Ref& x, const Dims& shape);  ///< as broadcast; -1 keeps a dimension
-Ref pad(const Ref& x, const Ints& low_high, const Value& value);
+Ref pad(const Ref& x, const Ints& low_high, const Input& value);
 Ref shrink(const Ref& x, const Dims& begin, const Dims& size);  ///< not checked
 Ref slice(const Ref& x, int64_t axis, int64_t begin, int64_t end, int64_t step);
 Ref select(const Ref& x, int64_t axis, int64_t index);
@@ -159,7 +159,7 @@ Ref instance_norm(const Ref& x, const Ref& weight, const Ref& bias, double eps);
 Ref one_hot(const Ref& x, int64_t classes, DType dtype);
 Ref take(const Ref& x, const Ref& indices, int64_t axis);
 Ref pick(const Ref& x, const Ref& indices);
-Ref put(const Ref& x, int64_t axis, const Value& index, const Ref& value);
+Ref put(const Ref& x, int64_t axis, const Input& index, const Ref& value);
 
 // Random numbers (graph/random.cpp). Key and counter are u64 nodes of rank 0; element e has word e mod 2 of block
 // counter + e div 2 (32-bit draws) or block counter + e (64-bit draws: f64, randint).

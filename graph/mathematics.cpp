@@ -275,8 +275,8 @@ static Ref power_of(const Ref& x, int64_t e) {
 }
 
 /// Integers: six squarings reach every exponent below 64, from which on only 0, 1 and -1 have a power that fits.
-static Ref integer_pow(const Value& a, const Value& b) {
-  const Value operands[] = {a, b};
+static Ref integer_pow(const Input& a, const Input& b) {
+  const Input operands[] = {a, b};
   DType dtype = operand_dtype("pow", operands);
   if (b.node == Ref() && b.number.i < 0)
     fail("pow: an integer to the power {}; cast to a float first", b.number.i);
@@ -301,18 +301,18 @@ static Ref known_power(const Ref& x, double e) {
   return {};
 }
 
-Ref pow(const Value& a, const Value& b) {
-  const Value operands[] = {a, b};
+Ref pow(const Input& a, const Input& b) {
+  const Input operands[] = {a, b};
   DType dtype = operand_dtype("pow", operands);
   if (!is_float(dtype)) return integer_pow(a, b);
   if (a.node && !b.node)
     if (Ref known = known_power(cast(a.node, dtype), b.number.f)) return known;
   std::vector<Ref> tensors;
-  for (const Value& v : operands)
+  for (const Input& v : operands)
     if (v.node) tensors.push_back(v.node);
   Dims shape = broadcast_shape("pow", tensors);
   std::vector<Ref> both;
-  for (const Value& v : operands)
+  for (const Input& v : operands)
     both.push_back(broadcast(v.node ? cast(v.node, dtype) : number_constant("pow", v.number, dtype), shape));
   DType work = dtype == DType::F64 ? dtype : DType::F32;
   Term body = pow_of(Term(cast(both[0], work)), Term(cast(both[1], work)));

@@ -88,7 +88,7 @@ Ref expand(const Ref& x, const Dims& wanted) {
   return broadcast(x, shape);
 }
 
-Ref pad(const Ref& x, const Ints& low_high, const Value& value) {
+Ref pad(const Ref& x, const Ints& low_high, const Input& value) {
   if (low_high.size() != 2 * x->rank())
     fail("pad: {}: {} numbers given, needs low and high of each axis", describe(*x), low_high.size());
   Dims amounts;
@@ -223,7 +223,7 @@ static Ref padded_to(const Ref& x, size_t axis, const Ref& before, const Ref& af
 /// Each tensor is padded to the whole and the parts are chosen between by position: no element is added to another.
 Ref cat(const std::vector<Ref>& given, int64_t which) {
   if (given.empty()) fail("cat: no tensors");
-  std::vector<Value> values(given.begin(), given.end());
+  std::vector<Input> values(given.begin(), given.end());
   DType dtype = operand_dtype("cat", values);
   size_t axis = static_cast<size_t>(axis_of("cat", *given[0], which));
   Ref total = index(0);
@@ -239,7 +239,7 @@ Ref cat(const std::vector<Ref>& given, int64_t which) {
   for (const Ref& t : given) {
     Ref end = ix::add(begin, t->shape[axis]);
     Ref part = padded_to(cast(t, dtype), axis, begin, ix::sub(total, end));
-    out = out ? where(lt(position, Value(begin)), out, part) : part;
+    out = out ? where(lt(position, Input(begin)), out, part) : part;
     begin = end;
   }
   return out;

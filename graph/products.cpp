@@ -36,7 +36,7 @@ static Dims broadcast_batches(const Ref& a, const Ref& b) {
 Ref matmul(const Ref& x, const Ref& y) {
   if (x->rank() == 0 || y->rank() == 0)
     fail("matmul: {} x {}: needs at least one axis each", describe(*x), describe(*y));
-  const Value operands[] = {x, y};
+  const Input operands[] = {x, y};
   DType dtype = operand_dtype("matmul", operands);
   if (dtype == DType::Bool) fail("matmul: {} x {}: takes numbers", describe(*x), describe(*y));
   const Ref& inner_a = x->shape.back();
@@ -103,7 +103,7 @@ static Ref conv_dot(const Ref& taps, const Ref& weight, int64_t groups) {
 Ref conv2d(const Ref& given, const Ref& weight, const Ref& bias, const Ints& stride, const Ints& padding,
            const Ints& dilation, int64_t groups) {
   check_conv(given, weight, bias, groups);
-  const Value operands[] = {given, weight};
+  const Input operands[] = {given, weight};
   DType dtype = operand_dtype("conv2d", operands);
   Ref x = cast(given, dtype), w = cast(weight, dtype);
   auto [ph, pw] = pair_of("conv2d: padding", padding);

@@ -76,31 +76,8 @@ struct Draw {
   Ref key, counter;
 };
 
-class ProcessSource : public RandomSource {
- public:
-  Ref key() override { return scalar_leaf(state(0)); }
-  Ref counter(const Ref& blocks) override {
-    Ref leaf = scalar_leaf(state(next_));
-    next_ += static_cast<uint64_t>(blocks->bounds.hi);
-    return leaf;
-  }
-
- private:
-  static std::shared_ptr<ScalarState> state(uint64_t value) {
-    auto s = std::make_shared<ScalarState>();
-    s->id = fresh_id();
-    s->dtype = DType::U64;
-    s->bits = value;
-    return s;
-  }
-  std::atomic<uint64_t> next_{0};
-};
-
-thread_local RandomSource* current_source = nullptr;
-
 Draw draw(const Ref& blocks) {
-  static ProcessSource process;
-  RandomSource& source = current_source ? *current_source : process;
+  RandomSource& source = random_source();
   Ref key = source.key();
   return {key, source.counter(blocks)};
 }
@@ -208,9 +185,3 @@ Ref permutation(const Ref& n, DType dtype) {
 }
 
 }  // namespace kontor::inline v0::fn
-
-namespace kontor::inline v0 {
-
-RandomSource* set_random_source(RandomSource* source) { return std::exchange(fn::current_source, source); }
-
-}  // namespace kontor::inline v0

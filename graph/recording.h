@@ -37,7 +37,7 @@ struct ScalarState {
   std::atomic<uint64_t> bits{0};  ///< of the dtype, in the low bytes; sign-extended for signed integers
 };
 
-struct Value;  // graph/functions.h
+struct Input;  // graph/functions.h
 
 /// The one friend of the public classes.
 class Recording {
@@ -48,13 +48,15 @@ class Recording {
   static void settle(const Tensor& tensor, Ref node);
   /// The Tensor's state; null if it is empty.
   static const std::shared_ptr<TensorState>& state(const Tensor& tensor) { return tensor.state_; }
-  static void set_state(Tensor& tensor, std::shared_ptr<TensorState> state) { tensor.state_ = std::move(state); }
+  static void set_state(Tensor& tensor, std::shared_ptr<TensorState> state) {
+    tensor.state_ = std::move(state);
+  }
   static Ref node(const Scalar& scalar);      ///< leaf with the value of this moment
   static Ref node(const Variable& variable);  ///< i64 leaf
   static Ref node(const Dim& dim);
   static Dim dim(const Ref& node);
   static std::vector<Ref> dims(const Shape& shape);
-  static Value value(const Operand& operand);
+  static Input input(const Operand& operand);
 };
 
 inline Ref node_of(const Tensor& tensor) { return Recording::node(tensor); }

@@ -108,7 +108,7 @@ static Ref position(std::string_view who, Fold fold, const Ref& x, std::optional
   Ref at = iota(n, DType::I64);
   for (int64_t i = a + 1; i < static_cast<int64_t>(x->rank()); i++) at = unsqueeze(at, -1);
   Ref last = ix::sub(n, index(1));
-  return reduce(Fold::Min, {where(hit, at, Value(last))}, {a}, keepdims);
+  return reduce(Fold::Min, {where(hit, at, Input(last))}, {a}, keepdims);
 }
 
 Ref argmax(const Ref& x, std::optional<int64_t> axis, bool keepdims) {
@@ -171,7 +171,7 @@ Ref cross_entropy(const Ref& logits, const Ref& labels) {
 static Ref normalised(const Ref& x, const Ints& axes, double eps) {
   Ref centred = sub(x, mean(x, axes, true));
   Ref variance = mean(square(centred), axes, true);
-  return mul(centred, rsqrt(add(variance, Value(eps))));
+  return mul(centred, rsqrt(add(variance, Input(eps))));
 }
 
 static Ref scaled(std::string_view who, const Ref& x, const Ref& weight, const Ref& bias, const Dims& shape,
@@ -233,7 +233,7 @@ Ref take(const Ref& x, const Ref& indices, int64_t which) {
   return permute(out, order);
 }
 
-Ref put(const Ref& x, int64_t which, const Value& at, const Ref& value) {
+Ref put(const Ref& x, int64_t which, const Input& at, const Ref& value) {
   int64_t axis = axis_of("put", *x, which);
   Ref v = cast(value, x->dtype);
   bool slice = v->rank() + 1 == x->rank();

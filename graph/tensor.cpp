@@ -18,15 +18,18 @@ static Handle handle_of(const Ref& node) {
 // --- the seam
 
 Ref Recording::node(const Tensor& tensor) {
-  if (!tensor.state_) fail("a Tensor without a value is used");
-  std::lock_guard lock(tensor.state_->mutex);
-  return tensor.state_->node;
+  const std::shared_ptr<TensorState>& state = tensor.state_;
+  if (!state) fail("a Tensor without a value is used");
+  if (current_tracer && state->trace != current_tracer->id) current_tracer->capture(tensor);
+  std::lock_guard lock(state->mutex);
+  return state->node;
 }
 
 Tensor Recording::tensor(Ref node) {
   Tensor t;
   t.state_ = std::make_shared<TensorState>();
   t.state_->node = std::move(node);
+  t.state_->trace = current_tracer ? current_tracer->id : 0;
   return t;
 }
 
@@ -34,8 +37,6 @@ void Recording::settle(const Tensor& tensor, Ref node) {
   std::lock_guard lock(tensor.state_->mutex);
   tensor.state_->node = std::move(node);
 }
-
-void Recording::rebind(Tensor& tensor, Ref node) { tensor = Recording::tensor(std::move(node)); }
 
 Ref scalar_leaf(const std::shared_ptr<ScalarState>& state) {
   int64_t bits = static_cast<int64_t>(state->bits.load());
@@ -160,7 +161,7 @@ std::vector<Ref> all_of(std::span<const Tensor> tensors) {
 
 }  // namespace
 
-Value Recording::value(const Operand& o) {
+Input Recording::input(const Operand& o) {
   switch (o.kind_) {
     case Operand::Bool:  return Number::of(o.int_ != 0);
     case Operand::Int:   return Number::of(o.int_);
@@ -169,7 +170,7 @@ Value Recording::value(const Operand& o) {
   }
 }
 
-static Value value(const Operand& o) { return Recording::value(o); }
+static Input input(const Operand& o) { return Recording::input(o); }
 
 Tensor::Tensor(const Scalar& scalar) : Tensor(as(Recording::node(scalar))) {}
 Operand::Operand(const Variable& variable) : tensor_(as(Recording::node(variable))) {}
@@ -280,17 +281,17 @@ Tensor Tensor::instance_norm(const Tensor& w, const Tensor& b, double eps) const
 Tensor Tensor::one_hot(int64_t classes, DType d) const { return as(fn::one_hot(of(*this), classes, d)); }
 Tensor Tensor::take(const Tensor& i, int64_t axis) const { return as(fn::take(of(*this), of(i), axis)); }
 Tensor Tensor::pick(const Tensor& i) const { return as(fn::pick(of(*this), of(i))); }
-Tensor Tensor::put(int64_t axis, const Operand& i, const Tensor& v) const { return as(fn::put(of(*this), axis, value(i), of(v))); }
+Tensor Tensor::put(int64_t axis, const Operand& i, const Tensor& v) const { return as(fn::put(of(*this), axis, input(i), of(v))); }
 
-#define KONTOR_BINARY(name) Tensor name(const Operand& a, const Operand& b) { return as(fn::name(value(a), value(b))); }
+#define KONTOR_BINARY(name) Tensor name(const Operand& a, const Operand& b) { return as(fn::name(input(a), input(b))); }
 KONTOR_BINARY(add) KONTOR_BINARY(sub) KONTOR_BINARY(mul) KONTOR_BINARY(div) KONTOR_BINARY(floor_div) KONTOR_BINARY(mod)
 KONTOR_BINARY(pow) KONTOR_BINARY(maximum) KONTOR_BINARY(minimum) KONTOR_BINARY(eq) KONTOR_BINARY(ne) KONTOR_BINARY(lt)
 KONTOR_BINARY(le) KONTOR_BINARY(gt) KONTOR_BINARY(ge) KONTOR_BINARY(logical_and) KONTOR_BINARY(logical_or)
 KONTOR_BINARY(bit_and) KONTOR_BINARY(bit_or) KONTOR_BINARY(bit_xor) KONTOR_BINARY(shift_left) KONTOR_BINARY(shift_right)
 #undef KONTOR_BINARY
 
-Tensor where(const Tensor& c, const Operand& a, const Operand& b) { return as(fn::where(of(c), value(a), value(b))); }
-Tensor fma(const Operand& a, const Operand& b, const Operand& c) { return as(fn::fma(value(a), value(b), value(c))); }
+Tensor where(const Tensor& c, const Operand& a, const Operand& b) { return as(fn::where(of(c), input(a), input(b))); }
+Tensor fma(const Operand& a, const Operand& b, const Operand& c) { return as(fn::fma(input(a), input(b), input(c))); }
 Tensor cat(std::span<const Tensor> t, int64_t axis) { return as(fn::cat(all_of(t), axis)); }
 Tensor stack(std::span<const Tensor> t, int64_t axis) { return as(fn::stack(all_of(t), axis)); }
 Tensor cross_entropy(const Tensor& logits, const Tensor& labels) { return as(fn::cross_entropy(of(logits), of(labels))); }

@@ -6,7 +6,7 @@ In README.md, CONTRIBUTING.md and docs/**/*.md a code block opens with one of
   ```sh untested  commands for another machine, or that take longer than a test may
   ```cpp test     compiled against the library and run; a block without main() is the body of one
   ```cpp untested a fragment
-A plain ```sh or ```cpp block fails: someone must say which it is. A `# KONTOR_NEEDS: what` line in an sh block names a
+A plain ```sh or ```cpp block fails: someone must say which it is. Relative links must lead somewhere. A `# KONTOR_NEEDS: what` line in an sh block names a
 program without which the block is skipped.
 """
 import os
@@ -74,8 +74,17 @@ def run_block(language, body, folder):
   return run(compile_program(body, folder), folder) or run([str(folder / "block")], folder)
 
 
+def dead_links(page):
+  """Relative links of a page that lead nowhere."""
+  targets = re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", page.read_text())
+  return [target for target in targets if not (page.parent / target).exists()]
+
+
 def check_page(page):
-  good = True
+  good, dead = True, dead_links(page)
+  if dead:
+    print(f"FAILED: {page.relative_to(ROOT)} links: nothing is at {', '.join(dead)}")
+    good = False
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     make_folder(folder)
@@ -90,7 +99,7 @@ def check_page(page):
       else:
         wrong = run_block(language, body, folder) if tag == "test" else None
       if wrong:
-        print(f"FAILED: {where}: {wrong}")
+        print(f"FAILED: {where}: " + wrong.replace("\n", "\n  "))
         good = False
       elif tag == "test":
         print(f"PASSED: {where}")

@@ -6,6 +6,7 @@
 
 #include "backends/backend.h"
 #include "backends/llvm/blob.h"
+#include "backends/llvm/module_loader.h"
 #include "base/env.h"
 #include "kontor/error.h"
 #include "runtime/thread_pool.h"
@@ -439,6 +440,20 @@ TEST_CASE("[backend] llvm: memory is aligned, reused after a release, and its en
 }
 
 TEST_CASE("[backend] llvm: where the module is not found, the error lists where it was looked for") {
+  NEEDS_LLVM();
+  const std::string text = __FILE__, absent = "/nowhere/libkontor-llvm.so";
+  const std::string paths[] = {absent, text};
+  std::string message;
+  try {
+    open_llvm_module(paths);
+  } catch (const Error& error) {
+    message = error.what();
+  }
+  has(message, "/nowhere/libkontor-llvm.so: not there");
+  has(message, text + ": ");
+}
+
+TEST_CASE("[backend] unknown devices and instruction sets are named with those that are known") {
   NEEDS_LLVM();
   const Cpu cpu("sse9");
   CHECK_THROWS_WITH(open_backend("llvm"), "KONTOR_CPU=sse9: avx2, avx512 and native are known");

@@ -4,7 +4,6 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -59,17 +58,18 @@ const KontorLlvmModule* open(const std::string& path, std::string& log) {
 
 }  // namespace
 
-const KontorLlvmModule& llvm_module() {
-  static std::mutex mutex;
-  static const KontorLlvmModule* module = nullptr;
-  const std::lock_guard lock(mutex);
-  if (module != nullptr) return *module;
+const KontorLlvmModule& open_llvm_module(std::span<const std::string> paths) {
   std::string log;
-  for (const std::string& path : places()) {
-    module = open(path, log);
-    if (module != nullptr) return *module;
+  for (const std::string& path : paths) {
+    if (const KontorLlvmModule* module = open(path, log)) return *module;
   }
   fail("llvm: cannot compile, since the module {} was not opened. Looked for at:{}", kFile, log);
+}
+
+const KontorLlvmModule& llvm_module() {
+  static const KontorLlvmModule& module =
+      open_llvm_module(places());  // tried again by the next call if it throws
+  return module;
 }
 
 }  // namespace kontor::inline v0

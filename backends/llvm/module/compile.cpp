@@ -65,6 +65,12 @@ void collect_diagnostic(const llvm::DiagnosticInfo* info, void* context) {
 
 bool wants(const Request& request, KontorLlvmOutput output) { return (request.outputs >> output & 1) != 0; }
 
+// cpuid is slow in a virtual machine: asked once.
+const std::string& host_processor() {
+  static const std::string name = llvm::sys::getHostCPUName().str();
+  return name;
+}
+
 std::unique_ptr<llvm::Module> parse(const Request& request, llvm::LLVMContext& context) {
   llvm::SMDiagnostic diagnostic;
   llvm::MemoryBufferRef text(llvm::StringRef(request.ir, request.ir_size), request.entry);
@@ -80,7 +86,11 @@ std::unique_ptr<llvm::Module> parse(const Request& request, llvm::LLVMContext& c
 std::unique_ptr<llvm::TargetMachine> make_machine(const Request& request) {
   std::string name = llvm::sys::getProcessTriple(), error;
   llvm::Triple triple(name);
+#if LLVM_VERSION_MAJOR >= 22
+  const llvm::Target* target = llvm::TargetRegistry::lookupTarget(triple, error);
+#else
   const llvm::Target* target = llvm::TargetRegistry::lookupTarget(name, error);
+#endif
   if (!target) throw Failure(error);
   llvm::TargetOptions options;
   options.AllowFPOpFusion = llvm::FPOpFusion::Strict;  // a multiply and an add round twice
@@ -94,6 +104,21 @@ std::unique_ptr<llvm::TargetMachine> make_machine(const Request& request) {
                                   llvm::CodeModel::Small, llvm::CodeGenOptLevel::Default, true));
 }
 
+// Making a machine takes as long as compiling a small kernel, so that each thread keeps its last one.
+struct KeptMachine {
+  std::string made_for;
+  std::unique_ptr<llvm::TargetMachine> machine;
+
+  llvm::TargetMachine& get(const Request& request) {
+    const std::string wanted = std::string(request.cpu) + '/' + request.features;
+    if (!machine || made_for != wanted) machine = make_machine(request);
+    made_for = wanted;
+    return *machine;
+  }
+};
+
+thread_local KeptMachine kept_machine;
+
 // All but the entry is internal, so that nothing goes through a GOT or PLT; no unwind tables are needed.
 void set_attributes(llvm::Module& module, const llvm::TargetMachine& machine, const Request& request) {
 #if LLVM_VERSION_MAJOR >= 21
@@ -102,7 +127,7 @@ void set_attributes(llvm::Module& module, const llvm::TargetMachine& machine, co
   module.setTargetTriple(machine.getTargetTriple().str());
 #endif
   module.setDataLayout(machine.createDataLayout());
-  std::string tune = request.tune[0] ? request.tune : llvm::sys::getHostCPUName().str();
+  const std::string tune = request.tune[0] ? request.tune : host_processor();
   for (llvm::Function& function : module) {
     if (function.isDeclaration()) continue;
     bool entry = function.getName() == request.entry;
@@ -186,24 +211,24 @@ void compile_or_throw(const Request& request, KontorLlvmSink sink, void* out) {
   context.setDiagnosticHandlerCallBack(collect_diagnostic, &log);
   std::unique_ptr<llvm::Module> module = parse(request, context);
   if (request.verify) check(*module);
-  std::unique_ptr<llvm::TargetMachine> machine = make_machine(request);
-  set_attributes(*module, *machine, request);
+  llvm::TargetMachine& machine = kept_machine.get(request);
+  set_attributes(*module, machine, request);
   llvm::TimePassesIsEnabled = wants(request, KONTOR_LLVM_TIMES);
   llvm::TimePassesHandler times(wants(request, KONTOR_LLVM_TIMES));
   llvm::raw_string_ostream times_stream(times_text);
   times.setOutStream(times_stream);
-  optimise(*module, *machine, times);
+  optimise(*module, machine, times);
   auto give = [&](KontorLlvmOutput kind, llvm::StringRef text) { sink(out, kind, text.data(), text.size()); };
   if (wants(request, KONTOR_LLVM_IR)) give(KONTOR_LLVM_IR, text_of(*module));
   if (wants(request,
             KONTOR_LLVM_ASSEMBLY)) {  // codegen changes the IR that it is given: ask for assembly of a copy
     std::unique_ptr<llvm::Module> copy = parse(request, context);
-    set_attributes(*copy, *machine, request);
+    set_attributes(*copy, machine, request);
     llvm::TimePassesHandler silent(false);
-    optimise(*copy, *machine, silent);
-    give(KONTOR_LLVM_ASSEMBLY, emit(*copy, *machine, llvm::CodeGenFileType::AssemblyFile));
+    optimise(*copy, machine, silent);
+    give(KONTOR_LLVM_ASSEMBLY, emit(*copy, machine, llvm::CodeGenFileType::AssemblyFile));
   }
-  llvm::SmallString<0> object = emit(*module, *machine, llvm::CodeGenFileType::ObjectFile);
+  llvm::SmallString<0> object = emit(*module, machine, llvm::CodeGenFileType::ObjectFile);
   if (!log.empty()) throw Failure(log);
   if (wants(request, KONTOR_LLVM_TIMES)) {
     times.print();
@@ -218,6 +243,7 @@ int compile(const Request* request, KontorLlvmSink sink, void* context) {
     compile_or_throw(*request, sink, context);
     return 0;
   } catch (const std::exception& error) {
+    kept_machine.machine.reset();  // a fatal error may have left it in any state
     sink(context, KONTOR_LLVM_ERROR, error.what(), std::strlen(error.what()));
     return 1;
   }

@@ -13,7 +13,7 @@ using Body = std::vector<Ref>;
 
 class Builder {
  public:
-  Builder(const Program& program, const Group& group, std::vector<int>& buffers)
+  Builder(const ProgramTree& program, const Group& group, std::vector<int>& buffers)
       : program_(program), group_(group), buffers_(buffers) {}
 
   Ref run(const std::string& name) {
@@ -23,7 +23,7 @@ class Builder {
   }
 
  private:
-  const Program& program_;
+  const ProgramTree& program_;
   const Group& group_;
   std::vector<int>& buffers_;
   std::vector<Ref> params_;
@@ -237,7 +237,7 @@ class Builder {
 
 }  // namespace
 
-Ref build_tree(const Program& program, const Group& group, const std::string& name, std::vector<int>& buffers) {
+Ref build_tree(const ProgramTree& program, const Group& group, const std::string& name, std::vector<int>& buffers) {
   return Builder(program, group, buffers).run(name);
 }
 

@@ -21,7 +21,7 @@ double iterations(std::span<const Ref> ranges) {
 
 class Fusion {
  public:
-  Fusion(Program& program, const Limits& limits) : program_(program), limits_(limits) {}
+  Fusion(ProgramTree& program, const Limits& limits) : program_(program), limits_(limits) {}
 
   void run() {
     find_readers();
@@ -37,7 +37,7 @@ class Fusion {
   }
 
  private:
-  Program& program_;
+  ProgramTree& program_;
   const Limits& limits_;
 
   Stage& stage(int i) { return program_.stages[static_cast<size_t>(i)]; }
@@ -352,6 +352,6 @@ class Fusion {
 
 }  // namespace
 
-void fuse(Program& program, const Limits& limits) { Fusion(program, limits).run(); }
+void fuse(ProgramTree& program, const Limits& limits) { Fusion(program, limits).run(); }
 
 }  // namespace kontor::inline v0

@@ -16,7 +16,7 @@ constexpr int64_t grain = 1 << 14;         // elements of a map that one share t
 
 class Planner {
  public:
-  Planner(const Program& program, const Group& group, const Ref& tree, const Limits& limits)
+  Planner(const ProgramTree& program, const Group& group, const Ref& tree, const Limits& limits)
       : program_(program), group_(group), limits_(limits), kernel_(tree) {}
 
   std::vector<Move> run() {
@@ -26,7 +26,7 @@ class Planner {
   }
 
  private:
-  const Program& program_;
+  const ProgramTree& program_;
   const Group& group_;
   const Limits& limits_;
   Ref kernel_;
@@ -97,8 +97,9 @@ class Planner {
     int64_t vectors, repeats;
   };
 
-  Tile tile_of(const Stage& dot, int64_t length, int64_t repeats) const {
+  Tile tile_of(const Stage& dot, int64_t width, int64_t length, int64_t repeats) const {
     int64_t w = lanes(dot), registers = limits_.vector_registers, need = (length + w - 1) / w;
+    (void)width;
     Tile best{1, 1};
     int64_t least_waste = INT64_MAX;
     for (int64_t v : {int64_t{4}, int64_t{3}, int64_t{2}, int64_t{1}}) {
@@ -109,9 +110,12 @@ class Planner {
       best.vectors = v;
     }
     int64_t most = std::min<int64_t>((registers - best.vectors - 1) / best.vectors, 24 / best.vectors + 2);
-    most = std::min<int64_t>(most, 14);
-    int64_t tiles = (repeats + most - 1) / most;
-    best.repeats = (repeats + tiles - 1) / tiles;  // tiles of about one size, so that the last is not a sliver
+    best.repeats = std::min(most, repeats);
+    for (int64_t t = most; repeats > most && t > most / 2; t--)
+      if (repeats % t == 0) {
+        best.repeats = t;
+        break;
+      }
     return best;
   }
 
@@ -140,7 +144,7 @@ class Planner {
     std::string u = dot.unroll_dim >= 0 ? name_of(dot.loops[static_cast<size_t>(dot.unroll_dim)]) : "";
     int64_t length = size(v), repeats = has(u) ? size(u) : 1;
     if (length < 2 || repeats == 0) return false;
-    Tile t = tile_of(dot, length, repeats);
+    Tile t = tile_of(dot, 0, length, repeats);
     int64_t w = lanes(dot), block = t.vectors * w;
     bool panel = wants_panel(dot, repeats / t.repeats);
     bool v_outermost = outermost() == v || (panel && outermost() == u);
@@ -183,8 +187,8 @@ class Planner {
   void stage_panel(const Node& operand, const std::string& v, const std::string& inner) {
     std::string place = operand.src[0]->arg.text;
     move(MoveKind::Stage, v, 0, place);
-    std::string lane = has("f" + inner + "v") ? "f" + inner + "v" : "f" + inner;
-    if (has(lane) && size(lane) <= lanes(root())) move(MoveKind::Vectorise, lane, lanes(root()));
+    for (const std::string& lane : {"f" + inner + "v", "f" + inner})
+      if (has(lane) && size(lane) <= lanes(root())) move(MoveKind::Vectorise, lane, lanes(root()));
   }
 
   // ---- rows and other nests
@@ -307,7 +311,7 @@ class Planner {
 
 }  // namespace
 
-double estimate_work(const Program& program, const Group& group) {
+double estimate_work(const ProgramTree& program, const Group& group) {
   double work = 0;
   for (int i : group.stages) {
     const Stage& s = program.stages[static_cast<size_t>(i)];
@@ -320,7 +324,7 @@ double estimate_work(const Program& program, const Group& group) {
   return work;
 }
 
-std::vector<Move> choose_moves(const Program& program, const Group& group, const Ref& tree, const Limits& limits) {
+std::vector<Move> choose_moves(const ProgramTree& program, const Group& group, const Ref& tree, const Limits& limits) {
   return Planner(program, group, tree, limits).run();
 }
 

@@ -12,18 +12,18 @@ namespace kontor::inline v0 {
 bool is_fold(const Stage& s) { return s.fold >= 0; }
 bool is_dot(const Stage& s) { return s.fold == static_cast<int>(Fold::Dot); }
 
-int stage_number(const Program& program, const Ref& place) {
+int stage_number(const ProgramTree& program, const Ref& place) {
   for (size_t i = program.stages.size(); i-- > 0;)
     if (program.stages[i].place == place) return static_cast<int>(i);
   return -1;
 }
 
-const Stage* stage_of(const Program& program, const Ref& place) {
+const Stage* stage_of(const ProgramTree& program, const Ref& place) {
   int i = stage_number(program, place);
   return i < 0 ? nullptr : &program.stages[static_cast<size_t>(i)];
 }
 
-std::vector<Ref> in_memory_order(const Program& program, const Ref& place, std::span<const Ref> at) {
+std::vector<Ref> in_memory_order(const ProgramTree& program, const Ref& place, std::span<const Ref> at) {
   const Stage* s = tree::space(*place) == Space::Param ? nullptr : stage_of(program, place);
   std::vector<Ref> out(at.begin(), at.end());
   if (s && !s->layout.empty())
@@ -31,7 +31,7 @@ std::vector<Ref> in_memory_order(const Program& program, const Ref& place, std::
   return out;
 }
 
-int64_t stride(const Program& program, const Ref& load, const Ref& range) {
+int64_t stride(const ProgramTree& program, const Ref& load, const Ref& range) {
   std::vector<Ref> at = in_memory_order(program, load->src[0], tree::at(*load));
   std::vector<Ref> dims = in_memory_order(program, load->src[0], tree::dims(*load->src[0]));
   int64_t coefficient = 0, scale = 1;
@@ -52,7 +52,7 @@ int64_t size_of(const Ref& range) { return range->src[0]->is_const() ? extent(ra
 
 class Layouts {
  public:
-  Layouts(Program& program, const Limits& limits) : program_(program), limits_(limits) {}
+  Layouts(ProgramTree& program, const Limits& limits) : program_(program), limits_(limits) {}
 
   void run() {
     for (size_t i = 0; i < program_.stages.size(); i++) {
@@ -63,7 +63,7 @@ class Layouts {
   }
 
  private:
-  Program& program_;
+  ProgramTree& program_;
   const Limits& limits_;
 
   int64_t lanes(const Stage& s) const { return std::max<int64_t>(1, limits_.vector_bytes / item_size(s.place->dtype)); }
@@ -129,19 +129,9 @@ class Layouts {
       if ((sa != 0) == (sb != 0)) continue;
       double n = static_cast<double>(size_of(s.loops[d])), w = static_cast<double>(lanes(s));
       double score = n / (std::ceil(n / w) * w) + 0.05 * std::min(n, 64.0) / 64;
-      if ((sa ? sa : sb) != 1) score *= 0.95 / (1 + packing_share(s, sa ? a : b, w));
-      if (d + 1 != s.loops.size()) score *= 0.97;  // rows of the result are stored whole
+      if ((sa ? sa : sb) != 1) score *= 0.9;
       if (score > best) best = score, dim = static_cast<int>(d), operand = sa ? 0 : 1;
     }
-  }
-
-  // Time to pack an operand over the time of the dot itself, roughly: an element is moved alone, products come in vectors.
-  static double packing_share(const Stage& s, const Ref& load, double width) {
-    double elements = 1, products = 1;
-    for (const Ref& d : tree::dims(*load->src[0])) elements *= static_cast<double>(std::max<int64_t>(1, d->bounds.hi));
-    for (const auto* ranges : {&s.loops, &s.folds})
-      for (const Ref& r : *ranges) products *= static_cast<double>(size_of(r));
-    return 8 * elements * width / products;
   }
 
   // The dimension to repeat in registers: the broadcast operand depends on it, the vector operand does not.
@@ -208,6 +198,6 @@ class Layouts {
 
 }  // namespace
 
-void choose_layouts(Program& program, const Limits& limits) { Layouts(program, limits).run(); }
+void choose_layouts(ProgramTree& program, const Limits& limits) { Layouts(program, limits).run(); }
 
 }  // namespace kontor::inline v0

@@ -32,7 +32,7 @@ class Lowering {
  public:
   explicit Lowering(const Graph& graph) : graph_(graph), stored_(select_stored(graph)) {}
 
-  Program run() {
+  ProgramTree run() {
     for (size_t i = 0; i < graph_.inputs.size(); i++) {
       const Node& b = *graph_.inputs[i];
       std::vector<Ref> dims;
@@ -49,7 +49,7 @@ class Lowering {
  private:
   const Graph& graph_;
   std::unordered_set<const Node*> stored_;
-  Program program_;
+  ProgramTree program_;
   std::unordered_map<const Node*, Ref> places_;      // logical place of each input and stored value
   std::unordered_map<const Node*, int> stage_of_;
   std::unordered_map<Visit, Ref, VisitHash> memo_;
@@ -177,38 +177,11 @@ class Lowering {
     return lower(n->src[0], inner, guard);
   }
 
-  // Dimensions pass through unchanged where they can: only runs of dimensions that are really joined or divided (the
-  // shortest with equal products) go through a flat position.
   Tuple reshaped(const Node* n, const Tuple& at) {
     std::vector<Ref> to, from;
     for (const Ref& d : n->shape) to.push_back(dimension(d));
     for (const Ref& d : n->src[0]->shape) from.push_back(dimension(d));
-    Tuple inner;
-    size_t i = 0, j = 0;
-    while (i < to.size() || j < from.size()) {
-      size_t i0 = i, j0 = j;
-      Ref p = i < to.size() ? to[i++] : index(1), q = j < from.size() ? from[j++] : index(1);
-      while (p != q && grow(p, to, i, q)) {}
-      while (p != q && grow(q, from, j, p)) {}
-      while (p != q && (i < to.size() || j < from.size())) {
-        if (i < to.size() && (j == from.size() || p->bounds.hi < q->bounds.hi)) p = ix::mul(p, to[i++]);
-        else q = ix::mul(q, from[j++]);
-      }
-      std::span<const Ref> a = std::span(to).subspan(i0, i - i0), b = std::span(from).subspan(j0, j - j0);
-      Tuple part = ix::unflatten(ix::flatten(std::span(at).subspan(i0, i - i0), a), b);
-      inner.insert(inner.end(), part.begin(), part.end());
-    }
-    return inner;
-  }
-
-  // Takes further dimensions of 1 that stand next, or one that makes the products equal.
-  static bool grow(Ref& product, const std::vector<Ref>& dims, size_t& next, const Ref& target) {
-    if (next == dims.size()) return false;
-    Ref p = ix::mul(product, dims[next]);
-    if (!is_int(dims[next], 1) && p != target) return false;
-    product = p;
-    next++;
-    return true;
+    return ix::unflatten(ix::flatten(at, to), from);
   }
 
   static Tuple windowed(const Node* n, const Tuple& at) {
@@ -437,7 +410,7 @@ class Lowering {
 
 }  // namespace
 
-Program lower(const Graph& graph, const Limits&) { return Lowering(graph).run(); }
+ProgramTree lower(const Graph& graph, const Limits&) { return Lowering(graph).run(); }
 
 std::vector<Ref> loads_in(std::span<const Ref> expressions) {
   std::vector<Ref> out;

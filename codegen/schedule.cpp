@@ -11,7 +11,7 @@ namespace kontor::inline v0 {
 
 namespace {
 
-std::string kernel_name(const Program& program, const Group& group, size_t number) {
+std::string kernel_name(const ProgramTree& program, const Group& group, size_t number) {
   std::string name = fmt::format("k{}", number);
   for (int i : group.stages) {
     const Stage& s = program.stages[static_cast<size_t>(i)];
@@ -27,7 +27,7 @@ std::string kernel_name(const Program& program, const Group& group, size_t numbe
 
 class Plan {
  public:
-  Plan(const Program& program, const Graph& graph) : program_(program) {
+  Plan(const ProgramTree& program, const Graph& graph) : program_(program) {
     for (size_t i = 0; i < program.inputs.size(); i++) {
       const Ref& p = program.inputs[i];
       add({ScheduledBuffer::Input, static_cast<int>(i), p->dtype, p->src, false}, ~static_cast<int>(i));
@@ -48,7 +48,7 @@ class Plan {
   Schedule take() { return std::move(schedule_); }
 
  private:
-  const Program& program_;
+  const ProgramTree& program_;
   Schedule schedule_;
   std::unordered_map<int, int> number_;
   int temporaries_ = 0;
@@ -72,7 +72,7 @@ class Plan {
 }  // namespace
 
 Schedule schedule(const Graph& graph, const Limits& limits) {
-  Program program = lower(graph, limits);
+  ProgramTree program = lower(graph, limits);
   program.in_place = graph.target;
   choose_layouts(program, limits);
   fuse(program, limits);

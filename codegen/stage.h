@@ -1,4 +1,4 @@
-// Stage: one stored value on its way from graph to loop tree. A Program is the list of them, producers first.
+// Stage: one stored value on its way from graph to loop tree. A ProgramTree is the list of them, producers first.
 #pragma once
 #include <string>
 
@@ -44,7 +44,7 @@ struct Group {
   std::vector<Ref> spine;       ///< loops shared by its stages, outermost first: those of its last stage
 };
 
-struct Program {
+struct ProgramTree {
   std::vector<Stage> stages;
   std::vector<Group> groups;
   std::vector<Ref> inputs;      ///< places of the graph's inputs
@@ -54,22 +54,22 @@ struct Program {
 };
 
 /// Which values are stored, and the expression of each (lower.cpp).
-Program lower(const Graph& graph, const Limits& limits);
+ProgramTree lower(const Graph& graph, const Limits& limits);
 /// Memory order and vector dimension of each stage; adds stages that pack an operand (layout.cpp).
-void choose_layouts(Program& program, const Limits& limits);
+void choose_layouts(ProgramTree& program, const Limits& limits);
 /// Groups stages into kernels: at, inline, fuse (fuse.cpp).
-void fuse(Program& program, const Limits& limits);
+void fuse(ProgramTree& program, const Limits& limits);
 /// The loop tree of a group before moves (build.cpp). `buffers` gets, for each parameter, a stage's number, or ~i for
 /// input i.
-Ref build_tree(const Program& program, const Group& group, const std::string& name, std::vector<int>& buffers);
+Ref build_tree(const ProgramTree& program, const Group& group, const std::string& name, std::vector<int>& buffers);
 
 /// Dimensions of a place in memory order, and a Load's indexes in that order.
-std::vector<Ref> in_memory_order(const Program& program, const Ref& place, std::span<const Ref> at);
-const Stage* stage_of(const Program& program, const Ref& place);
-int stage_number(const Program& program, const Ref& place);  ///< -1 for an input
+std::vector<Ref> in_memory_order(const ProgramTree& program, const Ref& place, std::span<const Ref> at);
+const Stage* stage_of(const ProgramTree& program, const Ref& place);
+int stage_number(const ProgramTree& program, const Ref& place);  ///< -1 for an input
 /// How far apart in memory consecutive values of `range` are read; `irregular` if not by a constant distance.
 inline constexpr int64_t irregular = INT64_MAX;
-int64_t stride(const Program& program, const Ref& load, const Ref& range);
+int64_t stride(const ProgramTree& program, const Ref& load, const Ref& range);
 bool is_dot(const Stage& stage);
 bool is_fold(const Stage& stage);
 

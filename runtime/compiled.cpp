@@ -1,0 +1,193 @@
+// Laying a schedule out flat, and the loop that runs it.
+#include "runtime/compiled.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/error.h"
+#include "graph/index.h"
+#include "runtime/inspect.h"
+#include "runtime/memory_plan.h"
+
+namespace kontor::inline v0 {
+namespace {
+
+constexpr int64_t kUnit = 64;          // arena offsets are counted in these
+constexpr double kWakeWork = 1 << 16;  // estimated work below which waking a thread costs more than it saves
+
+bool is_static(std::span<const Ref> dims) {
+  return std::all_of(dims.begin(), dims.end(), [](const Ref& d) { return d->is_const(); });
+}
+
+// The largest size that a buffer can take.
+int64_t most_bytes(const ScheduledBuffer& buffer) {
+  int64_t bytes = item_size(buffer.dtype);
+  for (const Ref& d : buffer.dims) {
+    if (d->bounds.hi == INT64_MAX) broken("a temporary has a dimension without an upper bound");
+    bytes *= std::max<int64_t>(d->bounds.hi, 0);
+  }
+  return bytes;
+}
+
+}  // namespace
+
+int64_t evaluate_slots(const Ref& expression, std::span<const int64_t> scalars) {
+  if (expression->is_const()) return expression->at(0);
+  std::unordered_map<const Node*, int64_t> values;
+  for (const Node* n : topological(std::span(&expression, 1))) {
+    if (n->op == Op::Slot) values[n] = scalars[static_cast<size_t>(n->at(0))];
+  }
+  return ix::evaluate(expression, values);
+}
+
+int64_t bytes_of(DType dtype, std::span<const Ref> dims, std::span<const int64_t> scalars) {
+  int64_t bytes = item_size(dtype);
+  for (const Ref& d : dims) bytes *= evaluate_slots(d, scalars);
+  return bytes;
+}
+
+CompiledSchedule::CompiledSchedule(Schedule schedule, std::vector<std::shared_ptr<Kernel>> kernels,
+                                   size_t inputs, size_t outputs)
+    : schedule_(std::move(schedule)), kernels_(std::move(kernels)), outputs_(outputs) {
+  for (const ScheduledBuffer& b : schedule_.buffers) {
+    const size_t number = static_cast<size_t>(b.number);
+    if (b.role == ScheduledBuffer::Input && number >= inputs)
+      broken("schedule: input {} of {}", number, inputs);
+    if (b.role != ScheduledBuffer::Output) continue;
+    outputs_.at(number) = {is_static(b.dims) ? bytes_of(b.dtype, b.dims, {}) : -1, b.in_place, &b};
+  }
+  for (size_t i = 0; i < outputs; ++i) {
+    if (outputs_[i].buffer == nullptr) broken("schedule: output {} is written by no kernel", i);
+  }
+  plan_temporaries();
+  plan_launches();
+}
+
+void CompiledSchedule::plan_temporaries() {
+  std::vector<Lifetime> lives(schedule_.buffers.size(), {0, INT32_MAX, -1});
+  for (size_t k = 0; k < schedule_.kernels.size(); ++k) {
+    for (int b : schedule_.kernels[k].buffers) {
+      Lifetime& life = lives.at(static_cast<size_t>(b));
+      life.first = std::min(life.first, static_cast<int>(k));
+      life.last = static_cast<int>(k);
+    }
+  }
+  std::vector<Lifetime> temporaries;
+  for (size_t b = 0; b < lives.size(); ++b) {
+    if (schedule_.buffers[b].role != ScheduledBuffer::Temporary) continue;
+    lives[b].bytes = most_bytes(schedule_.buffers[b]);
+    temporaries.push_back(lives[b]);
+  }
+  MemoryPlan plan = plan_memory(temporaries);
+  auto offset = plan.offset.begin();
+  temporary_offset_.assign(schedule_.buffers.size(), -1);
+  for (size_t b = 0; b < lives.size(); ++b) {
+    if (schedule_.buffers[b].role == ScheduledBuffer::Temporary) temporary_offset_[b] = *offset++;
+  }
+  arena_bytes_ = plan.bytes;
+}
+
+void CompiledSchedule::plan_launches() {
+  for (size_t k = 0; k < schedule_.kernels.size(); ++k) {
+    const ScheduledKernel& kernel = schedule_.kernels[k];
+    launches_.push_back({.program = kernels_[k]->program.get(),
+                         .first = static_cast<uint32_t>(sources_.size()),
+                         .count = static_cast<uint32_t>(kernel.buffers.size()),
+                         .shares = kernel.shares->is_const() ? kernel.shares->at(0) : -1,
+                         .parallel = kernel.work >= kWakeWork,
+                         .checked = !kernel.checks.empty()});
+    for (int b : kernel.buffers) {
+      const ScheduledBuffer& buffer = schedule_.buffers.at(static_cast<size_t>(b));
+      if (buffer.role == ScheduledBuffer::Temporary) {
+        sources_.push_back({2, static_cast<uint32_t>(temporary_offset_[static_cast<size_t>(b)] / kUnit)});
+      } else {
+        sources_.push_back(
+            {buffer.role == ScheduledBuffer::Output ? 1u : 0u, static_cast<uint32_t>(buffer.number)});
+      }
+    }
+  }
+  pointers_.resize(sources_.size());
+}
+
+int64_t CompiledSchedule::output_bytes(size_t output, std::span<const int64_t> scalars) const {
+  const OutputPlan& plan = outputs_[output];
+  return plan.bytes >= 0 ? plan.bytes : bytes_of(plan.buffer->dtype, plan.buffer->dims, scalars);
+}
+
+int64_t CompiledSchedule::shares(size_t launch, std::span<const int64_t> scalars) const {
+  const int64_t known = launches_[launch].shares;
+  return known >= 0 ? known : evaluate_slots(schedule_.kernels[launch].shares, scalars);
+}
+
+void CompiledSchedule::bind(Device& device, const Binding& binding) {
+  char* arena =
+      arena_bytes_ > 0 ? static_cast<char*>(device.arena(static_cast<size_t>(arena_bytes_))) : nullptr;
+  for (size_t i = 0; i < sources_.size(); ++i) {
+    const Source s = sources_[i];
+    pointers_[i] = s.table == 0   ? binding.inputs[s.index]
+                   : s.table == 1 ? binding.outputs[s.index]
+                                  : arena + int64_t{s.index} * kUnit;
+  }
+}
+
+std::string CompiledSchedule::failed_check(size_t launch, uint32_t error) const {
+  const std::vector<std::string>& checks = schedule_.kernels[launch].checks;
+  if (error == 0 || error > checks.size())
+    return fmt::format("kernel {}: error {}", kernels_[launch]->name, error);
+  return checks[error - 1];
+}
+
+std::string CompiledSchedule::run(Device& device, const ParallelFor& parallel, const Binding& binding) {
+  bind(device, binding);
+  if (inspect::timing()) return run_timed(device, parallel, binding);
+  Backend& backend = device.backend();
+  std::string failed;
+  for (size_t k = 0; k < launches_.size(); ++k) {
+    const LaunchPlan& plan = launches_[k];
+    const int64_t count = shares(k, binding.scalars);
+    if (count == 0) continue;
+    backend.launch({.program = plan.program,
+                    .buffers = std::span<void* const>(pointers_).subspan(plan.first, plan.count),
+                    .scalars = binding.scalars,
+                    .shares = count,
+                    .parallel = plan.parallel},
+                   parallel);
+    if (!plan.checked) continue;
+    // Ids of checks are the kernel's own, so that equal kernels share a program: asked for before the next one starts.
+    if (const uint32_t error = backend.synchronise(); error != 0 && failed.empty())
+      failed = failed_check(k, error);
+  }
+  return failed;
+}
+
+// Bytes that a kernel at least moves: each of its buffers once.
+int64_t CompiledSchedule::traffic(size_t launch, std::span<const int64_t> scalars) const {
+  int64_t bytes = 0;
+  for (int b : schedule_.kernels[launch].buffers) {
+    const ScheduledBuffer& buffer = schedule_.buffers[static_cast<size_t>(b)];
+    bytes += bytes_of(buffer.dtype, buffer.dims, scalars);
+  }
+  return bytes;
+}
+
+std::string CompiledSchedule::run_timed(Device& device, const ParallelFor& parallel, const Binding& binding) {
+  using Clock = std::chrono::steady_clock;
+  std::string failed;
+  Backend& backend = device.backend();
+  for (size_t k = 0; k < launches_.size(); ++k) {
+    const LaunchPlan& plan = launches_[k];
+    const int64_t count = shares(k, binding.scalars);
+    if (count == 0) continue;
+    const auto start = Clock::now();
+    backend.launch({plan.program, std::span<void* const>(pointers_).subspan(plan.first, plan.count),
+                    binding.scalars, count, plan.parallel},
+                   parallel);
+    const uint32_t error = backend.synchronise();
+    inspect::kernel_ran(schedule_.kernels[k], kernels_[k]->name, start, Clock::now(),
+                        traffic(k, binding.scalars));
+    if (error != 0 && failed.empty()) failed = failed_check(k, error);
+  }
+  return failed;
+}
+
+}  // namespace kontor::inline v0

@@ -1,0 +1,74 @@
+// CompiledSchedule: a schedule with its programs, laid out flat, so that running it again only fills in addresses.
+#pragma once
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "codegen/schedule.h"
+#include "runtime/kernels.h"
+
+namespace kontor::inline v0 {
+
+class CompiledSchedule {
+ public:
+  CompiledSchedule(Schedule schedule, std::vector<std::shared_ptr<Kernel>> kernels, size_t inputs,
+                   size_t outputs);
+
+  /// Addresses of one run, in the order of the graph's inputs and outputs; slots as KernelArgs has them.
+  struct Binding {
+    std::span<void* const> inputs, outputs;
+    std::span<const int64_t> scalars;
+  };
+  /// Runs all kernels. Returns what the first failed check says, or "".
+  std::string run(Device& device, const ParallelFor& parallel, const Binding& binding);
+
+  size_t launches() const { return launches_.size(); }
+  /// Whether an output may be written over the input that is its target (if nobody else needs that one).
+  bool in_place(size_t output) const { return outputs_[output].in_place; }
+  /// Bytes that an output needs at these slots.
+  int64_t output_bytes(size_t output, std::span<const int64_t> scalars) const;
+  int64_t arena_bytes() const { return arena_bytes_; }
+  const Schedule& schedule() const { return schedule_; }
+
+ private:
+  struct LaunchPlan {
+    Program* program;
+    uint32_t first, count;  // its part of pointers_
+    int64_t shares;         // -1: computed from the slots
+    bool parallel, checked;
+  };
+  struct OutputPlan {
+    int64_t bytes = 0;  // -1: computed from the slots
+    bool in_place = false;
+    const ScheduledBuffer* buffer = nullptr;
+  };
+  // Where an address comes from: one word, so that binding is one pass over it.
+  struct Source {
+    uint32_t table;  // 0: inputs, 1: outputs, 2: arena offset (in 64 bytes)
+    uint32_t index;
+  };
+  void plan_launches();
+  void plan_temporaries();
+  void bind(Device& device, const Binding& binding);
+  int64_t shares(size_t launch, std::span<const int64_t> scalars) const;
+  std::string failed_check(size_t launch, uint32_t error) const;
+  std::string run_timed(Device& device, const ParallelFor& parallel, const Binding& binding);
+  int64_t traffic(size_t launch, std::span<const int64_t> scalars) const;
+
+  Schedule schedule_;
+  std::vector<std::shared_ptr<Kernel>> kernels_;
+  std::vector<OutputPlan> outputs_;
+  std::vector<LaunchPlan> launches_;
+  std::vector<int64_t> temporary_offset_;  // by index in Schedule::buffers; -1 for others
+  std::vector<Source> sources_;
+  std::vector<void*> pointers_;
+  int64_t arena_bytes_ = 0;
+};
+
+/// Value of an expression over Slots.
+int64_t evaluate_slots(const Ref& expression, std::span<const int64_t> scalars);
+/// Product of dimensions over Slots, times the dtype's size.
+int64_t bytes_of(DType dtype, std::span<const Ref> dims, std::span<const int64_t> scalars);
+
+}  // namespace kontor::inline v0

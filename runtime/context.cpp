@@ -1,0 +1,172 @@
+// Context: the default one, the current one, and what it owns.
+#include <atomic>
+#include <chrono>
+
+#include "base/env.h"
+#include "base/error.h"
+#include "graph/index.h"
+#include "runtime/context_state.h"
+#include "runtime/inspect.h"
+
+namespace kontor::inline v0 {
+namespace {
+
+std::shared_ptr<Device> open_device(const std::string& chosen) {
+  const std::string name = chosen.empty() ? env_text(Env::Device) : chosen;
+  if (!name.empty()) return std::make_shared<Device>(open_backend(name));
+  std::string reasons;
+  for (std::string_view candidate : backend_names()) {
+    try {
+      return std::make_shared<Device>(open_backend(candidate));
+    } catch (const Error& error) {
+      reasons += fmt::format("\n  {}: {}", candidate, error.what());
+    }
+  }
+  fail("no device can be opened:{}", reasons);
+}
+
+std::mutex default_mutex;
+ContextOptions default_options;
+std::atomic<Context*> default_context =
+    nullptr;  // never destroyed: Tensors in static objects may outlive main
+thread_local Context* current_context = nullptr;
+thread_local RandomSource* chosen_random_source = nullptr;
+
+Context& make_default() {
+  std::lock_guard lock(default_mutex);
+  if (default_context == nullptr) default_context = new Context(default_options);
+  return *default_context;
+}
+
+}  // namespace
+
+size_t GraphKeyHash::operator()(const std::vector<uint64_t>& key) const {
+  uint64_t h = key.size();
+  for (uint64_t word : key) h = (h ^ word) * 0x9e3779b97f4a7c15ull, h ^= h >> 29;
+  return h;
+}
+
+std::shared_ptr<ScalarState> engine_scalar(uint64_t value) {
+  auto state = std::make_shared<ScalarState>();
+  state->id = fresh_id();
+  state->dtype = DType::U64;
+  state->bits = value;
+  return state;
+}
+
+int64_t evaluate_variables(const Ref& expression) {
+  if (expression->is_const()) return expression->at(0);
+  std::unordered_map<const Node*, int64_t> values;
+  for (const Node* n : topological(std::span(&expression, 1))) {
+    if (n->op == Op::Variable) values[n] = static_cast<int64_t>(scalar_state(*n).bits.load());
+  }
+  return ix::evaluate(expression, values);
+}
+
+ContextState::ContextState(const ContextOptions& options)
+    : pool(options.threads),
+      parallel(pool.parallel_for()),
+      device(open_device(options.device)),
+      kernels(*device),
+      seed(engine_scalar(options.seed)) {
+  inspect::device_opened(device->backend(), pool.threads());
+}
+
+Ref ContextState::key() { return scalar_leaf(seed); }
+
+Ref ContextState::counter(const Ref& blocks) {
+  return scalar_leaf(engine_scalar(draw(static_cast<uint64_t>(evaluate_variables(blocks)))));
+}
+
+uint64_t ContextState::draw(uint64_t blocks) {
+  std::lock_guard lock(random_mutex);
+  const uint64_t begin = random_counter;
+  random_counter += blocks;
+  return begin;
+}
+
+RandomSource& random_source() {
+  return chosen_random_source != nullptr ? *chosen_random_source : Context::current().state();
+}
+
+RandomSource* set_random_source(RandomSource* source) { return std::exchange(chosen_random_source, source); }
+
+std::shared_ptr<CompiledSchedule> compiled_for(ContextState& context, const Graph& graph) {
+  std::vector<uint64_t> key = graph_key(graph);
+  if (auto it = context.schedules.find(key); it != context.schedules.end()) return it->second;
+  inspect::graph_made(graph);
+  Schedule made = schedule(graph, context.device->limits());
+  inspect::schedule_made(made);
+  auto kernels = context.kernels.get(made.kernels, context.parallel);
+  auto compiled = std::make_shared<CompiledSchedule>(std::move(made), std::move(kernels), graph.inputs.size(),
+                                                     graph.outputs.size());
+  context.counters.schedules++;
+  context.schedules.emplace(std::move(key), compiled);
+  return compiled;
+}
+
+void throw_failure(ContextState& context) {
+  if (!context.failure.empty()) throw Error(std::exchange(context.failure, {}));
+}
+
+Context::Context(const ContextOptions& options) : state_(std::make_unique<ContextState>(options)) {}
+Context::~Context() = default;
+
+Context& Context::current() {
+  if (current_context != nullptr) return *current_context;
+  Context* context = default_context;
+  return context != nullptr ? *context : make_default();
+}
+
+void Context::set_default(const ContextOptions& options) {
+  std::lock_guard lock(default_mutex);
+  const bool same = options.device == default_options.device && options.threads == default_options.threads &&
+                    options.seed == default_options.seed;
+  if (default_context != nullptr && !same) {
+    fail("set_default: the default Context was made already; call this before the first operation");
+  }
+  default_options = options;
+}
+
+Context::Use::Use(Context& context) : before_(std::exchange(current_context, &context)) {}
+Context::Use::~Use() { current_context = before_; }
+
+std::string Context::device() const { return std::string(state_->device->name()); }
+int Context::threads() const { return state_->pool.threads(); }
+uint64_t Context::seed() const { return state_->seed->bits; }
+
+void Context::seed(uint64_t seed) {
+  std::lock_guard lock(state_->random_mutex);
+  state_->seed->bits = seed;
+  state_->random_counter = 0;
+}
+
+uint64_t Context::random_counter() const {
+  std::lock_guard lock(state_->random_mutex);
+  return state_->random_counter;
+}
+
+void Context::set_random_counter(uint64_t counter) {
+  std::lock_guard lock(state_->random_mutex);
+  state_->random_counter = counter;
+}
+
+Counters Context::counters() const {
+  std::lock_guard lock(state_->mutex);
+  Counters all = state_->counters;
+  const KernelFigures& kernels = state_->kernels.figures();
+  all.compiles = kernels.compiles;
+  all.loads = kernels.loads;
+  const MemoryFigures memory = state_->device->figures();
+  all.live_bytes = memory.live;
+  all.peak_bytes = memory.peak;
+  return all;
+}
+
+void Context::synchronise() {
+  std::lock_guard lock(state_->mutex);
+  state_->device->backend().synchronise();
+  throw_failure(*state_);
+}
+
+}  // namespace kontor::inline v0

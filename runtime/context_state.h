@@ -1,0 +1,66 @@
+// ContextState: what a Context owns, for the runtime's own files.
+#pragma once
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include <kontor/jit.h>
+
+#include "graph/recording.h"
+#include "runtime/compiled.h"
+#include "runtime/storage.h"
+#include "runtime/thread_pool.h"
+
+namespace kontor::inline v0 {
+
+struct GraphKeyHash {
+  size_t operator()(const std::vector<uint64_t>& key) const;
+};
+
+struct ContextState final : RandomSource {
+  explicit ContextState(const ContextOptions& options);
+
+  /// Held round everything that touches the device, the caches, Storages and Versions.
+  std::mutex mutex;
+  const int64_t id = fresh_id();
+  ThreadPool pool;
+  ParallelFor parallel;
+  std::shared_ptr<Device> device;
+  KernelStore kernels;
+  std::unordered_map<std::vector<uint64_t>, std::shared_ptr<CompiledSchedule>, GraphKeyHash> schedules;
+
+  /// Values computed already, by the node that was recorded for them. The node is not held: an entry counts only if
+  /// the hash is still that of the node found at the address, which then is the same expression.
+  struct Realized {
+    uint64_t hash;
+    std::weak_ptr<Version> version;
+  };
+  std::unordered_map<const Node*, Realized> realized;
+  size_t realized_limit = 64;  ///< entries after which those of dead values are dropped
+
+  std::string failure;  ///< what a check said, until the next synchronise
+  Counters counters;    ///< without those that KernelStore and Device count
+
+  // Random numbers; random_mutex guards the counter.
+  std::shared_ptr<ScalarState> seed;
+  std::mutex random_mutex;
+  uint64_t random_counter = 0;
+  Ref key() override;
+  Ref counter(const Ref& blocks) override;
+  /// Takes `blocks` blocks; returns where they begin.
+  uint64_t draw(uint64_t blocks);
+};
+
+/// A u64 Scalar of the engine.
+std::shared_ptr<ScalarState> engine_scalar(uint64_t value);
+/// Value of an expression over Variables, at their present values.
+int64_t evaluate_variables(const Ref& expression);
+
+/// The finished schedule of a graph: found by its key, or made. Needs the lock.
+std::shared_ptr<CompiledSchedule> compiled_for(ContextState& context, const Graph& graph);
+/// Throws what a check said since the last call. Needs the lock.
+void throw_failure(ContextState& context);
+
+}  // namespace kontor::inline v0

@@ -1,0 +1,132 @@
+// Recycling of device memory: freed blocks are kept by size and found again by best fit.
+#include "runtime/device.h"
+
+#include <bit>
+
+#include "base/error.h"
+
+namespace kontor::inline v0 {
+namespace {
+
+constexpr size_t kAlignment = 64, kPage = 4096;
+constexpr size_t kIdleFloor = size_t{64} << 20;  // so many idle bytes are kept however little is in use
+
+// Up to an eighth more than asked, so that tensors of nearly one size share blocks.
+size_t capacity_for(size_t bytes) {
+  if (bytes <= kPage) return std::max<size_t>((bytes + kAlignment - 1) / kAlignment * kAlignment, kAlignment);
+  const size_t step = std::max(std::bit_floor(bytes) / 8, kAlignment);
+  return (bytes + step - 1) / step * step;
+}
+
+}  // namespace
+
+Memory::Memory(std::shared_ptr<Device> device, void* data, size_t bytes, size_t capacity)
+    : device_(std::move(device)), data_(data), bytes_(bytes), capacity_(capacity) {}
+
+Memory::~Memory() { device_->give_back(data_, capacity_); }
+
+Device::Device(std::unique_ptr<Backend> backend)
+    : backend_(std::move(backend)), limits_(backend_->limits()) {}
+
+Device::~Device() {
+  trim(0);
+  if (arena_ != nullptr) backend_->release(arena_);
+}
+
+std::shared_ptr<Memory> Device::allocate(size_t bytes) {
+  const size_t wanted = capacity_for(bytes);
+  size_t capacity = wanted;
+  void* data = take_idle(wanted, capacity);
+  if (data == nullptr) data = fresh(wanted, bytes);
+  std::shared_ptr<Memory> memory;
+  try {
+    memory = std::make_shared<Memory>(shared_from_this(), data, bytes, capacity);
+  } catch (...) {
+    backend_->release(data);
+    throw;
+  }
+  count_live(capacity);
+  return memory;
+}
+
+void* Device::arena(size_t bytes) {
+  if (bytes <= arena_bytes_) return arena_;
+  if (arena_ != nullptr) {
+    backend_->synchronise();  // launches may still use the old one
+    backend_->release(arena_);
+    std::lock_guard lock(mutex_);
+    figures_.live -= arena_bytes_;
+    arena_ = nullptr;
+    arena_bytes_ = 0;
+  }
+  const size_t capacity = capacity_for(bytes);
+  arena_ = fresh(capacity, bytes);
+  arena_bytes_ = capacity;
+  count_live(capacity);
+  return arena_;
+}
+
+MemoryFigures Device::figures() const {
+  std::lock_guard lock(mutex_);
+  return figures_;
+}
+
+void Device::count_live(size_t bytes) {
+  std::lock_guard lock(mutex_);
+  figures_.live += bytes;
+  figures_.peak = std::max(figures_.peak, figures_.live);
+}
+
+void Device::give_back(void* data, size_t capacity) noexcept {
+  std::lock_guard lock(mutex_);
+  figures_.live -= capacity;
+  figures_.idle += capacity;
+  idle_[capacity].push_back(data);
+}
+
+void* Device::take_idle(size_t capacity, size_t& found) {
+  std::lock_guard lock(mutex_);
+  for (auto it = idle_.lower_bound(capacity); it != idle_.end() && it->first <= capacity + capacity / 4;
+       ++it) {
+    if (it->second.empty()) continue;
+    void* data = it->second.back();
+    it->second.pop_back();
+    found = it->first;
+    figures_.idle -= found;
+    return data;
+  }
+  return nullptr;
+}
+
+// Frees the largest idle blocks until at most `keep` bytes are idle.
+void Device::trim(size_t keep) {
+  std::lock_guard lock(mutex_);
+  while (figures_.idle > keep && !idle_.empty()) {
+    auto last = std::prev(idle_.end());
+    while (!last->second.empty() && figures_.idle > keep) {
+      backend_->release(last->second.back());
+      last->second.pop_back();
+      figures_.idle -= last->first;
+    }
+    if (last->second.empty()) idle_.erase(last);
+  }
+}
+
+void* Device::fresh(size_t capacity, size_t wanted) {
+  const MemoryFigures now = figures();
+  const size_t keep = std::max(now.live / 2, kIdleFloor);
+  if (now.idle > keep) trim(keep);
+  try {
+    return backend_->allocate(capacity);
+  } catch (const Error&) {
+    if (now.idle == 0) throw;
+  }
+  trim(0);
+  try {
+    return backend_->allocate(capacity);
+  } catch (const Error& error) {
+    fail("{} ({} bytes are in use by tensors, {} wanted)", error.what(), now.live, wanted);
+  }
+}
+
+}  // namespace kontor::inline v0

@@ -1,0 +1,74 @@
+// Device: an open back end and the memory that the runtime recycles on it.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "backends/backend.h"
+
+namespace kontor::inline v0 {
+
+class Device;
+
+/// A block of a device's memory. When its last holder lets go it returns to the device's free list, from any thread.
+class Memory {
+ public:
+  Memory(std::shared_ptr<Device> device, void* data, size_t bytes, size_t capacity);
+  ~Memory();
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+
+  void* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+  Device& device() const { return *device_; }
+  const std::shared_ptr<Device>& device_handle() const { return device_; }
+
+ private:
+  std::shared_ptr<Device> device_;
+  void* data_;
+  size_t bytes_, capacity_;
+};
+
+/// Bytes that a device holds for tensors: in use, the most that ever were in use, and kept for reuse.
+struct MemoryFigures {
+  size_t live = 0, peak = 0, idle = 0;
+};
+
+/// Every call but figures() needs the context's lock: a Backend is used by one thread at a time.
+class Device : public std::enable_shared_from_this<Device> {
+ public:
+  explicit Device(std::unique_ptr<Backend> backend);
+  ~Device();
+
+  Backend& backend() { return *backend_; }
+  std::string_view name() const { return backend_->name(); }
+  const Limits& limits() const { return limits_; }
+
+  /// Memory whose content is undefined. Throws Error naming the size and what is in use when there is none.
+  std::shared_ptr<Memory> allocate(size_t bytes);
+  /// The one block in which all schedules keep their temporaries, one schedule at a time; it grows and may move.
+  void* arena(size_t bytes);
+  MemoryFigures figures() const;
+
+ private:
+  friend class Memory;
+  void give_back(void* data, size_t capacity) noexcept;
+  void* take_idle(size_t capacity, size_t& found);
+  void trim(size_t keep);
+  void* fresh(size_t capacity, size_t wanted);
+  void count_live(size_t bytes);
+
+  std::unique_ptr<Backend> backend_;
+  Limits limits_;
+  mutable std::mutex mutex_;                   // guards what follows, against Memory's destructor
+  std::map<size_t, std::vector<void*>> idle_;  // by capacity
+  MemoryFigures figures_;
+  void* arena_ = nullptr;
+  size_t arena_bytes_ = 0;
+};
+
+}  // namespace kontor::inline v0

@@ -1,0 +1,261 @@
+// The debug ladder on stderr, dumps as files, timed kernels, and the stages of a graph as text.
+#include "runtime/inspect.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <filesystem>
+#include <mutex>
+
+#include "base/env.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "codegen/tree_text.h"
+#include "graph/graph.h"
+#include "graph/text.h"
+#include "runtime/kernels.h"
+
+namespace kontor::inline v0::inspect {
+namespace {
+
+constexpr std::string_view kStages[] = {"graph", "schedule", "kernel", "source", "ir", "asm"};
+
+struct Settings {
+  int64_t level = 0;
+  std::vector<std::string> dumped;
+  std::string folder = ".", overrides, trace;
+};
+
+// What the environment said when the latest Context was made.
+std::mutex settings_mutex;
+Settings settings;
+std::atomic<bool> timed = false, sources = false;
+std::atomic<int> graphs = 0;
+
+Settings read_environment() {
+  Settings s;
+  s.level = env_int(Env::Debug);
+  s.overrides = env_text(Env::OverrideDir);
+  s.trace = env_text(Env::Trace);
+  std::string dump = env_text(Env::Dump);
+  if (const size_t colon = dump.find(':'); colon != std::string::npos) {
+    s.folder = dump.substr(colon + 1);
+    dump.resize(colon);
+  }
+  for (size_t begin = 0; begin < dump.size();) {
+    const size_t end = std::min(dump.find(',', begin), dump.size());
+    std::string stage = dump.substr(begin, end - begin);
+    if (std::find(std::begin(kStages), std::end(kStages), stage) == std::end(kStages)) {
+      fail("KONTOR_DUMP: stage '{}' is not one of {}", stage, fmt::join(kStages, ", "));
+    }
+    s.dumped.push_back(std::move(stage));
+    begin = end + 1;
+  }
+  return s;
+}
+
+bool dumps(std::string_view stage) {
+  return std::find(settings.dumped.begin(), settings.dumped.end(), stage) != settings.dumped.end();
+}
+
+void dump(const std::string& name, std::string_view ending, const std::string& text) {
+  make_folders(settings.folder);
+  write_file(fmt::format("{}/{}.{}", settings.folder, name, ending), text);
+}
+
+std::string_view source_ending(std::string_view device) {
+  if (device == "llvm") return "ll";
+  if (device == "opencl") return "cl";
+  return device == "cuda" ? "cu" : "tree";
+}
+
+void say(const std::string& text) { std::fputs(text.c_str(), stderr); }
+
+// A trace in the form of Chrome's trace events, which Perfetto opens; written when the process ends.
+struct TraceFile {
+  std::mutex mutex;
+  std::string events;
+  Time start = std::chrono::steady_clock::now();
+
+  void add(const std::string& name, Time from, Time to) {
+    using Micro = std::chrono::duration<double, std::micro>;
+    std::lock_guard lock(mutex);
+    events +=
+        fmt::format("{}{{\"name\":\"{}\",\"ph\":\"X\",\"pid\":1,\"tid\":1,\"ts\":{:.3f},\"dur\":{:.3f}}}",
+                    events.empty() ? "" : ",\n", name, Micro(from - start).count(), Micro(to - from).count());
+  }
+  ~TraceFile() {
+    if (events.empty()) return;
+    try {
+      write_file(settings.trace, "{\"traceEvents\":[\n" + events + "\n]}\n");
+    } catch (const Error& error) {
+      say(fmt::format("kontor: KONTOR_TRACE: {}\n", error.what()));
+    }
+  }
+};
+TraceFile trace_file;
+
+double most(const Ref& extent) {
+  return extent->is_const() ? static_cast<double>(extent->at(0)) : static_cast<double>(extent->bounds.hi);
+}
+
+// Operations on floats that a statement's values need once.
+double float_operations(std::span<const Ref> values) {
+  double count = 0;
+  for (const Node* n : topological(values)) {
+    if (is_elementwise(n->op) && is_float(n->dtype) && n->op != Op::Where && n->op != Op::Cast)
+      count += n->op == Op::Fma ? 2 : 1;
+  }
+  return count;
+}
+
+double float_operations(std::span<const Ref> body, double times) {
+  double count = 0;
+  for (const Ref& s : body) {
+    if (s->op == Op::Loop) {
+      count += float_operations(tree::body(*s), times * most(s->src[0]->src[0]));
+    } else if (s->op == Op::If) {
+      count += std::max(float_operations(tree::then_body(*s), times),
+                        float_operations(tree::else_body(*s), times));
+    } else if (s->op == Op::Store) {
+      count += times * float_operations(tree::values(*s));
+    } else if (s->op == Op::FoldStep && is_float(s->src[0]->dtype)) {
+      const bool dot = tree::values(*s).size() > 1;
+      count += times * (float_operations(tree::values(*s)) + (dot ? 2 : 1));
+    }
+  }
+  return count;
+}
+
+std::string print(const ScheduledKernel& kernel) {
+  std::string text = tree::print(kernel.tree);
+  if (!text.ends_with('\n')) text += '\n';
+  if (!kernel.moves.empty()) text += fmt::format("  moves: {}\n", kernel.moves);
+  for (size_t i = 0; i < kernel.checks.size(); ++i)
+    text += fmt::format("  check {}: {}\n", i + 1, kernel.checks[i]);
+  return text;
+}
+
+std::string describe_buffer(const ScheduledBuffer& buffer) {
+  constexpr std::string_view roles[] = {"input", "output", "temporary"};
+  std::string dims;
+  for (const Ref& d : buffer.dims) {
+    dims += fmt::format("{}{}", dims.empty() ? "" : ", ",
+                        d->is_const() ? fmt::format("{}", d->at(0)) : tree::print(d));
+  }
+  return fmt::format("{} {} {}[{}]{}", roles[buffer.role], buffer.number, kontor::name(buffer.dtype), dims,
+                     buffer.in_place ? " in place" : "");
+}
+
+}  // namespace
+
+std::string print(const Schedule& schedule) {
+  std::string text;
+  for (size_t i = 0; i < schedule.buffers.size(); ++i)
+    text += fmt::format("buffer {}: {}\n", i, describe_buffer(schedule.buffers[i]));
+  for (const ScheduledKernel& k : schedule.kernels) {
+    text += fmt::format("\n{}  buffers: {}\n", print(k), fmt::join(k.buffers, " "));
+  }
+  if (!schedule.notes.empty()) text += '\n' + schedule.notes;
+  if (!text.ends_with('\n')) text += '\n';
+  return text;
+}
+
+Limits limits_of(std::string_view device) {
+  const auto names = backend_names();
+  const bool gpu = device == "opencl" || device == "cuda";
+  if (!gpu && std::find(names.begin(), names.end(), device) == names.end())
+    return open_backend(device)->limits();
+  try {
+    return open_backend(device)->limits();
+  } catch (const Error&) {
+    if (!gpu) throw;
+  }
+  Limits common;
+  common.vector_bytes = 0;
+  common.gpu = true;
+  return common;
+}
+
+std::vector<Piece> stage(const Graph& graph, std::string_view stage, std::string_view device) {
+  if (std::find(std::begin(kStages), std::end(kStages), stage) == std::end(kStages)) {
+    fail("stage '{}' is not one of {}", stage, fmt::join(kStages, ", "));
+  }
+  if (stage == "graph") return {{"graph", kontor::print(graph)}};
+  const Limits limits = limits_of(device);
+  const Schedule made = schedule(graph, limits);
+  if (stage == "schedule") return {{"schedule", print(made)}};
+  std::vector<Piece> pieces;
+  std::unique_ptr<Backend> backend;
+  for (const ScheduledKernel& k : made.kernels) {
+    const std::string& name = k.tree->arg.text;
+    if (stage == "kernel") {
+      pieces.push_back({name, print(k)});
+      continue;
+    }
+    const KernelSource source = render_for(device, k.tree, name, limits);
+    if (stage != "source" && !backend) backend = open_backend(device);
+    pieces.push_back({name, stage == "source" ? source.text : backend->compiler_text(source, stage)});
+  }
+  return pieces;
+}
+
+void device_opened(const Backend& backend, int threads) {
+  Settings now = read_environment();
+  std::lock_guard lock(settings_mutex);
+  settings = std::move(now);
+  timed = settings.level >= 2 || !settings.trace.empty();
+  sources = settings.level >= 4 || dumps("kernel") || dumps("source") || dumps("ir") || dumps("asm");
+  if (settings.level < 1) return;
+  say(fmt::format("kontor: device {}: {}; {} threads\n", backend.name(), backend.description(), threads));
+  for (const std::string& warning : env_warnings()) say(fmt::format("kontor: {}\n", warning));
+}
+
+void graph_made(const Graph& graph) {
+  if (settings.level < 5 && !dumps("graph")) return;
+  const std::string text = kontor::print(graph);
+  if (settings.level >= 5) say(text);
+  if (dumps("graph")) dump(fmt::format("{:04}", graphs.load()), "graph", text);
+}
+
+void schedule_made(const Schedule& schedule) {
+  const int number = graphs++;
+  if (settings.level >= 3) {
+    for (const ScheduledKernel& k : schedule.kernels) {
+      say(fmt::format("kontor: kernel {}: {}\n", k.tree->arg.text, k.moves.empty() ? "no moves" : k.moves));
+    }
+    say(schedule.notes);
+  }
+  if (dumps("schedule")) dump(fmt::format("{:04}", number), "schedule", print(schedule));
+}
+
+bool wants_source() { return sources; }
+
+void kernel_rendered(const ScheduledKernel& kernel, const KernelSource& source, Backend& backend) {
+  if (settings.level >= 4) say(fmt::format("{}\n{}\n", print(kernel), source.text));
+  if (dumps("kernel")) dump(source.name, "kernel", print(kernel));
+  if (dumps("source")) dump(source.name, source_ending(backend.name()), source.text);
+  if (dumps("ir")) dump(source.name, "ir", backend.compiler_text(source, "ir"));
+  if (dumps("asm")) dump(source.name, "s", backend.compiler_text(source, "asm"));
+}
+
+std::string override_source(const std::string& kernel, std::string_view device) {
+  if (settings.overrides.empty()) return "";
+  const std::string path = fmt::format("{}/{}.{}", settings.overrides, kernel, source_ending(device));
+  return std::filesystem::exists(path) ? read_file(path) : "";
+}
+
+bool timing() { return timed; }
+
+void kernel_ran(const ScheduledKernel& kernel, const std::string& name, Time start, Time end, int64_t bytes) {
+  if (!settings.trace.empty()) trace_file.add(name, start, end);
+  if (settings.level < 2) return;
+  const double nanoseconds =
+      static_cast<double>(std::chrono::duration_cast<std::chrono::nanoseconds>(end - start).count());
+  const double operations = float_operations(tree::body(*kernel.tree), 1);
+  say(fmt::format("kontor: {:40} {:10.1f} us {:8.2f} GFLOP/s {:8.2f} GB/s\n", name, nanoseconds / 1e3,
+                  operations / std::max(nanoseconds, 1.0),
+                  static_cast<double>(bytes) / std::max(nanoseconds, 1.0)));
+}
+
+}  // namespace kontor::inline v0::inspect

@@ -1,0 +1,41 @@
+// Seeing inside: the KONTOR_DEBUG ladder, KONTOR_DUMP files, KONTOR_OVERRIDE_DIR, KONTOR_TRACE; and each stage as text.
+#pragma once
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backends/backend.h"
+#include "codegen/schedule.h"
+#include "graph/graph.h"
+
+namespace kontor::inline v0::inspect {
+
+/// A piece of a stage: a kernel's text under the kernel's name; the graph and the schedule have one piece, named so.
+struct Piece {
+  std::string name, text;
+};
+/// The stage ("graph", "schedule", "kernel", "source", "ir", "asm") of a graph for a device. Graph to source need no
+/// such device on this machine. Throws Error naming the stages or devices there are.
+std::vector<Piece> stage(const Graph& graph, std::string_view stage, std::string_view device);
+/// What the scheduler is told of a device: its own limits, or those of a common GPU where it cannot be opened.
+Limits limits_of(std::string_view device);
+/// Kernels, their buffers and moves, and why they were not fused.
+std::string print(const Schedule& schedule);
+
+// What the runtime reports as it goes; each does nothing unless the environment asks for it.
+using Time = std::chrono::steady_clock::time_point;
+void device_opened(const Backend& backend, int threads);
+void graph_made(const Graph& graph);
+void schedule_made(const Schedule& schedule);
+/// Whether a kernel's source is wanted even if a finished program is found.
+bool wants_source();
+void kernel_rendered(const ScheduledKernel& kernel, const KernelSource& source, Backend& backend);
+/// The edited source of a kernel, or "".
+std::string override_source(const std::string& kernel, std::string_view device);
+/// Whether kernels are timed one by one.
+bool timing();
+void kernel_ran(const ScheduledKernel& kernel, const std::string& name, Time start, Time end, int64_t bytes);
+
+}  // namespace kontor::inline v0::inspect

@@ -1,0 +1,53 @@
+// Jit: a function's recorded programs, one a signature, and the choice among them.
+#include <algorithm>
+
+#include "base/error.h"
+#include "runtime/realize.h"
+#include "runtime/replay.h"
+#include "runtime/trace.h"
+
+namespace kontor::inline v0 {
+
+struct Jit::State {
+  std::shared_ptr<void> function;
+  Trace trace;
+  std::mutex mutex;  // guards programs, and that the function is recorded by one thread at a time
+  std::vector<std::shared_ptr<JitProgram>> programs;
+};
+
+Jit::Jit(std::shared_ptr<void> function, Trace trace) : state_(std::make_shared<State>()) {
+  state_->function = std::move(function);
+  state_->trace = trace;
+}
+
+std::vector<Tensor> Jit::operator()(std::span<const Tensor> inputs) {
+  State& state = *state_;
+  if (current_tracer != nullptr)
+    return state.trace(state.function.get(), inputs);  // part of the outer function
+  ContextState& context = Context::current().state();
+  std::vector<std::shared_ptr<TensorState>> pending;
+  std::vector<Ref> leaves;
+  for (const Tensor& t : inputs) {
+    Ref node = node_of(t);
+    if (node->op != Op::Buffer || version_of(*node).pending()) pending.push_back(Recording::state(t));
+    leaves.push_back(std::move(node));
+  }
+  if (!pending.empty()) {
+    realize(context, pending);
+    for (size_t i = 0; i < inputs.size(); ++i) leaves[i] = node_of(inputs[i]);
+  }
+  std::vector<Tensor> results;
+  std::lock_guard lock(state.mutex);
+  auto& programs = state.programs;
+  const auto fits = [&](const auto& p) { return p->fits(context, leaves); };
+  if (auto it = std::find_if(programs.begin(), programs.end(), fits); it != programs.end()) {
+    if ((*it)->call(context, leaves, results)) return results;
+    programs.erase(it);
+  }
+  auto program = std::make_shared<JitProgram>(context, inputs, state.function.get(), state.trace);
+  if (!program->call(context, leaves, results)) broken("jit: a function just recorded cannot be called");
+  programs.push_back(std::move(program));
+  return results;
+}
+
+}  // namespace kontor::inline v0

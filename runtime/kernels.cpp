@@ -1,0 +1,159 @@
+// Keys of trees, rendering for a device, and the way through the caches to a program.
+#include "runtime/kernels.h"
+
+#include <dlfcn.h>
+#include <sys/stat.h>
+
+#include <chrono>
+
+#include "base/error.h"
+#include "codegen/tree.h"
+#include "codegen/tree_text.h"
+#include "runtime/inspect.h"
+
+namespace kontor::inline v0 {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+uint64_t since(Clock::time_point start) {
+  return static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count());
+}
+
+void append(std::string& out, uint64_t word) {
+  out.append(reinterpret_cast<const char*>(&word), sizeof(word));
+}
+
+// Which integers of a node's argument belong to its meaning: not the ids of ranges and places.
+size_t first_int(const Node& node) { return node.op == Op::Range || node.op == Op::Place ? 1 : 0; }
+
+// Kontor changes what it renders from build to build: its own file's time and size tell builds apart.
+std::string own_build() {
+  Dl_info info{};
+  struct stat file{};
+  if (dladdr(reinterpret_cast<const void*>(&tree_key), &info) == 0 || stat(info.dli_fname, &file) != 0)
+    return "";
+  return fmt::format("{}.{:09}.{}", file.st_mtim.tv_sec, file.st_mtim.tv_nsec, file.st_size);
+}
+
+std::string fingerprint_of(const Device& device, std::string_view backend) {
+  const Limits& l = device.limits();
+  return fmt::format("{} | {} {} {} {} {} {} | {}", backend, l.vector_bytes, l.vector_registers, l.l1, l.l2,
+                     l.place_bytes, l.gpu, own_build());
+}
+
+}  // namespace
+
+std::string tree_key(const Ref& kernel) {
+  std::string key = kernel->arg.text + '\n';
+  std::unordered_map<const Node*, uint64_t> number;
+  for (const Node* n : topological(std::span(&kernel, 1))) {
+    const size_t first = std::min(first_int(*n), n->arg.ints.size());
+    append(key, static_cast<uint64_t>(n->op) | static_cast<uint64_t>(n->dtype) << 8 |
+                    uint64_t{n->src.size()} << 16 | uint64_t{n->arg.ints.size()} << 40);
+    for (size_t i = first; i < n->arg.ints.size(); ++i) append(key, static_cast<uint64_t>(n->arg.ints[i]));
+    for (const Ref& s : n->src) append(key, number.at(s.get()));
+    number.emplace(n, number.size());
+  }
+  return key;
+}
+
+KernelSource render_for(std::string_view device, const Ref& tree, const std::string& entry,
+                        const Limits& limits) {
+  KernelSource source{.name = entry, .text = {}, .scratch_bytes = 0};
+  if (device == "llvm") {
+    source.text = render_llvm(tree, entry, limits, source.scratch_bytes);
+  } else if (device == "interp") {
+    source.text = tree::print(tree);
+  } else {
+    fail("no kernels are rendered for device '{}'", device);
+  }
+  return source;
+}
+
+KernelStore::KernelStore(Device& device)
+    : device_(device),
+      fingerprint_(fingerprint_of(device, device.backend().fingerprint())),
+      cache_(device.name() == "interp" ? KernelCache::Options{} : KernelCache::options_from_environment()) {}
+
+Hash128 KernelStore::key_of(const Ref& tree) const { return kernel_cache_key(tree_key(tree), fingerprint_); }
+
+static std::string entry_for(const Ref& tree, const Hash128& key) {
+  return fmt::format("{}_{}", tree->arg.text, key.hex().substr(0, 8));
+}
+
+std::string KernelStore::entry_name(const Ref& tree) const { return entry_for(tree, key_of(tree)); }
+
+bool KernelStore::load_cached(const Hash128& key, Kernel& kernel) {
+  const auto start = Clock::now();
+  const std::shared_ptr<const CachedKernel> cached = cache_.get(key);
+  if (!cached) return false;
+  try {
+    kernel.program = device_.backend().load(
+        {.name = cached->name, .text = {}, .scratch_bytes = cached->scratch_bytes}, cached->binary);
+  } catch (const Error&) {
+    return false;  // a binary of another device or damaged: made again
+  }
+  figures_.loads++;
+  figures_.load_ns += since(start);
+  return true;
+}
+
+std::vector<std::shared_ptr<Kernel>> KernelStore::get(std::span<const ScheduledKernel> wanted,
+                                                      const ParallelFor& parallel) {
+  std::vector<std::shared_ptr<Kernel>> out(wanted.size());
+  std::unordered_map<Hash128, std::shared_ptr<Kernel>, HashOfHash> made;
+  std::vector<Missing> missing;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    const Ref& tree = wanted[i].tree;
+    const Hash128 key = key_of(tree);
+    if (auto it = kernels_.find(key); it != kernels_.end()) {
+      out[i] = it->second;
+      figures_.shared++;
+      continue;
+    }
+    auto& kernel = made[key];
+    if (kernel) {
+      out[i] = kernel;
+      continue;
+    }
+    kernel = out[i] = std::make_shared<Kernel>();
+    kernel->name = entry_for(tree, key);
+    const std::string edited = inspect::override_source(kernel->name, device_.name());
+    const bool show = inspect::wants_source();
+    if (edited.empty() && !show && load_cached(key, *kernel)) continue;
+    const auto start = Clock::now();
+    KernelSource source = render_for(device_.name(), tree, kernel->name, device_.limits());
+    figures_.render_ns += since(start);
+    if (!edited.empty()) source.text = edited;
+    inspect::kernel_rendered(wanted[i], source, device_.backend());
+    if (edited.empty() && show && load_cached(key, *kernel)) continue;
+    missing.push_back({i, key, std::move(source), !edited.empty()});
+  }
+  compile(missing, out, parallel);
+  kernels_.merge(made);
+  return out;
+}
+
+void KernelStore::compile(std::vector<Missing>& missing, std::span<const std::shared_ptr<Kernel>> kernels,
+                          const ParallelFor& parallel) {
+  if (missing.empty()) return;
+  const auto start = Clock::now();
+  std::vector<KernelSource> sources;
+  for (const Missing& m : missing) sources.push_back(m.source);
+  std::vector<std::string> binaries = device_.backend().compile(sources, parallel);
+  for (size_t i = 0; i < missing.size(); ++i) {
+    const Missing& m = missing[i];
+    kernels[m.index]->program = device_.backend().load(m.source, binaries[i]);
+    if (!m.overridden) {
+      cache_.put(
+          m.key,
+          {.name = m.source.name, .scratch_bytes = m.source.scratch_bytes, .binary = std::move(binaries[i])});
+    }
+  }
+  figures_.compiles += missing.size();
+  figures_.compile_ns += since(start);
+}
+
+}  // namespace kontor::inline v0

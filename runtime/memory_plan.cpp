@@ -1,0 +1,56 @@
+// Greedy placement by size (Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020).
+#include "runtime/memory_plan.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace kontor::inline v0 {
+namespace {
+
+constexpr int64_t kAlignment = 64;
+
+struct Placed {
+  int64_t begin, end;
+  Lifetime life;
+};
+
+// The begin of the smallest gap of at least `bytes` between `placed` (sorted by begin) that are alive with `life`.
+int64_t best_gap(const std::vector<Placed>& placed, const Lifetime& life, int64_t bytes) {
+  int64_t best = -1, best_size = INT64_MAX, top = 0;
+  for (const Placed& p : placed) {
+    if (p.life.last < life.first || life.last < p.life.first) continue;
+    const int64_t gap = p.begin - top;
+    if (gap >= bytes && gap < best_size) {
+      best = top;
+      best_size = gap;
+    }
+    top = std::max(top, p.end);
+  }
+  return best >= 0 ? best : top;
+}
+
+}  // namespace
+
+MemoryPlan plan_memory(std::span<const Lifetime> temporaries) {
+  std::vector<size_t> order(temporaries.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return temporaries[a].bytes > temporaries[b].bytes; });
+  MemoryPlan plan;
+  plan.offset.resize(temporaries.size());
+  std::vector<Placed> placed;
+  for (size_t i : order) {
+    const Lifetime& life = temporaries[i];
+    const int64_t bytes = std::max<int64_t>((life.bytes + kAlignment - 1) / kAlignment, 1) * kAlignment;
+    const int64_t begin = best_gap(placed, life, bytes);
+    plan.offset[i] = begin;
+    plan.bytes = std::max(plan.bytes, begin + bytes);
+    const Placed entry{begin, begin + bytes, life};
+    placed.insert(std::upper_bound(placed.begin(), placed.end(), entry,
+                                   [](const Placed& a, const Placed& b) { return a.begin < b.begin; }),
+                  entry);
+  }
+  return plan;
+}
+
+}  // namespace kontor::inline v0

@@ -1,0 +1,369 @@
+// Recording a function into a JitProgram, and calling it.
+#include "runtime/replay.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "graph/shape.h"
+#include "runtime/realize.h"
+#include "runtime/trace.h"
+
+namespace kontor::inline v0 {
+namespace {
+
+// The nodes with each leaf that the trace assigned replaced by what defines it.
+Substitution resolve(std::span<const Ref> roots) {
+  Substitution resolved;
+  std::vector<std::pair<const Node*, bool>> stack;
+  for (auto it = roots.rbegin(); it != roots.rend(); ++it) stack.emplace_back(it->get(), false);
+  while (!stack.empty()) {
+    const auto [node, entered] = stack.back();
+    stack.pop_back();
+    if (resolved.contains(node)) continue;
+    const bool pending = node->op == Op::Buffer && version_of(*node).pending();
+    const std::span<const Ref> sources =
+        pending ? std::span(&version_of(*node).definition, 1) : std::span<const Ref>(node->src);
+    if (!entered) {
+      stack.emplace_back(node, true);
+      for (auto s = sources.rbegin(); s != sources.rend(); ++s) stack.emplace_back(s->get(), false);
+    } else if (pending) {
+      resolved.emplace(node, resolved.at(sources[0].get()));
+    } else {
+      std::vector<Ref> rewritten;
+      rewritten.reserve(sources.size());
+      for (const Ref& s : sources) rewritten.push_back(resolved.at(s.get()));
+      resolved.emplace(node, with_sources(*node, std::move(rewritten)));
+    }
+  }
+  return resolved;
+}
+
+Ref placeholder_like(const Ref& leaf) {
+  std::shared_ptr<Version> version = make_version();
+  version->placeholder = true;
+  return leaf_of(version, leaf->dtype, leaf->src);
+}
+
+constexpr int kAttempts = 4;
+
+}  // namespace
+
+JitProgram::JitProgram(ContextState& context, std::span<const Tensor> arguments, void* function,
+                       Jit::Trace run)
+    : context_id_(context.id) {
+  std::vector<Ref> placeholders;
+  for (const Tensor& t : arguments) {
+    const Ref leaf = node_of(t);
+    argument_dtypes_.push_back(leaf->dtype);
+    argument_dims_.push_back(leaf->src);
+    placeholders.push_back(placeholder_like(leaf));
+  }
+  for (int attempt = 0; !record_once(context, placeholders, function, run); ++attempt) {
+    if (attempt == kAttempts)
+      fail("jit: the function makes new Tensors that it assigns and keeps at every call");
+  }
+  once_ = shared_states();
+}
+
+bool JitProgram::record_once(ContextState& context, const std::vector<Ref>& placeholders, void* function,
+                             Jit::Trace run) {
+  const int64_t first_new_id = fresh_id();
+  std::vector<std::shared_ptr<TensorState>> kept;
+  {
+    Trace trace(context);
+    std::vector<Ref> results;
+    {
+      std::vector<Tensor> inputs;
+      for (const Ref& p : placeholders) inputs.push_back(tensor_of(p));
+      for (const Tensor& t : run(function, inputs)) results.push_back(node_of(t));
+    }
+    // A Tensor made by the function that outlives it (an optimiser's state at its first step) becomes state: it is
+    // computed as it was when first assigned, and the function is recorded again.
+    for (const Trace::Assigned& a : trace.assigned()) {
+      if (a.local && a.state.use_count() > 1) kept.push_back(a.state);
+    }
+    trace.undo();
+    if (kept.empty()) {
+      build(context, trace, placeholders, std::move(results), first_new_id);
+      return true;
+    }
+  }
+  realize(context, kept);
+  return false;
+}
+
+void JitProgram::build(ContextState& context, Trace& trace, const std::vector<Ref>& placeholders,
+                       std::vector<Ref> results, int64_t first_new_id) {
+  std::vector<Ref> roots = results;
+  std::erase_if(trace.assigned(), [](const Trace::Assigned& a) { return a.local; });
+  for (const Trace::Assigned& a : trace.assigned()) roots.push_back(a.after);
+  const Substitution resolved = resolve(roots);
+  const auto stored = [](const Ref& node) { return node->op == Op::Buffer ? make(Op::Copy, {node}) : node; };
+
+  std::vector<Ref> nodes, targets;
+  for (const Trace::Assigned& a : trace.assigned()) {
+    states_.push_back({a.state, nodes.size()});
+    outputs_.push_back(
+        {.dtype = a.before->dtype, .dims = a.before->src, .state = static_cast<int>(states_.size()) - 1});
+    nodes.push_back(stored(resolved.at(a.after.get())));
+    targets.push_back(a.before);
+  }
+  std::unordered_map<const Node*, size_t> output_of;
+  for (const Ref& r : results) {
+    const auto state =
+        std::find_if(trace.assigned().begin(), trace.assigned().end(), [&](auto& a) { return a.after == r; });
+    const Ref& value = resolved.at(r.get());
+    if (state != trace.assigned().end()) {
+      results_.push_back({Result::NewState, static_cast<size_t>(state - trace.assigned().begin())});
+    } else if (value->op == Op::Buffer) {
+      results_.push_back({Result::Leaf, 0});  // the input is looked up below
+    } else {
+      const auto [it, fresh] = output_of.emplace(value.get(), nodes.size());
+      if (fresh) {
+        nodes.push_back(value);
+        outputs_.push_back({.dtype = value->dtype, .dims = value->shape});
+      }
+      results_.push_back({Result::Value, it->second});
+    }
+  }
+
+  Graph graph = make_graph(std::move(nodes), targets);
+  for (size_t i = 0; i < results.size(); ++i) {
+    if (results_[i].kind != Result::Leaf) continue;
+    const Ref& leaf = resolved.at(results[i].get());
+    auto it = std::find(graph.inputs.begin(), graph.inputs.end(), leaf);
+    if (it == graph.inputs.end()) it = graph.inputs.insert(graph.inputs.end(), leaf);
+    results_[i].index = static_cast<size_t>(it - graph.inputs.begin());
+    for (size_t k = 0; k < outputs_.size(); ++k) {
+      if (graph.target[k] == static_cast<int>(results_[i].index)) outputs_[k].old_is_result = true;
+    }
+  }
+  check_scalars(graph, trace);
+  for (const Ref& leaf : graph.inputs) inputs_.push_back(input_of(leaf, placeholders, trace, first_new_id));
+  for (const Ref& leaf : graph.scalars) {
+    scalars_.push_back(std::static_pointer_cast<const ScalarState>(leaf->arg.payload));
+  }
+  targets_ = graph.target;
+  random_base_ = trace.random_base();
+  random_blocks_ = trace.random_blocks();
+  if (graph.outputs.empty()) return;
+  std::lock_guard lock(context.mutex);
+  compiled_ = compiled_for(context, graph);
+}
+
+JitProgram::Input JitProgram::input_of(const Ref& leaf, const std::vector<Ref>& placeholders,
+                                       const Trace& trace, int64_t first_new_id) const {
+  Input input{.from = From::Fixed,
+              .storage = {},
+              .version = {},
+              .constant = {},
+              .dtype = leaf->dtype,
+              .dims = leaf->src};
+  if (auto it = std::find(placeholders.begin(), placeholders.end(), leaf); it != placeholders.end()) {
+    input.from = From::Argument;
+    input.index = static_cast<size_t>(it - placeholders.begin());
+    return input;
+  }
+  const auto& assigned = const_cast<Trace&>(trace).assigned();
+  const auto state =
+      std::find_if(assigned.begin(), assigned.end(), [&](auto& a) { return a.before == leaf; });
+  const std::shared_ptr<Version> version = share_version(*leaf);
+  if (version->placeholder)
+    fail("jit: the function uses {}, an input of another jit function", describe(*leaf));
+  if (state != assigned.end()) {
+    input.from = From::State;
+    input.index = static_cast<size_t>(state - assigned.begin());
+  } else if (version->storage->id > first_new_id) {
+    input.constant = version;
+  } else if (version->storage->latest.lock() == version) {
+    input.from = From::Latest;
+    input.storage = version->storage;
+    input.ambiguity = version->storage->ambiguity;
+  } else {
+    input.version = version;
+  }
+  return input;
+}
+
+void JitProgram::check_scalars(const Graph& graph, const Trace& trace) const {
+  for (const Ref& leaf : graph.scalars) {
+    if (leaf->op != Op::Scalar || &scalar_state(*leaf) == trace.random_base().get()) continue;
+    if (scalar_state(*leaf).bits.load() != static_cast<uint64_t>(leaf->at(1))) {
+      fail(
+          "jit: a Scalar is set inside of the function, after it was used; set it between the calls instead");
+    }
+  }
+}
+
+// Whether another Tensor or an expression holds the value of one that the function assigns: which is which can only be
+// told when they have parted, so the function is recorded once more at the next call.
+bool JitProgram::shared_states() const {
+  for (const State& s : states_) {
+    const std::shared_ptr<TensorState> state = s.state.lock();
+    if (!state || state->node->uses() > 1) return true;
+  }
+  return false;
+}
+
+bool JitProgram::fits(const ContextState& context, std::span<const Ref> arguments) const {
+  if (context.id != context_id_ || arguments.size() != argument_dtypes_.size()) return false;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    if (arguments[i]->dtype != argument_dtypes_[i] || arguments[i]->src != argument_dims_[i]) return false;
+  }
+  return true;
+}
+
+// Whether every Tensor that was read or assigned is still there as the same thing.
+bool JitProgram::valid() const {
+  if (once_ && called_) return false;
+  for (const State& s : states_) {
+    const std::shared_ptr<TensorState> state = s.state.lock();
+    if (!state || state->node->op != Op::Buffer) return false;
+  }
+  for (const Input& i : inputs_) {
+    if (i.from == From::Latest && (i.storage->ambiguity != i.ambiguity || i.storage->latest.expired()))
+      return false;
+    if (i.from != From::Fixed || i.constant) continue;
+    const std::shared_ptr<Version> version = i.version.lock();
+    if (!version || !version->memory) return false;
+  }
+  return true;
+}
+
+// States and leaves with pending values, which are computed before the call.
+std::vector<std::shared_ptr<TensorState>> JitProgram::unrealized() const {
+  std::vector<std::shared_ptr<TensorState>> pending;
+  for (const State& s : states_) {
+    std::shared_ptr<TensorState> state = s.state.lock();
+    if (state && version_of(*state->node).pending()) pending.push_back(std::move(state));
+  }
+  for (const Input& i : inputs_) {
+    if (i.from != From::Latest) continue;
+    const std::shared_ptr<Version> latest = i.storage->latest.lock();
+    if (!latest || !latest->pending()) continue;
+    pending.push_back(std::make_shared<TensorState>());
+    pending.back()->node = leaf_of(latest, i.dtype, i.dims);
+  }
+  return pending;
+}
+
+bool JitProgram::call(ContextState& context, std::span<const Ref> arguments, std::vector<Tensor>& results) {
+  while (true) {
+    std::vector<std::shared_ptr<TensorState>> pending;
+    {
+      std::lock_guard lock(context.mutex);
+      if (!valid()) return false;
+      pending = unrealized();
+      if (pending.empty()) {
+        const Forget forget{*this};
+        execute(context, arguments);
+        results = collect();
+        return true;
+      }
+    }
+    realize(context, pending);
+  }
+}
+
+void JitProgram::execute(ContextState& context, std::span<const Ref> arguments) {
+  for (const State& s : states_) held_.push_back(s.state.lock());
+  for (const Input& i : inputs_) {
+    leaves_.push_back(leaf_at(i, arguments));
+    memories_.push_back(memory_on(context, *leaves_.back()));
+    input_addresses_.push_back(memories_.back()->data());
+  }
+  draw(context);
+  for (const auto& scalar : scalars_) slots_.push_back(static_cast<int64_t>(scalar->bits.load()));
+  for (size_t k = 0; k < outputs_.size(); ++k) bind_output(context, k);
+  if (called_) context.counters.replays++;
+  if (compiled_) run_compiled(context, *compiled_, {input_addresses_, output_addresses_, slots_});
+  called_ = true;
+  for (size_t k = 0; k < outputs_.size(); ++k) commit(context, k);
+}
+
+Ref JitProgram::leaf_at(const Input& input, std::span<const Ref> arguments) const {
+  switch (input.from) {
+    case From::Argument: return arguments[input.index];
+    case From::State:    return held_[input.index]->node;
+    case From::Latest:   return leaf_of(input.storage->latest.lock(), input.dtype, input.dims);
+    case From::Fixed:    break;
+  }
+  return leaf_of(input.constant ? input.constant : input.version.lock(), input.dtype, input.dims);
+}
+
+void JitProgram::draw(ContextState& context) {
+  const auto blocks = static_cast<uint64_t>(evaluate_variables(random_blocks_));
+  random_base_->bits = context.draw(blocks);
+}
+
+// Memory of an output: that of the value it replaces, where nobody but the Tensor itself and this call hold that.
+void JitProgram::bind_output(ContextState& context, size_t k) {
+  const Output& output = outputs_[k];
+  const size_t bytes = static_cast<size_t>(compiled_->output_bytes(k, slots_));
+  bool sole = false;
+  if (output.state >= 0 && !output.old_is_result) {
+    const size_t input = static_cast<size_t>(targets_[k]);
+    sole = inputs_[input].from == From::State && leaves_[input]->uses() == 2;
+    const std::shared_ptr<Memory>& old = memories_[input];
+    if (sole && compiled_->in_place(k) && old->bytes() == bytes &&
+        old == version_of(*leaves_[input]).memory) {
+      output_memories_.push_back(old);
+    }
+  }
+  sole_.push_back(sole);
+  if (output_memories_.size() == k) output_memories_.push_back(context.device->allocate(bytes));
+  output_addresses_.push_back(output_memories_[k]->data());
+}
+
+void JitProgram::commit(ContextState& context, size_t k) {
+  const Output& output = outputs_[k];
+  if (output.state < 0) {
+    std::shared_ptr<Version> version = make_version();
+    version->memory = std::move(output_memories_[k]);
+    output_leaves_.push_back(leaf_of(version, output.dtype, frozen(output.dims)));
+    return;
+  }
+  TensorState& state = *held_[static_cast<size_t>(output.state)];
+  if (sole_[k]) {  // the same leaf with a new value: what was remembered of the old one is void
+    version_of(*state.node).memory = std::move(output_memories_[k]);
+    context.realized.clear();
+  } else {
+    const std::shared_ptr<Version> old = share_version(*state.node);
+    const bool latest = old->storage->latest.lock() == old;
+    if (!latest) old->storage->ambiguity++;
+    const std::shared_ptr<Version> next = latest ? next_version(old) : make_version();
+    next->memory = std::move(output_memories_[k]);
+    Ref leaf = leaf_of(next, output.dtype, output.dims);
+    std::lock_guard lock(state.mutex);
+    state.node = std::move(leaf);
+  }
+  output_leaves_.push_back(state.node);
+}
+
+std::vector<Tensor> JitProgram::collect() const {
+  std::vector<Tensor> results;
+  results.reserve(results_.size());
+  for (const Result& r : results_) {
+    switch (r.kind) {
+      case Result::Value:    results.push_back(tensor_of(output_leaves_[r.index])); break;
+      case Result::Leaf:     results.push_back(tensor_of(leaves_[r.index])); break;
+      case Result::NewState: results.push_back(tensor_of(output_leaves_[states_[r.index].output])); break;
+    }
+  }
+  return results;
+}
+
+// Values of a call must not outlive it here: they would count as readers at the next one.
+JitProgram::Forget::~Forget() {
+  program.leaves_.clear();
+  program.held_.clear();
+  program.memories_.clear();
+  program.output_memories_.clear();
+  program.sole_.clear();
+  program.output_leaves_.clear();
+  program.input_addresses_.clear();
+  program.output_addresses_.clear();
+  program.slots_.clear();
+}
+
+}  // namespace kontor::inline v0

@@ -1,0 +1,59 @@
+// Trace: what happens on a thread while jit records a function: which Tensors it reads, assigns and draws.
+#pragma once
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "runtime/context_state.h"
+
+namespace kontor::inline v0 {
+
+class Trace final : public Tracer, public RandomSource {
+ public:
+  explicit Trace(ContextState& context);
+  ~Trace() override;
+  Trace(const Trace&) = delete;
+  Trace& operator=(const Trace&) = delete;
+
+  /// The trace of this thread, or null.
+  static Trace* current() { return static_cast<Trace*>(current_tracer); }
+
+  /// A Tensor made before is read: what it holds becomes a leaf in memory, so that its identity is known.
+  void capture(const Tensor& tensor) override;
+  /// The part of Tensor::assign that depends on tracing.
+  void assign(Tensor& tensor, const Ref& old, Ref definition);
+
+  Ref key() override { return context_.key(); }
+  Ref counter(const Ref& blocks) override;
+
+  struct Assigned {
+    std::shared_ptr<TensorState> state;
+    Ref before;  ///< its node when the trace began (or, if `local`, when it was first assigned)
+    Ref after;   ///< the leaf, pending on the new value
+    bool local;  ///< made during the trace
+  };
+  std::vector<Assigned>& assigned() { return assigned_; }
+  /// States through which a leaf was read.
+  const std::unordered_map<const Node*, std::vector<std::weak_ptr<TensorState>>>& captured() const {
+    return captured_;
+  }
+  const std::shared_ptr<ScalarState>& random_base() const { return random_base_; }
+  const Ref& random_blocks() const { return blocks_; }  ///< drawn so far; an i64 index expression
+
+  /// Puts back what the assigned Tensors held and stops recording.
+  void undo() noexcept;
+
+ private:
+  Assigned& first_assign(Tensor& tensor, const Ref& old);
+
+  ContextState& context_;
+  RandomSource* source_before_;
+  std::vector<Assigned> assigned_;
+  std::unordered_map<const Node*, std::vector<std::weak_ptr<TensorState>>> captured_;
+  std::vector<Ref> leaves_;  // keeps the keys of captured_ alive
+  std::shared_ptr<ScalarState> random_base_;
+  Ref blocks_;
+  bool recording_ = true;
+};
+
+}  // namespace kontor::inline v0

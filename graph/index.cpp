@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "graph/algebra.h"
 
 namespace kontor::inline v0::ix {
 
@@ -12,19 +13,18 @@ Ref range(const Ref& extent, const std::string& name) {
 }
 Ref range(int64_t extent, const std::string& name) { return range(index(extent), name); }
 
-static Ref binary(Op op, const Ref& a, const Ref& b) { return simplify_node(make(op, {a, b})); }
-Ref add(const Ref& a, const Ref& b) { return binary(Op::Add, a, b); }
-Ref sub(const Ref& a, const Ref& b) { return add(a, mul(b, index(-1))); }
-Ref mul(const Ref& a, const Ref& b) { return binary(Op::Mul, a, b); }
-Ref idiv(const Ref& a, const Ref& b) { return binary(Op::IDiv, a, b); }
-Ref mod(const Ref& a, const Ref& b) { return binary(Op::Mod, a, b); }
-Ref min(const Ref& a, const Ref& b) { return binary(Op::Min, a, b); }
-Ref max(const Ref& a, const Ref& b) { return binary(Op::Max, a, b); }
-Ref lt(const Ref& a, const Ref& b) { return binary(Op::Lt, a, b); }
-Ref le(const Ref& a, const Ref& b) { return binary(Op::Le, a, b); }
-Ref eq(const Ref& a, const Ref& b) { return binary(Op::Eq, a, b); }
-Ref both(const Ref& a, const Ref& b) { return !a ? b : !b ? a : binary(Op::And, a, b); }
-Ref where(const Ref& c, const Ref& a, const Ref& b) { return simplify_node(make(Op::Where, {c, a, b})); }
+Ref add(const Ref& a, const Ref& b) { return Algebra().add(a, b); }
+Ref sub(const Ref& a, const Ref& b) { return Algebra().sub(a, b); }
+Ref mul(const Ref& a, const Ref& b) { return Algebra().mul(a, b); }
+Ref idiv(const Ref& a, const Ref& b) { return Algebra().idiv(a, b); }
+Ref mod(const Ref& a, const Ref& b) { return Algebra().mod(a, b); }
+Ref min(const Ref& a, const Ref& b) { return Algebra().extremum(Op::Min, a, b); }
+Ref max(const Ref& a, const Ref& b) { return Algebra().extremum(Op::Max, a, b); }
+Ref lt(const Ref& a, const Ref& b) { return Algebra().lt(a, b); }
+Ref le(const Ref& a, const Ref& b) { return Algebra().le(a, b); }
+Ref eq(const Ref& a, const Ref& b) { return Algebra().eq(a, b); }
+Ref both(const Ref& a, const Ref& b) { return !a ? b : !b ? a : Algebra().both(a, b); }
+Ref where(const Ref& c, const Ref& a, const Ref& b) { return Algebra().where(c, a, b); }
 Ref ceil_div(const Ref& a, const Ref& b) { return idiv(add(a, sub(b, index(1))), b); }
 
 Ref product(std::span<const Ref> dims) {
@@ -72,30 +72,32 @@ bool affine(const Ref& e, const Ref& range, int64_t& coefficient) {
 
 int64_t evaluate(const Ref& expression, const std::unordered_map<const Node*, int64_t>& values) {
   std::unordered_map<const Node*, int64_t> known = values;
-  auto floor_div = [](int64_t a, int64_t b) { return b == 0 ? 0 : a / b - ((a % b != 0) && ((a < 0) != (b < 0))); };
+  auto floor_div = [](int64_t a, int64_t b) {
+    return b == 0 ? 0 : a / b - ((a % b != 0) && ((a < 0) != (b < 0)));
+  };
   for (const Node* n : topological(std::span(&expression, 1))) {
     if (known.count(n)) continue;
     auto v = [&](size_t i) { return known.at(n->src[i].get()); };
     switch (n->op) {
       case Op::Const: known[n] = const_int(*n); break;
-      case Op::Add: known[n] = v(0) + v(1); break;
-      case Op::Sub: known[n] = v(0) - v(1); break;
-      case Op::Neg: known[n] = -v(0); break;
-      case Op::Mul: known[n] = v(0) * v(1); break;
-      case Op::IDiv: known[n] = floor_div(v(0), v(1)); break;
-      case Op::Mod: known[n] = v(1) == 0 ? 0 : v(0) - floor_div(v(0), v(1)) * v(1); break;
-      case Op::Min: known[n] = std::min(v(0), v(1)); break;
-      case Op::Max: known[n] = std::max(v(0), v(1)); break;
-      case Op::Lt: known[n] = v(0) < v(1); break;
-      case Op::Le: known[n] = v(0) <= v(1); break;
-      case Op::Eq: known[n] = v(0) == v(1); break;
-      case Op::Ne: known[n] = v(0) != v(1); break;
-      case Op::And: known[n] = v(0) & v(1); break;
-      case Op::Or: known[n] = v(0) | v(1); break;
-      case Op::Not: known[n] = n->dtype == DType::Bool ? !v(0) : ~v(0); break;
+      case Op::Add:   known[n] = v(0) + v(1); break;
+      case Op::Sub:   known[n] = v(0) - v(1); break;
+      case Op::Neg:   known[n] = -v(0); break;
+      case Op::Mul:   known[n] = v(0) * v(1); break;
+      case Op::IDiv:  known[n] = floor_div(v(0), v(1)); break;
+      case Op::Mod:   known[n] = v(1) == 0 ? 0 : v(0) - floor_div(v(0), v(1)) * v(1); break;
+      case Op::Min:   known[n] = std::min(v(0), v(1)); break;
+      case Op::Max:   known[n] = std::max(v(0), v(1)); break;
+      case Op::Lt:    known[n] = v(0) < v(1); break;
+      case Op::Le:    known[n] = v(0) <= v(1); break;
+      case Op::Eq:    known[n] = v(0) == v(1); break;
+      case Op::Ne:    known[n] = v(0) != v(1); break;
+      case Op::And:   known[n] = v(0) & v(1); break;
+      case Op::Or:    known[n] = v(0) | v(1); break;
+      case Op::Not:   known[n] = n->dtype == DType::Bool ? !v(0) : ~v(0); break;
       case Op::Where: known[n] = v(0) ? v(1) : v(2); break;
-      case Op::Cast: known[n] = v(0); break;
-      default: broken("evaluate: {} is not an index operation", row(n->op).name);
+      case Op::Cast:  known[n] = v(0); break;
+      default:        broken("evaluate: {} is not an index operation", row(n->op).name);
     }
   }
   return known.at(expression.get());

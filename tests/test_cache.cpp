@@ -1,9 +1,11 @@
 // [runtime] the kernel cache: what is on disk may be torn, foreign, shared or refused.
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <utime.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
@@ -144,6 +146,22 @@ TEST_CASE("[runtime] a folder that cannot be written gives one warning and the c
     CHECK(warnings[0].find(place) != std::string::npos);
     CHECK(cache.take_warnings().empty());
   }
+}
+
+TEST_CASE("[runtime] a kernel that does not fit on the disk leaves nothing behind") {
+  const Folder folder;
+  rlimit before{};
+  ::getrlimit(RLIMIT_FSIZE, &before);
+  const rlimit small{500, before.rlim_max};
+  const auto handler = ::signal(SIGXFSZ, SIG_IGN);
+  ::setrlimit(RLIMIT_FSIZE, &small);  // files end at 500 bytes, as on a full disk
+  KernelCache cache({folder.path});
+  cache.put(kKey, sample());
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  ::signal(SIGXFSZ, handler);
+  CHECK(cache.get(kKey) != nullptr);
+  CHECK(cache.take_warnings().size() == 1);
+  CHECK(fs::is_empty(folder.path));
 }
 
 TEST_CASE("[runtime] without a folder the cache works in memory") {

@@ -125,7 +125,7 @@ class Sink {
   // A place declared in the loop becomes one with an element for each iteration: lanes last, others first.
   Ref grow(const Ref& place) {
     std::vector<Ref> dims(tree::dims(*place).begin(), tree::dims(*place).end());
-    dims.insert(lanes() ? dims.end() : dims.begin(), range_->src[0]);
+    dims.insert(lanes() ? dims.end() : dims.begin(), lanes() ? index(tree::width(*loop_)) : range_->src[0]);
     int fold = tree::has_fold(*place) ? static_cast<int>(tree::fold_of(*place)) : -1;
     Ref grown = tree::place(place->dtype, dims, place->arg.text, fold);
     grown_.emplace(place.get(), grown);

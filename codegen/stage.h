@@ -53,8 +53,6 @@ struct ProgramTree {
   std::string notes;            ///< why two kernels were not fused
 };
 
-using Program = StageProgram;
-
 /// Which values are stored, and the expression of each (lower.cpp).
 ProgramTree lower(const Graph& graph, const Limits& limits);
 /// Memory order and vector dimension of each stage; adds stages that pack an operand (layout.cpp).

@@ -254,7 +254,8 @@ class Printer {
   std::string name_of(const Node& n) const {
     auto it = names_.find(&n);
     if (it != names_.end() && !it->second.empty()) return it->second.back();
-    return n.op == Op::Range || n.op == Op::Place ? "?" + name_text(n.arg.text) : "";
+    if (n.op != Op::Range && n.op != Op::Place) return "";
+    return (sharing_ ? "?" : "") + name_text(n.arg.text);  // in a whole kernel, a name out of scope is a mistake
   }
 
   std::string spelled(const Node& n) {

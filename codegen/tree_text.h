@@ -20,7 +20,7 @@
 
 namespace kontor::inline v0::tree {
 
-/// The text of a kernel, or of any statement or value of one (names that its loops would declare are then `?name`).
+/// The text of a kernel, or of any statement or value of one. In a kernel, `?name` is used outside of its scope.
 std::string print(const Ref& node);
 /// Reads a kernel; throws Error with line and what is wrong.
 Ref parse(std::string_view text);

@@ -19,6 +19,11 @@ bool is_static(std::span<const Ref> dims) {
   return std::all_of(dims.begin(), dims.end(), [](const Ref& d) { return d->is_const(); });
 }
 
+bool has_check(const Ref& tree) {
+  const std::vector<const Node*> nodes = topological(std::span(&tree, 1));
+  return std::any_of(nodes.begin(), nodes.end(), [](const Node* n) { return n->op == Op::Check; });
+}
+
 // The largest size that a buffer can take.
 int64_t most_bytes(const ScheduledBuffer& buffer) {
   int64_t bytes = item_size(buffer.dtype);
@@ -95,7 +100,7 @@ void CompiledSchedule::plan_launches() {
                          .count = static_cast<uint32_t>(kernel.buffers.size()),
                          .shares = kernel.shares->is_const() ? kernel.shares->at(0) : -1,
                          .parallel = kernel.work >= kWakeWork,
-                         .checked = !kernel.checks.empty()});
+                         .checked = has_check(kernel.tree)});
     for (int b : kernel.buffers) {
       const ScheduledBuffer& buffer = schedule_.buffers.at(static_cast<size_t>(b));
       if (buffer.role == ScheduledBuffer::Temporary) {

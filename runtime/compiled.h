@@ -24,7 +24,8 @@ class CompiledSchedule {
   std::string run(Device& device, const ParallelFor& parallel, const Binding& binding);
 
   size_t launches() const { return launches_.size(); }
-  /// Whether an output may be written over the input that is its target (if nobody else needs that one).
+  /// Whether the kernels write an output over the input that is its target: its address is that input's then. If
+  /// someone else still needs that value, the input's address must be that of a copy.
   bool in_place(size_t output) const { return outputs_[output].in_place; }
   /// Bytes that an output needs at these slots.
   int64_t output_bytes(size_t output, std::span<const int64_t> scalars) const;

@@ -284,10 +284,14 @@ class Realization {
     }
     for (size_t i = 0; i < outputs_.size(); ++i) {
       Output& o = outputs_[i];
-      const size_t bytes = static_cast<size_t>(compiled.output_bytes(i, slots));
-      o.in_place = o.target && compiled.in_place(i) && !live_.contains(o.target_leaf.get()) &&
-                   o.target->memory->bytes() == bytes && usable_on(context_, *o.target->memory);
-      o.memory = o.in_place ? o.target->memory : context_.device->allocate(bytes);
+      if (compiled.in_place(i)) {
+        const size_t input = static_cast<size_t>(graph.target[i]);
+        o.in_place = !live_.contains(o.target_leaf.get()) && held[input] == o.target->memory;
+        o.memory = o.in_place ? o.target->memory : copy_of(context_, *held[input]);
+        inputs[input] = o.memory->data();
+      } else {
+        o.memory = context_.device->allocate(static_cast<size_t>(compiled.output_bytes(i, slots)));
+      }
       outputs.push_back(o.memory->data());
     }
     run_compiled(context_, compiled, {inputs, outputs, slots});
@@ -374,11 +378,18 @@ bool usable_on(const ContextState& context, const Memory& memory) {
 std::shared_ptr<Memory> memory_on(ContextState& context, const Node& leaf) {
   const std::shared_ptr<Memory>& memory = version_of(leaf).memory;
   if (!memory) broken("{} of storage {} has no memory", describe(leaf), leaf.at(0));
-  if (usable_on(context, *memory)) return memory;
-  std::vector<char> host(memory->bytes());
-  memory->device().backend().copy_out(host.data(), memory->data(), host.size());
-  std::shared_ptr<Memory> copy = context.device->allocate(host.size());
-  context.device->backend().copy_in(copy->data(), host.data(), host.size());
+  return usable_on(context, *memory) ? memory : copy_of(context, *memory);
+}
+
+std::shared_ptr<Memory> copy_of(ContextState& context, const Memory& from) {
+  std::shared_ptr<Memory> copy = context.device->allocate(from.bytes());
+  if (from.device().backend().host_visible()) {
+    context.device->backend().copy_in(copy->data(), from.data(), from.bytes());
+  } else {
+    std::vector<char> host(from.bytes());
+    from.device().backend().copy_out(host.data(), from.data(), host.size());
+    context.device->backend().copy_in(copy->data(), host.data(), host.size());
+  }
   return copy;
 }
 

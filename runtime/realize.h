@@ -19,6 +19,8 @@ std::vector<Ref> frozen(const std::vector<Ref>& dims);
 std::shared_ptr<Memory> memory_on(ContextState& context, const Node& leaf);
 /// Whether memory can be read and written by the context's kernels as it is.
 bool usable_on(const ContextState& context, const Memory& memory);
+/// Fresh memory with the content of `from`. Needs the lock.
+std::shared_ptr<Memory> copy_of(ContextState& context, const Memory& from);
 /// Counts a run and keeps what a failed check said.
 void run_compiled(ContextState& context, CompiledSchedule& compiled,
                   const CompiledSchedule::Binding& binding);

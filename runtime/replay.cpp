@@ -277,8 +277,8 @@ void JitProgram::execute(ContextState& context, std::span<const Ref> arguments) 
   for (size_t k = 0; k < outputs_.size(); ++k) bind_output(context, k);
   if (called_) context.counters.replays++;
   if (compiled_) run_compiled(context, *compiled_, {input_addresses_, output_addresses_, slots_});
-  called_ = true;
-  for (size_t k = 0; k < outputs_.size(); ++k) commit(context, k);
+  const bool called_before = std::exchange(called_, true);
+  for (size_t k = 0; k < outputs_.size(); ++k) commit(context, k, called_before);
 }
 
 Ref JitProgram::leaf_at(const Input& input, std::span<const Ref> arguments) const {
@@ -299,23 +299,22 @@ void JitProgram::draw(ContextState& context) {
 // Memory of an output: that of the value it replaces, where nobody but the Tensor itself and this call hold that.
 void JitProgram::bind_output(ContextState& context, size_t k) {
   const Output& output = outputs_[k];
-  const size_t bytes = static_cast<size_t>(compiled_->output_bytes(k, slots_));
-  bool sole = false;
-  if (output.state >= 0 && !output.old_is_result) {
-    const size_t input = static_cast<size_t>(targets_[k]);
-    sole = inputs_[input].from == From::State && leaves_[input]->uses() == 2;
-    const std::shared_ptr<Memory>& old = memories_[input];
-    if (sole && compiled_->in_place(k) && old->bytes() == bytes &&
-        old == version_of(*leaves_[input]).memory) {
-      output_memories_.push_back(old);
-    }
+  const size_t input = static_cast<size_t>(std::max(targets_[k], 0));
+  const bool sole = output.state >= 0 && !output.old_is_result && inputs_[input].from == From::State &&
+                    leaves_[input]->uses() == 2 && memories_[input] == version_of(*leaves_[input]).memory;
+  std::shared_ptr<Memory> memory;
+  if (compiled_->in_place(k)) {
+    memory = sole ? memories_[input] : copy_of(context, *memories_[input]);
+    input_addresses_[input] = memory->data();
+  } else {
+    memory = context.device->allocate(static_cast<size_t>(compiled_->output_bytes(k, slots_)));
   }
   sole_.push_back(sole);
-  if (output_memories_.size() == k) output_memories_.push_back(context.device->allocate(bytes));
-  output_addresses_.push_back(output_memories_[k]->data());
+  output_addresses_.push_back(memory->data());
+  output_memories_.push_back(std::move(memory));
 }
 
-void JitProgram::commit(ContextState& context, size_t k) {
+void JitProgram::commit(ContextState& context, size_t k, bool called_before) {
   const Output& output = outputs_[k];
   if (output.state < 0) {
     std::shared_ptr<Version> version = make_version();
@@ -329,9 +328,11 @@ void JitProgram::commit(ContextState& context, size_t k) {
     context.realized.clear();
   } else {
     const std::shared_ptr<Version> old = share_version(*state.node);
-    const bool latest = old->storage->latest.lock() == old;
-    if (!latest) old->storage->ambiguity++;
-    const std::shared_ptr<Version> next = latest ? next_version(old) : make_version();
+    const bool go_on = state.original && old->storage->latest.lock() == old;
+    if (!called_before || !go_on)
+      old->storage->ambiguity++;  // another Tensor may be what others know by this identity
+    const std::shared_ptr<Version> next = go_on ? next_version(old) : make_version();
+    state.original = true;
     next->memory = std::move(output_memories_[k]);
     Ref leaf = leaf_of(next, output.dtype, output.dims);
     std::lock_guard lock(state.mutex);

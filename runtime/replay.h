@@ -67,7 +67,7 @@ class JitProgram {
   Ref leaf_at(const Input& input, std::span<const Ref> arguments) const;
   void draw(ContextState& context);
   void bind_output(ContextState& context, size_t k);
-  void commit(ContextState& context, size_t k);
+  void commit(ContextState& context, size_t k, bool called_before);
   std::vector<Tensor> collect() const;
 
   int64_t context_id_;

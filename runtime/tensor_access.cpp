@@ -9,22 +9,24 @@
 namespace kontor::inline v0 {
 namespace {
 
-// A state that no copy shares any more, for a Tensor that is assigned to.
-std::shared_ptr<TensorState> owned_state(Ref node) {
+// A state that no other Tensor shares.
+std::shared_ptr<TensorState> own_state(Ref node, bool original) {
   auto state = std::make_shared<TensorState>();
   state->node = std::move(node);
   state->assigned = true;
+  state->original = original;
   return state;
 }
 
-// The version that an assign to `old` makes.
-std::shared_ptr<Version> version_after(const Ref& old, bool certain) {
+// The version that an assign makes to a Tensor of this state, whose handles are counted.
+std::shared_ptr<Version> version_after(const std::shared_ptr<TensorState>& state, const Ref& old) {
   if (old->op != Op::Buffer) return make_version();
   const std::shared_ptr<Version> base = share_version(*old);
   Storage& storage = *base->storage;
   const bool latest = storage.latest.lock() == base;
-  if (!latest || !certain) storage.ambiguity++;
-  if (latest) return next_version(base);
+  const bool copy = state->assigned && !state->original;
+  if (!copy && (!latest || (!state->assigned && state.use_count() > 1))) storage.ambiguity++;
+  if (latest && !copy) return next_version(base);
   std::shared_ptr<Version> fork = make_version();
   fork->before = base;
   return fork;
@@ -40,7 +42,7 @@ void realize_states(std::vector<std::shared_ptr<TensorState>> states) {
 std::shared_ptr<TensorState> Tensor::share(const std::shared_ptr<TensorState>& state) {
   if (!state || !state->assigned) return state;
   std::lock_guard lock(state->mutex);
-  std::shared_ptr<TensorState> copy = owned_state(state->node);
+  std::shared_ptr<TensorState> copy = own_state(state->node, false);
   copy->trace = state->trace;
   return copy;
 }
@@ -114,15 +116,15 @@ Tensor& Tensor::assign(const Tensor& value) {
   if (Trace* trace = Trace::current()) return trace->assign(*this, old, definition), *this;
   ContextState& context = Context::current().state();
   std::lock_guard lock(context.mutex);
-  const bool certain = state_->assigned || state_.use_count() == 1;
-  std::shared_ptr<Version> version = version_after(old, certain);
+  std::shared_ptr<Version> version = version_after(state_, old);
   version->definition = definition;
   Ref leaf = leaf_of(version, old->dtype, frozen(old->shape));
   if (!state_->assigned) {
-    state_ = owned_state(std::move(leaf));
+    state_ = own_state(std::move(leaf), true);
   } else {
     std::lock_guard state_lock(state_->mutex);
     state_->node = std::move(leaf);
+    state_->original = true;
   }
   return *this;
 }

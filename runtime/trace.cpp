@@ -60,7 +60,7 @@ Trace::Assigned& Trace::first_assign(Tensor& tensor, const Ref& old) {
   if (!state->assigned) {
     own = std::make_shared<TensorState>();
     own->node = old;
-    own->assigned = true;
+    own->assigned = own->original = true;
     Recording::set_state(tensor, own);
   }
   own->trace = id;

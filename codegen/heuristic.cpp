@@ -97,9 +97,8 @@ class Planner {
     int64_t vectors, repeats;
   };
 
-  Tile tile_of(const Stage& dot, int64_t width, int64_t length, int64_t repeats) const {
+  Tile tile_of(const Stage& dot, int64_t length, int64_t repeats) const {
     int64_t w = lanes(dot), registers = limits_.vector_registers, need = (length + w - 1) / w;
-    (void)width;
     Tile best{1, 1};
     int64_t least_waste = INT64_MAX;
     for (int64_t v : {int64_t{4}, int64_t{3}, int64_t{2}, int64_t{1}}) {
@@ -110,12 +109,9 @@ class Planner {
       best.vectors = v;
     }
     int64_t most = std::min<int64_t>((registers - best.vectors - 1) / best.vectors, 24 / best.vectors + 2);
-    best.repeats = std::min(most, repeats);
-    for (int64_t t = most; repeats > most && t > most / 2; t--)
-      if (repeats % t == 0) {
-        best.repeats = t;
-        break;
-      }
+    most = std::min<int64_t>(most, 14);
+    int64_t tiles = (repeats + most - 1) / most;
+    best.repeats = (repeats + tiles - 1) / tiles;  // tiles of about one size, so that the last is not a sliver
     return best;
   }
 
@@ -144,7 +140,7 @@ class Planner {
     std::string u = dot.unroll_dim >= 0 ? name_of(dot.loops[static_cast<size_t>(dot.unroll_dim)]) : "";
     int64_t length = size(v), repeats = has(u) ? size(u) : 1;
     if (length < 2 || repeats == 0) return false;
-    Tile t = tile_of(dot, 0, length, repeats);
+    Tile t = tile_of(dot, length, repeats);
     int64_t w = lanes(dot), block = t.vectors * w;
     bool panel = wants_panel(dot, repeats / t.repeats);
     bool v_outermost = outermost() == v || (panel && outermost() == u);
@@ -187,8 +183,8 @@ class Planner {
   void stage_panel(const Node& operand, const std::string& v, const std::string& inner) {
     std::string place = operand.src[0]->arg.text;
     move(MoveKind::Stage, v, 0, place);
-    for (const std::string& lane : {"f" + inner + "v", "f" + inner})
-      if (has(lane) && size(lane) <= lanes(root())) move(MoveKind::Vectorise, lane, lanes(root()));
+    std::string lane = has("f" + inner + "v") ? "f" + inner + "v" : "f" + inner;
+    if (has(lane) && size(lane) <= lanes(root())) move(MoveKind::Vectorise, lane, lanes(root()));
   }
 
   // ---- rows and other nests

@@ -129,9 +129,19 @@ class Layouts {
       if ((sa != 0) == (sb != 0)) continue;
       double n = static_cast<double>(size_of(s.loops[d])), w = static_cast<double>(lanes(s));
       double score = n / (std::ceil(n / w) * w) + 0.05 * std::min(n, 64.0) / 64;
-      if ((sa ? sa : sb) != 1) score *= 0.9;
+      if ((sa ? sa : sb) != 1) score *= 0.95 / (1 + packing_share(s, sa ? a : b, w));
+      if (d + 1 != s.loops.size()) score *= 0.97;  // rows of the result are stored whole
       if (score > best) best = score, dim = static_cast<int>(d), operand = sa ? 0 : 1;
     }
+  }
+
+  // Time to pack an operand over the time of the dot itself, roughly: an element is moved alone, products come in vectors.
+  static double packing_share(const Stage& s, const Ref& load, double width) {
+    double elements = 1, products = 1;
+    for (const Ref& d : tree::dims(*load->src[0])) elements *= static_cast<double>(std::max<int64_t>(1, d->bounds.hi));
+    for (const auto* ranges : {&s.loops, &s.folds})
+      for (const Ref& r : *ranges) products *= static_cast<double>(size_of(r));
+    return 8 * elements * width / products;
   }
 
   // The dimension to repeat in registers: the broadcast operand depends on it, the vector operand does not.

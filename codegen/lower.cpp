@@ -177,11 +177,38 @@ class Lowering {
     return lower(n->src[0], inner, guard);
   }
 
+  // Dimensions pass through unchanged where they can: only runs of dimensions that are really joined or divided (the
+  // shortest with equal products) go through a flat position.
   Tuple reshaped(const Node* n, const Tuple& at) {
     std::vector<Ref> to, from;
     for (const Ref& d : n->shape) to.push_back(dimension(d));
     for (const Ref& d : n->src[0]->shape) from.push_back(dimension(d));
-    return ix::unflatten(ix::flatten(at, to), from);
+    Tuple inner;
+    size_t i = 0, j = 0;
+    while (i < to.size() || j < from.size()) {
+      size_t i0 = i, j0 = j;
+      Ref p = i < to.size() ? to[i++] : index(1), q = j < from.size() ? from[j++] : index(1);
+      while (p != q && grow(p, to, i, q)) {}
+      while (p != q && grow(q, from, j, p)) {}
+      while (p != q && (i < to.size() || j < from.size())) {
+        if (i < to.size() && (j == from.size() || p->bounds.hi < q->bounds.hi)) p = ix::mul(p, to[i++]);
+        else q = ix::mul(q, from[j++]);
+      }
+      std::span<const Ref> a = std::span(to).subspan(i0, i - i0), b = std::span(from).subspan(j0, j - j0);
+      Tuple part = ix::unflatten(ix::flatten(std::span(at).subspan(i0, i - i0), a), b);
+      inner.insert(inner.end(), part.begin(), part.end());
+    }
+    return inner;
+  }
+
+  // Takes further dimensions of 1 that stand next, or one that makes the products equal.
+  static bool grow(Ref& product, const std::vector<Ref>& dims, size_t& next, const Ref& target) {
+    if (next == dims.size()) return false;
+    Ref p = ix::mul(product, dims[next]);
+    if (!is_int(dims[next], 1) && p != target) return false;
+    product = p;
+    next++;
+    return true;
   }
 
   static Tuple windowed(const Node* n, const Tuple& at) {

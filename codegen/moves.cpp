@@ -275,38 +275,42 @@ Ref parallel(const Ref& kernel, const std::string& loop, LoopKind kind) {
 
 namespace {
 
-// The loops inside `loop` on whose ranges `e` depends, outer to inner.
-std::vector<Ref> inner_ranges(const Ref& loop, const Ref& e) {
-  std::vector<Ref> out;
-  for (const Ref& s : tree::body(*loop))
-    for (const Node* l : topological(std::span(&s, 1)))
-      if (l->op == Op::Loop && ix::depends_on(e, l->src[0]) &&
-          std::find(out.begin(), out.end(), l->src[0]) == out.end())
-        out.push_back(l->src[0]);
-  std::sort(out.begin(), out.end(), [&](const Ref& a, const Ref& b) { return a->at(0) < b->at(0); });
-  return out;
+// The ranges of loops inside `body` on which `e` depends, outer to inner.
+void inner_ranges(std::span<const Ref> body, const Ref& e, std::vector<Ref>& out) {
+  for (const Ref& s : body) {
+    if (s->op == Op::If) inner_ranges(std::span(s->src).subspan(1), e, out);
+    if (s->op != Op::Loop) continue;
+    if (ix::depends_on(e, s->src[0]) && std::find(out.begin(), out.end(), s->src[0]) == out.end()) out.push_back(s->src[0]);
+    inner_ranges(tree::body(*s), e, out);
+  }
 }
 
-}  // namespace
+struct Panel {
+  Ref place, element;       // what is copied, over `ranges`
+  std::vector<Ref> ranges;
+};
 
-namespace {
-
-// A panel for one load of `place`: its declaration and the loops that fill it; `map` gets the load that replaces it.
-void fill_panel(const Ref& loop, const Node* load, const std::string& place, Substitution& map, Body& fills) {
-  std::vector<Ref> ranges = inner_ranges(loop, Ref(load)), dims, fresh;
-  Substitution own;
+// The panel for one load of `place`, made unless an equal one is there: parts of a split loop read alike.
+const Panel& panel_for(const Ref& loop, const Node* load, const std::vector<Ref>& ranges, std::vector<Panel>& panels) {
+  std::vector<Ref> dims;
   for (const Ref& r : ranges) {
-    if (!r->src[0]->is_const()) fail("stage {} {}: loop {} has a varying extent", loop_name(loop), place, r->arg.text);
+    if (!r->src[0]->is_const())
+      fail("stage {} {}: loop {} has a varying extent", loop_name(loop), load->src[0]->arg.text, r->arg.text);
     dims.push_back(r->src[0]);
-    fresh.push_back(ix::range(r->src[0], "f" + r->arg.text));
-    own.emplace(r.get(), fresh.back());
   }
-  Ref panel = tree::place(load->dtype, dims, "p_" + place);
-  map.emplace(load, tree::load(panel, ranges));
-  fills.push_back(panel);
-  Body fill = {tree::store(panel, fresh, replace(Ref(load), own))};
-  for (size_t i = fresh.size(); i-- > 0;) fill = {tree::loop(LoopKind::Loop, fresh[i], fill)};
-  fills.insert(fills.end(), fill.begin(), fill.end());
+  auto element = [&](const std::vector<Ref>& fresh) {
+    Substitution own;
+    for (size_t i = 0; i < ranges.size(); i++) own.emplace(ranges[i].get(), fresh[i]);
+    return replace(Ref(load), own);
+  };
+  for (const Panel& p : panels)
+    if (p.ranges.size() == ranges.size() && std::equal(dims.begin(), dims.end(), p.place->src.begin()) &&
+        element(p.ranges) == p.element)
+      return p;
+  Panel p{tree::place(load->dtype, dims, "p_" + load->src[0]->arg.text), {}, {}};
+  for (const Ref& r : ranges) p.ranges.push_back(ix::range(r->src[0], "f" + r->arg.text));
+  p.element = element(p.ranges);
+  return panels.emplace_back(std::move(p));
 }
 
 // The parts of a split loop each fill their own panel: a panel is never filled with elements that its part does not have.
@@ -315,10 +319,20 @@ Body stage_body(const Ref& loop, std::span<const Ref> body, const std::string& p
     return {tree::branch(body[0]->src[0], stage_body(loop, tree::then_body(*body[0]), place),
                          stage_body(loop, tree::else_body(*body[0]), place))};
   Substitution map;
+  std::vector<Panel> panels;
+  for (const Node* n : topological(body)) {
+    if (n->op != Op::Load || n->src[0]->arg.text != place || tree::space(*n->src[0]) != Space::Param) continue;
+    std::vector<Ref> ranges;
+    inner_ranges(body, Ref(n), ranges);
+    map.emplace(n, tree::load(panel_for(loop, n, ranges, panels).place, ranges));
+  }
   Body fills;
-  for (const Node* n : topological(body))
-    if (n->op == Op::Load && n->src[0]->arg.text == place && tree::space(*n->src[0]) == Space::Param)
-      fill_panel(loop, n, place, map, fills);
+  for (const Panel& p : panels) {
+    Body fill = {tree::store(p.place, p.ranges, p.element)};
+    for (size_t i = p.ranges.size(); i-- > 0;) fill = {tree::loop(LoopKind::Loop, p.ranges[i], fill)};
+    fills.push_back(p.place);
+    fills.insert(fills.end(), fill.begin(), fill.end());
+  }
   Body rest = replace_all(body, map);
   fills.insert(fills.end(), rest.begin(), rest.end());
   return fills;

@@ -46,7 +46,7 @@ std::string fingerprint_of(const Device& device, std::string_view backend) {
 }  // namespace
 
 std::string tree_key(const Ref& kernel) {
-  std::string key = kernel->arg.text + '\n';
+  std::string key;
   std::unordered_map<const Node*, uint64_t> number;
   for (const Node* n : topological(std::span(&kernel, 1))) {
     const size_t first = std::min(first_int(*n), n->arg.ints.size());
@@ -79,8 +79,12 @@ KernelStore::KernelStore(Device& device)
 
 Hash128 KernelStore::key_of(const Ref& tree) const { return kernel_cache_key(tree_key(tree), fingerprint_); }
 
+// The tree's name without its number in the schedule ("k3_sum_64" is "sum_64" wherever it stands), and the key.
 static std::string entry_for(const Ref& tree, const Hash128& key) {
-  return fmt::format("{}_{}", tree->arg.text, key.hex().substr(0, 8));
+  std::string_view name = tree->arg.text;
+  const size_t end = name.find_first_not_of("0123456789", 1);
+  if (name.starts_with('k') && end != std::string_view::npos && end > 1 && name[end] == '_') name.remove_prefix(end + 1);
+  return fmt::format("{}_{}", name, key.hex().substr(0, 8));
 }
 
 std::string KernelStore::entry_name(const Ref& tree) const { return entry_for(tree, key_of(tree)); }

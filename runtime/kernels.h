@@ -25,7 +25,8 @@ struct KernelFigures {
   uint64_t render_ns = 0, compile_ns = 0, load_ns = 0;
 };
 
-/// A tree as words that are equal exactly for trees that mean the same: names and ids of ranges and places don't count.
+/// A tree as words that are equal exactly for trees that mean the same: the names of kernel, ranges and places, and their
+/// ids, don't count.
 std::string tree_key(const Ref& kernel);
 
 /// The source text of a tree for a device ("llvm", "opencl", "cuda", "interp").

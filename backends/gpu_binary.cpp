@@ -1,0 +1,82 @@
+// Binaries of GPU kernels: four lines of text, then the code.
+#include "backends/gpu_binary.h"
+
+#include <charconv>
+#include <cstdlib>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+
+namespace kontor::inline v0 {
+namespace {
+
+constexpr std::string_view kMagic = "kontor gpu kernel 1";
+
+/// Takes a line off the front; false where there is none.
+bool take_line(std::string_view& text, std::string_view& line) {
+  const size_t end = text.find('\n');
+  if (end == std::string_view::npos) return false;
+  line = text.substr(0, end);
+  text.remove_prefix(end + 1);
+  return true;
+}
+
+bool take_numbers(std::string_view line, std::vector<size_t>& out) {
+  while (!line.empty()) {
+    if (line.front() == ' ') {
+      line.remove_prefix(1);
+      continue;
+    }
+    size_t number = 0;
+    const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), number);
+    if (error != std::errc()) return false;
+    out.push_back(number);
+    line.remove_prefix(static_cast<size_t>(end - line.data()));
+  }
+  return true;
+}
+
+/// The text after "// slots:" in a kernel's source.
+std::string_view slots_line(const KernelSource& kernel) {
+  constexpr std::string_view mark = "// slots:";
+  std::string_view rest = kernel.text, line;
+  while (take_line(rest, line)) {
+    if (line.starts_with(mark)) return line.substr(mark.size());
+  }
+  fail("kernel {}: its source has lost the line '{}', which says what scalars it takes", kernel.name, mark);
+}
+
+}  // namespace
+
+std::string pack_gpu_binary(const KernelSource& kernel, std::string_view fingerprint, std::string_view kind,
+                            std::string_view code) {
+  return fmt::format("{}\n{}\n{}\n{}\n{}", kMagic, fingerprint, kind, slots_line(kernel), code);
+}
+
+GpuBinary unpack_gpu_binary(std::string_view binary, std::string_view fingerprint) {
+  std::string_view magic, device, kind, slots;
+  GpuBinary out;
+  const bool whole = take_line(binary, magic) && take_line(binary, device) && take_line(binary, kind) &&
+                     take_line(binary, slots) && magic == kMagic && take_numbers(slots, out.slots);
+  if (!whole) fail("a compiled kernel is damaged or of another version of Kontor");
+  if (device != fingerprint) fail("a compiled kernel is for '{}', not for '{}'", device, fingerprint);
+  out.kind = kind;
+  out.code = binary;
+  return out;
+}
+
+void fail_to_compile(std::string_view device, const KernelSource& kernel, std::string_view extension,
+                     std::string_view log) {
+  const char* folder = std::getenv("TMPDIR");
+  std::string path = fmt::format("{}/kontor-{}-{}.{}", folder != nullptr && *folder != '\0' ? folder : "/tmp",
+                                 kernel.name, hash128(kernel.text).hex().substr(0, 8), extension);
+  try {
+    write_file(path, kernel.text);
+  } catch (const Error&) {
+    path = "source not kept";
+  }
+  fail("{}: kernel {} does not compile ({}):\n{}", device, kernel.name, path, log);
+}
+
+}  // namespace kontor::inline v0

@@ -1,0 +1,28 @@
+// What the GPU back ends share: how a compiled kernel is kept in the cache, and what is said when one does not compile.
+#pragma once
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backends/backend.h"
+
+namespace kontor::inline v0 {
+
+/// Code for a device, with what a launch must know of it.
+struct GpuBinary {
+  std::string kind;                ///< what `code` is, in words of the back end
+  std::vector<size_t> slots = {};  ///< numbers of the scalars that the kernel takes, in order
+  std::string_view code;
+};
+
+/// `fingerprint` names the device that the code is for; the slots are those of the source's line "// slots:".
+std::string pack_gpu_binary(const KernelSource& kernel, std::string_view fingerprint, std::string_view kind,
+                            std::string_view code);
+/// The parts of what pack_gpu_binary made; throws Error where it is not of this device.
+GpuBinary unpack_gpu_binary(std::string_view binary, std::string_view fingerprint);
+
+/// Throws Error with the compiler's log and the path of the source, which is kept in the folder for temporary files.
+[[noreturn]] void fail_to_compile(std::string_view device, const KernelSource& kernel, std::string_view extension,
+                                  std::string_view log);
+
+}  // namespace kontor::inline v0

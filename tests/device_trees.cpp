@@ -1,0 +1,170 @@
+// Comparing devices with the interpreter on loop trees.
+#include "tests/device_trees.h"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+
+#include "backends/interp/element.h"
+#include "backends/interp/evaluate_tree.h"
+#include "base/error.h"
+#include "codegen/schedule.h"
+#include "graph/index.h"
+
+namespace kontor::inline v0 {
+namespace {
+
+using Bytes = std::vector<std::byte>;
+
+int64_t count_of(const Node& place) {
+  int64_t count = 1;
+  for (const Ref& d : tree::dims(place)) count *= d->bounds.hi;
+  return count;
+}
+
+uint64_t random_value(DType dtype, std::mt19937_64& random) {
+  if (dtype == DType::Bool) return random() & 1;
+  if (!is_float(dtype)) return random() >> (random() % 64);
+  return from_double(dtype, std::ldexp(static_cast<double>(random() % 4096) - 2048, static_cast<int>(random() % 24) - 16))
+      .bits;
+}
+
+Bytes filled(const Node& place, std::span<const uint64_t> values, std::mt19937_64& random) {
+  Bytes bytes(static_cast<size_t>(count_of(place) * item_size(place.dtype)));
+  for (int64_t i = 0; i < count_of(place); i++) {
+    uint64_t bits = values.empty() ? random_value(place.dtype, random) : values[static_cast<size_t>(i) % values.size()];
+    store_element(bytes.data(), i, place.dtype, cut_to(place.dtype, bits));
+  }
+  return bytes;
+}
+
+bool same(DType dtype, Value a, Value b) {
+  if (a == b) return true;
+  return is_float(dtype) && std::isnan(to_double(dtype, a)) && std::isnan(to_double(dtype, b));
+}
+
+std::string first_difference(const Node& place, const Bytes& want, const Bytes& got) {
+  for (int64_t i = 0; i < count_of(place); i++) {
+    Value a = load_element(want.data(), i, place.dtype), b = load_element(got.data(), i, place.dtype);
+    if (!same(place.dtype, a, b))
+      return fmt::format("{}[{}] is {} ({:#x}) instead of {} ({:#x})", place.arg.text, i, to_double(place.dtype, b),
+                         b.bits, to_double(place.dtype, a), a.bits);
+  }
+  return "";
+}
+
+int64_t shares_of(const Ref& kernel, std::span<const int64_t> scalars) {
+  const Node* loop = tree::parallel_loop(*kernel);
+  if (!loop) return 1;
+  std::unordered_map<const Node*, int64_t> slots;
+  for (const Ref& s : tree::slots(kernel)) slots[s.get()] = scalars[static_cast<size_t>(s->at(0))];
+  return ix::evaluate(loop->src[0]->src[0], slots);
+}
+
+uint32_t run_on(Backend& device, const Ref& kernel, std::span<const int64_t> scalars, std::vector<Bytes>& memory) {
+  Dialect dialect = device.name() == "cuda" ? Dialect::Cuda : Dialect::OpenCL;
+  KernelSource source{.name = "entry", .text = render_c(kernel, "entry", dialect)};
+  std::string binary = device.compile(std::span(&source, 1), {}).at(0);
+  std::unique_ptr<Program> program = device.load(source, binary);
+  std::vector<void*> buffers;
+  for (Bytes& bytes : memory) {
+    // Not at the start of its memory, as the runtime's temporaries are not.
+    void* base = device.allocate(bytes.size() + 192);
+    buffers.push_back(static_cast<std::byte*>(base) + 192);
+    device.copy_in(buffers.back(), bytes.data(), bytes.size());
+  }
+  device.launch({.program = program.get(), .buffers = buffers, .scalars = scalars, .shares = shares_of(kernel, scalars)}, {});
+  uint32_t error = device.synchronise();
+  for (size_t i = 0; i < memory.size(); i++) {
+    device.copy_out(memory[i].data(), buffers[i], memory[i].size());
+    device.release(static_cast<std::byte*>(buffers[i]) - 192);
+  }
+  return error;
+}
+
+}  // namespace
+
+std::string differs_from_interp(Backend& device, const Ref& kernel, std::span<const int64_t> scalars,
+                                std::span<const std::vector<uint64_t>> values) {
+  std::mt19937_64 random(7);
+  std::vector<Bytes> want, got;
+  std::vector<void*> pointers;
+  std::span<const Ref> params = tree::params(*kernel);
+  for (size_t i = 0; i < params.size(); i++)
+    want.push_back(filled(*params[i], i < values.size() ? values[i] : std::vector<uint64_t>(), random));
+  got = want;
+  for (Bytes& bytes : want) pointers.push_back(bytes.data());
+  uint32_t expected = evaluate_tree(kernel, pointers, scalars), error = run_on(device, kernel, scalars, got);
+  if ((error != 0) != (expected != 0)) return fmt::format("error word {} instead of {}", error, expected);
+  for (size_t i = 0; i < params.size(); i++)
+    if (std::string text = first_difference(*params[i], want[i], got[i]); !text.empty()) return text;
+  return "";
+}
+
+std::vector<uint64_t> special_values(DType dtype) {
+  std::vector<uint64_t> out;
+  if (dtype == DType::Bool) return {0, 1};
+  if (!is_float(dtype)) {
+    uint64_t top = uint64_t{1} << (row(dtype).bits - 1);
+    for (uint64_t base : {uint64_t{0}, top, uint64_t{1} << 24, uint64_t{1} << 53, uint64_t{0xffff}})
+      for (uint64_t more : {0, 1, 2, 3, 5, 7, 31, 33, 64, -1, -2, -7}) out.push_back(base + more);
+    return out;
+  }
+  double inf = std::numeric_limits<double>::infinity();
+  for (double x : {0.0, 0.5, 1.0, 1.5, 2.5, 3.0, 1.0 / 3, 127.5, 128.0, 255.0, 256.0, 65504.0, 65520.0, 2147483647.0,
+                   2147483648.0, 4294967296.0, 9.3e18, 1.9e19, 1e-3, 6e-8, 1e-40, 1e38, 3.4e38, 1e300, 448.0, 464.0, 465.0,
+                   0.0625, 1.0009765625, 1.00048828125, inf})
+    for (double sign : {1.0, -1.0}) out.push_back(from_double(dtype, sign * x).bits);
+  out.push_back(from_double(dtype, std::nan("")).bits);
+  return out;
+}
+
+static bool has_op(Op op, DType dtype) {
+  if (!is_elementwise(op) || op == Op::Cast || op == Op::Bitcast || op == Op::Where) return false;
+  if (has(op, FloatOnly)) return is_float(dtype);
+  if (!has(op, IntegerOnly)) return true;
+  bool logic = op == Op::And || op == Op::Or || op == Op::Xor || op == Op::Not;
+  return is_integer(dtype) || (dtype == DType::Bool && logic);
+}
+
+static Ref kernel_of(const std::string& name, std::vector<Ref> inputs, const Ref& i, std::span<const Ref> outputs) {
+  std::vector<Ref> params = std::move(inputs), body;
+  for (const Ref& value : outputs) {
+    auto number = static_cast<int64_t>(params.size());
+    params.push_back(tree::param(value->dtype, {i->src[0]}, number, fmt::format("{}{}", row(value->op).name, number)));
+    body.push_back(tree::store(params.back(), {i}, value));
+  }
+  return tree::kernel(name, params, {tree::loop(LoopKind::Global, i, body)});
+}
+
+Ref elementwise_kernel(DType dtype, int64_t count) {
+  Ref i = ix::range(count, "i");
+  std::vector<Ref> params, values, out;
+  for (const char* name : {"x", "y", "z"}) {
+    params.push_back(tree::param(dtype, {index(count)}, static_cast<int64_t>(params.size()), name));
+    values.push_back(tree::load(params.back(), {i}));
+  }
+  for (int k = 0; k < op_count; k++) {
+    Op op = static_cast<Op>(k);
+    if (!has_op(op, dtype)) continue;
+    out.push_back(make(op, {values.begin(), values.begin() + row(op).arity}));
+  }
+  out.push_back(make(Op::Where, {make(Op::Lt, {values[0], values[1]}), values[1], values[2]}));
+  return kernel_of(fmt::format("ops_{}", name(dtype)), params, i, out);
+}
+
+Ref cast_kernel(DType from, std::span<const DType> to, int64_t count) {
+  Ref i = ix::range(count, "i");
+  std::vector<Ref> out, params = {tree::param(from, {index(count)}, 0, "x")};
+  Ref x = tree::load(params[0], {i});
+  for (DType d : to) {
+    if (d != from) out.push_back(make(Op::Cast, {x}, {}, d));
+    bool same_size = row(d).bits == row(from).bits && d != DType::Bool && from != DType::Bool;
+    if (d != from && same_size) out.push_back(make(Op::Bitcast, {x}, {}, d));
+  }
+  return kernel_of(fmt::format("casts_{}", name(from)), params, i, out);
+}
+
+}  // namespace kontor::inline v0

@@ -22,7 +22,7 @@ std::string pack_gpu_binary(const KernelSource& kernel, std::string_view fingerp
 GpuBinary unpack_gpu_binary(std::string_view binary, std::string_view fingerprint);
 
 /// Throws Error with the compiler's log and the path of the source, which is kept in the folder for temporary files.
-[[noreturn]] void fail_to_compile(std::string_view device, const KernelSource& kernel, std::string_view extension,
-                                  std::string_view log);
+[[noreturn]] void fail_to_compile(std::string_view device, const KernelSource& kernel,
+                                  std::string_view extension, std::string_view log);
 
 }  // namespace kontor::inline v0

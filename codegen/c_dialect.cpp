@@ -82,7 +82,8 @@ constexpr HelperRow helper_rows[] = {
   return $f(sign | (uint)((int)e - bias + 127) << 23 | m << (23 - $D));
 }
 )"},
-    {"odd", Kind::None, R"($F float $N(double x) {  // rounds to odd, so that a further rounding is the only one
+    {"odd", Kind::None,
+     R"($F float $N(double x) {  // rounds to odd, so that a further rounding is the only one
   float f = (float)x;
   if ((double)f == x || x != x) return f;
   uint u = $u(f);
@@ -101,7 +102,8 @@ constexpr HelperRow helper_rows[] = {
   return (double)x;
 }
 )"},
-    {"fma", Kind::Float, R"($F float $N(float a, float b, float c) {  // the sum rounded to odd, then once to the dtype
+    {"fma", Kind::Float,
+     R"($F float $N(float a, float b, float c) {  // the sum rounded to odd, then once to the dtype
   double p = (double)a * (double)b, s = p + (double)c, t = s - p;
   double rest = (p - (s - t)) + ((double)c - t);
   $W u = $w(s);
@@ -205,7 +207,8 @@ Text Speller::from_slot(DType dtype, const std::string& name) {
 
 // ---- helper functions
 
-static std::string replaced(std::string_view text, std::span<const std::pair<std::string_view, std::string>> by) {
+static std::string replaced(std::string_view text,
+                            std::span<const std::pair<std::string_view, std::string>> by) {
   std::string out;
   while (!text.empty()) {
     const std::pair<std::string_view, std::string>* found = nullptr;
@@ -236,7 +239,8 @@ static std::string int_limit(DType dtype, bool high, std::string_view type, std:
   if (kind(dtype) != Kind::Signed) return high ? fmt::format("({})-1", type) : "0";
   int bits = row(dtype).bits;
   std::string_view suffix = bits == 64 ? i64_suffix : "";
-  return fmt::format("{}{}{}{}", high ? "" : "-", (uint64_t{1} << (bits - 1)) - 1, suffix, high ? "" : " - 1");
+  return fmt::format("{}{}{}{}", high ? "" : "-", (uint64_t{1} << (bits - 1)) - 1, suffix,
+                     high ? "" : " - 1");
 }
 
 std::string Speller::define(const std::string& family, DType dtype, DType from) const {
@@ -323,7 +327,8 @@ Text Speller::bits_of(DType dtype, const Text& x) {
   DType bits = unsigned_of(kontor::row(dtype).bits);
   if (is_narrow(dtype)) return helper("to", dtype, std::span(&x, 1));
   if (!is_float(dtype)) return dtype == bits ? x : plain_cast(bits, x);
-  if (row_.dialect == Dialect::OpenCL) return call(dtype == DType::F64 ? "as_ulong" : "as_uint", std::span(&x, 1));
+  if (row_.dialect == Dialect::OpenCL)
+    return call(dtype == DType::F64 ? "as_ulong" : "as_uint", std::span(&x, 1));
   if (dtype == DType::F32) return call("__float_as_uint", std::span(&x, 1));
   return plain_cast(bits, call("__double_as_longlong", std::span(&x, 1)));
 }
@@ -365,8 +370,9 @@ Text Speller::of_float(Op op, DType dtype, std::span<const Text> args) {
     case Op::Div:   return narrowed(dtype, infix("/", Product, args[0], args[1]));
     case Op::Max:   return helper("max", dtype, args);
     case Op::Min:   return helper("min", dtype, args);
-    case Op::Fma:   return is_narrow(dtype) ? narrowed(dtype, helper("fma", dtype, args)) : math("fma", dtype, args);
-    default:        broken("C renderer: {} of {}", kontor::row(op).name, name(dtype));
+    case Op::Fma:
+      return is_narrow(dtype) ? narrowed(dtype, helper("fma", dtype, args)) : math("fma", dtype, args);
+    default: broken("C renderer: {} of {}", kontor::row(op).name, name(dtype));
   }
 }
 
@@ -396,25 +402,27 @@ Text Speller::of_int(Op op, DType dtype, std::span<const Text> args, const Facts
     case Op::Neg:
       if (facts.no_overflow) return {"-" + in(args[0], Primary), Unary};
       return plain_cast(dtype, infix("-", Sum, zero, plain_cast(unsigned_of(std::max(bits, 32)), args[0])));
-    case Op::Not:  return plain_cast(dtype, {"~" + in(args[0], Primary), Unary});
-    case Op::Abs:  return kind(dtype) == Kind::Signed ? helper("abs", dtype, args) : args[0];
-    case Op::Add:  return wrapped("+", Sum);
-    case Op::Sub:  return wrapped("-", Sum);
-    case Op::Mul:  return wrapped("*", Product);
-    case Op::And:  return bitwise("&");
-    case Op::Or:   return bitwise("|");
-    case Op::Xor:  return bitwise("^");
-    case Op::IDiv: return facts.plain_division ? infix("/", Product, args[0], args[1]) : helper("idiv", dtype, args);
-    case Op::Mod:  return facts.plain_division ? infix("%", Product, args[0], args[1]) : helper("mod", dtype, args);
-    case Op::Max:  return helper("max", dtype, args);
-    case Op::Min:  return helper("min", dtype, args);
-    case Op::Shl:  return helper("shl", dtype, args);
-    case Op::Shr:  return helper("shr", dtype, args);
+    case Op::Not: return plain_cast(dtype, {"~" + in(args[0], Primary), Unary});
+    case Op::Abs: return kind(dtype) == Kind::Signed ? helper("abs", dtype, args) : args[0];
+    case Op::Add: return wrapped("+", Sum);
+    case Op::Sub: return wrapped("-", Sum);
+    case Op::Mul: return wrapped("*", Product);
+    case Op::And: return bitwise("&");
+    case Op::Or:  return bitwise("|");
+    case Op::Xor: return bitwise("^");
+    case Op::IDiv:
+      return facts.plain_division ? infix("/", Product, args[0], args[1]) : helper("idiv", dtype, args);
+    case Op::Mod:
+      return facts.plain_division ? infix("%", Product, args[0], args[1]) : helper("mod", dtype, args);
+    case Op::Max: return helper("max", dtype, args);
+    case Op::Min: return helper("min", dtype, args);
+    case Op::Shl: return helper("shl", dtype, args);
+    case Op::Shr: return helper("shr", dtype, args);
     case Op::Fma: {  // the step of a dot of integers
       const Text sum[] = {of_int(Op::Mul, dtype, args.first(2), {}), args[2]};
       return of_int(Op::Add, dtype, sum, {});
     }
-    default:       broken("C renderer: {} of {}", kontor::row(op).name, name(dtype));
+    default: broken("C renderer: {} of {}", kontor::row(op).name, name(dtype));
   }
 }
 
@@ -449,7 +457,9 @@ Text Speller::of_bool(Op op, std::span<const Text> args) const {
 
 Text Speller::apply(Op op, DType dtype, DType source, std::span<const Text> args, const Facts& facts) {
   if (op == Op::Where)
-    return {fmt::format("{} ? {} : {}", in(args[0], LogicalOr), in(args[1], LogicalOr), in(args[2], LogicalOr)), Ternary};
+    return {
+        fmt::format("{} ? {} : {}", in(args[0], LogicalOr), in(args[1], LogicalOr), in(args[2], LogicalOr)),
+        Ternary};
   if (op == Op::Cast) return cast(dtype, source, args[0]);
   if (op == Op::Bitcast) {
     if (dtype == DType::Bool || source == DType::Bool) return cast(dtype, source, args[0]);
@@ -480,6 +490,8 @@ Text Speller::apply(const Node& n, std::span<const Text> args) {
   return apply(n.op, n.dtype, n[n.op == Op::Where ? 1 : 0]->dtype, args, facts(n));
 }
 
-Text Speller::apply(Op op, DType dtype, std::span<const Text> args) { return apply(op, dtype, dtype, args, {}); }
+Text Speller::apply(Op op, DType dtype, std::span<const Text> args) {
+  return apply(op, dtype, dtype, args, {});
+}
 
 }  // namespace kontor::inline v0::clike

@@ -11,7 +11,19 @@
 namespace kontor::inline v0::clike {
 
 /// How tightly an expression's outermost operator binds: an operand that binds less is put in parentheses.
-enum Precedence : int { Ternary, LogicalOr, LogicalAnd, Bits, Equality, Relation, Shift, Sum, Product, Unary, Primary };
+enum Precedence : int {
+  Ternary,
+  LogicalOr,
+  LogicalAnd,
+  Bits,
+  Equality,
+  Relation,
+  Shift,
+  Sum,
+  Product,
+  Unary,
+  Primary
+};
 
 struct Text {
   std::string text;
@@ -28,7 +40,7 @@ struct DialectRow {
   std::string_view function;  // of helper functions
   std::string_view id;        // number of the work item, an i64
   std::string_view i64_suffix, u64_suffix;
-  std::string_view infinity, nan;  // f32
+  std::string_view infinity, nan;       // f32
   std::string_view f32_math, f64_math;  // suffix of fabs, sqrt, floor, ceil, fma
   bool offsets;  // buffers are handles, not addresses: each comes with the bytes at which its values start
 };

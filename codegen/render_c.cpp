@@ -17,17 +17,18 @@ namespace {
 
 /// Words that may name no variable in one of the dialects.
 constexpr std::string_view reserved[] = {
-    "asm",      "auto",    "bool",     "break",    "case",     "catch",    "char",     "class",    "const",
-    "constant", "continue", "default", "delete",   "do",       "double",   "else",     "enum",     "error",
-    "event_t",  "extern",  "false",    "float",    "for",      "friend",   "global",   "goto",     "half",
-    "if",       "image1d_t", "inline", "int",      "kernel",   "local",    "long",     "namespace", "new",
-    "not",      "and",     "or",       "xor",      "operator", "private",  "protected", "public",  "quad",
-    "register", "restrict", "return",  "sampler_t", "short",   "signed",   "sizeof",   "size_t",   "static",
-    "struct",   "switch",  "template", "this",     "throw",    "true",     "try",      "typedef",  "typename",
-    "uchar",    "uint",    "ulong",    "union",    "unsigned", "ushort",   "using",    "virtual",  "void",
-    "volatile", "while",   "fma",      "sqrt",     "fabs",     "floor",    "ceil",     "fmaf",     "sqrtf",
-    "fabsf",    "floorf",  "ceilf",    "threadIdx", "blockIdx", "blockDim", "gridDim", "linux",    "unix",
-    "INFINITY", "NAN",
+    "asm",       "auto",     "bool",      "break",    "case",      "catch",    "char",     "class",
+    "const",     "constant", "continue",  "default",  "delete",    "do",       "double",   "else",
+    "enum",      "error",    "event_t",   "extern",   "false",     "float",    "for",      "friend",
+    "global",    "goto",     "half",      "if",       "image1d_t", "inline",   "int",      "kernel",
+    "local",     "long",     "namespace", "new",      "not",       "and",      "or",       "xor",
+    "operator",  "private",  "protected", "public",   "quad",      "register", "restrict", "return",
+    "sampler_t", "short",    "signed",    "sizeof",   "size_t",    "static",   "struct",   "switch",
+    "template",  "this",     "throw",     "true",     "try",       "typedef",  "typename", "uchar",
+    "uint",      "ulong",    "union",     "unsigned", "ushort",    "using",    "virtual",  "void",
+    "volatile",  "while",    "fma",       "sqrt",     "fabs",      "floor",    "ceil",     "fmaf",
+    "sqrtf",     "fabsf",    "floorf",    "ceilf",    "threadIdx", "blockIdx", "blockDim", "gridDim",
+    "linux",     "unix",     "INFINITY",  "NAN",
 };
 
 /// A block of code that is being written; what is hoisted into it is added at its end, before the open inner block.
@@ -231,8 +232,11 @@ std::string Renderer::unique(std::string_view wanted, int level) {
               base.find_first_not_of("0123456789", 1) == std::string::npos;
   if (ours || std::find(std::begin(reserved), std::end(reserved), base) != std::end(reserved)) base += '_';
   std::string found = base;
-  auto taken = [&](const Frame& f) { return std::find(f.names.begin(), f.names.end(), found) != f.names.end(); };
-  for (int i = 1; std::any_of(frames_.begin(), frames_.end(), taken); i++) found = fmt::format("{}_{}", base, i);
+  auto taken = [&](const Frame& f) {
+    return std::find(f.names.begin(), f.names.end(), found) != f.names.end();
+  };
+  for (int i = 1; std::any_of(frames_.begin(), frames_.end(), taken); i++)
+    found = fmt::format("{}_{}", base, i);
   frames_[static_cast<size_t>(level)].names.push_back(found);
   return found;
 }
@@ -259,7 +263,8 @@ const std::vector<const Node*>& Renderer::reads(const Node& n) {
   auto it = reads_.find(&n);
   if (it != reads_.end()) return it->second;
   std::vector<const Node*> found, from;
-  if ((n.op == Op::Load || n.op == Op::Merge) && places_[n.src[0].get()].written) found.push_back(n.src[0].get());
+  if ((n.op == Op::Load || n.op == Op::Merge) && places_[n.src[0].get()].written)
+    found.push_back(n.src[0].get());
   operands(n, from);
   for (const Node* o : from) {
     const std::vector<const Node*>& more = reads(*o);
@@ -389,7 +394,8 @@ Entry Renderer::compute_merge(const Node& n) {
   };
   if (count == 1) return e.text = part("0"), finish(n, std::move(e));
   std::string name = fmt::format("v{}", values_++), lane = unique("lane", e.level);
-  line(e.level, fmt::format("{} {}[{}];  // {} joined in pairs", c_.variable_type(n.dtype), name, count / 2, p.name));
+  line(e.level,
+       fmt::format("{} {}[{}];  // {} joined in pairs", c_.variable_type(n.dtype), name, count / 2, p.name));
   for (int64_t half = count / 2; half > 0; half /= 2) {
     std::string other = fmt::format("{} + {}", lane, half);
     Text pair[2] = {{fmt::format("{}[{}]", name, lane)}, {fmt::format("{}[{}]", name, other)}};
@@ -428,7 +434,8 @@ void Renderer::loop(const Node& n) {
   std::string i = unique(n.src[0]->arg.text, top());
   ranges_[n.src[0].get()] = {{i}, top()};
   scope(n, tree::body(n), true);
-  std::string head = fmt::format("for ({} {} = 0; {} < {}; {}++) {{", c_.variable_type(DType::I64), i, i, end, i);
+  std::string head =
+      fmt::format("for ({} {} = 0; {} < {}; {}++) {{", c_.variable_type(DType::I64), i, i, end, i);
   if (tree::kind(n) == LoopKind::Unroll) line(top() - 1, "#pragma unroll");
   close(head);
 }
@@ -520,7 +527,7 @@ void Renderer::statement(const Node& n) {
     case Op::If:       return branch(n);
     case Op::Store:
     case Op::FoldStep: return write(n);
-    case Op::Check: {
+    case Op::Check:    {
       if (is_int(n.src[0], 1)) return;
       Text ok = value(n.src[0]);
       return line(fmt::format("if (!{}) *error = {};", in(ok, Primary), n.at(0)));
@@ -559,8 +566,8 @@ std::string Renderer::signature(const std::string& entry) {
       frames_[0].names.push_back(state.name + "_at");
       line(fmt::format("{0} += {0}_at / {1};", state.name, item_size(p->dtype)));
     }
-    out += fmt::format("{}{}{}* {}, ", c_.dialect().global, state.written ? "" : "const ", c_.memory_type(p->dtype),
-                       state.name);
+    out += fmt::format("{}{}{}* {}, ", c_.dialect().global, state.written ? "" : "const ",
+                       c_.memory_type(p->dtype), state.name);
   }
   out += fmt::format("{}{}* error", c_.dialect().global, c_.memory_type(DType::U32));
   if (c_.dialect().offsets)
@@ -570,7 +577,8 @@ std::string Renderer::signature(const std::string& entry) {
     std::string name = fmt::format("s{}", s->at(0)), raw = s->dtype == DType::I64 ? name : name + "_bits";
     out += fmt::format(", {} {}", c_.variable_type(DType::I64), raw);
     if (s->dtype != DType::I64)
-      line(fmt::format("const {} {} = {};", c_.variable_type(s->dtype), name, c_.from_slot(s->dtype, raw).text));
+      line(fmt::format("const {} {} = {};", c_.variable_type(s->dtype), name,
+                       c_.from_slot(s->dtype, raw).text));
     memo_[s.get()] = {{name}};
   }
   return out + ") {\n";
@@ -581,7 +589,8 @@ std::string Renderer::render(const std::string& entry) {
   bool any = tree::parallel_loop(*kernel_) != nullptr;
   if (!any) open(true);
   for (const Ref& s : tree::body(*kernel_)) {
-    bool spread = s->op == Op::Loop && (tree::kind(*s) == LoopKind::Thread || tree::kind(*s) == LoopKind::Global);
+    bool spread =
+        s->op == Op::Loop && (tree::kind(*s) == LoopKind::Thread || tree::kind(*s) == LoopKind::Global);
     if (any && !spread) check_root(*s);
     if (spread) {
       parallel(*s);
@@ -594,8 +603,8 @@ std::string Renderer::render(const std::string& entry) {
   std::string slots;
   for (const Ref& s : tree::slots(kernel_)) slots += fmt::format(" {}", s->at(0));
   std::string helpers = c_.helpers();
-  return fmt::format("// {}\n// slots:{}\n{}\n{}{}{}{}}}\n", text.substr(0, text.find('\n')), slots, c_.dialect().pragmas,
-                     helpers, helpers.empty() ? "" : "\n", head, frames_[0].code);
+  return fmt::format("// {}\n// slots:{}\n{}\n{}{}{}{}}}\n", text.substr(0, text.find('\n')), slots,
+                     c_.dialect().pragmas, helpers, helpers.empty() ? "" : "\n", head, frames_[0].code);
 }
 
 }  // namespace

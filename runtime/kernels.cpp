@@ -66,6 +66,8 @@ KernelSource render_for(std::string_view device, const Ref& tree, const std::str
     source.text = render_llvm(tree, entry, limits, source.scratch_bytes);
   } else if (device == "interp") {
     source.text = tree::print(tree);
+  } else if (device == "opencl" || device == "cuda") {
+    source.text = render_c(tree, entry, device == "cuda" ? Dialect::Cuda : Dialect::OpenCL);
   } else {
     fail("no kernels are rendered for device '{}'", device);
   }

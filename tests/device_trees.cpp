@@ -27,14 +27,16 @@ int64_t count_of(const Node& place) {
 uint64_t random_value(DType dtype, std::mt19937_64& random) {
   if (dtype == DType::Bool) return random() & 1;
   if (!is_float(dtype)) return random() >> (random() % 64);
-  return from_double(dtype, std::ldexp(static_cast<double>(random() % 4096) - 2048, static_cast<int>(random() % 24) - 16))
+  return from_double(dtype, std::ldexp(static_cast<double>(random() % 4096) - 2048,
+                                       static_cast<int>(random() % 24) - 16))
       .bits;
 }
 
 Bytes filled(const Node& place, std::span<const uint64_t> values, std::mt19937_64& random) {
   Bytes bytes(static_cast<size_t>(count_of(place) * item_size(place.dtype)));
   for (int64_t i = 0; i < count_of(place); i++) {
-    uint64_t bits = values.empty() ? random_value(place.dtype, random) : values[static_cast<size_t>(i) % values.size()];
+    uint64_t bits =
+        values.empty() ? random_value(place.dtype, random) : values[static_cast<size_t>(i) % values.size()];
     store_element(bytes.data(), i, place.dtype, cut_to(place.dtype, bits));
   }
   return bytes;
@@ -49,8 +51,8 @@ std::string first_difference(const Node& place, const Bytes& want, const Bytes& 
   for (int64_t i = 0; i < count_of(place); i++) {
     Value a = load_element(want.data(), i, place.dtype), b = load_element(got.data(), i, place.dtype);
     if (!same(place.dtype, a, b))
-      return fmt::format("{}[{}] is {} ({:#x}) instead of {} ({:#x})", place.arg.text, i, to_double(place.dtype, b),
-                         b.bits, to_double(place.dtype, a), a.bits);
+      return fmt::format("{}[{}] is {} ({:#x}) instead of {} ({:#x})", place.arg.text, i,
+                         to_double(place.dtype, b), b.bits, to_double(place.dtype, a), a.bits);
   }
   return "";
 }
@@ -63,7 +65,8 @@ int64_t shares_of(const Ref& kernel, std::span<const int64_t> scalars) {
   return ix::evaluate(loop->src[0]->src[0], slots);
 }
 
-uint32_t run_on(Backend& device, const Ref& kernel, std::span<const int64_t> scalars, std::vector<Bytes>& memory) {
+uint32_t run_on(Backend& device, const Ref& kernel, std::span<const int64_t> scalars,
+                std::vector<Bytes>& memory) {
   Dialect dialect = device.name() == "cuda" ? Dialect::Cuda : Dialect::OpenCL;
   KernelSource source{.name = "entry", .text = render_c(kernel, "entry", dialect)};
   std::string binary = device.compile(std::span(&source, 1), {}).at(0);
@@ -75,7 +78,11 @@ uint32_t run_on(Backend& device, const Ref& kernel, std::span<const int64_t> sca
     buffers.push_back(static_cast<std::byte*>(base) + 192);
     device.copy_in(buffers.back(), bytes.data(), bytes.size());
   }
-  device.launch({.program = program.get(), .buffers = buffers, .scalars = scalars, .shares = shares_of(kernel, scalars)}, {});
+  device.launch({.program = program.get(),
+                 .buffers = buffers,
+                 .scalars = scalars,
+                 .shares = shares_of(kernel, scalars)},
+                {});
   uint32_t error = device.synchronise();
   for (size_t i = 0; i < memory.size(); i++) {
     device.copy_out(memory[i].data(), buffers[i], memory[i].size());
@@ -113,9 +120,10 @@ std::vector<uint64_t> special_values(DType dtype) {
     return out;
   }
   double inf = std::numeric_limits<double>::infinity();
-  for (double x : {0.0, 0.5, 1.0, 1.5, 2.5, 3.0, 1.0 / 3, 127.5, 128.0, 255.0, 256.0, 65504.0, 65520.0, 2147483647.0,
-                   2147483648.0, 4294967296.0, 9.3e18, 1.9e19, 1e-3, 6e-8, 1e-40, 1e38, 3.4e38, 1e300, 448.0, 464.0, 465.0,
-                   0.0625, 1.0009765625, 1.00048828125, inf})
+  for (double x : {0.0,    0.5,    1.0,   1.5,     2.5,          3.0,           1.0 / 3,      127.5,
+                   128.0,  255.0,  256.0, 65504.0, 65520.0,      2147483647.0,  2147483648.0, 4294967296.0,
+                   9.3e18, 1.9e19, 1e-3,  6e-8,    1e-40,        1e38,          3.4e38,       1e300,
+                   448.0,  464.0,  465.0, 0.0625,  1.0009765625, 1.00048828125, inf})
     for (double sign : {1.0, -1.0}) out.push_back(from_double(dtype, sign * x).bits);
   out.push_back(from_double(dtype, std::nan("")).bits);
   return out;
@@ -129,11 +137,13 @@ static bool has_op(Op op, DType dtype) {
   return is_integer(dtype) || (dtype == DType::Bool && logic);
 }
 
-static Ref kernel_of(const std::string& name, std::vector<Ref> inputs, const Ref& i, std::span<const Ref> outputs) {
+static Ref kernel_of(const std::string& name, std::vector<Ref> inputs, const Ref& i,
+                     std::span<const Ref> outputs) {
   std::vector<Ref> params = std::move(inputs), body;
   for (const Ref& value : outputs) {
     auto number = static_cast<int64_t>(params.size());
-    params.push_back(tree::param(value->dtype, {i->src[0]}, number, fmt::format("{}{}", row(value->op).name, number)));
+    params.push_back(
+        tree::param(value->dtype, {i->src[0]}, number, fmt::format("{}{}", row(value->op).name, number)));
     body.push_back(tree::store(params.back(), {i}, value));
   }
   return tree::kernel(name, params, {tree::loop(LoopKind::Global, i, body)});

@@ -13,9 +13,9 @@ using namespace kontor;
 
 namespace {
 
-constexpr DType all_dtypes[] = {DType::Bool, DType::U8,     DType::I8,     DType::U16, DType::I16,
-                                DType::U32,  DType::I32,    DType::U64,    DType::I64, DType::F8E4M3,
-                                DType::F8E5M2, DType::F16,  DType::BF16,   DType::F32, DType::F64};
+constexpr DType all_dtypes[] = {DType::Bool,   DType::U8,  DType::I8,   DType::U16, DType::I16,
+                                DType::U32,    DType::I32, DType::U64,  DType::I64, DType::F8E4M3,
+                                DType::F8E5M2, DType::F16, DType::BF16, DType::F32, DType::F64};
 
 /// The device, or null with the reason why it cannot be opened.
 std::unique_ptr<Backend> try_open(const char* name, std::string& reason) {
@@ -135,7 +135,8 @@ extern "C" __global__ void scale_1(const float* x, float* y, unsigned int* error
 TEST_CASE("[render_c] names that C or a dialect keeps for itself") {
   std::string text = texts_of(tree::parse(
       "kernel k(float f32[4], error f32[4]) -> v1 f32[4]\n global for 4: v1[for] = float[for] + error[for]"));
-  for (const char* name : {"float_[", "v1_[", "error_[", "for_ "}) REQUIRE(text.find(name) != std::string::npos);
+  for (const char* name : {"float_[", "v1_[", "error_[", "for_ "})
+    REQUIRE(text.find(name) != std::string::npos);
 }
 
 TEST_CASE("[render_c] a kernel whose work items would all write one element is refused") {

@@ -48,10 +48,12 @@ Api open_api() {
     log += fmt::format("\n  {}", ::dlerror());
   }
   if (library == nullptr)
-    fail("opencl: no OpenCL loader was opened (Debian: ocl-icd-libopencl1, and a driver such as pocl-opencl-icd):{}", log);
+    fail(
+        "opencl: no OpenCL loader was opened (Debian: ocl-icd-libopencl1, and a driver such as pocl-opencl-icd):{}",
+        log);
   Api api;
-#define KONTOR_OPENCL_FIND(member, name, result, parameters)                         \
-  api.member = reinterpret_cast<decltype(api.member)>(::dlsym(library, #name));      \
+#define KONTOR_OPENCL_FIND(member, name, result, parameters)                    \
+  api.member = reinterpret_cast<decltype(api.member)>(::dlsym(library, #name)); \
   if (api.member == nullptr) fail("opencl: the OpenCL loader has no function " #name);
   KONTOR_OPENCL_FUNCTIONS(KONTOR_OPENCL_FIND)
 #undef KONTOR_OPENCL_FIND

@@ -38,7 +38,8 @@ std::vector<cl::Device> devices_of(cl::Platform platform, cl::Bitfield type) {
   cl::Uint count = 0;
   if (cl::api().get_devices(platform, type, 0, nullptr, &count) != cl::kSuccess) return {};
   std::vector<cl::Device> devices(count);
-  if (count > 0) expect(cl::api().get_devices(platform, type, count, devices.data(), nullptr), "clGetDeviceIDs");
+  if (count > 0)
+    expect(cl::api().get_devices(platform, type, count, devices.data(), nullptr), "clGetDeviceIDs");
   return devices;
 }
 
@@ -161,7 +162,8 @@ class OpenclBackend final : public Backend {
   void copy_out(void* host, const void* device, size_t bytes) override;
   bool host_visible() const override { return false; }
 
-  std::vector<std::string> compile(std::span<const KernelSource> kernels, const ParallelFor& parallel) override;
+  std::vector<std::string> compile(std::span<const KernelSource> kernels,
+                                   const ParallelFor& parallel) override;
   std::string compiler_text(const KernelSource&, std::string_view stage) override {
     fail("opencl: there is no stage '{}': the driver does not show what it makes of a kernel", stage);
   }
@@ -200,9 +202,11 @@ OpenclBackend::OpenclBackend(Chosen chosen) : device_(chosen.device) {
   context_ = api.create_context(nullptr, 1, &device_, nullptr, nullptr, &code);
   expect(code, "clCreateContext");
   queue_ = api.create_queue(context_, device_, 0, &code);
-  if (code == cl::kSuccess) error_ = api.create_buffer(context_, cl::kMemReadWrite, sizeof(uint32_t), nullptr, &code);
+  if (code == cl::kSuccess)
+    error_ = api.create_buffer(context_, cl::kMemReadWrite, sizeof(uint32_t), nullptr, &code);
   const uint32_t none = 0;
-  if (code == cl::kSuccess) code = api.write(queue_, error_, cl::kTrue, 0, sizeof none, &none, 0, nullptr, nullptr);
+  if (code == cl::kSuccess)
+    code = api.write(queue_, error_, cl::kTrue, 0, sizeof none, &none, 0, nullptr, nullptr);
   if (code == cl::kSuccess) return;
   if (queue_ != nullptr) api.release_queue(queue_);
   api.release_context(context_);
@@ -235,20 +239,23 @@ void OpenclBackend::release(void* memory) {
 void OpenclBackend::copy_in(void* device, const void* host, size_t bytes) {
   if (bytes == 0) return;
   const auto [buffer, offset] = memory_.find(device);
-  expect(cl::api().write(queue_, buffer, cl::kTrue, offset, bytes, host, 0, nullptr, nullptr), "clEnqueueWriteBuffer");
+  expect(cl::api().write(queue_, buffer, cl::kTrue, offset, bytes, host, 0, nullptr, nullptr),
+         "clEnqueueWriteBuffer");
 }
 
 void OpenclBackend::copy_out(void* host, const void* device, size_t bytes) {
   if (bytes == 0) return;
   const auto [buffer, offset] = memory_.find(device);
-  expect(cl::api().read(queue_, buffer, cl::kTrue, offset, bytes, host, 0, nullptr, nullptr), "clEnqueueReadBuffer");
+  expect(cl::api().read(queue_, buffer, cl::kTrue, offset, bytes, host, 0, nullptr, nullptr),
+         "clEnqueueReadBuffer");
 }
 
 // ---- programs
 
 std::string OpenclBackend::build_log(cl::Program program) const {
   size_t size = 0;
-  if (cl::api().build_info(program, device_, cl::kProgramBuildLog, 0, nullptr, &size) != cl::kSuccess) return "";
+  if (cl::api().build_info(program, device_, cl::kProgramBuildLog, 0, nullptr, &size) != cl::kSuccess)
+    return "";
   std::string log(size, '\0');
   cl::api().build_info(program, device_, cl::kProgramBuildLog, size, log.data(), nullptr);
   while (!log.empty() && log.back() == '\0') log.pop_back();
@@ -281,10 +288,12 @@ cl::Program OpenclBackend::build_binary(const KernelSource& kernel, std::string_
 /// The device's binary, "" where the driver gives none.
 std::string OpenclBackend::binary_of(cl::Program program) const {
   size_t size = 0;
-  if (cl::api().program_info(program, cl::kProgramBinarySizes, sizeof size, &size, nullptr) != cl::kSuccess) return "";
+  if (cl::api().program_info(program, cl::kProgramBinarySizes, sizeof size, &size, nullptr) != cl::kSuccess)
+    return "";
   std::string code(size, '\0');
   auto* bytes = reinterpret_cast<unsigned char*>(code.data());
-  if (cl::api().program_info(program, cl::kProgramBinaries, sizeof bytes, &bytes, nullptr) != cl::kSuccess) return "";
+  if (cl::api().program_info(program, cl::kProgramBinaries, sizeof bytes, &bytes, nullptr) != cl::kSuccess)
+    return "";
   return code;
 }
 
@@ -301,15 +310,16 @@ std::vector<std::string> OpenclBackend::compile(std::span<const KernelSource> ke
 
 std::unique_ptr<Program> OpenclBackend::load(const KernelSource& kernel, std::string_view binary) {
   GpuBinary parts = unpack_gpu_binary(binary, fingerprint_);
-  ProgramHolder holder{parts.kind == "source" ? build_source(kernel, parts.code) : build_binary(kernel, parts.code)};
+  ProgramHolder holder{parts.kind == "source" ? build_source(kernel, parts.code)
+                                              : build_binary(kernel, parts.code)};
   cl::Int code = 0;
   const cl::Kernel entry = cl::api().create_kernel(holder.program, kernel.name.c_str(), &code);
   expect(code, fmt::format("clCreateKernel of {}", kernel.name));
   size_t most = 1;
   code = cl::api().work_group_info(entry, device_, cl::kKernelWorkGroupSize, sizeof most, &most, nullptr);
   if (code != cl::kSuccess || most == 0) most = 1;
-  return std::make_unique<OpenclProgram>(std::exchange(holder.program, nullptr), entry, std::move(parts.slots),
-                                         std::min(kGroup, most));
+  return std::make_unique<OpenclProgram>(std::exchange(holder.program, nullptr), entry,
+                                         std::move(parts.slots), std::min(kGroup, most));
 }
 
 // ---- launches
@@ -342,10 +352,12 @@ void OpenclBackend::launch(const Launch& launch, const ParallelFor&) {
 
 uint32_t OpenclBackend::synchronise() {
   uint32_t found = 0;
-  expect(cl::api().read(queue_, error_, cl::kTrue, 0, sizeof found, &found, 0, nullptr, nullptr), "clEnqueueReadBuffer");
+  expect(cl::api().read(queue_, error_, cl::kTrue, 0, sizeof found, &found, 0, nullptr, nullptr),
+         "clEnqueueReadBuffer");
   const uint32_t none = 0;
   if (found != 0)
-    expect(cl::api().write(queue_, error_, cl::kTrue, 0, sizeof none, &none, 0, nullptr, nullptr), "clEnqueueWriteBuffer");
+    expect(cl::api().write(queue_, error_, cl::kTrue, 0, sizeof none, &none, 0, nullptr, nullptr),
+           "clEnqueueWriteBuffer");
   return found;
 }
 

@@ -23,17 +23,19 @@ Access Renderer::access(const Node& n) {
     if (i > 0) position = product(std::move(position), linear(p.dims[i]));
     if (i < at.size()) add_scaled(position, linear(at[i]), 1);
   }
-  return {&p, std::move(position), place.dtype};
+  if (!p.lanes) return {&p, std::move(position), place.dtype};
+  Linear mine;  // of a place inside a vector loop each element is a vector, of which every lane has its own
+  add_scaled(mine, position, p.lanes);
+  mine.lane++;
+  return {&p, std::move(mine), place.dtype};
 }
 
 /// The address of the first lane's element (`offset` elements further); vector terms are left out.
 Val Renderer::address(const Access& a, int64_t offset) {
   Type element{in_memory(a.dtype), 0}, pointer{Scalar::Ptr, 0};
-  int64_t scale = std::max(a.place->lanes, 1), constant = (a.at.constant + offset) * scale;
+  int64_t constant = a.at.constant + offset;
   Val p = a.place->base;
-  Linear scaled;
-  add_scaled(scaled, a.at, scale);
-  if (Val position = scalar_part(scaled, Scalar::I64, false))
+  if (Val position = scalar_part(a.at, Scalar::I64, false))
     p = b_.emit_at(0, {}, pointer, "getelementptr ", element, ", ", typed(p), ", i64 ", position);
   if (constant == 0) return p;
   return b_.emit_at(0, {}, pointer, "getelementptr ", element, ", ", typed(p), ", i64 ", constant);
@@ -45,7 +47,7 @@ int64_t Renderer::alignment(const Access& a, int64_t offset) {
   if (!a.place->local) return size;
   auto bits = static_cast<uint64_t>(a.at.constant + offset) | 64;
   for (auto& t : a.at.terms) bits |= static_cast<uint64_t>(t.second);
-  uint64_t unit = static_cast<uint64_t>(size * std::max(a.place->lanes, 1)) * (bits & -bits);
+  uint64_t unit = static_cast<uint64_t>(size) * (bits & -bits);
   return static_cast<int64_t>(std::min<uint64_t>(unit & -unit, 64));
 }
 
@@ -147,11 +149,6 @@ Val Renderer::load_access(const Access& a, Val guard) {
     guard = {};
   }
   bool gather = has_vector_terms(a.at);
-  if (a.place->lanes) {
-    if (gather || a.at.lane || (guard && b_.lanes(guard)))
-      broken("LLVM renderer: lanes index a place of their own");
-    return load_text(a, or_zeros(guard, address(a)), a.place->lanes, {}, alignment(a, 0));
-  }
   if (!gather && a.at.lane == 0) return load_scalar(a, guard);
   if (!gather && (a.at.lane == 1 || a.at.lane == -1)) return load_vector(a, guard);
   return load_gather(a, guard);
@@ -194,7 +191,8 @@ void Renderer::store_lanes(const Access& a, Val v) {
   bool reversed = a.at.lane == -1;
   int64_t offset = reversed ? 1 - vector_ : 0;
   Val pointer = address(a, offset);
-  Val mask = mask_;
+  bool unread = a.place->local && (a.place->lanes || !a.place->mixed) && mask_ == extent_mask_;
+  Val mask = unread ? Val{} : mask_;  // what lanes that are off leave in such a place is read by none
   if (reversed) {
     v = reverse(v);
     if (mask) mask = reverse(mask);
@@ -207,14 +205,6 @@ void Renderer::store_lanes(const Access& a, Val v) {
 
 void Renderer::store_access(const Access& a, Val v) {
   bool scatter = has_vector_terms(a.at);
-  if (int lanes = a.place->lanes) {
-    if (scatter || a.at.lane) broken("LLVM renderer: lanes index a place of their own");
-    v = b_.splat(v, lanes);
-    Val pointer = address(a);
-    if (mask_)
-      v = apply(b_, Op::Where, a.dtype, {mask_, v, load_text(a, pointer, lanes, {}, alignment(a, 0))});
-    return store_text(a, pointer, v, alignment(a, 0));
-  }
   if (!scatter && a.at.lane == 0) {
     if (b_.lanes(v) || mask_) broken("LLVM renderer: all lanes write one element");
     return store_text(a, address(a), v, alignment(a, 0));
@@ -250,7 +240,13 @@ void Renderer::allocate(const Node& place) {
   p.write_level = b_.depth();
   p.version++;
   int64_t count = std::max(p.lanes, 1);
-  for (Ref& d : p.dims) count *= const_int(*(d = index(upper_bound(d, place))));
+  p.dims = {place.src.begin(), place.src.end()};
+  for (Ref& d : p.dims) {
+    int64_t bound = upper_bound(d, place);
+    // Rows of whole vectors, so that no two accesses overlap: then each stays in a register.
+    if (p.partial && &d == &p.dims.back()) bound = (bound + p.chunk - 1) / p.chunk * p.chunk;
+    count *= const_int(*(d = index(bound)));
+  }
   if (p.partial) count += p.chunk;
   Type element{in_memory(place.dtype), 0};
   int64_t bytes = std::max<int64_t>(count, 1) * item_size(place.dtype);
@@ -277,9 +273,8 @@ void Renderer::fill_range(Access a, Val identity, int64_t count, int64_t chunk) 
 void Renderer::fill(const Node& place) {
   constexpr int64_t most_stores = 64, wide = 64;
   PlaceState& p = place_of(place);
-  int lanes = std::exchange(p.lanes, 0);  // element by element
   Val identity = constant_value(b_, *tree::identity(tree::fold_of(place), place.dtype));
-  int64_t count = std::max(lanes, 1), chunk = lanes ? lanes : std::max(p.chunk, 1);
+  int64_t count = std::max(p.lanes, 1), chunk = std::max({p.lanes, p.chunk, 1});
   for (const Ref& d : p.dims) count *= const_int(*d);
   Access a{&p, {}, place.dtype};
   if (count / chunk > most_stores) {
@@ -294,7 +289,6 @@ void Renderer::fill(const Node& place) {
     chunk = wide;
   }
   fill_range(a, identity, count - a.at.constant, chunk);
-  p.lanes = lanes;
 }
 
 /// A parameter whose size is known only at the launch, element by element.
@@ -325,14 +319,13 @@ Val Renderer::step(const Node& place, Val old, std::span<const Val> v) {
 /// The elements to be joined, as vectors of the width with which the place was filled (so that registers stay whole).
 std::vector<Val> Renderer::merge_parts(const Node& n) {
   Access a = access(n);
-  int64_t count = const_int(*a.place->dims.back()), chunk = 1;
+  int64_t count = upper_bound(n.src[0]->src.back(), *n.src[0]), own = a.place->lanes, chunk = own;
+  if (own) a.at.lane--;
   if (a.at.lane || has_vector_terms(a.at)) broken("LLVM renderer: lanes choose what is merged");
-  if (!a.place->lanes) chunk = std::clamp<int64_t>(a.place->chunk, 1, count);
+  if (!own) chunk = std::clamp<int64_t>(a.place->chunk, 1, count);
   std::vector<Val> parts;
-  for (int64_t i = 0; i < count; i += chunk, a.at.constant += chunk) {
-    int lanes = a.place->lanes ? a.place->lanes : chunk > 1 ? static_cast<int>(chunk) : 0;
-    parts.push_back(load_text(a, address(a), lanes, {}, alignment(a, 0)));
-  }
+  for (int64_t i = 0; i < count; i += own ? 1 : chunk, a.at.constant += chunk)
+    parts.push_back(load_text(a, address(a), chunk > 1 ? static_cast<int>(chunk) : 0, {}, alignment(a, 0)));
   return parts;
 }
 

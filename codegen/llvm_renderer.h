@@ -28,7 +28,10 @@ struct PlaceState {
   std::vector<Ref> dims = {};  ///< of a local place their upper bounds
   int chunk = 0;               ///< lanes of the accesses to it that are vectors; 0: none
   bool partial = false;        ///< some of them may reach beyond its end, with lanes switched off
-  bool written = false;        ///< in this kernel
+  Ref extent = {};         ///< of the vector loops in which it is accessed, if that is one for all its life
+  bool mixed = false;      ///< accessed in other ways too: a lane that is off may be another access's element
+  size_t declared_in = 0;  ///< number of loops and branches around its declaration
+  bool written = false;    ///< in this kernel
   bool local = false;
   int lanes = 0;        ///< of a place declared inside a vector loop: each element is a vector
   int write_level = 0;  ///< the innermost open scope in which it is written
@@ -116,6 +119,7 @@ class Renderer {
   void survey_values(const Node& statement, const Node* vector_loop);
   void survey_write(const Node& statement, const Node* vector_loop);
   void survey_access(const Node& n, const Node* vector_loop);
+  bool one_extent(const PlaceState& p, const Node& n, const Node* vector_loop) const;
   void body(std::span<const Ref> statements);
   void statement(const Node& n);
   void loop(const Node& n);
@@ -157,6 +161,7 @@ class Renderer {
   std::vector<const Node*> open_statements_;  // while surveying
   int vector_ = 0;                            // lanes of the open vector loop
   Val mask_ = {};                             // lanes that are switched on; none: all
+  Val extent_mask_ = {};                      // those below the extent of the vector loop
   int mask_frame_ = 0;
   int64_t scratch_top_ = 0, scratch_bytes_ = 0;
 };

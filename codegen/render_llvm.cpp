@@ -27,15 +27,35 @@ std::string Renderer::render(const std::string& entry) {
 
 // ---- what must be known before: which scopes write which places, and how places are accessed
 
-/// Notes accesses to local places that are vectors.
+/// Whether the access is of the lanes themselves, in a loop whose extent does not change while the place lives.
+bool Renderer::one_extent(const PlaceState& p, const Node& n, const Node* vector_loop) const {
+  if (!vector_loop || n.op == Op::Merge || p.dims.empty()) return false;
+  const Ref& range = (*vector_loop)[0];
+  std::span<const Ref> at = tree::at(n);
+  if (at.back() != range || (p.extent && p.extent != range->src[0])) return false;
+  for (const Ref& index : at.first(at.size() - 1))
+    if (ix::depends_on(index, range)) return false;
+  std::span around(open_statements_.data(), p.declared_in);
+  for (const Node* e : topological(range->src)) {
+    auto declares = [&](const Node* s) { return s->op == Op::Loop && s->src[0].get() == e; };
+    if (e->op == Op::Range && std::none_of(around.begin(), around.end(), declares)) return false;
+  }
+  return true;
+}
+
+/// Notes how local places are accessed: by vectors of which width, and whether by these alone.
 void Renderer::survey_access(const Node& n, const Node* vector_loop) {
   const Node& place = *n.src[0];
-  if (tree::space(place) == Space::Param || !vector_loop) return;
+  if (tree::space(place) == Space::Param) return;
+  PlaceState& p = places_[&place];
+  bool one = one_extent(p, n, vector_loop);
+  if (one) p.extent = (*vector_loop)[0]->src[0];
+  if (!one) p.mixed = true;
+  if (!vector_loop || n.op == Op::Merge) return;
   const Ref& range = (*vector_loop)[0];
   int width = static_cast<int>(tree::width(*vector_loop));
   for (const Ref& at : tree::at(n)) {
     if (!ix::depends_on(at, range)) continue;
-    PlaceState& p = places_[&place];
     p.chunk = p.chunk ? std::min(p.chunk, width) : width;
     p.partial |= !is_int(range->src[0], width);
   }
@@ -46,7 +66,7 @@ void Renderer::survey_values(const Node& statement, const Node* vector_loop) {
   bool compound = statement.op == Op::Loop || statement.op == Op::If;
   size_t last = compound ? 1 : statement.src.size();
   for (const Node* n : topological(std::span(statement.src).subspan(first, last - first)))
-    if (n->op == Op::Load) survey_access(*n, vector_loop);
+    if (n->op == Op::Load || n->op == Op::Merge) survey_access(*n, vector_loop);
 }
 
 void Renderer::survey_write(const Node& statement, const Node* vector_loop) {
@@ -56,6 +76,7 @@ void Renderer::survey_write(const Node& statement, const Node* vector_loop) {
   p.written = true;
   p.local = tree::space(place) == Space::Local;
   p.dims = place.src;
+  if (declares) p.declared_in = open_statements_.size();
   if (!declares) survey_access(statement, vector_loop);
   for (const Node* open : open_statements_) writes_[open].push_back(&place);
 }
@@ -147,10 +168,10 @@ void Renderer::vector_loop(const Node& n) {
   if (!is_int(extent, width)) {
     Val active = value(extent);
     if (extent->bounds.lo < 0) active = apply(b_, Op::Max, DType::I64, {active, b_.i64(0)});
-    mask_ = below(active);
+    mask_ = extent_mask_ = below(active);
   }
   body(tree::body(n));
-  mask_ = {};
+  mask_ = extent_mask_ = {};
   vector_ = 0;
   mask_frame_ = outer;
   pop_frame();
@@ -248,7 +269,7 @@ void Renderer::fold(const Node& n) {
   std::vector<Val> v;
   for (const Ref& x : tree::values(n)) v.push_back(value(x));
   bool in_order = !has_vector_terms(a.at) && (a.at.lane == 1 || a.at.lane == -1);
-  if (vector_ && !a.place->lanes && !in_order) {
+  if (vector_ && !in_order) {
     int lanes = vector_;
     fold_by_lane(a, place, v);
     vector_ = lanes;

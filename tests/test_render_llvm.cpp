@@ -10,6 +10,7 @@
 #include <functional>
 #include <limits>
 #include <random>
+#include <unordered_set>
 
 #include "backends/backend.h"
 #include "backends/interp/evaluate_tree.h"
@@ -420,6 +421,22 @@ static const Tree trees[] = {
     m[64 * t + l] = m[64 * t + l] * 0.9 + g[64 * t + l]
     w[64 * t + l] = w[64 * t + l] - m[64 * t + l] * 0.1
 )"},
+    {R"(kernel ragged_tile(a f32[8, 20], b f32[20, 10]) -> c f32[8, 10], d f32[8]
+  thread t 2
+    q dot f32[4, 10]; m max f32[16]
+    loop k 20: unroll i 4: vector l 10 width 16: q[i, l] <- a[4 * t + i, k], b[k, l]
+    loop j 2
+      vector l min(16, 20 - 16 * j) width 16: m[l] <- a[t, 16 * j + l]
+    unroll i 4: vector l 10 width 16: c[4 * t + i, l] = q[i, l]
+    unroll i 4: d[4 * t + i] = merge(m)
+)"},
+    {R"(kernel one_extent_for_all(a f32[8, 20], b f32[20, 37]) -> c f32[8, 37]
+  thread t 3
+    loop i 8
+      q dot f32[16]
+      loop k 20: vector l min(16, 37 - 16 * t) width 16: q[l] <- a[i, k], b[k, 16 * t + l]
+      vector l min(16, 37 - 16 * t) width 16: c[i, 16 * t + l] = q[l]
+)"},
     {R"(kernel running(x f32[50]) -> y f32[50]
   s sum f32
   loop i 50
@@ -431,4 +448,176 @@ static const Tree trees[] = {
 
 TEST_CASE("[render] trees") {
   for (const Tree& t : trees) same_bits(t.text, t.slots);
+}
+
+namespace {
+
+/// Random kernels: three nested loops of any kind, folds at each level, guarded and wrapped indexes.
+class RandomTree {
+ public:
+  explicit RandomTree(uint64_t seed) : random_(seed) {}
+
+  Ref make_kernel() {
+    for (int i = 0; i < 3; i++) {
+      std::vector<Ref> dims;
+      for (int64_t d = pick(1, 3); d > 0; d--) dims.push_back(index(pick(3, 12)));
+      inputs_.push_back(param(i == 2 ? DType::I32 : DType::F32, dims));
+    }
+    vector_at_ = pick(0, 3);
+    std::vector<Ref> body = level(0);
+    return tree::kernel("random", params_, body);
+  }
+
+ private:
+  struct Visible {
+    Ref place;
+    bool lanes;  // the last dimension is that of the vector loop to come
+  };
+
+  int64_t pick(int64_t lo, int64_t hi) { return std::uniform_int_distribution<int64_t>(lo, hi)(random_); }
+  bool chance(int percent) { return pick(0, 99) < percent; }
+
+  Ref param(DType dtype, std::vector<Ref> dims) {
+    auto number = static_cast<int64_t>(params_.size());
+    params_.push_back(tree::param(dtype, std::move(dims), number, "p" + std::to_string(number)));
+    return params_.back();
+  }
+
+  Ref some_range() {
+    return ranges_.empty() ? index(pick(0, 3))
+                           : ranges_[static_cast<size_t>(pick(0, static_cast<int64_t>(ranges_.size()) - 1))];
+  }
+
+  Ref position() {
+    Ref e = index(pick(-2, 5));
+    for (int64_t n = pick(0, 2); n > 0; n--) e = ix::add(e, ix::mul(some_range(), pick(-1, 3)));
+    if (chance(20)) e = ix::idiv(e, pick(2, 5));
+    if (chance(15)) e = make(Op::Max, {e, some_range()});
+    if (chance(10)) e = ix::add(e, make(Op::Cast, {ix::mod(some_range(), pick(2, 3))}, {}, DType::I64));
+    return e;
+  }
+
+  Ref load(const Ref& place) {
+    std::vector<Ref> at;
+    Ref guard;
+    for (const Ref& d : tree::dims(*place)) {
+      Ref e = position();
+      bool wrap = chance(50);
+      if (wrap) e = ix::mod(e, extent(d));
+      if (!wrap) guard = ix::both(guard, ix::both(ix::le(index(0), e), ix::lt(e, extent(d))));
+      at.push_back(e);
+    }
+    return tree::load(place, at, guard);
+  }
+
+  Ref leaf() {
+    if (chance(15)) return make(Op::Cast, {position()}, {}, DType::F32);
+    if (chance(10)) return constant(DType::F32, 0.25 * static_cast<double>(pick(-8, 8)));
+    if (chance(20) && !visible_.empty()) {
+      const Visible& v = visible_[static_cast<size_t>(pick(0, static_cast<int64_t>(visible_.size()) - 1))];
+      if (!v.lanes || vector_range_) return tree::load(v.place, place_index(v));
+    }
+    Ref x = load(inputs_[static_cast<size_t>(pick(0, 2))]);
+    return x->dtype == DType::F32 ? x : make(Op::Cast, {x}, {}, DType::F32);
+  }
+
+  Ref value(int depth = 2) {
+    if (depth == 0) return leaf();
+    Ref a = value(depth - 1), b = value(depth - 1);
+    switch (pick(0, 5)) {
+      case 0:  return make(Op::Add, {a, b});
+      case 1:  return make(Op::Mul, {a, b});
+      case 2:  return make(Op::Max, {a, b});
+      case 3:  return make(Op::Where, {make(Op::Lt, {a, b}), b, leaf()});
+      case 4:  return make(Op::Where, {ix::lt(position(), position()), a, b});
+      default: return make(Op::Sub, {a, b});
+    }
+  }
+
+  std::vector<Ref> place_index(const Visible& v) {
+    std::vector<Ref> at = {ix::mod(position(), 4)};
+    if (has_lanes(v.place)) at.push_back(vector_range_);
+    return at;
+  }
+  static bool has_lanes(const Ref& place) { return tree::dims(*place).size() == 2; }
+
+  void fold_into(std::vector<Ref>& body) {
+    for (const Visible& v : visible_)
+      if (chance(50) && (v.lanes ? bool(vector_range_)
+                                 : bool(vector_range_) == declared_in_vector_.contains(v.place.get())))
+        body.push_back(tree::fold(v.place, place_index(v), {value()}));
+  }
+
+  void output(std::vector<Ref>& body, const Ref& x) {
+    std::vector<Ref> dims;
+    for (const Ref& r : ranges_) dims.push_back(index(r->src[0]->bounds.hi));
+    Ref y = param(DType::F32, dims);
+    Ref store = tree::store(y, ranges_, x);
+    if (chance(20)) store = tree::branch(ix::lt(position(), position()), {store});
+    body.push_back(store);
+  }
+
+  Ref wrapped(int64_t depth) {
+    bool vector = depth == vector_at_;
+    int64_t most = pick(1, vector ? 16 : 5);
+    Ref e = index(most);
+    if (chance(30) && !ranges_.empty()) e = ix::min(e, ix::add(ix::mod(some_range(), 4), pick(0, 2)));
+    if (vector_range_ || e->bounds.hi != most) e = index(most);
+    Ref r = ix::range(e, std::string(1, static_cast<char>('i' + depth)));
+    LoopKind kind = vector                        ? LoopKind::Vector
+                    : depth == 0 && chance(50)    ? LoopKind::Thread
+                    : e->is_const() && chance(40) ? LoopKind::Unroll
+                                                  : LoopKind::Loop;
+    ranges_.push_back(r);
+    if (vector) vector_range_ = r;
+    std::vector<Ref> body = level(depth + 1);
+    if (vector) vector_range_ = {};
+    ranges_.pop_back();
+    return tree::loop(kind, r, body, vector ? 16 : 0);
+  }
+
+  std::vector<Ref> level(int64_t depth) {
+    std::vector<Ref> body;
+    size_t seen = visible_.size();
+    if (depth > 0 && chance(70)) {
+      bool lanes = !vector_range_ && vector_at_ >= depth && vector_at_ < 3;
+      std::vector<Ref> dims = {index(4)};
+      if (lanes) dims.push_back(index(16));
+      Fold fold = std::array{Fold::Sum, Fold::Max, Fold::Min}[static_cast<size_t>(pick(0, 2))];
+      visible_.push_back(
+          {tree::place(DType::F32, dims, "s" + std::to_string(fresh_id()), static_cast<int>(fold)), lanes});
+      if (vector_range_) declared_in_vector_.insert(visible_.back().place.get());
+      body.push_back(visible_.back().place);
+    }
+    if (depth < 3) {
+      body.push_back(wrapped(depth));
+      if (depth > 0 && chance(40)) body.push_back(wrapped(depth));
+    }
+    if (depth > 0) {
+      fold_into(body);
+      output(body, value());
+      for (size_t i = seen; i < visible_.size(); i++)
+        output(body, has_lanes(visible_[i].place) ? tree::merge(visible_[i].place, {index(1)})
+                                                  : tree::load(visible_[i].place, {index(2)}));
+    }
+    visible_.resize(seen);
+    return body;
+  }
+
+  std::mt19937_64 random_;
+  std::vector<Ref> params_, inputs_, ranges_;
+  std::vector<Visible> visible_;
+  std::unordered_set<const Node*> declared_in_vector_;
+  Ref vector_range_;
+  int64_t vector_at_ = 0;
+};
+
+}  // namespace
+
+TEST_CASE("[render] random trees") {
+  for (uint64_t seed = 1; seed <= 300; seed++) {
+    Ref kernel = RandomTree(seed).make_kernel();
+    INFO("seed " << seed << "\n" << tree::print(kernel));
+    same_bits(kernel);
+  }
 }

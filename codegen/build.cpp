@@ -29,7 +29,8 @@ class Builder {
   std::vector<Ref> params_;
   std::unordered_map<const Node*, Ref> memory_;   // logical place -> place in the tree
   std::unordered_map<const Node*, Ref> inlined_;  // logical place -> value (a map inside all loops that index it)
-  Substitution done_;
+  Substitution done_;                             // physical form of each node met, by address:
+  Body kept_;                                     // so what was met stays alive
 
   const Stage& stage(int i) const { return program_.stages[static_cast<size_t>(i)]; }
 
@@ -83,6 +84,7 @@ class Builder {
 
   // An expression over logical places, with loads of what is there in the tree.
   Ref physical(const Ref& expression) {
+    kept_.push_back(expression);
     for (const Node* n : topological(std::span(&expression, 1))) {
       if (done_.count(n)) continue;
       if (n->op == Op::Range || n->op == Op::Place) {

@@ -121,16 +121,23 @@ class Fusion {
     program_.notes += fmt::format("{} is a kernel of its own: {}\n", s.name, why);
   }
 
-  bool join(size_t i, const std::vector<int>& readers) {
+  // Joins the kernel of its first reader. Others read it from memory: each kernel reads only of kernels whose last stage
+  // comes before its own last stage, so no two can wait for each other.
+  bool join(size_t i, const std::vector<int>& all_readers) {
     Stage& s = program_.stages[i];
-    if (readers.empty()) return false;
+    if (all_readers.empty()) return false;
     if (s.at_root || !s.scatter_at.empty()) return note(s, "it has to be in memory"), false;
-    int g = stage(readers[0]).group;
+    auto last_stage = [&](int reader) { return group(stage(reader).group).stages.front(); };
+    int g = stage(*std::min_element(all_readers.begin(), all_readers.end(), [&](int x, int y) {
+              return last_stage(x) < last_stage(y);
+            })).group;
     int limit = INT32_MAX;
-    for (int r : readers) {
-      if (stage(r).group != g) return note(s, "kernels that read it differ"), false;
+    std::vector<int> readers;
+    for (int r : all_readers) {
+      if (stage(r).group != g) continue;
       if (!stage(r).scatter_at.empty()) return note(s, "a scatter reads it"), false;
       limit = std::min(limit, stage(r).depth);
+      readers.push_back(r);
     }
     bind(s, readers, group(g), limit);
     if (std::string why = refuse(s, group(g)); !why.empty()) {
@@ -175,6 +182,7 @@ class Fusion {
                            : std::min(static_cast<double>(row_bytes), static_cast<double>(limits_.place_bytes));
     if (left > room && !whole) return fmt::format("{} bytes of it would be kept inside the loop", left);
     if (is_dot(s) && !whole) return "a dot is kept whole";
+    if (!whole && !s.random && ends_dot(s)) return "it ends a dot";
     for (int other : g.stages) {
       if (is_dot(s) && is_fold(stage(other))) return "its kernel reduces already";
       if (is_fold(s) && is_dot(stage(other))) return "its kernel has a dot already";
@@ -184,6 +192,17 @@ class Fusion {
     if (!whole && !s.random && outer < 8 && work > small_work) return "too few outer iterations to share out";
     if (is_fold(s) && whole && outer < 8 && work > small_work) return "too few outer iterations to share out";
     return "";
+  }
+
+  // Whether s is computed element by element from a dot's result.
+  bool ends_dot(const Stage& s) {
+    if (is_fold(s)) return false;
+    for (const Ref& load : loads_in(s.values)) {
+      const Stage* from = stage_of(program_, load->src[0]);
+      std::span<const Ref> at = tree::at(*load);
+      if (from && is_dot(*from) && std::is_permutation(at.begin(), at.end(), s.loops.begin(), s.loops.end())) return true;
+    }
+    return false;
   }
 
   void enter(int i, int g) {

@@ -16,13 +16,13 @@ using Tuple = std::vector<Ref>;
 
 struct Visit {  // a node read at an index tuple under a guard (null: always)
   const Node* node;
-  const Node* guard;
+  Ref guard;
   Tuple at;
   bool operator==(const Visit& o) const { return node == o.node && guard == o.guard && at == o.at; }
 };
 struct VisitHash {
   size_t operator()(const Visit& v) const {
-    size_t h = reinterpret_cast<size_t>(v.node) * 31 + reinterpret_cast<size_t>(v.guard);
+    size_t h = reinterpret_cast<size_t>(v.node) * 31 + reinterpret_cast<size_t>(v.guard.get());
     for (const Ref& r : v.at) h = h * 1099511628211ull + (reinterpret_cast<size_t>(r.get()) >> 4);
     return h;
   }
@@ -53,7 +53,6 @@ class Lowering {
   std::unordered_map<const Node*, Ref> places_;      // logical place of each input and stored value
   std::unordered_map<const Node*, int> stage_of_;
   std::unordered_map<Visit, Ref, VisitHash> memo_;
-  std::unordered_map<const Node*, Ref> dims_;
   Stage* current_ = nullptr;
   const Node* top_ = nullptr;
 
@@ -79,7 +78,7 @@ class Lowering {
   Ref lower(const Node* node, const Tuple& at, const Ref& guard) {
     node = see_through(node);
     if (guard && is_int(guard, 0)) return constant(node->dtype, int64_t{0});
-    Visit visit{node, guard.get(), at};
+    Visit visit{node, guard, at};
     if (auto it = memo_.find(visit); it != memo_.end()) return it->second;
     Ref value = compute(node, at, guard);
     memo_.emplace(std::move(visit), value);

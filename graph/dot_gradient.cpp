@@ -84,7 +84,8 @@ bool groups_of(std::span<const Ref> from, std::span<const Ref> to, std::vector<G
     Group g{i, i, j, j};
     Ref x = index(1), y = index(1);
     do {
-      bool left = j == to.size() || (i < from.size() && (g.from_end == g.from_begin || x->bounds.hi < y->bounds.hi));
+      bool left =
+          j == to.size() || (i < from.size() && (g.from_end == g.from_begin || x->bounds.hi < y->bounds.hi));
       if (left) x = ix::mul(x, from[i++]), g.from_end = i;
       else y = ix::mul(y, to[j++]), g.to_end = j;
       if (x == y) break;
@@ -139,7 +140,7 @@ void pad_factors(DotCotangent& c, const Node& shrink) {
     bool any = false;
     for (size_t i = 0; i < f->dims.size(); i++) {
       bool real = i < n && x->shape[i] != shrink.shape[i] && !broadcasts(*f, i);
-      Ref low = real ? shrink.src[1 + i] : index(0);
+      Ref low = real ? shrink.src[1 + 2 * i] : index(0);
       src.push_back(low);
       src.push_back(real ? ix::sub(ix::sub(x->shape[i], low), shrink.shape[i]) : index(0));
       any = any || real;
@@ -198,7 +199,8 @@ DotCotangent dot_cotangent(const Node& dot, const Ref& g, size_t operand) {
   Factor own = factor_of(g);
   Dims base = own.base->shape;
   for (size_t i = 1; i < dot.arg.ints.size(); i++) base.insert(base.begin() + dot.at(i), index(1));
-  return {dot.src[operand], {fn::reshape(own.base, base), dot.src[0]->shape}, factor_of(dot.src[1 - operand]), 0};
+  return {
+      dot.src[operand], {fn::reshape(own.base, base), dot.src[0]->shape}, factor_of(dot.src[1 - operand]), 0};
 }
 
 void through_views(DotCotangent& c) {

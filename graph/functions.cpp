@@ -43,7 +43,10 @@ struct Conversion<Ref> {
     if (a.kind == Argument::None) return {};
     if (a.kind == Argument::Tensor) return a.tensors[0];
     const Number& n = only_number(a, "a tensor");
-    return fn::number_constant("number", n, n.kind == Number::Float ? DType::F32 : n.kind == Number::Int ? DType::I64 : DType::Bool);
+    return fn::number_constant("number", n,
+                               n.kind == Number::Float ? DType::F32
+                               : n.kind == Number::Int ? DType::I64
+                                                       : DType::Bool);
   }
 };
 template <>
@@ -130,7 +133,9 @@ struct Adapted;
 template <class... A, Ref (*Function)(A...)>
 struct Adapted<Function> {
   static constexpr std::array<std::string_view, sizeof...(A)> types{Conversion<std::decay_t<A>>::name...};
-  static Ref call(std::span<const Argument> arguments) { return with(arguments, std::index_sequence_for<A...>()); }
+  static Ref call(std::span<const Argument> arguments) {
+    return with(arguments, std::index_sequence_for<A...>());
+  }
   template <size_t... I>
   static Ref with(std::span<const Argument> arguments, std::index_sequence<I...>) {
     return Function(converted<A>(arguments[I], I)...);
@@ -270,12 +275,14 @@ std::string_view trimmed(std::string_view text) {
 
 Argument default_of(const Parameter& p) {
   if (p.fallback == "none") return {};
-  if (p.fallback == "true" || p.fallback == "false") return {.kind = Argument::Number, .numbers = {Number::of(p.fallback == "true")}};
+  if (p.fallback == "true" || p.fallback == "false")
+    return {.kind = Argument::Number, .numbers = {Number::of(p.fallback == "true")}};
   if (p.type == "dtype") return {.kind = Argument::Dtype, .dtype = parse_dtype(p.fallback)};
   std::string text(p.fallback);
   bool whole = text.find_first_of(".e") == std::string::npos;
-  return {.kind = Argument::Number,
-          .numbers = {whole ? Number::of(static_cast<int64_t>(std::stoll(text))) : Number::of(std::stod(text))}};
+  return {
+      .kind = Argument::Number,
+      .numbers = {whole ? Number::of(static_cast<int64_t>(std::stoll(text))) : Number::of(std::stod(text))}};
 }
 
 }  // namespace
@@ -314,14 +321,16 @@ Ref call_function(const FunctionRow& row, std::vector<Argument> arguments) {
   arguments.resize(wanted.size());
   for (size_t i = 0; i < wanted.size(); i++) {
     if (arguments[i].kind != Argument::None) continue;
-    if (wanted[i].fallback.empty()) fail("{}: '{}' is missing ({})", row.name, wanted[i].name, row.parameters);
+    if (wanted[i].fallback.empty())
+      fail("{}: '{}' is missing ({})", row.name, wanted[i].name, row.parameters);
     arguments[i] = default_of(wanted[i]);
   }
   return row.function(arguments);
 }
 
 std::string functions_page() {
-  std::string out = "# Functions\n\nGenerated from the function table (`graph/functions.cpp`). Operands are tensors or numbers; shapes broadcast as in\nNumPy; a number takes the dtype of the tensor beside it.\n";
+  std::string out =
+      "# Functions\n\nGenerated from the function table (`graph/functions.cpp`). Operands are tensors or numbers; shapes broadcast as in\nNumPy; a number takes the dtype of the tensor beside it.\n";
   std::string_view group;
   for (const FunctionRow& r : table) {
     if (r.group != group) out += fmt::format("\n## {}\n\n| function | what it is |\n|---|---|\n", r.group);
@@ -329,7 +338,8 @@ std::string functions_page() {
     std::string list;
     for (const Parameter& p : parameters(r)) {
       list += fmt::format("{}{}: {}", list.empty() ? "" : ", ", p.name, p.type);
-      if (!p.fallback.empty()) list += fmt::format(" = {}", p.fallback == "9223372036854775807" ? "end" : p.fallback);
+      if (!p.fallback.empty())
+        list += fmt::format(" = {}", p.fallback == "9223372036854775807" ? "end" : p.fallback);
     }
     out += fmt::format("| `{}({})` | {} |\n", r.name, list, r.doc);
   }

@@ -122,8 +122,8 @@ void pad_back(Tape& to, const Node& n, const Term& g) {
 void shrink_back(Tape& to, const Node& n, const Term& g) {
   std::vector<Ref> src{g.node, constant(n.dtype, 0.0)};
   for (size_t i = 0; i < n.rank(); i++) {
-    src.push_back(n[1 + i]);
-    src.push_back(ix::sub(ix::sub(n[0]->shape[i], n[1 + i]), n.shape[i]));
+    src.push_back(n[1 + 2 * i]);
+    src.push_back(ix::sub(ix::sub(n[0]->shape[i], n[1 + 2 * i]), n.shape[i]));
   }
   to.add(n[0], make(Op::Pad, src));
 }
@@ -339,7 +339,8 @@ bool has_gradient_row(Op op) { return rule_of(op) != nullptr; }
 
 std::vector<Ref> gradient(const Ref& loss, std::span<const Ref> wrt) {
   Ref count = ix::product(loss->shape);
-  if (!is_float(loss->dtype) || !is_int(count, 1)) fail("gradient: the loss is {}, not one float", describe(*loss));
+  if (!is_float(loss->dtype) || !is_int(count, 1))
+    fail("gradient: the loss is {}, not one float", describe(*loss));
   Tape tape(loss, wrt);
   for (size_t i = tape.order().size(); i-- > 0;) {
     const Node& n = *tape.order()[i];
@@ -366,10 +367,11 @@ std::vector<Tensor> gradient(const Tensor& loss, std::span<const Tensor> wrt) {
     nodes.push_back(node_of(t));
     const Node& n = *nodes.back();
     itself = itself || nodes.back() == root;
-    if (!is_float(n.dtype)) fail("gradient: argument {} is {}: integers have no gradient", nodes.size(), describe(n));
+    if (!is_float(n.dtype))
+      fail("gradient: argument {} is {}: integers have no gradient", nodes.size(), describe(n));
     if (!n.is(Op::Buffer) && !n.is(Op::Mark))
-      fail("gradient: argument {} ({}) is computed, by {}: realize() it or mark() it before it is used", nodes.size(),
-           describe(n), row(n.op).name);
+      fail("gradient: argument {} ({}) is computed, by {}: realize() it or mark() it before it is used",
+           nodes.size(), describe(n), row(n.op).name);
   }
   if (root->is(Op::Buffer) && !itself)
     fail("gradient: the loss was computed already; take gradients before reading it");

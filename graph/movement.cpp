@@ -9,10 +9,9 @@
 
 namespace kontor::inline v0::fn {
 
-static Ref moved(Op op, const Ref& x, const Dims& a, const Dims& b = {}) {
+static Ref moved(Op op, const Ref& x, const Dims& a) {
   std::vector<Ref> src{x};
   src.insert(src.end(), a.begin(), a.end());
-  src.insert(src.end(), b.begin(), b.end());
   return make(op, src);
 }
 
@@ -103,7 +102,13 @@ Ref pad(const Ref& x, const Ints& low_high, const Input& value) {
 }
 
 Ref shrink(const Ref& x, const Dims& begin, const Dims& size) {
-  return size == x->shape ? x : moved(Op::Shrink, x, begin, size);
+  if (size == x->shape) return x;
+  std::vector<Ref> src{x};
+  for (size_t i = 0; i < size.size(); i++) {
+    src.push_back(begin[i]);
+    src.push_back(size[i]);
+  }
+  return make(Op::Shrink, src);
 }
 
 /// Splits each axis of `n` into n / step rows and takes the first of each: how a step is taken without an op of its own.

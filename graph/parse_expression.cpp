@@ -17,10 +17,11 @@ struct Infix {
   int strength;
 };
 constexpr Infix infixes[] = {
-    {"==", "eq", 1},  {"!=", "ne", 1},          {"<", "lt", 1},   {"<=", "le", 1},        {">", "gt", 1},
-    {">=", "ge", 1},  {"|", "bit_or", 2},       {"^", "bit_xor", 3}, {"&", "bit_and", 4}, {"<<", "shift_left", 5},
-    {">>", "shift_right", 5}, {"+", "add", 6},  {"-", "sub", 6},  {"*", "mul", 7},        {"/", "div", 7},
-    {"//", "floor_div", 7},   {"%", "mod", 7},
+    {"==", "eq", 1},     {"!=", "ne", 1},         {"<", "lt", 1},           {"<=", "le", 1},
+    {">", "gt", 1},      {">=", "ge", 1},         {"|", "bit_or", 2},       {"^", "bit_xor", 3},
+    {"&", "bit_and", 4}, {"<<", "shift_left", 5}, {">>", "shift_right", 5}, {"+", "add", 6},
+    {"-", "sub", 6},     {"*", "mul", 7},         {"/", "div", 7},          {"//", "floor_div", 7},
+    {"%", "mod", 7},
 };
 
 class Parser {
@@ -36,7 +37,8 @@ class Parser {
       if (!in_.take(";")) break;
       skip();
     }
-    if (in_.peek().kind != Token::End) in_.error(fmt::format("nothing expected after the expression, not '{}'", in_.peek().text));
+    if (in_.peek().kind != Token::End)
+      in_.error(fmt::format("nothing expected after the expression, not '{}'", in_.peek().text));
     if (!last) in_.error("empty");
     return last;
   }
@@ -47,7 +49,8 @@ class Parser {
   }
 
   Ref statement() {
-    bool named = in_.peek().kind == Token::Name && in_.peek(1).text == "=" && in_.peek(1).kind == Token::Symbol;
+    bool named =
+        in_.peek().kind == Token::Name && in_.peek(1).text == "=" && in_.peek(1).kind == Token::Symbol;
     if (!named) return tensor_of(operation(0));
     std::string name = in_.next().text;
     in_.next();
@@ -57,7 +60,8 @@ class Parser {
   Ref tensor_of(const Argument& a) {
     if (a.kind == Argument::Tensor) return a.tensors[0];
     if (a.kind == Argument::Number)
-      return fn::number_constant("number", a.numbers[0], a.numbers[0].kind == Number::Float ? DType::F32 : DType::I64);
+      return fn::number_constant("number", a.numbers[0],
+                                 a.numbers[0].kind == Number::Float ? DType::F32 : DType::I64);
     in_.error("a tensor is expected");
   }
 
@@ -137,8 +141,10 @@ class Parser {
 
   Argument named(const std::string& name) {
     if (in_.is("(")) return function(name);
-    if (auto it = names_.find(name); it != names_.end()) return {.kind = Argument::Tensor, .tensors = {it->second}};
-    if (name == "true" || name == "false") return {.kind = Argument::Number, .numbers = {Number::of(name == "true")}};
+    if (auto it = names_.find(name); it != names_.end())
+      return {.kind = Argument::Tensor, .tensors = {it->second}};
+    if (name == "true" || name == "false")
+      return {.kind = Argument::Number, .numbers = {Number::of(name == "true")}};
     if (name == "none") return {};
     DType dtype = parse_named_dtype(name);
     if (!in_.take("[")) return {.kind = Argument::Dtype, .dtype = dtype};
@@ -176,8 +182,10 @@ class Parser {
       if (in_.peek().kind == Token::Name && in_.peek(1).text == "=" && in_.peek(1).kind == Token::Symbol) {
         std::string key = in_.next().text;
         in_.next();
-        auto it = std::find_if(wanted.begin(), wanted.end(), [&](const Parameter& p) { return p.name == key; });
-        if (it == wanted.end()) in_.error(fmt::format("{} has no argument '{}' ({})", name, key, find_function(name).parameters));
+        auto it =
+            std::find_if(wanted.begin(), wanted.end(), [&](const Parameter& p) { return p.name == key; });
+        if (it == wanted.end())
+          in_.error(fmt::format("{} has no argument '{}' ({})", name, key, find_function(name).parameters));
         position = static_cast<size_t>(it - wanted.begin());
       }
       if (arguments.size() <= position) arguments.resize(position + 1);

@@ -8,14 +8,19 @@
 
 namespace kontor::inline v0::fn {
 
+/// Sum of products, by fma; of integers, which have none, by multiplication and addition.
+static Ref dot(const Ref& a, const Ref& b, const Ints& axes) {
+  if (is_float(a->dtype)) return reduce(Fold::Dot, {a, b}, axes, false);
+  return reduce(Fold::Sum, {make(Op::Mul, {a, b})}, axes, false);
+}
+
 /// [.., i, k] -> [.., i, 1, k] and [.., k, j] -> [.., 1, j, k], both expanded to [.., i, j, k].
 static Ref dot_rows_columns(const Ref& a, const Ref& b, const Dims& batch) {
   Ref rows = unsqueeze(a, -2);
   Ref columns = unsqueeze(transpose(b, -1, -2), -3);
   Dims shape = batch;
   shape.insert(shape.end(), {a->shape[a->rank() - 2], b->shape[b->rank() - 1], a->shape[a->rank() - 1]});
-  return reduce(Fold::Dot, {broadcast(rows, shape), broadcast(columns, shape)},
-                {static_cast<int64_t>(shape.size()) - 1}, false);
+  return dot(broadcast(rows, shape), broadcast(columns, shape), {static_cast<int64_t>(shape.size()) - 1});
 }
 
 static Dims batch_of(const Ref& x) { return {x->shape.begin(), x->shape.end() - 2}; }
@@ -91,12 +96,12 @@ static Ref conv_dot(const Ref& taps, const Ref& weight, int64_t groups) {
     Dims whole{s[0], w[0], s[2], s[3], c, s[4], s[5]};
     Ref left = reshape(by_group, {s[0], one, s[2], s[3], c, s[4], s[5]});
     Ref right = reshape(weight, {one, w[0], one, one, c, s[4], s[5]});
-    return reduce(Fold::Dot, {broadcast(left, whole), broadcast(right, whole)}, {4, 5, 6}, false);
+    return dot(broadcast(left, whole), broadcast(right, whole), {4, 5, 6});
   }
   Dims whole{s[0], g, o, s[2], s[3], c, s[4], s[5]};
   Ref left = reshape(by_group, {s[0], g, one, s[2], s[3], c, s[4], s[5]});
   Ref right = reshape(weight, {one, g, o, one, one, c, s[4], s[5]});
-  Ref out = reduce(Fold::Dot, {broadcast(left, whole), broadcast(right, whole)}, {5, 6, 7}, false);
+  Ref out = dot(broadcast(left, whole), broadcast(right, whole), {5, 6, 7});
   return reshape(out, {s[0], w[0], s[2], s[3]});
 }
 

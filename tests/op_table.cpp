@@ -220,7 +220,8 @@ std::span<const OpCase> op_table() { return rows; }
 
 Graph graph_of(const OpCase& row, bool wide) {
   std::string text(row.expression);
-  for (size_t at = 0; wide && (at = text.find("f32[", at)) != std::string::npos; at++) text.replace(at, 4, "f64[");
+  for (size_t at = 0; wide && (at = text.find("f32[", at)) != std::string::npos; at++)
+    text.replace(at, 4, "f64[");
   return make_graph({parse_expression(text)});
 }
 

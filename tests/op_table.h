@@ -12,11 +12,11 @@ namespace kontor::inline v0 {
 
 struct OpCase {
   std::string_view name;
-  std::string_view expression;  ///< parse_expression's language; each f32[2, 3] is an input, in order
-  double low = -2, high = 2;    ///< floats of the inputs lie between these
+  std::string_view expression;       ///< parse_expression's language; each f32[2, 3] is an input, in order
+  double low = -2, high = 2;         ///< floats of the inputs lie between these
   int64_t least = -8, greatest = 8;  ///< integers of the inputs, both included (unsigned ones from 0)
-  bool gradient = true;         ///< its float inputs have one that finite differences can measure
-  bool specials = false;        ///< float inputs also hold 0, -0, infinities, NaN, denormals, huge and tiny numbers
+  bool gradient = true;              ///< its float inputs have one that finite differences can measure
+  bool specials = false;  ///< float inputs also hold 0, -0, infinities, NaN, denormals, huge and tiny numbers
 };
 
 std::span<const OpCase> op_table();

@@ -17,9 +17,9 @@ enum class VarClass : uint8_t {
 
 struct PatternItem {
   enum Kind : uint8_t { Var, Number, Node } kind = Number;
-  Op op = Op::Const;       // of a Node
-  uint8_t arity = 0;       // of a Node: how many of its first sources are matched
-  uint8_t var = 0;         // of a Var: its number
+  Op op = Op::Const;  // of a Node
+  uint8_t arity = 0;  // of a Node: how many of its first sources are matched
+  uint8_t var = 0;    // of a Var: its number
   VarClass of = VarClass::Any;
   double number = 0;
 };
@@ -34,7 +34,8 @@ struct Pattern {
   constexpr Pattern(double number) : count(1) { items[0] = {.kind = PatternItem::Number, .number = number}; }
   constexpr Pattern(int number) : Pattern(static_cast<double>(number)) {}
   constexpr void append(const Pattern& other) {
-    for (int at = 0; at < other.count; at++) items[count++] = other.items[at];  // too long: not a constant expression
+    for (int at = 0; at < other.count; at++)
+      items[count++] = other.items[at];  // too long: not a constant expression
   }
   constexpr const PatternItem& root() const { return items[0]; }
 };
@@ -73,16 +74,17 @@ constexpr bool is_bound(const Pattern& left, const Pattern& right) {
 /// The words that rules are written in.
 namespace pattern {
 
-inline constexpr Pattern i = pattern_variable(0, VarClass::Integer), j = pattern_variable(1, VarClass::Integer),
+inline constexpr Pattern i = pattern_variable(0, VarClass::Integer),
+                         j = pattern_variable(1, VarClass::Integer),
                          k = pattern_variable(2, VarClass::Integer), f = pattern_variable(3, VarClass::Float),
                          g = pattern_variable(4, VarClass::Float), h = pattern_variable(5, VarClass::Float),
                          x = pattern_variable(6, VarClass::Any), y = pattern_variable(7, VarClass::Any),
                          z = pattern_variable(8, VarClass::Any), c = pattern_variable(9, VarClass::Constant),
                          c0 = pattern_variable(10, VarClass::Constant),
                          c1 = pattern_variable(11, VarClass::Constant),
-                         c2 = pattern_variable(12, VarClass::Constant), b = pattern_variable(13, VarClass::Bool),
-                         b0 = pattern_variable(14, VarClass::Bool), b1 = pattern_variable(15, VarClass::Bool),
-                         b2 = pattern_variable(16, VarClass::Bool);
+                         c2 = pattern_variable(12, VarClass::Constant),
+                         b = pattern_variable(13, VarClass::Bool), b0 = pattern_variable(14, VarClass::Bool),
+                         b1 = pattern_variable(15, VarClass::Bool), b2 = pattern_variable(16, VarClass::Bool);
 
 constexpr Pattern operator+(const Pattern& p, const Pattern& q) { return pattern_node(Op::Add, p, q); }
 constexpr Pattern operator-(const Pattern& p, const Pattern& q) { return pattern_node(Op::Sub, p, q); }
@@ -107,7 +109,9 @@ constexpr Pattern min(const Pattern& p, const Pattern& q) { return pattern_node(
 constexpr Pattern where(const Pattern& p, const Pattern& q, const Pattern& r) {
   return pattern_node(Op::Where, p, q, r);
 }
-constexpr Pattern fma(const Pattern& p, const Pattern& q, const Pattern& r) { return pattern_node(Op::Fma, p, q, r); }
+constexpr Pattern fma(const Pattern& p, const Pattern& q, const Pattern& r) {
+  return pattern_node(Op::Fma, p, q, r);
+}
 constexpr Pattern abs(const Pattern& p) { return pattern_node(Op::Abs, p); }
 constexpr Pattern floor(const Pattern& p) { return pattern_node(Op::Floor, p); }
 constexpr Pattern ceil(const Pattern& p) { return pattern_node(Op::Ceil, p); }

@@ -28,13 +28,17 @@ Ref full(const Node& constant, std::span<const Ref> shape) {
 
 // ---- matching ---------------------------------------------------------------------------------------------------
 
+Value number_in(DType dtype, double number) {
+  return is_float(dtype) ? from_double(dtype, number) : from_int(dtype, static_cast<int64_t>(number));
+}
+
 static bool fits(VarClass of, const Node& n) {
   switch (of) {
-    case VarClass::Integer: return is_integer(n.dtype);
-    case VarClass::Float: return is_float(n.dtype);
-    case VarClass::Bool: return n.dtype == DType::Bool;
+    case VarClass::Integer:  return is_integer(n.dtype);
+    case VarClass::Float:    return is_float(n.dtype);
+    case VarClass::Bool:     return n.dtype == DType::Bool;
     case VarClass::Constant: return uniform(n) != nullptr;
-    case VarClass::Any: return true;
+    case VarClass::Any:      return true;
   }
   return false;
 }
@@ -42,14 +46,15 @@ static bool fits(VarClass of, const Node& n) {
 /// One attempt, with the operands of the k-th commutative op swapped if bit k of `swaps` is set.
 class Matcher {
  public:
-  Matcher(const Pattern& pattern, Match& into, unsigned swaps) : pattern_(pattern), into_(into), swaps_(swaps) {}
+  Matcher(const Pattern& pattern, Match& into, unsigned swaps)
+      : pattern_(pattern), into_(into), swaps_(swaps) {}
 
   bool run(const Node& n) {
     const PatternItem& item = pattern_.items[at_++];
     if (item.kind == PatternItem::Var) return bind(item, n);
     if (item.kind == PatternItem::Number) {
       const Node* c = uniform(n);
-      return c && value_of(*c) == from_double(n.dtype, item.number);
+      return c && value_of(*c) == number_in(n.dtype, item.number);
     }
     if (n.op != item.op || n.src.size() < item.arity) return false;
     bool swap = has(n.op, Commutative) && (swaps_ >> commutative_++ & 1);
@@ -107,7 +112,7 @@ class Builder {
   int at_ = 0;
 
   Ref number(const PatternItem& item, DType dtype) {
-    return full(*constant_of(dtype, from_double(dtype, item.number)), match_.root->shape);
+    return full(*constant_of(dtype, number_in(dtype, item.number)), match_.root->shape);
   }
 
   // Null for a number, whose dtype is that of the operands beside it.
@@ -132,7 +137,9 @@ class Builder {
 
 }  // namespace
 
-Ref instantiate(const Pattern& pattern, const Match& match) { return Builder(pattern, match, match.bound_).run(); }
+Ref instantiate(const Pattern& pattern, const Match& match) {
+  return Builder(pattern, match, match.bound_).run();
+}
 
 Ref apply(const Rule& rule, const Node& node, const void* context) {
   Match m;
@@ -142,7 +149,8 @@ Ref apply(const Rule& rule, const Node& node, const void* context) {
   Ref out = rule.function ? rule.function(m) : instantiate(rule.right, m);
   if (!out || out.get() == &node) return {};
   if (out->dtype != node.dtype || out->shape != node.shape)
-    broken("rule {} gives {} of another dtype or shape than {}", rule.name, row(out->op).name, row(node.op).name);
+    broken("rule {} gives {} of another dtype or shape than {}", rule.name, row(out->op).name,
+           row(node.op).name);
   return out;
 }
 
@@ -225,9 +233,11 @@ class Driver {
   }
 
   [[noreturn]] void give_up() const {
-    auto most = std::max_element(hits_.begin(), hits_.end(), [](auto& a, auto& b) { return a.second < b.second; });
-    broken("rewriting {} nodes does not end: rule '{}' fired {} times of {}; KONTOR_RULE_OFF={} leaves it out", nodes_,
-           most->first->name, most->second, steps_, most->first->name);
+    auto most =
+        std::max_element(hits_.begin(), hits_.end(), [](auto& a, auto& b) { return a.second < b.second; });
+    broken(
+        "rewriting {} nodes does not end: rule '{}' fired {} times of {}; KONTOR_RULE_OFF={} leaves it out",
+        nodes_, most->first->name, most->second, steps_, most->first->name);
   }
 };
 
@@ -245,22 +255,22 @@ std::vector<Ref> rewrite(std::span<const Ref> roots, const RuleSet& rules, const
 
 static std::string_view infix(Op op) {
   switch (op) {
-    case Op::Add: return " + ";
-    case Op::Sub: return " - ";
-    case Op::Mul: return " * ";
-    case Op::Div: return " / ";
+    case Op::Add:  return " + ";
+    case Op::Sub:  return " - ";
+    case Op::Mul:  return " * ";
+    case Op::Div:  return " / ";
     case Op::IDiv: return " // ";
-    case Op::Mod: return " % ";
-    case Op::And: return " & ";
-    case Op::Or: return " | ";
-    case Op::Xor: return " ^ ";
-    case Op::Shl: return " << ";
-    case Op::Shr: return " >> ";
-    case Op::Lt: return " < ";
-    case Op::Le: return " <= ";
-    case Op::Eq: return " == ";
-    case Op::Ne: return " != ";
-    default: return {};
+    case Op::Mod:  return " % ";
+    case Op::And:  return " & ";
+    case Op::Or:   return " | ";
+    case Op::Xor:  return " ^ ";
+    case Op::Shl:  return " << ";
+    case Op::Shr:  return " >> ";
+    case Op::Lt:   return " < ";
+    case Op::Le:   return " <= ";
+    case Op::Eq:   return " == ";
+    case Op::Ne:   return " != ";
+    default:       return {};
   }
 }
 
@@ -271,8 +281,7 @@ static std::string print(const Pattern& p, int& at, bool inner) {
   if (item.kind == PatternItem::Var) return std::string(names[item.var]);
   if (item.kind == PatternItem::Number)
     return item.number == 0 && std::signbit(item.number) ? "-0.0" : fmt::format("{}", item.number);
-  if (item.op == Op::Neg || item.op == Op::Not)
-    return (item.op == Op::Neg ? "-" : "!") + print(p, at, true);
+  if (item.op == Op::Neg || item.op == Op::Not) return (item.op == Op::Neg ? "-" : "!") + print(p, at, true);
   if (std::string_view sign = infix(item.op); !sign.empty()) {
     std::string left = print(p, at, true), right = print(p, at, true);
     return inner ? fmt::format("({}{}{})", left, sign, right) : fmt::format("{}{}{}", left, sign, right);

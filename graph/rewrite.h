@@ -36,6 +36,8 @@ class Match {
   std::array<const Node*, variable_count> bound_ = {};
 };
 
+/// A number of a pattern in `dtype`: it wraps in an integer (-1 is all ones).
+Value number_in(DType dtype, double number);
 /// Matches; operands of commutative ops in either order.
 bool match(const Pattern& pattern, const Node& node, Match& into);
 /// The node that a right side makes: numbers and constants take the shape and dtype that stand beside them.

@@ -73,10 +73,10 @@ Exact exact(DType d) {
   switch (d) {
     case DType::F8E4M3: return {4, -9, 8};
     case DType::F8E5M2: return {3, -16, 15};
-    case DType::F16: return {11, -24, 15};
-    case DType::BF16: return {8, -133, 127};
-    case DType::F32: return {24, -149, 127};
-    default: return {53, -1074, 1023};
+    case DType::F16:    return {11, -24, 15};
+    case DType::BF16:   return {8, -133, 127};
+    case DType::F32:    return {24, -149, 127};
+    default:            return {53, -1074, 1023};
   }
 }
 int magnitude_bits(DType d) { return d == DType::Bool ? 1 : row(d).bits - (kind(d) == Kind::Signed); }
@@ -95,6 +95,7 @@ Ref merge_casts(const Match& m) {
 Ref same_dtype(const Match& m) { return m.root->dtype == m.node(x).dtype ? m.ref(x) : Ref(); }
 
 Ref merge_bitcasts(const Match& m) {
+  if (m.root->src[0]->dtype == DType::Bool) return {};  // which keeps one bit
   return m.root->dtype == m.node(x).dtype ? m.ref(x) : make(Op::Bitcast, {m.ref(x)}, {}, m.root->dtype);
 }
 
@@ -302,7 +303,8 @@ bool is_lossless(DType from, DType to) {
   if (from == to) return true;
   if (to == DType::Bool) return false;
   if (!is_float(from)) {
-    if (is_float(to)) return magnitude_bits(from) <= exact(to).bits && magnitude_bits(from) <= exact(to).greatest;
+    if (is_float(to))
+      return magnitude_bits(from) <= exact(to).bits && magnitude_bits(from) <= exact(to).greatest;
     bool sign_fits = kind(from) != Kind::Signed || kind(to) == Kind::Signed;
     return sign_fits && magnitude_bits(from) <= magnitude_bits(to);
   }
@@ -321,12 +323,14 @@ std::span<const Rule> index_rules() { return index_table; }
 std::span<const RuleTable> rule_tables() {
   static const RuleTable tables[] = {
       {"fold", "Constants, for every elementwise op.", fold_table},
-      {"float", "What holds of every dtype, floats bit for bit: NaN, infinities and the sign of zero.", float_table},
+      {"float", "What holds of every dtype, floats bit for bit: NaN, infinities and the sign of zero.",
+       float_table},
       {"integer", "Arithmetic of integers, which wrap at their width.", integer_table},
       {"bool", "Conditions.", bool_table},
       {"cast", "Conversions: no rounding, wrapping or saturation is ever lost.", cast_table},
       {"movement", "Ops that move elements.", movement_rules()},
-      {"index", "What the index algebra does of itself to expressions of loop variables, which do not overflow.",
+      {"index",
+       "What the index algebra does of itself to expressions of loop variables, which do not overflow.",
        index_table},
   };
   return tables;

@@ -39,7 +39,8 @@ Ref flip_flip(const Match& m) {
   std::vector<int64_t> axes;
   const auto &a = m.root->arg.ints, &b_ = source(m).arg.ints;
   for (int64_t axis = 0; axis < static_cast<int64_t>(m.root->rank()); axis++)
-    if (std::count(a.begin(), a.end(), axis) % 2 != std::count(b_.begin(), b_.end(), axis) % 2) axes.push_back(axis);
+    if (std::count(a.begin(), a.end(), axis) % 2 != std::count(b_.begin(), b_.end(), axis) % 2)
+      axes.push_back(axis);
   return axes.empty() ? m.ref(x) : make(Op::Flip, {m.ref(x)}, {.ints = axes});
 }
 
@@ -82,7 +83,8 @@ Ref shrink_pad(const Match& m) {
   std::vector<Ref> src{m.ref(x)};
   for (size_t a = 0; a < root.rank(); a++) {
     Ref begin = ix::sub(root[1 + 2 * a], pad[2 + 2 * a]), size = root[2 + 2 * a];
-    bool within = is_int(ix::le(index(0), begin), 1) && is_int(ix::le(ix::add(begin, size), inner.shape[a]), 1);
+    bool within =
+        is_int(ix::le(index(0), begin), 1) && is_int(ix::le(ix::add(begin, size), inner.shape[a]), 1);
     if (!within) return {};
     src.push_back(begin);
     src.push_back(size);

@@ -295,7 +295,7 @@ int64_t to_int(DType dtype, Value x) {
 Value apply(Op op, DType dtype, DType source, const Value* args) {
   int arity = row(op).arity;
   if (op == Op::Where) return args[0].bits ? args[1] : args[2];
-  if (op == Op::Bitcast) return args[0];
+  if (op == Op::Bitcast) return dtype == DType::Bool ? Value{args[0].bits != 0} : args[0];
   if (op == Op::Cast) return cast(dtype, source, args[0]);
   if (!is_elementwise(op)) broken("{} is not an elementwise operation", row(op).name);
   if (!is_float(source)) {

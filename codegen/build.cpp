@@ -31,6 +31,7 @@ class Builder {
   std::unordered_map<const Node*, Ref> inlined_;  // logical place -> value (a map inside all loops that index it)
   Substitution done_;                             // physical form of each node met, by address:
   Body kept_;                                     // so what was met stays alive
+  Body deferred_;                                 // stores into inputs, after all that reads these
 
   const Stage& stage(int i) const { return program_.stages[static_cast<size_t>(i)]; }
 
@@ -46,12 +47,12 @@ class Builder {
     return params_.back();
   }
 
-  int buffer_of(int i) const {
-    int output = stage(i).output;
-    if (output >= 0 && output < static_cast<int>(program_.in_place.size()) && program_.in_place[static_cast<size_t>(output)] >= 0)
-      return ~program_.in_place[static_cast<size_t>(output)];
-    return i;
+  bool in_place(int i) const {
+    size_t output = static_cast<size_t>(stage(i).output);
+    return stage(i).output >= 0 && output < program_.in_place.size() && program_.in_place[output] >= 0;
   }
+
+  int buffer_of(int i) const { return in_place(i) ? ~program_.in_place[static_cast<size_t>(stage(i).output)] : i; }
 
   bool fully_bound(const Stage& s) const {
     return std::all_of(s.bound.begin(), s.bound.end(), [](int b) { return b >= 0; });
@@ -125,6 +126,7 @@ class Builder {
       if (stage(i).depth == depth) nest(i, body);
       deeper = deeper || stage(i).depth > depth;
     }
+    if (depth == static_cast<int>(group_.spine.size())) body.insert(body.end(), deferred_.begin(), deferred_.end());
     if (deeper) {
       Body inner = level(depth + 1);
       if (!inner.empty()) body.push_back(tree::loop(LoopKind::Loop, group_.spine[static_cast<size_t>(depth)], inner));
@@ -143,6 +145,7 @@ class Builder {
     }
     if (local && !fully_bound(s)) body.push_back(memory_.at(s.place.get()));
     Body inner;
+    if (in_place(i) && fully_bound(s) && !is_fold(s)) return nest_in_place(s, body);
     Ref value = is_fold(s) ? fold_nest(s, inner, local) : map_value(s, inner, i);
     if (!value) {
       body.insert(body.end(), inner.begin(), inner.end());
@@ -154,6 +157,16 @@ class Builder {
       if (s.bound[d] < 0) inner = {tree::loop(LoopKind::Loop, s.loops[d], inner)};
     }
     body.insert(body.end(), inner.begin(), inner.end());
+  }
+
+  // The new value waits in a register until all that reads the old one has been computed.
+  void nest_in_place(const Stage& s, Body& body) {
+    checks(s, body);
+    Ref fresh = tree::place(s.place->dtype, {}, s.name + "_new");
+    body.push_back(fresh);
+    body.push_back(tree::store(fresh, {}, physical(s.values[0])));
+    inlined_[s.place.get()] = tree::load(fresh, {});
+    deferred_.push_back(tree::store(memory_.at(s.place.get()), place_at(s.place, s.loops), tree::load(fresh, {})));
   }
 
   void checks(const Stage& s, Body& body) {

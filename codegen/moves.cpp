@@ -123,7 +123,9 @@ class Sink {
   }
 
   // A place declared in the loop becomes one with an element for each iteration: lanes last, others first.
+  // The parts of a split loop share a place, each in its own scope: it grows once.
   Ref grow(const Ref& place) {
+    if (auto it = grown_.find(place.get()); it != grown_.end()) return it->second;
     std::vector<Ref> dims(tree::dims(*place).begin(), tree::dims(*place).end());
     dims.insert(lanes() ? dims.end() : dims.begin(), lanes() ? index(tree::width(*loop_)) : range_->src[0]);
     int fold = tree::has_fold(*place) ? static_cast<int>(tree::fold_of(*place)) : -1;

@@ -96,6 +96,10 @@ class Selection {
 
 }  // namespace
 
+static bool is_draw(std::string_view call) {
+  return call == "uniform" || call == "normal" || call == "randint" || call == "permutation";
+}
+
 bool is_random(const Node* node) {
   std::vector<const Node*> stack = {node};
   std::unordered_set<const Node*> seen;
@@ -103,7 +107,7 @@ bool is_random(const Node* node) {
     const Node* n = stack.back();
     stack.pop_back();
     if (!seen.insert(n).second || n->op == Op::Reduce || n->op == Op::Buffer) continue;
-    if (n->op == Op::Call && n->arg.text == "random_bits") return true;
+    if (n->op == Op::Call && is_draw(n->arg.text)) return true;
     for (const Ref& s : n->src) stack.push_back(s.get());
   }
   return false;

@@ -58,6 +58,9 @@ class Renderer {
   Val compute(const Node& n);
   Linear compute_linear(const Node& n);
   Linear product(Linear a, Linear b);
+  Linear remainder(const Node& n);
+  Linear quotient(const Node& n);
+  Linear opaque(const Node& n);
   Val elementwise(const Node& n);
   Val lane_compare(const Node& n);
   Val narrow_cast(const Node& n);
@@ -151,6 +154,7 @@ class Renderer {
   Builder b_;
   std::unordered_map<const Node*, Entry> memo_;
   std::deque<Linear> linears_;           // references to them stay good
+  std::vector<Ref> made_;                // nodes made here: the memo knows nodes by address
   std::vector<int> frames_ = {0};        // serial numbers of the open frames
   std::vector<int> scope_frames_ = {0};  // the frame of each of the builder's scopes
   int serials_ = 0;

@@ -39,6 +39,7 @@ Renderer::Entry& Renderer::remember(const Node& n) {
 
 static bool is_linear(const Node& n) {
   if (n.dtype != DType::I64) return false;
+  if (n.op == Op::Mod) return n.src[1]->is_const() && const_int(*n.src[1]) > 0;
   return n.op == Op::Add || n.op == Op::Sub || n.op == Op::Mul || n.op == Op::Neg || n.op == Op::Range;
 }
 
@@ -126,6 +127,30 @@ Linear Renderer::product(Linear a, Linear b) {
   return out;
 }
 
+/// e // c, of which only a constant is known further.
+Linear Renderer::quotient(const Node& n) {
+  int64_t c = is_constant(linear(n.src[1])) ? linear(n.src[1]).constant : 0;
+  if (c <= 0 || !is_constant(linear(n.src[0]))) return opaque(n);
+  int64_t e = linear(n.src[0]).constant;
+  return {.constant = e / c - (e % c < 0)};
+}
+
+/// A value whose inside is not looked at.
+Linear Renderer::opaque(const Node& n) {
+  Linear out;
+  Val v = value(Ref(&n));
+  if (int64_t c = 0; !b_.lanes(v) && b_.constant(v, c)) return out.constant = c, out;
+  return add_term(out, v, 1), out;
+}
+
+/// e % c as e - e // c * c, so that e // c * c + e % c, the position of an element in a reshaped array, becomes e again.
+Linear Renderer::remainder(const Node& n) {
+  Linear out = linear(n.src[0]);
+  Ref q = made_.emplace_back(make(Op::IDiv, n.src));
+  add_scaled(out, linear(q), wrap_mul(-1, const_int(*n.src[1])));
+  return out;
+}
+
 Linear Renderer::compute_linear(const Node& n) {
   Linear out;
   if (n.dtype != DType::I64) broken("LLVM renderer: an index of dtype {}", name(n.dtype));
@@ -136,11 +161,13 @@ Linear Renderer::compute_linear(const Node& n) {
       if (int64_t c = 0; b_.constant(bound.value, c)) return out.constant = c, out;
       return add_term(out, bound.value, 1), out;
     }
-    case Op::Add: return out = linear(n.src[0]), add_scaled(out, linear(n.src[1]), 1), out;
-    case Op::Sub: return out = linear(n.src[0]), add_scaled(out, linear(n.src[1]), -1), out;
-    case Op::Neg: return add_scaled(out, linear(n.src[0]), -1), out;
-    case Op::Mul: return product(linear(n.src[0]), linear(n.src[1]));
-    default:      break;
+    case Op::Add:  return out = linear(n.src[0]), add_scaled(out, linear(n.src[1]), 1), out;
+    case Op::Sub:  return out = linear(n.src[0]), add_scaled(out, linear(n.src[1]), -1), out;
+    case Op::Neg:  return add_scaled(out, linear(n.src[0]), -1), out;
+    case Op::IDiv: return quotient(n);
+    case Op::Mod:  return is_linear(n) ? remainder(n) : opaque(n);
+    case Op::Mul:  return product(linear(n.src[0]), linear(n.src[1]));
+    default:       break;
   }
   Val v = value(Ref(&n));
   if (int64_t c = 0; !b_.lanes(v) && b_.constant(v, c)) return out.constant = c, out;

@@ -16,6 +16,63 @@
 namespace kontor::inline v0 {
 namespace {
 
+const char* const kTrees[] = {
+    R"(kernel softmax(x f32[40, 33]) -> y f32[40, 33]
+  global i 40
+    m max f32; s sum f32; e f32[33]
+    loop j 33: m <- x[i, j]
+    loop j 33
+      let %1 = x[i, j] - m
+      e[j] = %1 * %1
+      s <- e[j]
+    loop j 33: y[i, j] = e[j] / s + x[i, j - 1 if 0 < j]
+)",
+    R"(kernel lanes(x f32[70, 128], y f32[70, 128]) -> z f32[70]
+  global i 70
+    q dot f32[16]
+    loop j 8
+      unroll l 16: q[l] <- x[i, j * 16 + l], y[i, j * 16 + l]
+    z[i] = merge(q)
+)",
+    R"(kernel blocks(x f32[6, 64]) -> z f32[6, 3]
+  global i 6
+    q sum f32[3, 4]
+    loop b 3
+      loop j 5: q[b, j % 4] <- x[i, b * 5 + j]
+    loop b 3: z[i, b] = merge(q[b]) * 2.0
+)",
+    // A scan: what is read in a loop is what was folded so far, and afterwards all of it.
+    R"(kernel scan(x i32[10, 20]) -> y i32[10, 20], z i32[10]
+  global i 10
+    p sum i32
+    loop j 20
+      y[i, j] = p
+      p <- x[i, j]
+    z[i] = p
+)",
+    // One work item does it all: a histogram, with elements that are met more than once.
+    R"(kernel histogram(x u8[300], w i32[300]) -> h sum i32[256]
+  clear h
+  loop i 300: h[i64(x[i])] <- w[i]
+)",
+    R"(kernel branches($0 f32, $2 i64 1..100, x f32[50], k i64[50]) -> y f32[50], b bool[50]
+  global i 50
+    if i < $2
+      y[i] = x[k[i] if 0 <= k[i] & k[i] < 50] * $0
+    else
+      y[i] = x[i] + $0
+    b[i] = x[i] < 0.0 | i == 3
+    check 5: i < $2
+)",
+    R"(kernel sequential(x f64[9]) -> y f64[9], s f64
+  p sum f64
+  loop i 9
+    p <- x[i]
+    y[i] = p / 3.0_f64
+  s = p
+)",
+};
+
 using Bytes = std::vector<std::byte>;
 
 int64_t count_of(const Node& place) {
@@ -128,6 +185,19 @@ std::vector<uint64_t> special_values(DType dtype) {
   out.push_back(from_double(dtype, std::nan("")).bits);
   return out;
 }
+
+std::vector<std::vector<uint64_t>> combinations(DType dtype, size_t count) {
+  const std::vector<uint64_t> values = special_values(dtype);
+  std::vector<std::vector<uint64_t>> out(3);
+  for (size_t i = 0; i < count; i++) {
+    out[0].push_back(values[i % values.size()]);
+    out[1].push_back(values[i / values.size() % values.size()]);
+    out[2].push_back(values[(i * 7 + i / 5) % values.size()]);
+  }
+  return out;
+}
+
+std::span<const char* const> hand_made_trees() { return kTrees; }
 
 static bool has_op(Op op, DType dtype) {
   if (!is_elementwise(op) || op == Op::Cast || op == Op::Bitcast || op == Op::Where) return false;

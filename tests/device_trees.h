@@ -14,8 +14,17 @@ namespace kontor::inline v0 {
 std::string differs_from_interp(Backend& device, const Ref& kernel, std::span<const int64_t> scalars = {},
                                 std::span<const std::vector<uint64_t>> values = {});
 
+/// Trees with loops, folds, merges, scans, guards, branches and checks; slots 0 (f32) and 2 (i64, 1..100).
+std::span<const char* const> hand_made_trees();
+inline constexpr DType tested_dtypes[] = {DType::Bool,   DType::U8,  DType::I8,   DType::U16, DType::I16,
+                                          DType::U32,    DType::I32, DType::U64,  DType::I64, DType::F8E4M3,
+                                          DType::F8E5M2, DType::F16, DType::BF16, DType::F32, DType::F64};
+
 /// Values of a dtype where arithmetic goes wrong: zeros, extremes, halves, NaN, infinities, neighbours of powers of two.
 std::vector<uint64_t> special_values(DType dtype);
+
+/// Special values for three arguments, each against each: the first changes fastest, the last slowest.
+std::vector<std::vector<uint64_t>> combinations(DType dtype, size_t count);
 
 /// One kernel that applies each elementwise op that `dtype` has to x, y, z [count], each into an output of its own.
 Ref elementwise_kernel(DType dtype, int64_t count);

@@ -107,7 +107,7 @@ KernelSource source_of(const Ref& tree, const std::string& entry, Backend& backe
   if (backend.name() == "interp") source.text = tree::print(tree);
   else if (backend.name() == "llvm")
     source.text = render_llvm(tree, entry, backend.limits(), source.scratch_bytes);
-  else broken("no renderer for {}", backend.name());
+  else source.text = render_c(tree, entry, backend.name() == "cuda" ? Dialect::Cuda : Dialect::OpenCL);
   return source;
 }
 

@@ -1,0 +1,92 @@
+// CUDA: kernels compiled by NVRTC for GPUs that need not be there, and run where one is.
+#include <cstring>
+
+#include "backends/cuda/nvrtc.h"
+#include "base/error.h"
+#include "codegen/schedule.h"
+#include "codegen/tree_text.h"
+#include "tests/catch.h"
+#include "tests/device_trees.h"
+#include "tests/errors.h"
+
+using namespace kontor;
+
+namespace {
+
+std::string compile(const Ref& kernel, const std::string& architecture) {
+  return nvrtc::compile({.name = "entry", .text = render_c(kernel, "entry", Dialect::Cuda)}, architecture);
+}
+
+bool is_cubin(const std::string& code) {
+  return code.size() > 4 && std::memcmp(code.data(), "\177ELF", 4) == 0;
+}
+
+}  // namespace
+
+TEST_CASE("[cuda] NVRTC compiles kernels of every form for sm_80 and sm_90") {
+  if (std::string why = nvrtc::why_missing(); !why.empty()) KONTOR_SKIP(why);
+  for (const char* architecture : {"sm_80", "sm_90"})
+    for (const char* text : hand_made_trees()) {
+      INFO(text);
+      CHECK(is_cubin(compile(tree::parse(text), architecture)));
+    }
+}
+
+TEST_CASE("[cuda] NVRTC compiles every elementwise op and cast in every dtype") {
+  if (std::string why = nvrtc::why_missing(); !why.empty()) KONTOR_SKIP(why);
+  for (DType dtype : tested_dtypes) {
+    INFO(name(dtype));
+    CHECK(is_cubin(compile(elementwise_kernel(dtype, 1000), "sm_80")));
+    CHECK(is_cubin(compile(cast_kernel(dtype, tested_dtypes, 1000), "sm_90")));
+  }
+}
+
+TEST_CASE("[cuda] floats are neither contracted nor flushed nor divided approximately") {
+  if (std::string why = nvrtc::why_missing(); !why.empty()) KONTOR_SKIP(why);
+  Ref kernel = tree::parse(
+      "kernel k(x f32[64], y f32[64]) -> z f32[64]\n"
+      "  global i 64: z[i] = sqrt(x[i] * y[i] + 1.0) / y[i]\n");
+  std::string ptx = compile(kernel, "compute_90");
+  for (const char* wanted : {"mul.rn.f32", "add.rn.f32", "sqrt.rn.f32", "div.rn.f32"}) {
+    INFO(wanted);
+    CHECK(ptx.find(wanted) != std::string::npos);
+  }
+  for (const char* unwanted : {"fma.rn.f32", "mad.", ".ftz", ".approx"}) {
+    INFO(unwanted);
+    CHECK(ptx.find(unwanted) == std::string::npos);
+  }
+}
+
+TEST_CASE("[cuda] a kernel that does not compile is told with NVRTC's log and the dumped source") {
+  if (std::string why = nvrtc::why_missing(); !why.empty()) KONTOR_SKIP(why);
+  KernelSource source{.name = "wrong",
+                      .text = "// slots:\nextern \"C\" __global__ void wrong() { no_such_name = 1; }\n"};
+  std::string text = error_of([&] { nvrtc::compile(source, "sm_80"); });
+  for (const char* part :
+       {"cuda: kernel wrong does not compile", "/kontor-wrong-", ".cu)", "sm_80", "no_such_name"}) {
+    INFO(text);
+    CHECK(text.find(part) != std::string::npos);
+  }
+}
+
+TEST_CASE("[cuda] on a GPU the kernels have the interpreter's bits") {
+  std::unique_ptr<Backend> device;
+  try {
+    device = open_backend("cuda");
+  } catch (const Error& error) {
+    KONTOR_SKIP(error.what());
+  }
+  float scale = 0.75f;
+  int64_t scalars[3] = {0, -1, 20};
+  std::memcpy(&scalars[0], &scale, sizeof scale);
+  for (const char* text : hand_made_trees()) {
+    INFO(text);
+    CHECK(differs_from_interp(*device, tree::parse(text), scalars) == "");
+  }
+  for (DType dtype : tested_dtypes) {
+    INFO(name(dtype));
+    auto values = combinations(dtype, 4200);
+    CHECK(differs_from_interp(*device, elementwise_kernel(dtype, 4200), {}, values) == "");
+    CHECK(differs_from_interp(*device, cast_kernel(dtype, tested_dtypes, 128), {}, values) == "");
+  }
+}

@@ -97,7 +97,7 @@ struct Output {
   std::shared_ptr<Version> target;   // whose memory it may take; null
   Ref target_leaf;
   std::shared_ptr<Memory> memory;
-  bool in_place = false;
+  bool in_place = false, settled = false;
 };
 
 [[noreturn]] void refuse_placeholder(const Node& leaf) {
@@ -177,7 +177,8 @@ class Realization {
     if (!latest) return;
     std::shared_ptr<Version> before = version->before.lock();
     while (before && before->pending()) before = before->before.lock();
-    if (!before || !before->memory) return;
+    const auto taken = [&](const Output& o) { return o.target == before; };
+    if (!before || !before->memory || std::any_of(outputs_.begin(), outputs_.end(), taken)) return;
     outputs_.back().target_leaf = leaf_of(before, leaf->dtype, leaf->src);
     outputs_.back().target = std::move(before);
   }
@@ -286,7 +287,8 @@ class Realization {
       Output& o = outputs_[i];
       if (compiled.in_place(i)) {
         const size_t input = static_cast<size_t>(graph.target[i]);
-        o.in_place = !live_.contains(o.target_leaf.get()) && held[input] == o.target->memory;
+        o.in_place =
+            !live_.contains(o.target_leaf.get()) && held[input] == o.target->memory && unshared(held, input);
         o.memory = o.in_place ? o.target->memory : copy_of(context_, *held[input]);
         inputs[input] = o.memory->data();
       } else {
@@ -307,18 +309,27 @@ class Realization {
     rewritten_.clear();
   }
 
+  // Tensors that were recorded alike share the memory, but each has a leaf of its own: they may be assigned to later.
   void settle(TensorState& state, const Ref& node) {
     if (node->op == Op::Buffer) return;
     Ref leaf;
     if (auto it = of_node_.find(node.get()); it != of_node_.end()) {
-      const Output& o = outputs_[it->second];
-      leaf = leaf_of(o.version, o.dtype, o.dims);
+      Output& o = outputs_[it->second];
+      leaf = o.settled ? twin(o.version, o.dtype, o.dims) : leaf_of(o.version, o.dtype, o.dims);
+      o.settled = true;
       remember(node, o.version);
     } else {
-      leaf = rewritten_.at(node.get());
+      const Ref& known = rewritten_.at(node.get());
+      leaf = twin(share_version(*known), known->dtype, known->src);
     }
     std::lock_guard lock(state.mutex);
     if (state.node == node) state.node = std::move(leaf);
+  }
+
+  static Ref twin(const std::shared_ptr<Version>& version, DType dtype, const std::vector<Ref>& dims) {
+    std::shared_ptr<Version> second = make_version();
+    second->memory = version->memory;
+    return leaf_of(second, dtype, dims);
   }
 
   void remember(const Ref& node, const std::shared_ptr<Version>& version) {
@@ -391,6 +402,10 @@ std::shared_ptr<Memory> copy_of(ContextState& context, const Memory& from) {
     context.device->backend().copy_in(copy->data(), host.data(), host.size());
   }
   return copy;
+}
+
+bool unshared(std::span<const std::shared_ptr<Memory>> bound, size_t i) {
+  return bound[i].use_count() == 1 + std::count(bound.begin(), bound.end(), bound[i]);
 }
 
 void run_compiled(ContextState& context, CompiledSchedule& compiled,

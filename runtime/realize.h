@@ -19,6 +19,8 @@ std::vector<Ref> frozen(const std::vector<Ref>& dims);
 std::shared_ptr<Memory> memory_on(ContextState& context, const Node& leaf);
 /// Whether memory can be read and written by the context's kernels as it is.
 bool usable_on(const ContextState& context, const Memory& memory);
+/// Whether memory belongs to one value: held by its Version and by `bound` alone.
+bool unshared(std::span<const std::shared_ptr<Memory>> bound, size_t i);
 /// Fresh memory with the content of `from`. Needs the lock.
 std::shared_ptr<Memory> copy_of(ContextState& context, const Memory& from);
 /// Counts a run and keeps what a failed check said.

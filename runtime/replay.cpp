@@ -62,7 +62,7 @@ JitProgram::JitProgram(ContextState& context, std::span<const Tensor> arguments,
     if (attempt == kAttempts)
       fail("jit: the function makes new Tensors that it assigns and keeps at every call");
   }
-  once_ = shared_states();
+  once_ |= shared_states();
 }
 
 bool JitProgram::record_once(ContextState& context, const std::vector<Ref>& placeholders, void* function,
@@ -84,6 +84,9 @@ bool JitProgram::record_once(ContextState& context, const std::vector<Ref>& plac
     }
     trace.undo();
     if (kept.empty()) {
+      for (const auto& [leaf, states] : trace.captured()) {
+        once_ |= std::count_if(states.begin(), states.end(), [](const auto& s) { return !s.expired(); }) > 1;
+      }
       build(context, trace, placeholders, std::move(results), first_new_id);
       return true;
     }
@@ -106,7 +109,8 @@ void JitProgram::build(ContextState& context, Trace& trace, const std::vector<Re
     outputs_.push_back(
         {.dtype = a.before->dtype, .dims = a.before->src, .state = static_cast<int>(states_.size()) - 1});
     nodes.push_back(stored(resolved.at(a.after.get())));
-    targets.push_back(a.before);
+    const bool taken = std::find(targets.begin(), targets.end(), a.before) != targets.end();
+    targets.push_back(taken ? Ref() : a.before);
   }
   std::unordered_map<const Node*, size_t> output_of;
   for (const Ref& r : results) {
@@ -173,7 +177,7 @@ JitProgram::Input JitProgram::input_of(const Ref& leaf, const std::vector<Ref>& 
   if (state != assigned.end()) {
     input.from = From::State;
     input.index = static_cast<size_t>(state - assigned.begin());
-  } else if (version->storage->id > first_new_id) {
+  } else if (version->storage->id > first_new_id && !trace.captured().contains(leaf.get())) {
     input.constant = version;
   } else if (version->storage->latest.lock() == version) {
     input.from = From::Latest;
@@ -300,8 +304,9 @@ void JitProgram::draw(ContextState& context) {
 void JitProgram::bind_output(ContextState& context, size_t k) {
   const Output& output = outputs_[k];
   const size_t input = static_cast<size_t>(std::max(targets_[k], 0));
-  const bool sole = output.state >= 0 && !output.old_is_result && inputs_[input].from == From::State &&
-                    leaves_[input]->uses() == 2 && memories_[input] == version_of(*leaves_[input]).memory;
+  const bool sole = output.state >= 0 && targets_[k] >= 0 && !output.old_is_result &&
+                    inputs_[input].from == From::State && leaves_[input]->uses() == 2 &&
+                    memories_[input] == version_of(*leaves_[input]).memory && unshared(memories_, input);
   std::shared_ptr<Memory> memory;
   if (compiled_->in_place(k)) {
     memory = sole ? memories_[input] : copy_of(context, *memories_[input]);

@@ -214,6 +214,35 @@ TEST_CASE("[runtime] what was computed is not computed again") {
   CHECK(on.since(before).launches == 1);
 }
 
+TEST_CASE("[runtime] tensors recorded alike share memory until one is assigned to") {
+  OnDevice on("llvm");
+  Tensor a = Tensor::zeros({1000}), b = Tensor::zeros({1000}), c = Tensor::zeros({1000});
+  realize_all(std::vector<Tensor*>{&a, &b});
+  c.realize();
+  CHECK(address(a) == address(b));
+  CHECK(address(a) == address(c));
+  a.assign(a + 1);
+  b.assign(b + 2);
+  realize_all(std::vector<Tensor*>{&a, &b});
+  c.assign(c + 3);
+  c.realize();
+  CHECK(a.sum().item<float>() == 1000);
+  CHECK(b.sum().item<float>() == 2000);
+  CHECK(c.sum().item<float>() == 3000);
+  CHECK(on.context.counters().live_bytes < 13'000);
+}
+
+TEST_CASE("[runtime] a copy of an assigned tensor goes its own way") {
+  OnDevice on("llvm");
+  Tensor a = Tensor::ones({4});
+  a.assign(a + 1);
+  Tensor b = a;
+  b.assign(b * 10);
+  a.assign(a * 3);
+  CHECK(b.to_vector<float>() == floats({20, 20, 20, 20}));
+  CHECK(a.to_vector<float>() == floats({6, 6, 6, 6}));
+}
+
 TEST_CASE("[runtime] a loop with a decaying Scalar schedules and compiles nothing after its second step") {
   for (const char* device : {"interp", "llvm"}) {
     OnDevice on(device);

@@ -30,8 +30,8 @@ struct Format {
   double half_pi[3];
   double smallest_normal;
   int64_t sqrt_half;  // bits of sqrt(1/2)
-  std::span<const double> exp, log, sin, cos, tanh, erf, erfc;
-  double erfc_centre, erf_end;  // erfc's polynomial is in |x| - centre; from erf_end on erf is 1
+  std::span<const double> exp, log, pow, sin, cos, tanh, erf, erfc;
+  double erf_end;  // from here on erf is 1
 };
 
 // clang-format off
@@ -45,6 +45,10 @@ constexpr double exp64[] = {0.49999999999999929, 0.16666666666666937, 0.04166666
 constexpr double log32[] = {0.66666754492340755, 0.39979696177174792, 0.29822627550595107};
 constexpr double log64[] = {0.66666666666666857, 0.39999999999699839, 0.28571428684830748, 0.22222204024769784,
   0.1818329973371597, 0.15320427276259843, 0.14735448434598392};
+// the same with one term more, for pow
+constexpr double pow32[] = {0.66666666009864531, 0.40000269258980323, 0.28540862604886945, 0.23522907872258859};
+constexpr double pow64[] = {0.66666666666666665, 0.40000000000002813, 0.28571428570014566, 0.22222222525592371, 0.18181784228559392,
+  0.15386755381795023, 0.13256969709683726, 0.13194354253483599};
 // sin(r) = r + r z p(z), cos(r) = 1 - z/2 + z^2 p(z), z = r^2, for |r| <= 1.06 pi/4
 constexpr double sin32[] = {-0.16666650136163968, 0.0083318798986474973, -0.00019477902439409144};
 constexpr double sin64[] = {-0.16666666666666598, 0.0083333333333140408, -0.00019841269823163051, 2.755731142255994e-6,
@@ -64,13 +68,13 @@ constexpr double erf32[] = {0.1283791659138382, -0.37612627136580648, 0.11283600
 constexpr double erf64[] = {0.12837916709551257, -0.37612638903183748, 0.11283791670954884, -0.026866170645077875,
   0.0052239776248284317, -0.00085483269814258838, 0.00012055331132976754, -1.4925595772854554e-5, 1.6461008490952578e-6,
   -1.6350396383911511e-7, 1.4660329934243189e-8, -1.1374960859212244e-9, 5.9606946687796137e-11};
-// -log(erfc(x)) = p(x - centre) for 1 <= x <= end
-constexpr double erfc32[] = {7.806817803221614, 5.3526939734543735, 0.9438853832809772, 0.010717776461594409,
-  -0.0024577797694181136, 0.00015600175257220242, -0.00018557322299300622};
-constexpr double erfc64[] = {14.112437402173632, 7.2660995886327186, 0.96675305481627677, 0.0052256530872663252,
-  -0.00087370433645679859, 0.00014728219848215447, -2.4363455079551758e-5, 3.961565021195153e-6, -5.1305605239050546e-7,
-  1.0023014795620786e-7, -4.0360098836770397e-8, -4.0404038397097934e-8, -2.5288792221589998e-8, -9.4157373615395391e-9,
-  -2.1392082579912799e-9, -2.8196101314931894e-10, -1.5085193556841928e-11};
+// -log(erfc(x)) = p(x - 1) for 1 <= x <= erf_end
+constexpr double erfc32[] = {1.8496055164799423, 2.6389668159489514, 0.84311833654631459, 0.041500687063005565,
+  -0.0098908891897235917, 0.0018261607595092584, -0.00018557322299300622};
+constexpr double erfc64[] = {1.8496055099332483, 2.6389675142347595, 0.8431072563607127, 0.041561097989152122,
+  -0.010033824714570349, 0.0019778978704583493, -0.00023730152553665514, -2.6340252479472818e-5, 2.7288212138957138e-5,
+  -9.7998024959915368e-6, 2.2649545019832365e-6, -3.0463672552242949e-7, -3.8484262773868349e-9, 1.2415080411281567e-8,
+  -2.8795654325232652e-9, 3.2144672912435816e-10, -1.5085193556841928e-11};
 
 constexpr double ln2 = 0.693147180559945309417232121458176568;
 
@@ -80,16 +84,16 @@ const Format format32 = {
   .two_ln2_hi = static_cast<float>(2 * ln2), .two_ln2_lo = 2 * ln2 - static_cast<double>(static_cast<float>(2 * ln2)),
   .half_pi = {0x1.921fb6p+0, -0x1.777a5cp-25, -0x1.ee59dap-50},
   .smallest_normal = 0x1p-126, .sqrt_half = 0x3f3504f3,
-  .exp = exp32, .log = log32, .sin = sin32, .cos = cos32, .tanh = tanh32, .erf = erf32, .erfc = erfc32,
-  .erfc_centre = 2.5, .erf_end = 4};
+  .exp = exp32, .log = log32, .pow = pow32, .sin = sin32, .cos = cos32, .tanh = tanh32, .erf = erf32, .erfc = erfc32,
+  .erf_end = 4};
 const Format format64 = {
   .integer = DType::I64, .mantissa = 52, .bias = 1023, .magic = 6755399441055744.0, .exp_low = -746, .exp_high = 710,
   .ln2_hi = 0x1.62e42fefa3p-1, .ln2_lo = 0x1.3de6af278ece6p-42,
   .two_ln2_hi = 0x1.62e42fefa39efp+0, .two_ln2_lo = 0x1.abc9e3b39803fp-55,
   .half_pi = {0x1.921fb54442d18p+0, 0x1.1a62633145c07p-54, -0x1.f1976b7ed8fbcp-110},
   .smallest_normal = 0x1p-1022, .sqrt_half = 0x3fe6a09e667f3bcd,
-  .exp = exp64, .log = log64, .sin = sin64, .cos = cos64, .tanh = tanh64, .erf = erf64, .erfc = erfc64,
-  .erfc_centre = 3.5, .erf_end = 6};
+  .exp = exp64, .log = log64, .pow = pow64, .sin = sin64, .cos = cos64, .tanh = tanh64, .erf = erf64, .erfc = erfc64,
+  .erf_end = 6};
 // clang-format on
 
 const Format& format_of(const Term& x) { return x.node->dtype == DType::F64 ? format64 : format32; }
@@ -185,7 +189,7 @@ Term erf_of(const Term& x) {
   const Format& f = format_of(x);
   Term a = abs(x), z = a * a;
   Term small = fma(a, polynomial(z, f.erf), a);
-  Term large = 1.0 - exp_of(-polynomial(min(a, f.erf_end) - f.erfc_centre, f.erfc));
+  Term large = 1.0 - exp_of(-polynomial(min(a, f.erf_end) - 1.0, f.erfc));
   return with_sign(where(a < 1.0, small, large), sign_bit(x));
 }
 
@@ -197,10 +201,11 @@ std::pair<Term, Term> log_parts(const Term& x) {
   Term s = g / d;
   Term s_low = fma(-s, d_low, fma(-s, d, g)) / d;
   Term z = s * s, twice = s + s;
-  Term tail = fma(s * z, polynomial(z, f.log), s_low + s_low);
+  Term tail = fma(s * z, polynomial(z, f.pow), s_low + s_low);
   Term big = parts.k * f.ln2_hi, hi = big + twice;  // |big| >= |twice| or big = 0
   Term lo = (twice - (hi - big)) + fma(parts.k, f.ln2_lo, tail);
-  return {hi, lo};
+  Term sum = hi + lo;
+  return {sum, lo - (sum - hi)};
 }
 
 /// As C's pow: NaN for a negative base unless the exponent is an integer.

@@ -1,0 +1,208 @@
+// The accuracy that docs/numerics.md states for exp, log, sin, cos, tanh, erf and pow, against long double; and their
+// exceptional cases.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "backends/interp/evaluate_graph.h"
+#include "base/threefry.h"
+#include "graph/functions.h"
+#include "tests/catch.h"
+
+using namespace kontor;
+
+namespace {
+
+using Function = Ref (*)(const Ref&);
+using Reference = long double (*)(long double);
+
+template <class T>
+constexpr DType dtype = std::is_same_v<T, float> ? DType::F32 : DType::F64;
+
+Ref buffer(DType type, size_t n) {
+  return make(Op::Buffer, {index(static_cast<int64_t>(n))}, {.ints = {fresh_id(), 0}}, type);
+}
+
+template <class T>
+Array array_of(const std::vector<T>& values) {
+  Array a = Array::make(dtype<T>, {static_cast<int64_t>(values.size())});
+  std::memcpy(a.bytes.data(), values.data(), a.bytes.size());
+  return a;
+}
+
+template <class T>
+std::vector<T> values_of(const Array& a) {
+  std::vector<T> out(a.bytes.size() / sizeof(T));
+  std::memcpy(out.data(), a.bytes.data(), a.bytes.size());
+  return out;
+}
+
+template <class T>
+std::vector<T> evaluate(Function f, const std::vector<T>& x) {
+  Ref leaf = buffer(dtype<T>, x.size());
+  std::vector<Array> inputs{array_of(x)};
+  return values_of<T>(evaluate_graph(make_graph({f(leaf)}), inputs).outputs[0]);
+}
+
+template <class T>
+T evaluate_one(Function f, T x) {
+  return evaluate<T>(f, std::vector<T>{x})[0];
+}
+
+/// Distance in units of the last place of the true value; 0 where both are NaN or the same infinity.
+template <class T>
+double ulps(T got, long double wanted) {
+  T rounded = static_cast<T>(wanted);
+  if (std::isnan(got) || std::isnan(rounded)) return std::isnan(got) && std::isnan(rounded) ? 0 : INFINITY;
+  if (std::isinf(got) || std::isinf(rounded)) return got == rounded ? 0 : INFINITY;
+  int exponent = rounded == 0 ? std::numeric_limits<T>::min_exponent : std::ilogb(std::abs(rounded)) + 1;
+  exponent = std::max(exponent, std::numeric_limits<T>::min_exponent);
+  return static_cast<double>(std::abs(static_cast<long double>(got) - wanted) /
+                             std::ldexp(1.0L, exponent - std::numeric_limits<T>::digits));
+}
+
+/// Numbers between low and high: half of them evenly spread, half with every exponent alike.
+template <class T>
+std::vector<T> samples(double low, double high, size_t count) {
+  std::vector<T> out;
+  for (size_t i = 0; i < count; i++) {
+    uint64_t bits = random_bits64(7, i);
+    double unit = static_cast<double>(bits >> 11) * 0x1p-53, x = low + (high - low) * unit;
+    if (i % 2) {
+      int lowest = std::numeric_limits<T>::min_exponent - 3;
+      double top = std::log2(std::max(std::abs(low), std::abs(high)));
+      x = std::exp2(lowest + (top - lowest) * unit) * (bits & 1 ? 1 : -1);
+    }
+    if (x >= low && x <= high) out.push_back(static_cast<T>(x));
+  }
+  return out;
+}
+
+template <class T>
+double worst(Function f, Reference reference, double low, double high, size_t count = 20000) {
+  std::vector<T> x = samples<T>(low, high, count), y = evaluate(f, x);
+  double most = 0;
+  T at = 0;
+  for (size_t i = 0; i < x.size(); i++) {
+    double error = ulps(y[i], reference(static_cast<long double>(x[i])));
+    if (error > most) most = error, at = x[i];
+  }
+  UNSCOPED_INFO("at " << at << ": " << most << " ulp");
+  return most;
+}
+
+struct Row {
+  const char* name;
+  Function function;
+  Reference reference;
+  double low32, high32, bound32, low64, high64, bound64;
+};
+
+// clang-format off
+const Row rows[] = {
+    {"exp",  fn::exp,  std::exp,  -105,  89,   1.4, -750,  712,  1.5},
+    {"log",  fn::log,  std::log,  0,     3e38, 1.0, 0,     1e308, 1.0},
+    {"sin",  fn::sin,  std::sin,  -1e6,  1e6,  1.7, -1e9,  1e9,  1.7},
+    {"cos",  fn::cos,  std::cos,  -1e6,  1e6,  1.7, -1e9,  1e9,  1.7},
+    {"tanh", fn::tanh, std::tanh, -20,   20,   1.5, -40,   40,   1.5},
+    {"erf",  fn::erf,  std::erf,  -6,    6,    1.5, -8,    8,    2.0},
+};
+// clang-format on
+
+/// pow over pairs whose result is finite.
+template <class T>
+double worst_pow(double low, double high, double most_log) {
+  std::vector<T> a = samples<T>(low, high, 20000), b;
+  a.erase(std::remove_if(a.begin(), a.end(), [](T x) { return x <= 0; }), a.end());
+  for (size_t i = 0; i < a.size(); i++) {
+    double unit = static_cast<double>(random_bits64(11, i) >> 11) * 0x1p-53;
+    b.push_back(static_cast<T>((2 * unit - 1) * most_log / std::max(1e-3, std::abs(std::log(static_cast<double>(a[i]))))));
+  }
+  Ref x = buffer(dtype<T>, a.size()), y = buffer(dtype<T>, b.size());
+  Graph g = make_graph({fn::pow(x, y)});
+  std::vector<Array> inputs{array_of(g.inputs[0] == x ? a : b), array_of(g.inputs[0] == x ? b : a)};
+  std::vector<T> out = values_of<T>(evaluate_graph(g, inputs).outputs[0]);
+  double most = 0;
+  for (size_t i = 0; i < a.size(); i++) {
+    double error = ulps(out[i], std::pow(static_cast<long double>(a[i]), static_cast<long double>(b[i])));
+    if (error > most) UNSCOPED_INFO("pow(" << a[i] << ", " << b[i] << "): " << error << " ulp");
+    most = std::max(most, error);
+  }
+  return most;
+}
+
+constexpr float infinity = std::numeric_limits<float>::infinity(), nan_ = std::numeric_limits<float>::quiet_NaN();
+
+bool same(float a, float b) { return std::isnan(a) ? std::isnan(b) : std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b); }
+
+}  // namespace
+
+TEST_CASE("[mathematics] accuracy in f32 is what docs/numerics.md states") {
+  for (const Row& r : rows) {
+    double most = worst<float>(r.function, r.reference, r.low32, r.high32);
+    INFO(r.name);
+    CHECK(most <= r.bound32);
+  }
+}
+
+TEST_CASE("[mathematics] accuracy in f64 is what docs/numerics.md states") {
+  for (const Row& r : rows) {
+    double most = worst<double>(r.function, r.reference, r.low64, r.high64);
+    INFO(r.name);
+    CHECK(most <= r.bound64);
+  }
+}
+
+TEST_CASE("[mathematics] accuracy of pow") {
+  CHECK(worst_pow<float>(1e-30, 1e30, 80) <= 2.0);
+  CHECK(worst_pow<float>(0.5, 2, 80) <= 2.0);
+  CHECK(worst_pow<double>(1e-200, 1e200, 600) <= 8.0);
+}
+
+TEST_CASE("[mathematics] exceptional cases are those of C") {
+  struct Case {
+    Function function;
+    float x, y;
+  };
+  const Case cases[] = {
+      {fn::exp, infinity, infinity},  {fn::exp, -infinity, 0.f},    {fn::exp, nan_, nan_},
+      {fn::exp, 0.f, 1.f},            {fn::exp, -0.f, 1.f},         {fn::exp, 89.f, infinity},
+      {fn::exp, -104.f, 0.f},         {fn::log, 0.f, -infinity},    {fn::log, -0.f, -infinity},
+      {fn::log, -1.f, nan_},          {fn::log, infinity, infinity}, {fn::log, -infinity, nan_},
+      {fn::log, nan_, nan_},          {fn::log, 1.f, 0.f},          {fn::sin, 0.f, 0.f},
+      {fn::sin, -0.f, -0.f},          {fn::sin, infinity, nan_},    {fn::sin, nan_, nan_},
+      {fn::cos, 0.f, 1.f},            {fn::cos, -infinity, nan_},   {fn::tanh, infinity, 1.f},
+      {fn::tanh, -infinity, -1.f},    {fn::tanh, -0.f, -0.f},       {fn::tanh, nan_, nan_},
+      {fn::erf, infinity, 1.f},       {fn::erf, -infinity, -1.f},   {fn::erf, -0.f, -0.f},
+      {fn::erf, nan_, nan_},          {fn::sigmoid, -infinity, 0.f}, {fn::sigmoid, infinity, 1.f},
+      {fn::relu, nan_, nan_},         {fn::relu, -infinity, 0.f},   {fn::sqrt, -1.f, nan_},
+      {fn::rsqrt, 0.f, infinity},     {fn::sign, nan_, nan_},       {fn::sign, -3.f, -1.f},
+  };
+  for (const Case& c : cases) {
+    float got = evaluate_one(c.function, c.x);
+    INFO("case " << &c - cases << ": of " << c.x << " wanted " << c.y << " got " << got);
+    CHECK(same(got, c.y));
+  }
+}
+
+TEST_CASE("[mathematics] beyond the reduction sine stays within [-1, 1]") {
+  for (float x : {1e7f, 1e20f, 3e38f}) CHECK(std::abs(evaluate_one(fn::sin, x)) <= 1);
+}
+
+TEST_CASE("[mathematics] pow of exceptional bases and exponents is that of C") {
+  const float special[] = {0.f, -0.f, 1.f, -1.f, 2.f, -2.f, 0.5f, -0.5f, 3.f, -3.f, 2.5f, infinity, -infinity, nan_};
+  std::vector<float> a, b;
+  for (float x : special)
+    for (float y : special) a.push_back(x), b.push_back(y);
+  Ref x = buffer(DType::F32, a.size()), y = buffer(DType::F32, b.size());
+  Graph g = make_graph({fn::pow(x, y)});
+  std::vector<Array> inputs{array_of(g.inputs[0] == x ? a : b), array_of(g.inputs[0] == x ? b : a)};
+  std::vector<float> out = values_of<float>(evaluate_graph(g, inputs).outputs[0]);
+  for (size_t i = 0; i < a.size(); i++) {
+    INFO("pow(" << a[i] << ", " << b[i] << ") wanted " << std::pow(a[i], b[i]) << " got " << out[i]);
+    CHECK(ulps(out[i], static_cast<long double>(std::pow(a[i], b[i]))) <= 2);
+    CHECK((std::isnan(out[i]) || std::signbit(out[i]) == std::signbit(std::pow(a[i], b[i]))));
+  }
+}

@@ -8,6 +8,7 @@
 #include "tests/catch.h"
 #include "tests/device_trees.h"
 #include "tests/errors.h"
+#include "tests/random_graph.h"
 
 using namespace kontor;
 
@@ -38,6 +39,17 @@ TEST_CASE("[cuda] NVRTC compiles every elementwise op and cast in every dtype") 
     INFO(name(dtype));
     CHECK(is_cubin(compile(elementwise_kernel(dtype, 1000), "sm_80")));
     CHECK(is_cubin(compile(cast_kernel(dtype, tested_dtypes, 1000), "sm_90")));
+  }
+}
+
+TEST_CASE("[cuda] NVRTC compiles the kernels of random graphs") {
+  if (std::string why = nvrtc::why_missing(); !why.empty()) KONTOR_SKIP(why);
+  for (uint64_t seed = 1; seed <= 60; seed++) {
+    Schedule made = schedule(random_case(seed).graph, {.vector_bytes = 0, .gpu = true});
+    for (const ScheduledKernel& k : made.kernels) {
+      INFO("seed " << seed << "\n" << tree::print(k.tree));
+      CHECK(is_cubin(compile(k.tree, seed % 2 ? "sm_80" : "sm_90")));
+    }
   }
 }
 

@@ -82,6 +82,13 @@ TEST_CASE("[random] graphs: llvm") {
   run_seeds(150, [&](const Case& c) { return run_graph(c.graph, *llvm, c.inputs); });
 }
 
+TEST_CASE("[random] graphs: opencl") {
+  std::string why;
+  Backend* opencl = device("opencl", &why);
+  if (!opencl) KONTOR_SKIP(why);
+  run_seeds(25, [&](const Case& c) { return run_graph(c.graph, *opencl, c.inputs); });
+}
+
 TEST_CASE("[random] graphs: print and parse") {
   for (uint64_t seed = 1; seed <= 200; seed++) {
     Graph graph = random_case(seed).graph;

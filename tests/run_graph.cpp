@@ -1,6 +1,7 @@
 // See run_graph.h.
 #include "tests/run_graph.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -74,11 +75,26 @@ void backwards(void*, int64_t count, ParallelFor::Task task, void* context) {
   for (int64_t i = count; i-- > 0;) task(context, i, i + 1);
 }
 
+/// Device memory with a margin behind each array that no kernel may write.
 struct DeviceMemory {
+  static constexpr size_t margin = 256;
   Backend& backend;
   std::vector<void*> address = {};
+
   ~DeviceMemory() {
     for (void* a : address) backend.release(a);
+  }
+  void add(const Array& a) {
+    std::vector<std::byte> bytes = a.bytes;
+    bytes.resize(bytes.size() + margin, std::byte{0x5C});
+    address.push_back(backend.allocate(bytes.size()));
+    backend.copy_in(address.back(), bytes.data(), bytes.size());
+  }
+  bool take(size_t i, Array& a) {
+    std::vector<std::byte> bytes(a.bytes.size() + margin);
+    backend.copy_out(bytes.data(), address[i], bytes.size());
+    std::copy(bytes.begin(), bytes.end() - margin, a.bytes.begin());
+    return std::all_of(bytes.end() - margin, bytes.end(), [](std::byte b) { return b == std::byte{0x5C}; });
   }
 };
 
@@ -120,10 +136,7 @@ Run run_graph(const Graph& graph, Backend& backend, std::span<const Array> input
   std::vector<std::string> binaries = backend.compile(sources, {});
   Memory memory = plan(graph, run.schedule, inputs, scalars);
   DeviceMemory on_device{backend};
-  for (const Array& a : memory.host) {
-    on_device.address.push_back(backend.allocate(std::max<size_t>(a.bytes.size(), 1)));
-    backend.copy_in(on_device.address.back(), a.bytes.data(), a.bytes.size());
-  }
+  for (const Array& a : memory.host) on_device.add(a);
   for (size_t k = 0; k < sources.size(); k++) {
     const ScheduledKernel& kernel = run.schedule.kernels[k];
     std::unique_ptr<Program> program = backend.load(sources[k], binaries[k]);
@@ -135,9 +148,9 @@ Run run_graph(const Graph& graph, Backend& backend, std::span<const Array> input
                    {backwards});
     uint32_t failed = backend.synchronise();
     if (failed && run.error.empty()) run.error = check_text(kernel, failed);
+    for (size_t i = 0; i < memory.host.size(); i++)
+      if (!on_device.take(i, memory.host[i])) broken("kernel {} writes beyond the end of buffer {}\n{}", k, i, tree::print(kernel.tree));
   }
-  for (size_t i = 0; i < memory.host.size(); i++)
-    backend.copy_out(memory.host[i].bytes.data(), on_device.address[i], memory.host[i].bytes.size());
   take_outputs(graph, memory, run);
   return run;
 }

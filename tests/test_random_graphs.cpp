@@ -22,9 +22,9 @@ static std::string verdict(const Case& c, const Runner& runner) {
   }
 }
 
-static std::string report(uint64_t seed, const Case& failing, const Runner& runner) {
+static std::string report(uint64_t seed, const std::string& first, const Case& failing, const Runner& runner) {
   Case small = shrink(failing, [&](const Case& c) { return !verdict(c, runner).empty(); });
-  std::string text = "seed " + std::to_string(seed) + ": " + verdict(failing, runner) +
+  std::string text = "seed " + std::to_string(seed) + ": " + first +
                      "\nshrunk: " + verdict(small, runner) + "\n" + print(small.graph);
   try {
     for (const ScheduledKernel& k : runner(small).schedule.kernels)
@@ -45,12 +45,13 @@ static void run_seeds(uint64_t count, const Runner& runner) {
   int failures = 0;
   for (uint64_t seed = first; seed < first + count && failures < 3; seed++) {
     Case c = random_case(seed);
-    if (verdict(c, runner).empty()) {
+    std::string found = verdict(c, runner);
+    if (found.empty()) {
       SUCCEED();
       continue;
     }
     failures++;
-    FAIL_CHECK(report(seed, c, runner));
+    FAIL_CHECK(report(seed, found, c, runner));
   }
 }
 

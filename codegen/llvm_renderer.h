@@ -77,6 +77,7 @@ class Renderer {
   struct Entry {
     Val value = {};
     int linear = -1, frame = 0, serial = 0;
+    Ref node = {};  // kept alive: its address is the key, and a constant made on the way would free it for another
   };
   Entry* known(const Node* n);
   Entry& remember(const Node& n);

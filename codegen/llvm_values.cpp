@@ -34,7 +34,7 @@ Renderer::Entry& Renderer::remember(const Node& n) {
   int frame = frame_of(n);
   for (const Ref& s : n.src)
     if (Entry* e = known(s.get())) frame = std::max(frame, e->frame);
-  return memo_[&n] = {{}, -1, frame, frames_[static_cast<size_t>(frame)]};
+  return memo_[&n] = {{}, -1, frame, frames_[static_cast<size_t>(frame)], Ref(&n)};
 }
 
 static bool is_linear(const Node& n) {

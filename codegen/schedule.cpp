@@ -6,7 +6,6 @@
 #include "codegen/moves.h"
 #include "codegen/stage.h"
 #include "graph/index.h"
-#include "graph/rules.h"
 
 namespace kontor::inline v0 {
 
@@ -72,9 +71,7 @@ class Plan {
 
 }  // namespace
 
-Schedule schedule(const Graph& recorded, const Limits& limits) {
-  Graph graph = recorded;
-  graph.outputs = canonical(recorded.outputs);
+Schedule schedule(const Graph& graph, const Limits& limits) {
   ProgramTree program = lower(graph, limits);
   program.in_place = graph.target;
   choose_layouts(program, limits);

@@ -20,6 +20,11 @@ Jit::Jit(std::shared_ptr<void> function, Trace trace) : state_(std::make_shared<
   state_->trace = trace;
 }
 
+void at_each_call(std::shared_ptr<void> state, void (*advance)(void* state)) {
+  if (Trace* trace = Trace::current()) trace->host_steps().push_back({std::move(state), advance});
+  else advance(state.get());
+}
+
 std::vector<Tensor> Jit::operator()(std::span<const Tensor> inputs) {
   State& state = *state_;
   if (current_tracer != nullptr)

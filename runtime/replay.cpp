@@ -88,6 +88,7 @@ bool JitProgram::record_once(ContextState& context, const std::vector<Ref>& plac
         once_ |= std::count_if(states.begin(), states.end(), [](const auto& s) { return !s.expired(); }) > 1;
       }
       build(context, trace, placeholders, std::move(results), first_new_id);
+      for (auto& [state, advance] : trace.host_steps()) host_steps_.emplace_back(std::move(state), advance);
       return true;
     }
   }
@@ -277,6 +278,7 @@ void JitProgram::execute(ContextState& context, std::span<const Ref> arguments) 
     input_addresses_.push_back(memories_.back()->data());
   }
   draw(context);
+  for (const auto& [state, advance] : host_steps_) advance(state.get());
   for (const auto& scalar : scalars_) slots_.push_back(static_cast<int64_t>(scalar->bits.load()));
   for (size_t k = 0; k < outputs_.size(); ++k) bind_output(context, k);
   if (called_) context.counters.replays++;

@@ -80,6 +80,7 @@ class JitProgram {
   std::vector<Result> results_;
   std::vector<int> targets_;  // of each output: input or -1
   std::vector<std::shared_ptr<const ScalarState>> scalars_;
+  std::vector<std::pair<std::shared_ptr<void>, void (*)(void*)>> host_steps_;
   std::shared_ptr<ScalarState> random_base_;
   Ref random_blocks_;
   bool once_ = false;  // what it reads could not be told apart: good for one call

@@ -37,6 +37,12 @@ class Trace final : public Tracer, public RandomSource {
   const std::unordered_map<const Node*, std::vector<std::weak_ptr<TensorState>>>& captured() const {
     return captured_;
   }
+  /// What happens on the host before each call.
+  struct HostStep {
+    std::shared_ptr<void> state;
+    void (*advance)(void* state);
+  };
+  std::vector<HostStep>& host_steps() { return host_steps_; }
   const std::shared_ptr<ScalarState>& random_base() const { return random_base_; }
   const Ref& random_blocks() const { return blocks_; }  ///< drawn so far; an i64 index expression
 
@@ -51,6 +57,7 @@ class Trace final : public Tracer, public RandomSource {
   std::vector<Assigned> assigned_;
   std::unordered_map<const Node*, std::vector<std::weak_ptr<TensorState>>> captured_;
   std::vector<Ref> leaves_;  // keeps the keys of captured_ alive
+  std::vector<HostStep> host_steps_;
   std::shared_ptr<ScalarState> random_base_;
   Ref blocks_;
   bool recording_ = true;

@@ -75,6 +75,10 @@ class KONTOR_API Context {
   std::unique_ptr<ContextState> state_;
 };
 
+/// Calls advance(state) now; or, while a jit function is recorded, before each call of that function. For what must
+/// happen on the host at each step, as setting a Scalar.
+KONTOR_API void at_each_call(std::shared_ptr<void> state, void (*advance)(void* state));
+
 /// A function that is recorded once for each signature (dtypes, ranks, static dimensions) and then replayed. What may
 /// change between calls: the inputs, Scalars, Variables, and Tensors that the function assigns.
 class KONTOR_API Jit {

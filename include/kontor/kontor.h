@@ -3,4 +3,5 @@
 #include <kontor/dtype.h>
 #include <kontor/error.h>
 #include <kontor/jit.h>
+#include <kontor/nn.h>
 #include <kontor/tensor.h>

@@ -1,0 +1,304 @@
+// Models and their training: layers as plain structs, parameters found by walking them, optimisers, weights files.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <kontor/jit.h>
+#include <kontor/tensor.h>
+
+namespace kontor::inline v0::nn {
+
+/// A tensor of a model under the name of its place in it, as "conv1.weight". Valid while the model stays where it is.
+struct Parameter {
+  std::string name;
+  Tensor* tensor = nullptr;
+};
+
+/// What `walk` of a layer is called with: lists the tensors below it, in order.
+class Walker {
+ public:
+  /// A tensor; an empty one (no bias) is left out.
+  void operator()(std::string_view name, Tensor& tensor) {
+    if (!tensor.empty()) found.push_back({prefix_ + std::string(name), &tensor});
+  }
+  /// A layer, or a vector of layers, whose names are numbers.
+  template <class Layer>
+    requires requires(Layer& layer, Walker& walker) { layer.walk(walker); }
+  void operator()(std::string_view name, Layer& layer) {
+    const size_t length = prefix_.size();
+    prefix_.append(name).append(".");
+    layer.walk(*this);
+    prefix_.resize(length);
+  }
+  template <class Layer>
+  void operator()(std::string_view name, std::vector<Layer>& layers) {
+    const size_t length = prefix_.size();
+    prefix_.append(name).append(".");
+    for (size_t i = 0; i < layers.size(); ++i) (*this)(std::to_string(i), layers[i]);
+    prefix_.resize(length);
+  }
+
+  std::vector<Parameter> found;
+
+ private:
+  std::string prefix_;
+};
+
+/// The tensors of a model: any struct with `template <class V> void walk(V& visit) { visit("name", member); ... }`.
+template <class Model>
+std::vector<Parameter> parameters(Model& model) {
+  Walker walker;
+  model.walk(walker);
+  return std::move(walker.found);
+}
+
+/// x [.., in] -> [.., out]: x weight^T + bias. Initial values uniform in +-1/sqrt(in).
+struct KONTOR_API Linear {
+  Tensor weight;  ///< [out, in]
+  Tensor bias;    ///< [out], or empty
+  Linear() = default;
+  Linear(int64_t in, int64_t out, bool with_bias = true);
+  Tensor operator()(const Tensor& x) const;
+  template <class V>
+  void walk(V& visit) {
+    visit("weight", weight), visit("bias", bias);
+  }
+};
+
+/// x [n, in, h, w] -> [n, out, oh, ow]. Initial values uniform in +-1/sqrt(in * size^2).
+struct KONTOR_API Conv2d {
+  Tensor weight;  ///< [out, in, size, size]
+  Tensor bias;    ///< [out], or empty
+  Pair stride = 1, padding = 0;
+  Conv2d() = default;
+  Conv2d(int64_t in, int64_t out, Pair size, Pair stride = 1, Pair padding = 0, bool with_bias = true);
+  Tensor operator()(const Tensor& x) const;
+  template <class V>
+  void walk(V& visit) {
+    visit("weight", weight), visit("bias", bias);
+  }
+};
+
+/// x [n, channels, ..]: mean 0 and variance 1 over all but the first two axes, then times weight (1) plus bias (0).
+struct KONTOR_API InstanceNorm {
+  Tensor weight, bias;  ///< [channels]
+  double eps = 1e-5;
+  InstanceNorm() = default;
+  explicit InstanceNorm(int64_t channels, double eps = 1e-5);
+  Tensor operator()(const Tensor& x) const;
+  template <class V>
+  void walk(V& visit) {
+    visit("weight", weight), visit("bias", bias);
+  }
+};
+
+/// x [.., size]: mean 0 and variance 1 over the last axis, then times weight (1) plus bias (0).
+struct KONTOR_API LayerNorm {
+  Tensor weight, bias;  ///< [size]
+  double eps = 1e-5;
+  LayerNorm() = default;
+  explicit LayerNorm(int64_t size, double eps = 1e-5);
+  Tensor operator()(const Tensor& x) const;
+  template <class V>
+  void walk(V& visit) {
+    visit("weight", weight), visit("bias", bias);
+  }
+};
+
+/// The network of the Marketplace articles for images u8 [n, 1, 28, 28], not normalised -> logits [n, 10]
+/// (../shared/spec/marketplace.md, section 1.1).
+struct KONTOR_API MnistCnn {
+  Conv2d conv1{1, 32, 5}, conv2{32, 32, 5};
+  InstanceNorm norm1{32};
+  Conv2d conv3{32, 64, 3}, conv4{64, 64, 3};
+  InstanceNorm norm2{64};
+  Linear linear{576, 10};
+  Tensor operator()(const Tensor& images) const;
+  template <class V>
+  void walk(V& visit) {
+    visit("conv1", conv1), visit("conv2", conv2), visit("norm1", norm1), visit("conv3", conv3);
+    visit("conv4", conv4), visit("norm2", norm2), visit("linear", linear);
+  }
+};
+
+/// Part of the rows of logits [n, classes] whose greatest is at the label [n].
+KONTOR_API Tensor accuracy(const Tensor& logits, const Tensor& labels);
+
+/// Updates parameters by gradients. Under jit the update is a part of the recorded function; what changes from step to
+/// step (rate, corrections) are Scalars, so that nothing is compiled again. Keeps pointers to the tensors.
+class KONTOR_API Optimizer {
+ public:
+  Optimizer(std::vector<Parameter> parameters, double lr);
+  virtual ~Optimizer();
+  Optimizer(const Optimizer&) = delete;
+  Optimizer& operator=(const Optimizer&) = delete;
+
+  /// One update; gradients in the order of the parameters. Throws Error if their number or a shape differs.
+  void step(std::span<const Tensor> gradients);
+  /// One update by the gradients of `loss`.
+  void step(const Tensor& loss);
+  /// Tensors to keep in a checkpoint beside the parameters, as "conv1.weight.m".
+  virtual std::vector<Parameter> state() { return {}; }
+  /// How many updates there were; a checkpoint gives it back.
+  virtual int64_t steps() const { return 0; }
+  virtual void set_steps(int64_t) {}
+  virtual std::string_view kind() const = 0;  ///< "sgd", "adam"
+  const std::vector<Parameter>& parameters() const { return parameters_; }
+
+  Scalar lr;
+
+ protected:
+  virtual void update(std::span<const Tensor> gradients) = 0;
+  std::vector<Parameter> parameters_;
+};
+
+/// v = momentum v + g; x -= lr v (PyTorch's form). Without momentum there is no state.
+class KONTOR_API SGD final : public Optimizer {
+ public:
+  SGD(std::vector<Parameter> parameters, double lr, double momentum = 0);
+  std::vector<Parameter> state() override;
+  std::string_view kind() const override { return "sgd"; }
+
+ private:
+  void update(std::span<const Tensor> gradients) override;
+  double momentum_;
+  std::vector<Tensor> velocity_;
+};
+
+/// Adam with bias correction (Kingma and Ba 2015, algorithm 1). One kernel a parameter.
+class KONTOR_API Adam final : public Optimizer {
+ public:
+  Adam(std::vector<Parameter> parameters, double lr = 1e-3, double beta1 = 0.9, double beta2 = 0.999,
+       double eps = 1e-8);
+  std::vector<Parameter> state() override;
+  int64_t steps() const override;
+  void set_steps(int64_t steps) override;
+  std::string_view kind() const override { return "adam"; }
+
+ private:
+  void update(std::span<const Tensor> gradients) override;
+  struct Corrections;
+  double beta1_, beta2_, eps_;
+  std::vector<Tensor> m_, v_;
+  std::shared_ptr<Corrections> corrections_;
+};
+
+using Metadata = std::map<std::string, std::string>;
+
+/// Writes the tensors as a safetensors file, atomically. Throws Error if a name stands twice.
+KONTOR_API void save_parameters(const std::string& path, std::span<const Parameter> parameters,
+                                const Metadata& metadata = {});
+/// Reads them back, and returns the metadata. Throws Error that lists the tensors that are missing, superfluous, or of
+/// another shape or dtype; then nothing is changed.
+KONTOR_API Metadata load_parameters(const std::string& path, std::span<const Parameter> parameters);
+KONTOR_API Metadata load_metadata(const std::string& path);
+
+/// What a model is trained on, as recorded for one batch.
+struct Score {
+  Tensor loss;      ///< one float: the mean over the batch
+  Tensor accuracy;  ///< one float, or empty
+  Score(Tensor mean_loss, Tensor mean_accuracy = {})
+      : loss(std::move(mean_loss)), accuracy(std::move(mean_accuracy)) {}
+};
+
+/// A function of (x, labels) that records loss and accuracy of a model. Must depend on its arguments and the model alone.
+class Objective {
+ public:
+  template <class F>
+    requires std::is_invocable_r_v<Score, F&, const Tensor&, const Tensor&>
+  Objective(F function)
+      : function_(std::make_shared<F>(std::move(function))),
+        call_([](void* f, const Tensor& x, const Tensor& labels) -> Score {
+          return (*static_cast<F*>(f))(x, labels);
+        }) {}
+  Score operator()(const Tensor& x, const Tensor& labels) const { return call_(function_.get(), x, labels); }
+
+ private:
+  std::shared_ptr<void> function_;
+  Score (*call_)(void* function, const Tensor& x, const Tensor& labels);
+};
+
+/// Cross-entropy and accuracy of a model that maps x to logits. The model must outlive it.
+template <class Model>
+Objective classification(const Model& model) {
+  return [&model](const Tensor& x, const Tensor& labels) -> Score {
+    const Tensor logits = model(x);
+    return {cross_entropy(logits, labels).mean(), accuracy(logits, labels)};
+  };
+}
+
+/// Operations of the products (matmul, conv2d, ..) that `value` needs: two a multiply-add.
+KONTOR_API double product_operations(const Tensor& value);
+
+/// What one step, or an evaluation, came to.
+struct Metrics {
+  int64_t step = 0;       ///< steps done
+  double loss = 0;        ///< mean over the batch, before the update
+  double accuracy = 0;    ///< NaN where the objective records none
+  double seconds = 0;     ///< of this step
+  double operations = 0;  ///< of this step's products; backward counted as twice forward
+};
+
+/// A way to train: one step a batch, and all there is to go on from later.
+class KONTOR_API Trainer {
+ public:
+  virtual ~Trainer();
+  /// Throws Error if the loss is not a finite number any more.
+  Metrics step(const Tensor& x, const Tensor& labels);
+  int64_t steps() const { return steps_; }
+  virtual double learning_rate() const = 0;
+  /// Parameters, state of the method, the Context's random numbers, and `more`, in one safetensors file.
+  void save(const std::string& path, const Metadata& more = {});
+  /// Goes on from a file of save(): the steps after it have the same bits. Returns the metadata. Throws Error if the
+  /// file is of another method, or of other settings that have to be equal.
+  Metadata load(const std::string& path);
+
+ protected:
+  virtual Metrics run(const Tensor& x, const Tensor& labels) = 0;
+  virtual std::vector<Parameter> tensors() = 0;
+  virtual Metadata settings() const = 0;            ///< must be equal to go on
+  virtual Metadata progress() const { return {}; }  ///< is taken over
+  virtual void restore(const Metadata&) {}
+  int64_t steps_ = 0;
+};
+
+/// Training by gradients: forward, backward and update are one jit function.
+class KONTOR_API BackpropTrainer final : public Trainer {
+ public:
+  BackpropTrainer(Objective objective, std::unique_ptr<Optimizer> optimizer, double lr_decay = 0);
+  ~BackpropTrainer() override;
+  double learning_rate() const override;
+  Optimizer& optimizer();
+
+ private:
+  Metrics run(const Tensor& x, const Tensor& labels) override;
+  std::vector<Parameter> tensors() override;
+  Metadata settings() const override;
+  Metadata progress() const override;
+  void restore(const Metadata& metadata) override;
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Mean loss and accuracy over batches, without training.
+class KONTOR_API Evaluator {
+ public:
+  explicit Evaluator(Objective objective);
+  ~Evaluator();
+  void add(const Tensor& x, const Tensor& labels);
+  /// Of all batches since the last result(), each weighted by its first axis.
+  Metrics result();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace kontor::inline v0::nn

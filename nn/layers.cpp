@@ -1,0 +1,50 @@
+// Layers, and the walk that names their tensors.
+#include <cmath>
+
+#include <kontor/nn.h>
+
+namespace kontor::inline v0::nn {
+
+static Tensor uniform_within(const Shape& shape, int64_t fan_in) {
+  const double bound = 1 / std::sqrt(static_cast<double>(fan_in));
+  return Tensor::uniform(shape, -bound, bound);
+}
+
+Linear::Linear(int64_t in, int64_t out, bool with_bias)
+    : weight(uniform_within({out, in}, in)), bias(with_bias ? uniform_within({out}, in) : Tensor()) {}
+
+Tensor Linear::operator()(const Tensor& x) const {
+  const Tensor product = x.matmul(weight.transpose());
+  return bias.empty() ? product : product + bias;
+}
+
+Conv2d::Conv2d(int64_t in, int64_t out, Pair size, Pair by, Pair margin, bool with_bias)
+    : weight(uniform_within({out, in, size.h, size.w}, in * size.h * size.w)),
+      bias(with_bias ? uniform_within({out}, in * size.h * size.w) : Tensor()),
+      stride(by),
+      padding(margin) {}
+
+Tensor Conv2d::operator()(const Tensor& x) const { return x.conv2d(weight, bias, stride, padding); }
+
+InstanceNorm::InstanceNorm(int64_t channels, double epsilon)
+    : weight(Tensor::ones({channels})), bias(Tensor::zeros({channels})), eps(epsilon) {}
+
+Tensor InstanceNorm::operator()(const Tensor& x) const { return x.instance_norm(weight, bias, eps); }
+
+LayerNorm::LayerNorm(int64_t size, double epsilon)
+    : weight(Tensor::ones({size})), bias(Tensor::zeros({size})), eps(epsilon) {}
+
+Tensor LayerNorm::operator()(const Tensor& x) const { return x.layer_norm(1, weight, bias, eps); }
+
+Tensor MnistCnn::operator()(const Tensor& images) const {
+  const Tensor x = images.cast(DType::F32);
+  const Tensor low = norm1(conv2(conv1(x).relu()).relu()).max_pool2d(2);
+  const Tensor high = norm2(conv4(conv3(low).relu()).relu()).max_pool2d(2);
+  return linear(high.flatten(1));
+}
+
+Tensor accuracy(const Tensor& logits, const Tensor& labels) {
+  return (logits.argmax(-1) == labels.cast(DType::I64)).cast(DType::F32).mean();
+}
+
+}  // namespace kontor::inline v0::nn

@@ -1,0 +1,133 @@
+// SGD and Adam: fused updates of parameters and state, written in place where nobody needs the old values.
+#include <cmath>
+
+#include <kontor/nn.h>
+
+#include "base/error.h"
+
+namespace kontor::inline v0::nn {
+
+namespace {
+
+std::vector<Tensor> zeros_like(const std::vector<Parameter>& parameters) {
+  std::vector<Tensor> out;
+  for (const Parameter& p : parameters) out.push_back(Tensor::zeros(p.tensor->dims(), p.tensor->dtype()));
+  return out;
+}
+
+std::vector<Tensor*> tensors_of(std::span<const Parameter> parameters) {
+  std::vector<Tensor*> out;
+  for (const Parameter& p : parameters) out.push_back(p.tensor);
+  return out;
+}
+
+std::vector<Parameter> named(const std::vector<Parameter>& parameters, std::vector<Tensor>& state,
+                             const char* suffix) {
+  std::vector<Parameter> out;
+  for (size_t i = 0; i < state.size(); ++i) out.push_back({parameters[i].name + suffix, &state[i]});
+  return out;
+}
+
+}  // namespace
+
+Optimizer::Optimizer(std::vector<Parameter> parameters, double rate)
+    : lr(rate), parameters_(std::move(parameters)) {
+  if (parameters_.empty()) fail("optimizer: no parameters");
+  if (!(rate > 0)) fail("optimizer: a learning rate of {}", rate);
+  realize_all(tensors_of(parameters_));
+}
+
+Optimizer::~Optimizer() = default;
+
+void Optimizer::step(std::span<const Tensor> gradients) {
+  if (gradients.size() != parameters_.size())
+    fail("{}: {} gradients for {} parameters", kind(), gradients.size(), parameters_.size());
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    if (gradients[i].shape() != parameters_[i].tensor->shape())
+      fail("{}: the gradient of {} has another shape than it", kind(), parameters_[i].name);
+  }
+  update(gradients);
+  std::vector<Tensor*> changed = tensors_of(parameters_);
+  for (const Parameter& p : state()) changed.push_back(p.tensor);
+  realize_all(changed);
+}
+
+void Optimizer::step(const Tensor& loss) {
+  std::vector<Tensor> leaves;
+  for (const Parameter& p : parameters_) leaves.push_back(*p.tensor);
+  const std::vector<Tensor> gradients = gradient(loss, leaves);
+  leaves.clear();
+  step(gradients);
+}
+
+SGD::SGD(std::vector<Parameter> parameters, double rate, double momentum)
+    : Optimizer(std::move(parameters), rate), momentum_(momentum) {
+  if (!(momentum >= 0 && momentum < 1)) fail("sgd: a momentum of {}", momentum);
+  if (momentum > 0) velocity_ = zeros_like(parameters_);
+  realize_all(velocity_);
+}
+
+std::vector<Parameter> SGD::state() { return named(parameters_, velocity_, ".v"); }
+
+void SGD::update(std::span<const Tensor> gradients) {
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    Tensor& x = *parameters_[i].tensor;
+    if (velocity_.empty()) {
+      x.assign(x - gradients[i] * lr);
+      continue;
+    }
+    const Tensor v = velocity_[i] * momentum_ + gradients[i];
+    x.assign(x - v * lr);
+    velocity_[i].assign(v);
+  }
+}
+
+// 1 / (1 - beta^t) of both moments: host numbers, since they are the same for all parameters.
+struct Adam::Corrections {
+  double beta1, beta2;
+  int64_t steps = 0;
+  Scalar first{1.0}, second{1.0};
+  static void advance(void* self) {
+    auto& c = *static_cast<Corrections*>(self);
+    const auto t = static_cast<double>(++c.steps);
+    c.first.set(1 / (1 - std::pow(c.beta1, t)));
+    c.second.set(1 / (1 - std::pow(c.beta2, t)));
+  }
+};
+
+Adam::Adam(std::vector<Parameter> parameters, double rate, double beta1, double beta2, double eps)
+    : Optimizer(std::move(parameters), rate),
+      beta1_(beta1),
+      beta2_(beta2),
+      eps_(eps),
+      m_(zeros_like(parameters_)),
+      v_(zeros_like(parameters_)),
+      corrections_(std::make_shared<Corrections>(Corrections{beta1, beta2})) {
+  if (!(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1)) fail("adam: betas {} and {}", beta1, beta2);
+  realize_all(m_);
+  realize_all(v_);
+}
+
+std::vector<Parameter> Adam::state() {
+  std::vector<Parameter> all = named(parameters_, m_, ".m");
+  for (Parameter& p : named(parameters_, v_, ".v")) all.push_back(std::move(p));
+  return all;
+}
+
+int64_t Adam::steps() const { return corrections_->steps; }
+void Adam::set_steps(int64_t steps) { corrections_->steps = steps; }
+
+void Adam::update(std::span<const Tensor> gradients) {
+  at_each_call(corrections_, Corrections::advance);
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    Tensor& x = *parameters_[i].tensor;
+    const Tensor& g = gradients[i];
+    const Tensor m = m_[i] * beta1_ + g * (1 - beta1_);
+    const Tensor v = v_[i] * beta2_ + g * g * (1 - beta2_);
+    x.assign(x - m * corrections_->first * lr / ((v * corrections_->second).sqrt() + eps_));
+    m_[i].assign(m);
+    v_[i].assign(v);
+  }
+}
+
+}  // namespace kontor::inline v0::nn

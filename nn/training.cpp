@@ -1,0 +1,198 @@
+// Trainers: what a step and a checkpoint are, whatever the method; training by gradients; evaluation.
+#include <chrono>
+#include <cmath>
+#include <limits>
+
+#include <kontor/nn.h>
+
+#include "base/error.h"
+#include "graph/recording.h"
+
+namespace kontor::inline v0::nn {
+
+namespace {
+
+constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+
+std::string exact(double value) { return fmt::format("{:.17g}", value); }
+
+const std::string& entry(const Metadata& metadata, const std::string& key, const std::string& path) {
+  const auto it = metadata.find(key);
+  if (it == metadata.end()) fail("{}: is no checkpoint: it says nothing of '{}'", path, key);
+  return it->second;
+}
+
+uint64_t number(const Metadata& metadata, const std::string& key, const std::string& path) {
+  const std::string& text = entry(metadata, key, path);
+  size_t end = 0;
+  try {
+    const uint64_t value = std::stoull(text, &end);
+    if (end == text.size() && text[0] != '-') return value;
+  } catch (const std::logic_error&) {}
+  fail("{}: '{}' is '{}', not a number", path, key, text);
+}
+
+// Loss, and accuracy if there is one, as what a jit function returns.
+std::vector<Tensor> together(Score score) {
+  if (score.loss.elements() != 1) fail("objective: the loss has {} elements, not one", score.loss.elements());
+  if (score.accuracy.empty()) return {score.loss};
+  return {score.loss, score.accuracy};
+}
+
+}  // namespace
+
+double product_operations(const Tensor& value) {
+  const Ref root = node_of(value);
+  double total = 0;
+  for (const Node* n : topological(std::span(&root, 1))) {
+    if (n->op != Op::Reduce || static_cast<Fold>(n->at(0)) != Fold::Dot) continue;
+    double steps = 1;
+    for (const Ref& d : n->src[0]->shape) steps *= static_cast<double>(d->bounds.hi);
+    total += 2 * steps;
+  }
+  return total;
+}
+
+Trainer::~Trainer() = default;
+
+Metrics Trainer::step(const Tensor& x, const Tensor& labels) {
+  const auto begin = std::chrono::steady_clock::now();
+  Metrics metrics = run(x, labels);
+  metrics.step = ++steps_;
+  metrics.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return metrics;
+}
+
+void Trainer::save(const std::string& path, const Metadata& more) {
+  Metadata metadata = more;
+  for (const auto& part : {settings(), progress()}) metadata.insert(part.begin(), part.end());
+  metadata["steps"] = std::to_string(steps_);
+  metadata["context_seed"] = std::to_string(Context::current().seed());
+  metadata["context_counter"] = std::to_string(Context::current().random_counter());
+  save_parameters(path, tensors(), metadata);
+}
+
+Metadata Trainer::load(const std::string& path) {
+  Metadata metadata = load_metadata(path);
+  for (const auto& [key, value] : settings()) {
+    if (const std::string& saved = entry(metadata, key, path); saved != value)
+      fail("{}: was trained with {} '{}', not '{}'", path, key, saved, value);
+  }
+  const uint64_t steps = number(metadata, "steps", path), seed = number(metadata, "context_seed", path);
+  const uint64_t counter = number(metadata, "context_counter", path);
+  load_parameters(path, tensors());
+  restore(metadata);
+  steps_ = static_cast<int64_t>(steps);
+  Context::current().seed(seed);
+  Context::current().set_random_counter(counter);
+  return metadata;
+}
+
+struct BackpropTrainer::State {
+  Objective objective;
+  std::unique_ptr<Optimizer> optimizer;
+  double lr, decay;
+  double operations = 0;
+  std::vector<Jit> update = {};  // none before the first step
+
+  std::vector<Tensor> record(const Tensor& x, const Tensor& labels) {
+    Score score = objective(x, labels);
+    operations = 3 * product_operations(score.loss);
+    optimizer->step(score.loss);
+    return together(std::move(score));
+  }
+  static std::vector<Tensor> trace(void* self, std::span<const Tensor> in) {
+    return (*static_cast<State**>(self))->record(in[0], in[1]);
+  }
+};
+
+BackpropTrainer::BackpropTrainer(Objective objective, std::unique_ptr<Optimizer> optimizer, double lr_decay)
+    : state_(std::make_unique<State>(State{std::move(objective), std::move(optimizer), 0, lr_decay})) {
+  if (!(lr_decay >= 0 && lr_decay < 1)) fail("backprop: a learning rate decay of {}", lr_decay);
+  state_->lr = state_->optimizer->lr.value();
+  state_->update.emplace_back(std::make_shared<State*>(state_.get()), &State::trace);
+}
+
+BackpropTrainer::~BackpropTrainer() = default;
+double BackpropTrainer::learning_rate() const { return state_->lr; }
+Optimizer& BackpropTrainer::optimizer() { return *state_->optimizer; }
+
+Metrics BackpropTrainer::run(const Tensor& x, const Tensor& labels) {
+  State& s = *state_;
+  s.optimizer->lr.set(s.lr);
+  const std::vector<Tensor> out = s.update[0](std::vector<Tensor>{x, labels});
+  const auto loss = out[0].item<double>();
+  if (!std::isfinite(loss))
+    fail("backprop: the loss of step {} is {}; the learning rate {} may be too high", steps_ + 1, loss, s.lr);
+  s.lr *= 1 - s.decay;
+  return {
+      .loss = loss, .accuracy = out.size() > 1 ? out[1].item<double>() : kNone, .operations = s.operations};
+}
+
+std::vector<Parameter> BackpropTrainer::tensors() {
+  std::vector<Parameter> all = state_->optimizer->parameters();
+  for (Parameter& p : state_->optimizer->state()) all.push_back(std::move(p));
+  return all;
+}
+
+Metadata BackpropTrainer::settings() const {
+  return {{"method", "backprop"}, {"optimizer", std::string(state_->optimizer->kind())}};
+}
+
+Metadata BackpropTrainer::progress() const {
+  return {{"lr", exact(state_->lr)},
+          {"lr_decay", exact(state_->decay)},
+          {"optimizer_steps", std::to_string(state_->optimizer->steps())}};
+}
+
+void BackpropTrainer::restore(const Metadata& metadata) {
+  state_->lr = std::stod(metadata.at("lr"));
+  state_->decay = std::stod(metadata.at("lr_decay"));
+  state_->optimizer->set_steps(std::stoll(metadata.at("optimizer_steps")));
+}
+
+struct Evaluator::State {
+  Objective objective;
+  double samples = 0, loss = 0, accuracy = 0;
+  double operations = 0;  // of the last batch recorded, a sample
+  Metrics total = {};
+  std::vector<Jit> score = {};
+
+  static std::vector<Tensor> trace(void* self, std::span<const Tensor> in) {
+    State& s = **static_cast<State**>(self);
+    Score score = s.objective(in[0], in[1]);
+    s.operations = product_operations(score.loss) / static_cast<double>(in[0].size(0));
+    return together(std::move(score));
+  }
+};
+
+Evaluator::Evaluator(Objective objective) : state_(std::make_unique<State>(State{std::move(objective)})) {
+  state_->score.emplace_back(std::make_shared<State*>(state_.get()), &State::trace);
+}
+
+Evaluator::~Evaluator() = default;
+
+void Evaluator::add(const Tensor& x, const Tensor& labels) {
+  State& s = *state_;
+  const auto begin = std::chrono::steady_clock::now();
+  const std::vector<Tensor> out = s.score[0](std::vector<Tensor>{x, labels});
+  const auto count = static_cast<double>(x.size(0));
+  s.samples += count;
+  s.loss += count * out[0].item<double>();
+  s.accuracy += count * (out.size() > 1 ? out[1].item<double>() : kNone);
+  s.total.operations += count * s.operations;
+  s.total.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+Metrics Evaluator::result() {
+  State& s = *state_;
+  if (s.samples == 0) fail("evaluator: no batch was added");
+  Metrics out = s.total;
+  out.loss = s.loss / s.samples;
+  out.accuracy = s.accuracy / s.samples;
+  s.samples = s.loss = s.accuracy = 0;
+  s.total = {};
+  return out;
+}
+
+}  // namespace kontor::inline v0::nn

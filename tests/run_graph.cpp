@@ -149,7 +149,8 @@ Run run_graph(const Graph& graph, Backend& backend, std::span<const Array> input
     uint32_t failed = backend.synchronise();
     if (failed && run.error.empty()) run.error = check_text(kernel, failed);
     for (size_t i = 0; i < memory.host.size(); i++)
-      if (!on_device.take(i, memory.host[i])) broken("kernel {} writes beyond the end of buffer {}\n{}", k, i, tree::print(kernel.tree));
+      if (!on_device.take(i, memory.host[i]))
+        broken("kernel {} writes beyond the end of buffer {}\n{}", k, i, tree::print(kernel.tree));
   }
   take_outputs(graph, memory, run);
   return run;

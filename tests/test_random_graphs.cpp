@@ -22,10 +22,11 @@ static std::string verdict(const Case& c, const Runner& runner) {
   }
 }
 
-static std::string report(uint64_t seed, const std::string& first, const Case& failing, const Runner& runner) {
+static std::string report(uint64_t seed, const std::string& first, const Case& failing,
+                          const Runner& runner) {
   Case small = shrink(failing, [&](const Case& c) { return !verdict(c, runner).empty(); });
-  std::string text = "seed " + std::to_string(seed) + ": " + first +
-                     "\nshrunk: " + verdict(small, runner) + "\n" + print(small.graph);
+  std::string text = "seed " + std::to_string(seed) + ": " + first + "\nshrunk: " + verdict(small, runner) +
+                     "\n" + print(small.graph);
   try {
     for (const ScheduledKernel& k : runner(small).schedule.kernels)
       text += k.moves + "\n" + tree::print(k.tree);

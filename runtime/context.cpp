@@ -95,7 +95,10 @@ std::shared_ptr<CompiledSchedule> compiled_for(ContextState& context, const Grap
   std::vector<uint64_t> key = graph_key(graph);
   if (auto it = context.schedules.find(key); it != context.schedules.end()) return it->second;
   inspect::graph_made(graph);
+  const auto start = std::chrono::steady_clock::now();
   Schedule made = schedule(graph, context.device->limits());
+  context.counters.schedule_seconds +=
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   inspect::schedule_made(made);
   auto kernels = context.kernels.get(made.kernels, context.parallel);
   auto compiled = std::make_shared<CompiledSchedule>(std::move(made), std::move(kernels), graph.inputs.size(),
@@ -157,6 +160,9 @@ Counters Context::counters() const {
   const KernelFigures& kernels = state_->kernels.figures();
   all.compiles = kernels.compiles;
   all.loads = kernels.loads;
+  all.render_seconds = static_cast<double>(kernels.render_ns) * 1e-9;
+  all.compile_seconds = static_cast<double>(kernels.compile_ns) * 1e-9;
+  all.load_seconds = static_cast<double>(kernels.load_ns) * 1e-9;
   const MemoryFigures memory = state_->device->figures();
   all.live_bytes = memory.live;
   all.peak_bytes = memory.peak;

@@ -172,15 +172,15 @@ class Driver {
       : rules_(rules), context_(context), statistics_(statistics), budget_(budget) {}
 
   Ref run(const Ref& root) {
-    stack_.push_back({root, {}, false});
+    stack_.push_back({root, {}, false, true});
     while (!stack_.empty()) step();
     return done_.at(root.get()).result;
   }
 
  private:
   struct Frame {
-    Ref node, next;  // next: what the node is rewritten to, which must be done first
-    bool opened;
+    Ref node, next;      // next: what the node is rewritten to, which must be done first
+    bool opened, given;  // given: of the graph itself, not made by a rule
   };
   struct Entry {
     Ref key, result;  // the key is held, so that no other node takes its address
@@ -205,9 +205,10 @@ class Driver {
     if (top.next) return finish(node, done_.at(top.next.get()).result);
     if (!top.opened) {
       top.opened = true;
-      nodes_++;
+      bool given = top.given;
+      nodes_ += given;
       for (const Ref& s : node->src)
-        if (!done_.contains(s.get())) stack_.push_back({s, {}, false});
+        if (!done_.contains(s.get())) stack_.push_back({s, {}, false, given});
       return;
     }
     std::vector<Ref> sources;
@@ -217,7 +218,7 @@ class Driver {
     Ref next = now == node ? fire(*node) : now;
     if (!next) return finish(node, node);
     top.next = next;
-    stack_.push_back({next, {}, false});
+    stack_.push_back({next, {}, false, false});
   }
 
   Ref fire(const Node& node) {

@@ -123,6 +123,19 @@ Val Renderer::load_vector(const Access& a, Val guard) {
   return reversed ? reverse(v) : v;
 }
 
+/// Every second element: of w elements from the first on those at even places, of w elements up to the last the others.
+Val Renderer::load_pairs(const Access& a, Val guard) {
+  int64_t w = vector_, size = item_size(a.dtype);
+  Val low = load_text(a, or_zeros(guard, address(a)), vector_, {}, size);
+  Val high = load_text(a, or_zeros(guard, address(a, w - 1)), vector_, {}, size);
+  std::string order = "<";
+  for (int64_t i = 0; i < w; i++)
+    order.append(i ? ", i32 " : "i32 ").append(std::to_string(i < w / 2 ? 2 * i : 2 * i + 1));
+  Type t = b_.type(low);
+  return b_.emit(t, "shufflevector ", typed(low), ", ", typed(high), ", ", Type{Scalar::I32, t.lanes}, " ",
+                 order, ">");
+}
+
 /// The address of each lane's element.
 Val Renderer::lane_addresses(const Access& a) {
   Linear by_lane;
@@ -151,6 +164,7 @@ Val Renderer::load_access(const Access& a, Val guard) {
   bool gather = has_vector_terms(a.at);
   if (!gather && a.at.lane == 0) return load_scalar(a, guard);
   if (!gather && (a.at.lane == 1 || a.at.lane == -1)) return load_vector(a, guard);
+  if (!gather && a.at.lane == 2 && !mask_ && !(guard && b_.lanes(guard))) return load_pairs(a, guard);
   return load_gather(a, guard);
 }
 

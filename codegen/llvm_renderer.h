@@ -94,6 +94,7 @@ class Renderer {
   Val load_access(const Access& a, Val guard);
   Val load_scalar(const Access& a, Val guard);
   Val load_vector(const Access& a, Val guard);
+  Val load_pairs(const Access& a, Val guard);
   Val load_gather(const Access& a, Val guard);
   Val load_text(const Access& a, Val pointer, int lanes, Val mask, int64_t align);
   Val or_zeros(Val condition, Val pointer);

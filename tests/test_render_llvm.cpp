@@ -19,7 +19,6 @@
 #include "graph/index.h"
 #include "graph/scalar.h"
 #include "tests/catch.h"
-#include "tests/errors.h"
 
 using namespace kontor;
 
@@ -437,6 +436,16 @@ static const Tree trees[] = {
       loop k 20: vector l min(16, 37 - 16 * t) width 16: q[l] <- a[i, k], b[k, 16 * t + l]
       vector l min(16, 37 - 16 * t) width 16: c[i, 16 * t + l] = q[l]
 )"},
+    {R"(kernel pairs(x f32[129], u u8[31]) -> y f32[64], v u8[16]
+  vector l 64 width 64: y[l] = max(x[2 * l], x[2 * l + 1]) + x[2 * l + 1 if x[0] < 9.0]
+  vector l 16 width 16: v[l] = u[2 * l]
+)"},
+    {R"(kernel flattened(x f32[10, 37]) -> y f32[10, 37], z i64[50]
+  loop t 5: vector l 64 width 64
+    y[(64 * t + l) // 37, (64 * t + l) % 37] = x[(64 * t + l) // 37, (64 * t + l) % 37]
+  loop t 3: vector l 16 width 16: z[16 * t + l] = (16 * t + l) % 7 + (l - 20) // 3 + t % 2 * ((l + t) % 4)
+  unroll t 2: z[48 + t] = (7 * t - 3) // 4 + (7 * t - 3) % 4
+)"},
     {R"(kernel running(x f32[50]) -> y f32[50]
   s sum f32
   loop i 50
@@ -620,4 +629,86 @@ TEST_CASE("[render] random trees") {
     INFO("seed " << seed << "\n" << tree::print(kernel));
     same_bits(kernel);
   }
+}
+
+TEST_CASE("[render] the text depends on the tree alone") {
+  for (const Tree& t : trees) {
+    int64_t scratch = 0;
+    std::string first = render_llvm(tree::parse(t.text), "k", Limits{}, scratch);
+    std::string second = render_llvm(tree::parse(t.text), "k", Limits{}, scratch);
+    REQUIRE(first == second);
+  }
+}
+
+TEST_CASE("[render] an expression of ten thousand operations") {
+  auto value = [](std::vector<Ref> x) {
+    Ref v = x[0];
+    for (int i = 0; i < 10000; i++)
+      v = make(Op::Xor, {make(Op::Mul, {v, constant(DType::U32, int64_t{3})}), x[0]});
+    return v;
+  };
+  Ref kernel = elementwise({DType::U32}, DType::U32, value, false);
+  int64_t scratch = 0;
+  std::string text = render_llvm(kernel, "k", Limits{}, scratch);
+  REQUIRE(text.size() > 10000 * 20);
+}
+
+TEST_CASE("[render] the inner loop of a matmul: one load for each row and vector, one fma for each pair") {
+  Ref kernel = tree::parse(R"(
+kernel matmul(a f32[64, 40], b f32[40, 96]) -> c f32[64, 96]
+  thread t 2
+    p f32[40, 48]
+    loop k 40: unroll u 3: vector l 16 width 16: p[k, 16 * u + l] = b[k, 48 * t + 16 * u + l]
+    loop r 8
+      q dot f32[8, 3, 16]
+      loop k 40: unroll i 8: unroll u 3: vector l 16 width 16: q[i, u, l] <- a[8 * r + i, k], p[k, 16 * u + l]
+      unroll i 8: unroll u 3: vector l 16 width 16: c[8 * r + i, 48 * t + 16 * u + l] = q[i, u, l]
+)");
+  int64_t scratch = 0;
+  std::string text = render_llvm(kernel, "k", Limits{}, scratch);
+  REQUIRE(scratch == 40 * 48 * 4);
+  text.resize(text.find("\ndeclare"));
+  std::vector<std::string> blocks;
+  for (size_t at = 0; at < text.size();) {  // the text between labels
+    size_t end = text.find(":\n", at);
+    blocks.push_back(text.substr(at, end == std::string::npos ? end : end - at));
+    at = end == std::string::npos ? text.size() : end + 2;
+  }
+  auto count = [](const std::string& block, const char* word) {
+    int n = 0;
+    for (size_t at = block.find(word); at != std::string::npos; at = block.find(word, at + 1)) n++;
+    return n;
+  };
+  int found = 0;
+  for (const std::string& block : blocks) {
+    if (count(block, "llvm.fma") == 0) continue;
+    found++;
+    REQUIRE(count(block, "@llvm.fma.v16f32(") == 24);
+    REQUIRE(count(block, "= load float") == 8);
+    REQUIRE(count(block, "= load <16 x float>") == 3 + 24);  // the panel, and the accumulators (registers)
+    REQUIRE(count(block, "= mul") <= 3);
+  }
+  REQUIRE(found == 1);
+}
+
+TEST_CASE("[render] what it cannot render is said") {
+  auto text_of = [](const char* text) {
+    int64_t scratch = 0;
+    return render_llvm(tree::parse(text), "k", Limits{}, scratch);
+  };
+  auto message = [&](const char* text) -> std::string {
+    try {
+      return text_of(text);
+    } catch (const InternalError& error) {
+      return error.what();
+    }
+  };
+  REQUIRE(message("kernel k(x f32[48]) -> y f32[48]\n vector l 48 width 48: y[l] = x[l]\n") ==
+          "LLVM renderer: a vector loop of width 48");
+  REQUIRE(
+      message(
+          "kernel k(x f32[8, 8]) -> y f32[8, 8]\n vector l 8 width 8: vector m 8 width 8: y[l, m] = x[m, l]\n") ==
+      "LLVM renderer: a vector loop inside another");
+  REQUIRE(message("kernel k(x f32[8]) -> y f32\n vector l 8 width 8: y = x[l]\n") ==
+          "LLVM renderer: all lanes write one element");
 }

@@ -446,6 +446,17 @@ static const Tree trees[] = {
   loop t 3: vector l 16 width 16: z[16 * t + l] = (16 * t + l) % 7 + (l - 20) // 3 + t % 2 * ((l + t) % 4)
   unroll t 2: z[48 + t] = (7 * t - 3) // 4 + (7 * t - 3) % 4
 )"},
+    {R"(kernel growing(x f32[32]) -> y f32[2, 16]
+  q sum f32[16]
+  loop j 2: vector l min(16, 4 + 12 * j) width 16
+    q[l] <- x[16 * j + l] + 1.0
+    y[j, l] = q[l]
+)"},
+    {R"(kernel not_reached($0 i64 0..9, $1 i64 0..999999999, x f32[10]) -> y f32[10], z f32[16]
+  loop i $0: y[i] = x[$1]
+  if $1 < 10: y[0] = x[$1]
+  loop j 3: vector l min(16, $0 + 0 * j) width 16: z[l] = x[$1 + l]
+)", {0, 999999999}},
     {R"(kernel running(x f32[50]) -> y f32[50]
   s sum f32
   loop i 50

@@ -479,7 +479,8 @@ void Renderer::declare(const Node& n) {
   if (tree::space(n) == Space::Param) {
     PlaceState& p = place_of(n);
     touch(p);
-    return fill(p, n, value(ix::product(tree::dims(n))));
+    roots_.push_back(ix::product(tree::dims(n)));  // the memo knows nodes by their address
+    return fill(p, n, value(roots_.back()));
   }
   PlaceState& p = places_[&n];
   p.name = unique(n.arg.text, top());

@@ -41,10 +41,11 @@ std::vector<Tensor> together(Score score) {
 
 }  // namespace
 
-double product_operations(const Tensor& value) {
-  const Ref root = node_of(value);
+double product_operations(std::span<const Tensor> values) {
+  std::vector<Ref> roots;
+  for (const Tensor& v : values) roots.push_back(node_of(v));
   double total = 0;
-  for (const Node* n : topological(std::span(&root, 1))) {
+  for (const Node* n : topological(roots)) {
     if (n->op != Op::Reduce || static_cast<Fold>(n->at(0)) != Fold::Dot) continue;
     double steps = 1;
     for (const Ref& d : n->src[0]->shape) steps *= static_cast<double>(d->bounds.hi);
@@ -97,7 +98,7 @@ struct BackpropTrainer::State {
 
   std::vector<Tensor> record(const Tensor& x, const Tensor& labels) {
     Score score = objective(x, labels);
-    operations = 3 * product_operations(score.loss);
+    operations = 3 * product_operations(std::span(&score.loss, 1));
     optimizer->step(score.loss);
     return together(std::move(score));
   }
@@ -161,7 +162,7 @@ struct Evaluator::State {
   static std::vector<Tensor> trace(void* self, std::span<const Tensor> in) {
     State& s = **static_cast<State**>(self);
     Score score = s.objective(in[0], in[1]);
-    s.operations = product_operations(score.loss) / static_cast<double>(in[0].size(0));
+    s.operations = product_operations(std::span(&score.loss, 1)) / static_cast<double>(in[0].size(0));
     return together(std::move(score));
   }
 };

@@ -17,12 +17,12 @@ struct ContextState;
 
 /// What a Context did so far: what a test or a user asks to see that nothing was compiled again.
 struct Counters {
-  uint64_t schedules = 0;                   ///< graphs scheduled
-  uint64_t compiles = 0;                    ///< kernels compiled by a device compiler
-  uint64_t loads = 0;                       ///< kernels taken from the disk cache
-  uint64_t launches = 0;                    ///< kernels run
-  uint64_t replays = 0;                     ///< graphs run from a schedule made before
-  double schedule_seconds = 0;              ///< spent in scheduling, rendering, compiling and loading
+  uint64_t schedules = 0;       ///< graphs scheduled
+  uint64_t compiles = 0;        ///< kernels compiled by a device compiler
+  uint64_t loads = 0;           ///< kernels taken from the disk cache
+  uint64_t launches = 0;        ///< kernels run
+  uint64_t replays = 0;         ///< graphs run from a schedule made before
+  double schedule_seconds = 0;  ///< spent in scheduling, rendering, compiling and loading
   double render_seconds = 0, compile_seconds = 0, load_seconds = 0;
   uint64_t live_bytes = 0, peak_bytes = 0;  ///< device memory in use, and at most so far
 };

@@ -3,5 +3,6 @@
 #include <kontor/dtype.h>
 #include <kontor/error.h>
 #include <kontor/jit.h>
+#include <kontor/marketplace.h>
 #include <kontor/nn.h>
 #include <kontor/tensor.h>

@@ -234,8 +234,8 @@ Objective classification(const Model& model) {
   };
 }
 
-/// Operations of the products (matmul, conv2d, ..) that `value` needs: two a multiply-add.
-KONTOR_API double product_operations(const Tensor& value);
+/// Operations of the products (matmul, conv2d, ..) that the values need: two a multiply-add.
+KONTOR_API double product_operations(std::span<const Tensor> values);
 
 /// What one step, or an evaluation, came to.
 struct Metrics {

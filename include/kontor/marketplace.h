@@ -1,0 +1,68 @@
+// Marketplace: training with forward passes only. Vendors offer perturbed layers, losses say which way to go.
+// Method: Fang-Pen Lin, "Marketplace V2 is all you need" (2025); the star plan is ours. See docs/marketplace.md.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <kontor/nn.h>
+
+namespace kontor::inline v0::marketplace {
+
+/// Full crosses the vendors of all groups (V2): a loss for each path, z-scores of them weigh the vendors' deltas; vendor
+/// 0 of each group is the leader, whose delta is zero. Star perturbs one group at a time around one leader, whose forward
+/// pass serves all groups; `vendors` counts perturbed ones.
+enum class Plan : uint8_t { Full, Star };
+/// The step has length lr in each group, or in all together.
+enum class Unit : uint8_t { PerGroup, Whole };
+
+/// Parameters that are perturbed together: by name, as "conv1.weight", or by layer, as "conv1".
+struct Group {
+  std::string name;
+  std::vector<std::string> members;
+  int64_t vendors = 0;
+};
+
+struct Options {
+  Plan plan = Plan::Star;
+  Unit unit = Unit::PerGroup;
+  std::vector<Group> groups;  ///< in the order of the forward pass; what stands in none is not trained
+  double lr = 0.1;
+  double lr_decay = 5e-4;     ///< lr *= 1 - lr_decay after each step
+  double probe_scale = 0.01;  ///< deltas are uniform in +-lr * probe_scale; Star: of the first lr
+  uint64_t seed = 0;          ///< of the deltas
+};
+
+/// Groups from text, as "conv1|conv2+norm1|linear", and the vendors of each. Throws Error if their numbers differ.
+KONTOR_API std::vector<Group> parse_groups(std::string_view text, std::span<const int64_t> vendors);
+/// How nn::MnistCnn is divided: by layers for Star, in the articles' three for Full. No vendors: 4,4,8,16,128 or 8,8,8.
+KONTOR_API std::vector<Group> mnist_groups(Plan plan, std::span<const int64_t> vendors = {});
+
+/// Trains any parameters of which an Objective records a loss. A step is one jit call: forward passes of leader and
+/// vendors, directions and update; deltas are made from seeds where they are needed, a tensor of vendors x parameters
+/// never exists. Nothing is compiled after the second step. The same bits for any number of threads, and after a resume.
+class KONTOR_API Trainer final : public nn::Trainer {
+ public:
+  /// Throws Error if a group names what is not there or was named before, or has too few vendors.
+  Trainer(std::vector<nn::Parameter> parameters, nn::Objective objective, Options options);
+  ~Trainer() override;
+  double learning_rate() const override;
+  /// Losses of the last step: Star: the vendors of each group in turn; Full: the paths, the last group varying slowest.
+  const std::vector<float>& losses() const;
+  /// The seed from which vendor `vendor` of group `group` makes its deltas in step `step` (0, 1, ..).
+  uint64_t vendor_seed(int64_t step, size_t group, int64_t vendor) const;
+
+ private:
+  nn::Metrics run(const Tensor& x, const Tensor& labels) override;
+  std::vector<nn::Parameter> tensors() override;
+  nn::Metadata settings() const override;
+  nn::Metadata progress() const override;
+  void restore(const nn::Metadata& metadata) override;
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace kontor::inline v0::marketplace

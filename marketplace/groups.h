@@ -1,0 +1,16 @@
+// What a Trainer needs of Groups beside their text.
+#pragma once
+#include <kontor/marketplace.h>
+
+namespace kontor::inline v0::marketplace {
+
+/// Vendors of all groups; the numbers below it tell the seeds of a step apart.
+inline constexpr int64_t most_vendors = 1 << 20;
+
+/// For each group the indexes of its parameters. Throws Error if they do not fit; see Trainer.
+std::vector<std::vector<size_t>> resolve(std::span<const Group> groups, Plan plan,
+                                         std::span<const nn::Parameter> parameters);
+std::string to_text(std::span<const Group> groups);       ///< "conv1|conv2+norm1"
+std::string vendors_text(std::span<const Group> groups);  ///< "4,4"
+
+}  // namespace kontor::inline v0::marketplace

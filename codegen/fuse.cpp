@@ -194,13 +194,14 @@ class Fusion {
     return "";
   }
 
-  // Whether s is computed element by element from a dot's result.
+  // Whether s is computed element by element from the result of a dot that nothing else reads: the dot will join s.
   bool ends_dot(const Stage& s) {
     if (is_fold(s)) return false;
     for (const Ref& load : loads_in(s.values)) {
-      const Stage* from = stage_of(program_, load->src[0]);
+      int from = stage_number(program_, load->src[0]);
       std::span<const Ref> at = tree::at(*load);
-      if (from && is_dot(*from) && std::is_permutation(at.begin(), at.end(), s.loops.begin(), s.loops.end())) return true;
+      if (from < 0 || !is_dot(stage(from)) || readers_[static_cast<size_t>(from)].size() != 1) continue;
+      if (std::is_permutation(at.begin(), at.end(), s.loops.begin(), s.loops.end())) return true;
     }
     return false;
   }

@@ -1,0 +1,41 @@
+// kontor devices: which devices open on this machine, and why the others do not.
+#include <cstdio>
+#include <memory>
+
+#include <nlohmann/json.hpp>
+
+#include "backends/backend.h"
+#include "base/error.h"
+#include "tools/verbs.h"
+
+namespace kontor::inline v0::tools {
+
+static nlohmann::ordered_json probe(std::string_view name) {
+  nlohmann::ordered_json row = {{"device", name}};
+  try {
+    std::unique_ptr<Backend> device = open_backend(name);
+    row["opens"] = true;
+    row["description"] = device->description();
+    row["fingerprint"] = device->fingerprint();
+  } catch (const Error& error) {
+    row["opens"] = false;
+    row["description"] = error.what();
+  }
+  return row;
+}
+
+void add_devices(CLI::App& app) {
+  CLI::App* verb = app.add_subcommand("devices", "The devices of this machine, the default one first");
+  auto json = std::make_shared<bool>(false);
+  verb->add_flag("--json", *json, "As JSON");
+  verb->callback([json] {
+    nlohmann::ordered_json out = nlohmann::ordered_json::array();
+    for (std::string_view name : backend_names()) out.push_back(probe(name));
+    if (*json) return fmt::print("{}\n", out.dump(1));
+    for (const auto& row : out)
+      fmt::print("{:8} {}\n", row["device"].get<std::string>(),
+                 (row["opens"].get<bool>() ? "" : "not here: ") + row["description"].get<std::string>());
+  });
+}
+
+}  // namespace kontor::inline v0::tools

@@ -1,0 +1,46 @@
+// The kontor program: parses the command line, runs one verb. Exit codes: 0 done, 1 it failed, 2 the command line is wrong.
+#include <csignal>
+#include <cstdio>
+
+#include "base/env.h"
+#include "base/error.h"
+#include "tools/verbs.h"
+
+namespace kontor::inline v0::tools {
+namespace {
+
+using Adder = void (*)(CLI::App&);
+constexpr Adder verbs[] = {add_dump, add_rules, add_env, add_devices, add_cache, add_bench};
+
+int run(int argc, char** argv) {
+  CLI::App app("Kontor: a lazy tensor compiler, and training without backprop.", "kontor");
+  app.set_version_flag("--version", std::string("kontor " KONTOR_VERSION ", built by ") + __VERSION__ + " with " KONTOR_LLVM_BUILT);
+  app.require_subcommand(1);
+  app.set_help_all_flag("--help-all", "Help of all verbs");
+  for (Adder add : verbs) add(app);
+  try {
+    app.parse(argc, argv);
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  } catch (const Exit& exit) {
+    return exit.code;
+  } catch (const Error& error) {
+    fmt::print(stderr, "kontor: {}\n", error.what());
+  } catch (const InternalError& error) {
+    fmt::print(stderr, "kontor: a defect of Kontor, please report it: {}\n", error.what());
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "kontor: {}\n", error.what());
+  }
+  return 1;
+}
+
+}  // namespace
+}  // namespace kontor::inline v0::tools
+
+int main(int argc, char** argv) {
+  std::signal(SIGXFSZ, SIG_IGN);  // a full disk is an Error, not a signal
+  std::signal(SIGPIPE, SIG_DFL);
+  for (const std::string& warning : kontor::env_warnings()) fmt::print(stderr, "kontor: {}\n", warning);
+  return kontor::tools::run(argc, argv);
+}

@@ -1,0 +1,80 @@
+// Graphs of named models, recorded as a user's program would record them.
+#include "tools/models.h"
+
+#include <filesystem>
+
+#include <kontor/kontor.h>
+#include <kontor/nn.h>
+
+#include "base/error.h"
+#include "graph/recording.h"
+
+namespace kontor::inline v0::tools {
+
+namespace {
+
+constexpr int64_t batch = 128;
+
+struct Example {
+  nn::MnistCnn model;
+  Tensor images = Tensor::zeros({batch, 1, 28, 28}, DType::U8).realize();
+  Tensor labels = Tensor::zeros({batch}, DType::U8).realize();
+
+  Example() {
+    for (const nn::Parameter& p : nn::parameters(model)) p.tensor->realize();
+  }
+};
+
+Graph forward() {
+  Example e;
+  return make_graph({node_of(e.model(e.images))});
+}
+
+Graph training_step() {
+  Example e;
+  const Tensor loss = cross_entropy(e.model(e.images), e.labels).mean();
+  std::vector<Tensor> weights;
+  for (const nn::Parameter& p : nn::parameters(e.model)) weights.push_back(*p.tensor);
+  const std::vector<Tensor> gradients = gradient(loss, weights);
+  std::vector<Ref> outputs = {node_of(loss)}, targets = {Ref()};
+  for (size_t i = 0; i < weights.size(); i++) {
+    outputs.push_back(node_of(weights[i] - gradients[i] * 0.01));
+    targets.push_back(node_of(weights[i]));
+  }
+  return make_graph(outputs, targets);
+}
+
+struct Named {
+  std::string_view name;
+  Graph (*graph)();
+};
+constexpr Named models[] = {{"mnist-cnn", forward}, {"mnist-cnn:step", training_step}};
+
+}  // namespace
+
+std::optional<Graph> named_graph(const std::string& name) {
+  for (const Named& m : models)
+    if (m.name == name) return m.graph();
+  return {};
+}
+
+std::string model_names() {
+  std::string out;
+  for (const Named& m : models) out += (out.empty() ? "" : ", ") + std::string(m.name);
+  return out;
+}
+
+std::string shipped_data(const std::string& name) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  const fs::path program = fs::read_symlink("/proc/self/exe", ignored).parent_path();
+  const fs::path places[] = {fs::path("data") / name, program / "../../data" / name, program / "../share/kontor" / name};
+  std::string tried;
+  for (const fs::path& p : places) {
+    if (fs::is_directory(p, ignored)) return p.lexically_normal().string();
+    tried += "\n  " + p.lexically_normal().string();
+  }
+  fail("the dataset {} that comes with Kontor is not there; looked for:{}\nName another folder with --data", name, tried);
+}
+
+}  // namespace kontor::inline v0::tools

@@ -1,0 +1,19 @@
+// The models that the program knows by name, and where its data is.
+#pragma once
+#include <optional>
+#include <string>
+
+#include "graph/graph.h"
+
+namespace kontor::inline v0::tools {
+
+/// The graph of a named model ("mnist-cnn": its forward pass, "mnist-cnn:step": a training step); nothing if `name` is
+/// not one.
+std::optional<Graph> named_graph(const std::string& name);
+std::string model_names();  ///< for help and messages
+
+/// The folder of a dataset that comes with Kontor ("mnist-12k"): in the source tree, or where Kontor is installed.
+/// Throws Error that lists where it was looked for.
+std::string shipped_data(const std::string& name);
+
+}  // namespace kontor::inline v0::tools

@@ -1,0 +1,21 @@
+// The verbs of the kontor program: each file adds one to the command line; its callback does the work.
+#pragma once
+#include <CLI/CLI.hpp>
+
+namespace kontor::inline v0::tools {
+
+void add_train(CLI::App& app);
+void add_eval(CLI::App& app);
+void add_dump(CLI::App& app);
+void add_rules(CLI::App& app);
+void add_env(CLI::App& app);
+void add_devices(CLI::App& app);
+void add_cache(CLI::App& app);
+void add_bench(CLI::App& app);
+
+/// What a verb's process exits with where it is neither 0 nor that of an error.
+struct Exit {
+  int code;
+};
+
+}  // namespace kontor::inline v0::tools

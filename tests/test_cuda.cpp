@@ -81,6 +81,37 @@ TEST_CASE("[cuda] a kernel that does not compile is told with NVRTC's log and th
   }
 }
 
+TEST_CASE("[cuda] memory and launches of the device") {
+  std::unique_ptr<Backend> device;
+  try {
+    device = open_backend("cuda");
+  } catch (const Error& error) {
+    KONTOR_SKIP(error.what());
+  }
+  CHECK_FALSE(device->host_visible());
+  CHECK(device->limits().gpu);
+  CHECK(device->description().find("sm_") != std::string::npos);
+  CHECK(error_of([&] { device->allocate(size_t{1} << 50); }).find("1125899906842624 bytes") !=
+        std::string::npos);
+  CHECK(error_of([&] { device->load({.name = "k", .text = ""}, "no binary"); }).find("damaged") !=
+        std::string::npos);
+
+  // Failed checks are kept until the next synchronise() and no longer.
+  Ref kernel = tree::parse(
+      "kernel k(x i32[5]) -> y i32[5]\n  global i 5\n    y[i] = x[i] + 1_i32\n    check 3: x[i] < 4_i32");
+  KernelSource source{.name = "k", .text = render_c(kernel, "k", Dialect::Cuda)};
+  std::unique_ptr<Program> program = device->load(source, device->compile(std::span(&source, 1), {}).at(0));
+  int32_t x[5] = {0, 1, 2, 3, 4}, y[5] = {};
+  void* memory[] = {device->allocate(sizeof x), device->allocate(sizeof y)};
+  device->copy_in(memory[0], x, sizeof x);
+  device->launch({.program = program.get(), .buffers = memory, .scalars = {}, .shares = 5}, {});
+  CHECK(device->synchronise() == 3);
+  CHECK(device->synchronise() == 0);
+  device->copy_out(y, memory[1], sizeof y);
+  CHECK(y[4] == 5);
+  for (void* m : memory) device->release(m);
+}
+
 TEST_CASE("[cuda] on a GPU the kernels have the interpreter's bits") {
   std::unique_ptr<Backend> device;
   try {

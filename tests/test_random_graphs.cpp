@@ -91,6 +91,13 @@ TEST_CASE("[random] graphs: opencl") {
   run_seeds(25, [&](const Case& c) { return run_graph(c.graph, *opencl, c.inputs); });
 }
 
+TEST_CASE("[random] graphs: cuda") {
+  std::string why;
+  Backend* cuda = device("cuda", &why);
+  if (!cuda) KONTOR_SKIP(why);
+  run_seeds(60, [&](const Case& c) { return run_graph(c.graph, *cuda, c.inputs); });
+}
+
 TEST_CASE("[random] graphs: print and parse") {
   for (uint64_t seed = 1; seed <= 200; seed++) {
     Graph graph = random_case(seed).graph;

@@ -1,0 +1,227 @@
+// A CUDA driver and NVRTC for machines without a GPU: "compiling" keeps the source, loading a module compiles it with the
+// host's C++ compiler, a launch runs its threads one after another. It proves that the back end's calls fit together and
+// that CUDA C means what the loop tree meant; it proves nothing of a GPU's own arithmetic. Found by tests/e2e/test_cuda.py.
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <string>
+#include <vector>
+
+#define EMULATED extern "C" __attribute__((visibility("default")))
+
+namespace {
+
+constexpr int kInvalid = 1, kOutOfMemory = 2, kNotFound = 500;
+constexpr size_t kMemory = size_t{1} << 30;
+
+const char* const kPrelude = R"(
+#define __global__
+#define __device__
+#define __forceinline__ inline
+struct Index { unsigned x; };
+static Index threadIdx, blockIdx, blockDim;
+extern "C" float fmaf(float, float, float); extern "C" double fma(double, double, double);
+extern "C" float sqrtf(float); extern "C" double sqrt(double); extern "C" float fabsf(float); extern "C" double fabs(double);
+extern "C" float floorf(float); extern "C" double floor(double); extern "C" float ceilf(float); extern "C" double ceil(double);
+static inline float __uint_as_float(unsigned x) { return __builtin_bit_cast(float, x); }
+static inline float __int_as_float(int x) { return __builtin_bit_cast(float, x); }
+static inline unsigned __float_as_uint(float x) { return __builtin_bit_cast(unsigned, x); }
+static inline double __longlong_as_double(long long x) { return __builtin_bit_cast(double, x); }
+static inline long long __double_as_longlong(double x) { return __builtin_bit_cast(long long, x); }
+)";
+
+struct Module {
+  void* library;
+};
+using Run = void (*)(unsigned block, unsigned blocks, unsigned threads, void** arguments);
+
+struct Program {
+  std::string source, log;
+};
+
+// Never destroyed: a process that ends may still release memory.
+std::map<unsigned long long, size_t>& allocated = *new std::map<unsigned long long, size_t>;
+int contexts = 0;
+thread_local bool current = false;
+
+/// What calls the entry `name` of the source for each thread, its arguments read through pointers.
+std::string caller(const std::string& source, const std::string& name) {
+  const size_t start = source.find(" __global__ void " + name + "("), open = source.find('(', start),
+               close = source.find(')', open);
+  if (start == std::string::npos) return "";
+  std::string list = source.substr(open + 1, close - open - 1), arguments;
+  for (size_t i = 0, number = 0; i < list.size(); number++) {
+    const size_t end = std::min(list.find(", ", i), list.size());
+    const std::string one = list.substr(i, end - i), type = one.substr(0, one.rfind(' '));
+    arguments += (number ? ", *(" : "*(") + type + "*)p[" + std::to_string(number) + "]";
+    i = end + 2;
+  }
+  return "extern \"C\" void run_" + name +
+         "(unsigned block, unsigned blocks, unsigned threads, void** p) {\n"
+         "  (void)blocks; blockIdx.x = block; blockDim.x = threads;\n"
+         "  for (threadIdx.x = 0; threadIdx.x < threads; threadIdx.x++) " +
+         name + "(" + arguments + ");\n}\n";
+}
+
+std::string entry_of(const std::string& source) {
+  const std::string mark = "extern \"C\" __global__ void ";
+  const size_t at = source.find(mark);
+  if (at == std::string::npos) return "";
+  return source.substr(at + mark.size(), source.find('(', at) - at - mark.size());
+}
+
+bool build(const std::string& source, const std::string& path) {
+  const char* compiler = std::getenv("CXX");
+  const std::string text = path + ".cpp";
+  std::FILE* file = std::fopen(text.c_str(), "w");
+  if (!file) return false;
+  const std::string whole = kPrelude + source + caller(source, entry_of(source));
+  const bool written = std::fwrite(whole.data(), 1, whole.size(), file) == whole.size();
+  if (std::fclose(file) != 0 || !written) return false;
+  const std::string command = std::string(compiler ? compiler : "c++") +
+                              " -std=c++20 -O1 -w -ffp-contract=off -fno-strict-aliasing -shared -fPIC -o " +
+                              path + " " + text + " -lm";
+  const bool built = std::system(command.c_str()) == 0;
+  std::remove(text.c_str());
+  return built;
+}
+
+bool inside(unsigned long long address, size_t bytes) {
+  auto it = allocated.upper_bound(address);
+  if (it == allocated.begin()) return false;
+  --it;
+  return address + bytes <= it->first + it->second;
+}
+
+}  // namespace
+
+// ---- the driver
+
+EMULATED int cuInit(unsigned flags) { return flags == 0 ? 0 : kInvalid; }
+EMULATED int cuGetErrorName(int code, const char** out) {
+  *out = code == kOutOfMemory ? "CUDA_ERROR_OUT_OF_MEMORY"
+         : code == kNotFound  ? "CUDA_ERROR_NOT_FOUND"
+                              : "CUDA_ERROR_INVALID_VALUE";
+  return 0;
+}
+EMULATED int cuGetErrorString(int, const char** out) { return *out = "emulated", 0; }
+EMULATED int cuDriverGetVersion(int* out) { return *out = 12040, 0; }
+EMULATED int cuDeviceGetCount(int* out) { return *out = 1, 0; }
+EMULATED int cuDeviceGet(int* out, int number) { return *out = 7, number == 0 ? 0 : kInvalid; }
+EMULATED int cuDeviceGetName(char* out, int size, int device) {
+  if (device != 7) return kInvalid;
+  std::snprintf(out, static_cast<size_t>(size), "Emulated GPU");
+  return 0;
+}
+EMULATED int cuDeviceTotalMem_v2(size_t* out, int device) {
+  return *out = kMemory, device == 7 ? 0 : kInvalid;
+}
+EMULATED int cuDeviceGetAttribute(int* out, int attribute, int device) {
+  *out = attribute == 75 ? 9 : attribute == 76 ? 0 : 132;
+  return device == 7 && (attribute == 75 || attribute == 76 || attribute == 16) ? 0 : kInvalid;
+}
+EMULATED int cuDevicePrimaryCtxRetain(void** out, int device) {
+  return contexts++, *out = &contexts, device == 7 ? 0 : kInvalid;
+}
+EMULATED int cuDevicePrimaryCtxRelease_v2(int device) { return device == 7 && contexts-- > 0 ? 0 : kInvalid; }
+EMULATED int cuCtxSetCurrent(void* context) { return current = true, context == &contexts ? 0 : kInvalid; }
+EMULATED int cuStreamCreate(void** out, unsigned flags) {
+  return *out = &current, flags == 1 && current ? 0 : kInvalid;
+}
+EMULATED int cuStreamDestroy_v2(void*) { return current ? 0 : kInvalid; }
+EMULATED int cuStreamSynchronize(void*) { return current ? 0 : kInvalid; }
+EMULATED int cuMemAlloc_v2(unsigned long long* out, size_t bytes) {
+  if (!current || bytes == 0) return kInvalid;
+  if (bytes > kMemory) return kOutOfMemory;
+  void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  std::memset(memory, 0xA5, bytes);
+  *out = reinterpret_cast<unsigned long long>(memory);
+  allocated[*out] = bytes;
+  return 0;
+}
+EMULATED int cuMemFree_v2(unsigned long long address) {
+  if (!current || allocated.erase(address) == 0) return kInvalid;
+  std::free(reinterpret_cast<void*>(address));
+  return 0;
+}
+EMULATED int cuMemcpyHtoDAsync_v2(unsigned long long to, const void* from, size_t bytes, void*) {
+  if (!current || !inside(to, bytes)) return kInvalid;
+  std::memcpy(reinterpret_cast<void*>(to), from, bytes);
+  return 0;
+}
+EMULATED int cuMemcpyDtoHAsync_v2(void* to, unsigned long long from, size_t bytes, void*) {
+  if (!current || !inside(from, bytes)) return kInvalid;
+  std::memcpy(to, reinterpret_cast<const void*>(from), bytes);
+  return 0;
+}
+EMULATED int cuMemsetD32Async(unsigned long long to, unsigned value, size_t count, void*) {
+  if (!current || !inside(to, 4 * count)) return kInvalid;
+  for (size_t i = 0; i < count; i++) reinterpret_cast<unsigned*>(to)[i] = value;
+  return 0;
+}
+EMULATED int cuModuleLoadData(void** out, const void* image) {
+  static int number = 0;
+  const char* folder = std::getenv("TMPDIR");
+  const std::string path = std::string(folder ? folder : "/tmp") + "/emulated-" + std::to_string(::getpid()) +
+                           "-" + std::to_string(number++) + ".so";
+  if (!current || !build(static_cast<const char*>(image), path)) return kInvalid;
+  void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  std::remove(path.c_str());
+  if (!library) return kInvalid;
+  *out = new Module{library};
+  return 0;
+}
+EMULATED int cuModuleUnload(void* module) {
+  ::dlclose(static_cast<Module*>(module)->library);
+  delete static_cast<Module*>(module);
+  return 0;
+}
+EMULATED int cuModuleGetFunction(void** out, void* module, const char* name) {
+  *out = ::dlsym(static_cast<Module*>(module)->library, (std::string("run_") + name).c_str());
+  return *out ? 0 : kNotFound;
+}
+EMULATED int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                            unsigned bz, unsigned shared, void*, void** arguments, void** extra) {
+  const bool valid = current && gx > 0 && gx <= 0x7fffffff && gy == 1 && gz == 1 && bx > 0 && bx <= 1024 &&
+                     by == 1 && bz == 1 && shared == 0 && !extra;
+  if (!valid) return kInvalid;
+  for (unsigned block = 0; block < gx; block++) reinterpret_cast<Run>(function)(block, gx, bx, arguments);
+  return 0;
+}
+
+// ---- NVRTC
+
+EMULATED const char* nvrtcGetErrorString(int) { return "NVRTC_ERROR_COMPILATION"; }
+EMULATED int nvrtcVersion(int* major, int* minor) { return *major = 12, *minor = 4, 0; }
+EMULATED int nvrtcGetNumSupportedArchs(int* out) { return *out = 2, 0; }
+EMULATED int nvrtcGetSupportedArchs(int* out) { return out[0] = 80, out[1] = 90, 0; }
+EMULATED int nvrtcCreateProgram(Program** out, const char* source, const char*, int, const char* const*,
+                                const char* const*) {
+  *out = new Program{source, ""};
+  return 0;
+}
+EMULATED int nvrtcDestroyProgram(Program** program) { return delete *program, *program = nullptr, 0; }
+EMULATED int nvrtcCompileProgram(Program* program, int count, const char* const* options) {
+  bool fused = true, target = false;
+  for (int i = 0; i < count; i++) {
+    fused &= std::strcmp(options[i], "--fmad=false") != 0;
+    target |= std::strcmp(options[i], "--gpu-architecture=sm_90") == 0;
+  }
+  if (!fused && target && !entry_of(program->source).empty()) return 0;
+  program->log = "emulated: no entry, or other options than expected";
+  return 6;
+}
+EMULATED int nvrtcGetProgramLogSize(Program* p, size_t* out) { return *out = p->log.size() + 1, 0; }
+EMULATED int nvrtcGetProgramLog(Program* p, char* out) {
+  return std::memcpy(out, p->log.c_str(), p->log.size() + 1), 0;
+}
+EMULATED int nvrtcGetPTXSize(Program*, size_t*) { return kInvalid; }
+EMULATED int nvrtcGetPTX(Program*, char*) { return kInvalid; }
+EMULATED int nvrtcGetCUBINSize(Program* p, size_t* out) { return *out = p->source.size(), 0; }
+EMULATED int nvrtcGetCUBIN(Program* p, char* out) {
+  return std::memcpy(out, p->source.data(), p->source.size()), 0;
+}

@@ -48,9 +48,15 @@ class Planner {
     return nullptr;
   }
   bool has(const std::string& loop) const { return find(loop) != nullptr; }
-  int64_t size(const std::string& loop) const {  // 0: it varies
-    const Node* l = find(loop);
-    return l && l->src[0]->src[0]->is_const() ? extent(l->src[0]->src[0]) : 0;
+  // The largest extent of the loops of this name; 0: it varies.
+  int64_t size(const std::string& loop) const {
+    int64_t largest = 0;
+    for (const Node* l : loops_in(kernel_)) {
+      if (l->src[0]->arg.text != loop) continue;
+      if (!l->src[0]->src[0]->is_const()) return 0;
+      largest = std::max(largest, extent(l->src[0]->src[0]));
+    }
+    return largest;
   }
   static const std::string& name_of(const Ref& range) { return range->arg.text; }
 

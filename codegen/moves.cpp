@@ -27,7 +27,8 @@ Body map_body(std::span<const Ref> body, const F& change) {
     if (s->op == Op::Loop) {
       out.push_back(same_loop(s, map_body(tree::body(*s), change)));
     } else if (s->op == Op::If) {
-      out.push_back(tree::branch(s->src[0], map_body(tree::then_body(*s), change), map_body(tree::else_body(*s), change)));
+      Body yes = map_body(tree::then_body(*s), change);  // in tree order, which arguments of a call are not
+      out.push_back(tree::branch(s->src[0], yes, map_body(tree::else_body(*s), change)));
     } else {
       out.push_back(s);
     }

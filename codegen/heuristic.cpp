@@ -209,7 +209,7 @@ class Planner {
   // Several registers' worth of lanes where the expression is short, so that their latencies overlap.
   int64_t wide(const Stage& s) const {
     size_t ops = operations(s);
-    return lanes(s) * (ops <= 24 ? 4 : ops <= 80 ? 2 : 1);
+    return std::min<int64_t>(64, lanes(s) * (ops <= 24 ? 4 : ops <= 80 ? 2 : 1));
   }
 
   void vectorise_loop(const std::string& loop, int64_t width) {

@@ -6,6 +6,7 @@
 #include "codegen/moves.h"
 #include "codegen/stage.h"
 #include "graph/index.h"
+#include "graph/rules.h"
 
 namespace kontor::inline v0 {
 
@@ -71,7 +72,9 @@ class Plan {
 
 }  // namespace
 
-Schedule schedule(const Graph& graph, const Limits& limits) {
+Schedule schedule(const Graph& recorded, const Limits& limits) {
+  Graph graph = recorded;
+  graph.outputs = canonical(recorded.outputs);
   ProgramTree program = lower(graph, limits);
   program.in_place = graph.target;
   choose_layouts(program, limits);

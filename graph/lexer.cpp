@@ -48,7 +48,7 @@ struct Scanner {
   bool sigil() const {  // %12 and $3 are names where no operand stands before
     if ((look() != '%' && look() != '$') || !is_digit(look(1))) return false;
     return at == 0 || look() == '$' ||
-           std::string_view(" \n\t([{,-").find(text[at - 1]) != std::string_view::npos;
+           std::string_view(" \n\t([{,-!").find(text[at - 1]) != std::string_view::npos;
   }
 
   void token() {

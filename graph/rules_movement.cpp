@@ -77,6 +77,53 @@ Ref pad_pad(const Match& m) {
   return make(Op::Pad, std::move(src));
 }
 
+// Padding goes to the source, where it is least and where paddings meet.
+Ref pad_flip(const Match& m) {
+  std::vector<Ref> src = with_first(*m.root, m.ref(x));
+  for (int64_t axis : source(m).arg.ints) std::swap(src[2 + 2 * static_cast<size_t>(axis)], src[3 + 2 * static_cast<size_t>(axis)]);
+  return make(Op::Flip, {make(Op::Pad, std::move(src))}, source(m).arg);
+}
+
+Ref pad_permute(const Match& m) {
+  const std::vector<int64_t>& order = source(m).arg.ints;
+  std::vector<Ref> src = with_first(*m.root, m.ref(x));
+  for (size_t to = 0; to < order.size(); to++)
+    for (size_t side : {2, 3}) src[side + 2 * static_cast<size_t>(order[to])] = m.root->src[side + 2 * to];
+  return make(Op::Permute, {make(Op::Pad, std::move(src))}, source(m).arg);
+}
+
+// A reshape that only adds and drops dimensions of 1.
+Ref pad_reshape(const Match& m) {
+  const Node &reshaped = source(m), &inner = m.node(x);
+  std::vector<Ref> src = {m.ref(x), m.root->src[1]}, dims;
+  size_t to = 0;
+  auto skip_ones = [&] {
+    for (; to < reshaped.rank() && is_int(reshaped.shape[to], 1); to++)
+      if (!is_int(m.root->src[2 + 2 * to], 0) || !is_int(m.root->src[3 + 2 * to], 0)) return false;
+    return true;
+  };
+  for (const Ref& d : inner.shape) {
+    bool one = is_int(d, 1);
+    if (!one && (!skip_ones() || to == reshaped.rank() || reshaped.shape[to] != d)) return {};
+    for (size_t side : {2, 3}) src.push_back(one ? index(0) : m.root->src[side + 2 * to]);
+    to += !one;
+  }
+  if (!skip_ones() || to != reshaped.rank()) return {};
+  std::vector<Ref> back = {make(Op::Pad, std::move(src))};
+  back.insert(back.end(), m.root->shape.begin(), m.root->shape.end());
+  return make(Op::Reshape, std::move(back));
+}
+
+Ref pad_window(const Match& m) {
+  size_t axis = static_cast<size_t>(source(m).at(0));
+  std::vector<Ref> src = with_first(*m.root, m.ref(x));
+  for (size_t s = 2 + 2 * axis; s < 6 + 2 * axis; s++)
+    if (!is_int(src[s], 0)) return {};
+  auto first = src.begin() + static_cast<ptrdiff_t>(2 + 2 * axis);
+  src.erase(first, first + 2);
+  return make(Op::Window, {make(Op::Pad, std::move(src))}, source(m).arg);
+}
+
 // The part that is kept lies within what was padded.
 Ref shrink_pad(const Match& m) {
   const Node &root = *m.root, &pad = source(m), &inner = m.node(x);
@@ -140,6 +187,10 @@ constexpr Rule movement_table[] = {
     {"pad.nothing",      any(Op::Pad, x),                            pad_nothing,      "x, where nothing is added"},
     {"pad.const",        any(Op::Pad, c),                            of_constant,      "the constant, where it is padded with itself"},
     {"pad.pad",          any(Op::Pad, any(Op::Pad, x)),              pad_pad,          "pad(x), where both fill with one value"},
+    {"pad.flip",         any(Op::Pad, any(Op::Flip, x)),             pad_flip,         "flip(pad(x)), low and high changed over"},
+    {"pad.permute",      any(Op::Pad, any(Op::Permute, x)),          pad_permute,      "permute(pad(x))"},
+    {"pad.reshape",      any(Op::Pad, any(Op::Reshape, x)),          pad_reshape,      "reshape(pad(x)), where the reshape only adds and drops dimensions of 1"},
+    {"pad.window",       any(Op::Pad, any(Op::Window, x)),           pad_window,       "window(pad(x)), where the axes of the window are not padded"},
     {"window.const",     any(Op::Window, c),                         of_constant,      "the constant in the new shape"},
     {"unwindow.zero",    any(Op::Unwindow, c),                       of_constant,      "0 in the new shape, where c is +0"},
     {"reduce.one",       any(Op::Reduce, x),                         fold_of_one,      "reshape(x), where each fold has one value (not for sums of floats: they make +0 of -0)"},

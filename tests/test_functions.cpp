@@ -6,12 +6,14 @@
 #include <string>
 
 #include "backends/interp/evaluate_graph.h"
+#include "base/file.h"
 #include "base/threefry.h"
 #include "graph/functions.h"
 #include "graph/graph.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
 #include "tests/op_table.h"
+#include "tests/project_root.h"
 
 using namespace kontor;
 
@@ -222,4 +224,13 @@ TEST_CASE("[functions] expressions: names, strength, defaults") {
   REQUIRE(y->arg.text == "softmax");
   REQUIRE(y->arg.ints == std::vector<int64_t>{0});
   REQUIRE(static_shape(*y) == std::vector<int64_t>{64, 512});
+}
+
+TEST_CASE("[functions] docs/functions.md is what the table says") {
+  std::string root = project_root();
+  if (root.empty()) KONTOR_SKIP("the project's source is not here");
+  std::string path = root + "/docs/functions.md";
+  if (std::getenv("KONTOR_UPDATE_GOLDEN")) write_file(path, functions_page());
+  INFO("KONTOR_UPDATE_GOLDEN=1 renews docs/functions.md");
+  CHECK(read_file(path) == functions_page());
 }

@@ -11,6 +11,7 @@
 #include "graph/index.h"
 #include "graph/text.h"
 #include "tests/catch.h"
+#include "tests/project_root.h"
 
 using namespace kontor;
 
@@ -297,14 +298,6 @@ class MovedGraph {
     node_ = make(Op::Put, with(more));
   }
 };
-
-/// The project's root, from which docs/rules.md is read; "" if the test runs elsewhere.
-std::string project_root() {
-  if (const char* root = std::getenv("KONTOR_SOURCE")) return root;
-  for (std::string up = "."; up.size() < 16; up += "/..")
-    if (std::FILE* f = std::fopen((up + "/graph/rules.h").c_str(), "r")) return std::fclose(f), up;
-  return "";
-}
 
 }  // namespace
 

@@ -1,0 +1,114 @@
+// kontor eval: the accuracy of a saved model, and some digits with what it takes them for.
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <numeric>
+
+#include <kontor/kontor.h>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "tools/evaluate.h"
+#include "tools/models.h"
+#include "tools/verbs.h"
+
+namespace kontor::inline v0::tools {
+
+namespace {
+
+constexpr int64_t evaluation_batch = 250;
+
+Batch rows(const Dataset& data, int64_t begin, int64_t count) {
+  std::vector<int64_t> samples(static_cast<size_t>(count));
+  std::iota(samples.begin(), samples.end(), begin);
+  return gather(data, samples);
+}
+
+}  // namespace
+
+Tensor images_of(const Dataset& data, const Batch& batch) {
+  return Tensor::from(batch.images, {static_cast<int64_t>(batch.labels.size()), 1, data.rows, data.cols});
+}
+
+Evaluation::Evaluation(const nn::MnistCnn& model) : evaluator_(nn::classification(model)) {}
+
+double Evaluation::accuracy(const Dataset& data) {
+  for (int64_t begin = 0; begin < data.count; begin += evaluation_batch) {
+    const Batch batch = rows(data, begin, std::min(evaluation_batch, data.count - begin));
+    evaluator_.add(images_of(data, batch), Tensor::from(batch.labels));
+  }
+  return evaluator_.result().accuracy;
+}
+
+namespace {
+
+struct Options {
+  std::string model, data, device;
+  int64_t show = 6;
+  bool json = false;
+};
+
+// Two rows of an image as one line of half blocks.
+std::string line_of(const uint8_t* image, int64_t cols, int64_t row) {
+  std::string out;
+  for (int64_t c = 0; c < cols; c++) {
+    const bool top = image[row * cols + c] > 96, bottom = image[(row + 1) * cols + c] > 96;
+    out += top && bottom ? "█" : top ? "▀" : bottom ? "▄" : " ";
+  }
+  return out;
+}
+
+void show_digits(const nn::MnistCnn& model, const Dataset& test, int64_t count) {
+  count = std::min(count, test.count);
+  if (count == 0) return;
+  const Batch batch = rows(test, 0, count);
+  const std::vector<int64_t> taken = model(images_of(test, batch)).argmax(1).to_vector<int64_t>();
+  for (int64_t first = 0; first < count; first += 3) {
+    const int64_t last = std::min(first + 3, count);
+    for (int64_t r = 2; r + 3 < test.rows; r += 2) {
+      for (int64_t i = first; i < last; i++)
+        fmt::print("{} ", line_of(&batch.images[static_cast<size_t>(i * test.rows * test.cols)], test.cols, r));
+      fmt::print("\n");
+    }
+    for (int64_t i = first; i < last; i++) {
+      const int label = batch.labels[static_cast<size_t>(i)];
+      const int64_t as = taken[static_cast<size_t>(i)];
+      fmt::print("{:<29}", fmt::format("  taken for {}{}", as, as == label ? "" : fmt::format(", is {}", label)));
+    }
+    fmt::print("\n\n");
+  }
+}
+
+void run(const Options& o) {
+  Context::set_default({.device = o.device, .threads = 0, .seed = 0});
+  const std::string data = o.data.empty() ? shipped_data("mnist-12k") : o.data;
+  const nn::Metadata about = nn::load_metadata(o.model);
+  const auto kind = about.find("model");
+  if (kind != about.end() && kind->second != "mnist-cnn") fail("{}: a model of kind '{}'; eval knows mnist-cnn", o.model, kind->second);
+  nn::MnistCnn model;
+  const std::vector<nn::Parameter> parameters = nn::parameters(model);
+  nn::load_parameters(o.model, parameters);
+  const Dataset test = load_mnist(data, Split::Test);
+  const double accuracy = Evaluation(model).accuracy(test);
+  if (o.json) {
+    nlohmann::ordered_json out = {{"model", o.model}, {"data", data}, {"images", test.count}, {"accuracy", accuracy}};
+    return fmt::print("{}\n", out.dump(1));
+  }
+  show_digits(model, test, o.show);
+  fmt::print("test accuracy {:.2f} % of {} images from {}\n", 100 * accuracy, test.count, data);
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app) {
+  CLI::App* verb = app.add_subcommand("eval", "The accuracy of a saved model, and what it takes some digits for");
+  auto o = std::make_shared<Options>();
+  verb->add_option("model", o->model, "A model.safetensors of kontor train")->required();
+  verb->add_option("--data", o->data, "Folder with the IDX files of MNIST (default: mnist-12k, which comes with Kontor)");
+  verb->add_option("--device", o->device, "llvm, opencl, cuda or interp");
+  verb->add_option("--show", o->show, "How many digits to show")->check(CLI::Range(0, 1000))->capture_default_str();
+  verb->add_flag("--json", o->json, "As JSON");
+  verb->callback([o] { run(*o); });
+}
+
+}  // namespace kontor::inline v0::tools

@@ -102,32 +102,29 @@ Val Renderer::zero(DType dtype, int lanes) {
 
 Val Renderer::any(Val mask) { return b_.call("vector.reduce.or", b_.type(mask), {Scalar::I1, 0}, {mask}); }
 
-Val Renderer::load_scalar(const Access& a, Val guard) {
-  Val by_lane = guard && b_.lanes(guard) ? guard : Val{};
-  Val condition = by_lane ? any(both(by_lane, mask_)) : guard;
+Val Renderer::load_scalar(const Access& a, const Guard& guard) {
+  Val condition = guard.lanes ? both(any(both(guard.lanes, mask_)), guard.uniform) : guard.uniform;
   Val v = load_text(a, or_zeros(condition, address(a)), 0, {}, alignment(a, 0));
-  if (!by_lane) return v;
-  int lanes = b_.lanes(by_lane);
-  return apply(b_, Op::Where, a.dtype, {by_lane, b_.splat(v, lanes), zero(a.dtype, lanes)});
+  if (!guard.lanes) return v;
+  return apply(b_, Op::Where, a.dtype, {guard.lanes, b_.splat(v, vector_), zero(a.dtype, vector_)});
 }
 
 /// Elements side by side, in order or reversed. A local place has room for lanes that are switched off.
-Val Renderer::load_vector(const Access& a, Val guard) {
+Val Renderer::load_vector(const Access& a, const Guard& guard) {
   bool reversed = a.at.lane == -1;
-  Val by_lane = guard && b_.lanes(guard) ? guard : Val{};
-  Val mask = by_lane || !a.place->local || reversed ? both(by_lane, mask_) : Val{};
+  Val mask = guard.lanes || !a.place->local || reversed ? both(guard.lanes, mask_) : Val{};
   int64_t offset = reversed ? 1 - vector_ : 0;
-  Val pointer = or_zeros(by_lane ? Val{} : guard, address(a, offset));
+  Val pointer = or_zeros(guard.uniform, address(a, offset));
   if (mask && reversed) mask = reverse(mask);
   Val v = load_text(a, pointer, vector_, mask, mask ? item_size(a.dtype) : alignment(a, offset));
   return reversed ? reverse(v) : v;
 }
 
 /// Every second element: of w elements from the first on those at even places, of w elements up to the last the others.
-Val Renderer::load_pairs(const Access& a, Val guard) {
+Val Renderer::load_pairs(const Access& a, const Guard& guard) {
   int64_t w = vector_, size = item_size(a.dtype);
-  Val low = load_text(a, or_zeros(guard, address(a)), vector_, {}, size);
-  Val high = load_text(a, or_zeros(guard, address(a, w - 1)), vector_, {}, size);
+  Val low = load_text(a, or_zeros(guard.uniform, address(a)), vector_, {}, size);
+  Val high = load_text(a, or_zeros(guard.uniform, address(a, w - 1)), vector_, {}, size);
   std::string order = "<";
   for (int64_t i = 0; i < w; i++)
     order.append(i ? ", i32 " : "i32 ").append(std::to_string(i < w / 2 ? 2 * i : 2 * i + 1));
@@ -148,31 +145,28 @@ Val Renderer::lane_addresses(const Access& a) {
                  typed(index));
 }
 
-Val Renderer::load_gather(const Access& a, Val guard) {
-  Val pointers = lane_addresses(a), mask = both(guard, mask_);
-  int lanes = b_.lanes(pointers);
-  mask = b_.splat(mask ? mask : b_.boolean(true), lanes);
-  return load_text(a, pointers, lanes, mask, item_size(a.dtype));
+Val Renderer::load_gather(const Access& a, const Guard& guard) {
+  Val pointers = lane_addresses(a), mask = both(guard.lanes, mask_);
+  if (guard.uniform)
+    pointers = b_.emit(b_.type(pointers), "select ", typed(guard.uniform), ", ", typed(pointers), ", ",
+                       b_.type(pointers), " splat (ptr @zeros)");
+  mask = b_.splat(mask ? mask : b_.boolean(true), vector_);
+  return load_text(a, pointers, vector_, mask, item_size(a.dtype));
 }
 
-Val Renderer::load_access(const Access& a, Val guard) {
-  int64_t known = 0;
-  if (guard && b_.constant(guard, known)) {
-    if (!known) return zero(a.dtype, 0);
-    guard = {};
-  }
-  bool gather = has_vector_terms(a.at);
-  if (!gather && a.at.lane == 0) return load_scalar(a, guard);
-  if (!gather && (a.at.lane == 1 || a.at.lane == -1)) return load_vector(a, guard);
-  if (!gather && a.at.lane == 2 && !mask_ && !(guard && b_.lanes(guard))) return load_pairs(a, guard);
+Val Renderer::load_access(const Access& a, const Guard& guard) {
+  if (has_vector_terms(a.at)) return load_gather(a, guard);
+  if (a.at.lane == 0) return load_scalar(a, guard);
+  if (a.at.lane == 1 || a.at.lane == -1) return load_vector(a, guard);
+  if (a.at.lane == 2 && !mask_ && !guard.lanes) return load_pairs(a, guard);
   return load_gather(a, guard);
 }
 
 Val Renderer::load(const Node& n) {
-  Ref guard = tree::guard(n);
-  Val condition = guard ? value(guard) : Val{};
-  if (int64_t c = 0; condition && b_.constant(condition, c) && !c) return zero(n.dtype, 0);
-  return load_access(access(n), condition);
+  Guard guard;
+  if (Ref condition = tree::guard(n)) guard_of(condition, guard);
+  if (guard.uniform && b_.is_int(guard.uniform, 0)) return zero(n.dtype, 0);
+  return load_access(access(n), guard);
 }
 
 // ---- stores

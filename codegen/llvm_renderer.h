@@ -45,6 +45,13 @@ struct Access {
   DType dtype;
 };
 
+/// A condition as the conjunction of one that all lanes share and one by lane (none: true). They are kept apart, since
+/// the first costs nothing in the address of a load, and since LLVM 19 takes a mask that is "a splat and a constant" for
+/// all true in lanes where both are false (x86-64-v3, masked.load of two registers).
+struct Guard {
+  Val uniform = {}, lanes = {};
+};
+
 class Renderer {
  public:
   explicit Renderer(const Ref& kernel);
@@ -65,6 +72,7 @@ class Renderer {
   Val lane_compare(const Node& n);
   Val narrow_cast(const Node& n);
   Val narrow_arithmetic(const Node& n);
+  void guard_of(const Ref& condition, Guard& out);
   Val slot(const Node& n);
   Val argument(int64_t offset, Scalar of);
   bool has_vector_terms(const Linear& e) const;
@@ -77,7 +85,8 @@ class Renderer {
   struct Entry {
     Val value = {};
     int linear = -1, frame = 0, serial = 0;
-    Ref node = {};  // kept alive: its address is the key, and a constant made on the way would free it for another
+    Ref node =
+        {};  // kept alive: its address is the key, and a constant made on the way would free it for another
   };
   Entry* known(const Node* n);
   Entry& remember(const Node& n);
@@ -91,11 +100,11 @@ class Renderer {
   Access access(const Node& n);
   Val address(const Access& a, int64_t offset = 0);
   Val load(const Node& n);
-  Val load_access(const Access& a, Val guard);
-  Val load_scalar(const Access& a, Val guard);
-  Val load_vector(const Access& a, Val guard);
-  Val load_pairs(const Access& a, Val guard);
-  Val load_gather(const Access& a, Val guard);
+  Val load_access(const Access& a, const Guard& guard);
+  Val load_scalar(const Access& a, const Guard& guard);
+  Val load_vector(const Access& a, const Guard& guard);
+  Val load_pairs(const Access& a, const Guard& guard);
+  Val load_gather(const Access& a, const Guard& guard);
   Val load_text(const Access& a, Val pointer, int lanes, Val mask, int64_t align);
   Val or_zeros(Val condition, Val pointer);
   Val zero(DType dtype, int lanes);
@@ -132,7 +141,9 @@ class Renderer {
   void unrolled(const Node& n, int64_t count);
   void vector_loop(const Node& n);
   void branch(const Node& n);
-  void masked_branch(const Node& n, Val condition);
+  void branch_body(const Node& n, Val condition, std::span<const Ref> statements);
+  void masked_branch(const Node& n, const Guard& condition);
+  void masked_body(std::span<const Ref> statements, Val lanes);
   void check(const Node& n);
   void store(const Node& n);
   void fold(const Node& n);

@@ -218,6 +218,19 @@ Val Renderer::materialise(const Linear& e, Scalar of) {
 
 // ---- other values
 
+void Renderer::guard_of(const Ref& condition, Guard& out) {
+  if (condition->op == Op::And) {
+    guard_of(condition->src[0], out);
+    guard_of(condition->src[1], out);
+    remember(*condition);  // no value, but the frame that those have that use it
+    return;
+  }
+  Val v = value(condition);
+  if (b_.is_int(v, 1)) return;
+  Val& part = b_.lanes(v) ? out.lanes : out.uniform;
+  part = both(part, v);
+}
+
 /// A field of the kernel's arguments, loaded where it is first needed.
 Val Renderer::argument(int64_t offset, Scalar of) {
   Val p = b_.emit_at(0, {}, {Scalar::Ptr, 0}, "getelementptr i8, ptr %args, i64 ", offset);

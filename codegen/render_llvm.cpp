@@ -190,37 +190,53 @@ void Renderer::loop(const Node& n) {
 
 // ---- branches
 
-/// Lanes take both ways, each with its mask.
-void Renderer::masked_branch(const Node& n, Val condition) {
+/// The statements in those lanes that are switched on and for which `lanes` holds.
+void Renderer::masked_body(std::span<const Ref> statements, Val lanes) {
   Val outer = mask_;
   int outer_frame = mask_frame_;
-  for (bool then : {true, false}) {
-    if (!then && tree::else_body(n).empty()) break;
-    if (!then) condition = apply(b_, Op::Not, DType::Bool, {condition});
-    push_frame();
-    mask_frame_ = top_frame();
-    mask_ = both(condition, outer);
-    body(then ? tree::then_body(n) : tree::else_body(n));
-    pop_frame();
-  }
+  push_frame();
+  mask_frame_ = top_frame();
+  mask_ = both(lanes, outer);
+  body(statements);
+  pop_frame();
   mask_ = outer;
   mask_frame_ = outer_frame;
 }
 
+/// Lanes take both ways, each with its mask; what all lanes share is a branch around that.
+void Renderer::masked_branch(const Node& n, const Guard& condition) {
+  if (condition.uniform) open_branch(condition.uniform, true);
+  Levels saved = condition.uniform ? enter(n) : Levels{};
+  masked_body(tree::then_body(n), condition.lanes);
+  bool other = !tree::else_body(n).empty();
+  if (other) masked_body(tree::else_body(n), apply(b_, Op::Not, DType::Bool, {condition.lanes}));
+  leave(saved);
+  if (condition.uniform) close_branch();
+  if (other && condition.uniform)
+    branch_body(n, apply(b_, Op::Not, DType::Bool, {condition.uniform}), tree::else_body(n));
+}
+
+void Renderer::branch_body(const Node& n, Val condition, std::span<const Ref> statements) {
+  open_branch(condition, true);
+  Levels saved = enter(n);
+  body(statements);
+  leave(saved);
+  close_branch();
+}
+
 void Renderer::branch(const Node& n) {
-  Val condition = value(n.src[0]);
+  Guard condition;
+  guard_of(n.src[0], condition);
+  Val uniform = condition.uniform ? condition.uniform : b_.boolean(true);
   int64_t known = 0;
-  if (b_.constant(condition, known)) return body(known ? tree::then_body(n) : tree::else_body(n));
-  if (b_.lanes(condition)) return masked_branch(n, condition);
-  Val otherwise = tree::else_body(n).empty() ? Val{} : apply(b_, Op::Not, DType::Bool, {condition});
-  for (Val c : {condition, otherwise}) {
-    if (!c) continue;
-    open_branch(c, true);
-    Levels saved = enter(n);
-    body(c == condition ? tree::then_body(n) : tree::else_body(n));
-    leave(saved);
-    close_branch();
-  }
+  bool decided = b_.constant(uniform, known);
+  if (decided && !known) return body(tree::else_body(n));
+  if (decided) condition.uniform = {};
+  if (condition.lanes) return masked_branch(n, condition);
+  if (decided) return body(tree::then_body(n));
+  Val otherwise = tree::else_body(n).empty() ? Val{} : apply(b_, Op::Not, DType::Bool, {uniform});
+  branch_body(n, uniform, tree::then_body(n));
+  if (otherwise) branch_body(n, otherwise, tree::else_body(n));
 }
 
 void Renderer::check(const Node& n) {

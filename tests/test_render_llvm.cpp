@@ -446,6 +446,14 @@ static const Tree trees[] = {
   loop t 3: vector l 16 width 16: z[16 * t + l] = (16 * t + l) % 7 + (l - 20) // 3 + t % 2 * ((l + t) % 4)
   unroll t 2: z[48 + t] = (7 * t - 3) // 4 + (7 * t - 3) % 4
 )"},
+    {R"(kernel mixed_branches($0 i64 0..9, x f32[40]) -> y f32[40], z f32[40]
+  loop t 3: vector l min(16, 40 - 16 * t) width 16
+    if t < 2 & x[16 * t + l] < 0.25 & l < 9
+      y[16 * t + l] = x[16 * t + l] * 2.0
+    else
+      y[16 * t + l] = x[39 - 16 * t - l]
+    z[16 * t + l] = x[(16 * t + l) // 3 * 2 if t < $0 & 2 < l] + x[2 * l if t < $0] + x[t if l < 5 & t < 1]
+)", {1}},
     {R"(kernel growing(x f32[32]) -> y f32[2, 16]
   q sum f32[16]
   loop j 2: vector l min(16, 4 + 12 * j) width 16

@@ -56,7 +56,7 @@ static const char* odd_text = R"(kernel odd(x f32[9], k i32[9]) -> base sum f32[
     base[i] <- x[i]
     let %2 = x[i] < 0.5 & i < 3
     check 2: !%2
-    check 3: -1 < i & !%2
+    check 3: %2 | i < 2
   z = f64(merge(lanes)) + 0.1_f64 - f64(sub(i64(nan) // 2, 4) % -3)
 )";
 

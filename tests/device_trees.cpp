@@ -199,7 +199,7 @@ std::vector<std::vector<uint64_t>> combinations(DType dtype, size_t count) {
 
 std::span<const char* const> hand_made_trees() { return kTrees; }
 
-static bool has_op(Op op, DType dtype) {
+bool has_op(Op op, DType dtype) {
   if (!is_elementwise(op) || op == Op::Cast || op == Op::Bitcast || op == Op::Where) return false;
   if (has(op, FloatOnly)) return is_float(dtype);
   if (!has(op, IntegerOnly)) return true;
@@ -217,6 +217,18 @@ static Ref kernel_of(const std::string& name, std::vector<Ref> inputs, const Ref
     body.push_back(tree::store(params.back(), {i}, value));
   }
   return tree::kernel(name, params, {tree::loop(LoopKind::Global, i, body)});
+}
+
+Ref op_kernel(Op op, DType dtype, int64_t count) {
+  Ref i = ix::range(count, "i");
+  std::vector<Ref> params, values;
+  for (int k = 0; k < row(op).arity; k++) {
+    DType d = op == Op::Where && k == 0 ? DType::Bool : dtype;
+    params.push_back(tree::param(d, {index(count)}, k, fmt::format("x{}", k)));
+    values.push_back(tree::load(params.back(), {i}));
+  }
+  Ref out = make(op, values);
+  return kernel_of("op", params, i, std::span(&out, 1));
 }
 
 Ref elementwise_kernel(DType dtype, int64_t count) {

@@ -26,6 +26,10 @@ std::vector<uint64_t> special_values(DType dtype);
 /// Special values for three arguments, each against each: the first changes fastest, the last slowest.
 std::vector<std::vector<uint64_t>> combinations(DType dtype, size_t count);
 
+/// Whether graph/ops.h has the elementwise op (other than Cast, Bitcast, Where) for this dtype.
+bool has_op(Op op, DType dtype);
+/// One kernel that applies one elementwise op to its arguments [count].
+Ref op_kernel(Op op, DType dtype, int64_t count);
 /// One kernel that applies each elementwise op that `dtype` has to x, y, z [count], each into an output of its own.
 Ref elementwise_kernel(DType dtype, int64_t count);
 /// One kernel that casts x [count] to each of `to`, and bitcasts where the size is the same.

@@ -91,12 +91,21 @@ RandomSource& random_source() {
 
 RandomSource* set_random_source(RandomSource* source) { return std::exchange(chosen_random_source, source); }
 
+// A defect of the scheduler leaves the graph as text behind, which `kontor dump` reads.
+static Schedule schedule_or_repro(const Graph& graph, const Limits& limits) {
+  try {
+    return schedule(graph, limits);
+  } catch (const InternalError& error) {
+    throw InternalError(fmt::format("{}\n{}", error.what(), inspect::write_repro(graph)));
+  }
+}
+
 std::shared_ptr<CompiledSchedule> compiled_for(ContextState& context, const Graph& graph) {
   std::vector<uint64_t> key = graph_key(graph);
   if (auto it = context.schedules.find(key); it != context.schedules.end()) return it->second;
   inspect::graph_made(graph);
   const auto start = std::chrono::steady_clock::now();
-  Schedule made = schedule(graph, context.device->limits());
+  Schedule made = schedule_or_repro(graph, context.device->limits());
   context.counters.schedule_seconds +=
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   inspect::schedule_made(made);

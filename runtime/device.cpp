@@ -37,7 +37,7 @@ std::shared_ptr<Memory> Device::allocate(size_t bytes) {
   const size_t wanted = capacity_for(bytes);
   size_t capacity = wanted;
   void* data = take_idle(wanted, capacity);
-  if (data == nullptr) data = fresh(wanted, bytes);
+  if (data == nullptr) data = fresh(wanted);
   std::shared_ptr<Memory> memory;
   try {
     memory = std::make_shared<Memory>(shared_from_this(), data, bytes, capacity);
@@ -60,7 +60,7 @@ void* Device::arena(size_t bytes) {
     arena_bytes_ = 0;
   }
   const size_t capacity = capacity_for(bytes);
-  arena_ = fresh(capacity, bytes);
+  arena_ = fresh(capacity);
   arena_bytes_ = capacity;
   count_live(capacity);
   return arena_;
@@ -112,7 +112,7 @@ void Device::trim(size_t keep) {
   }
 }
 
-void* Device::fresh(size_t capacity, size_t wanted) {
+void* Device::fresh(size_t capacity) {
   const MemoryFigures now = figures();
   const size_t keep = std::max(now.live / 2, kIdleFloor);
   if (now.idle > keep) trim(keep);
@@ -125,7 +125,7 @@ void* Device::fresh(size_t capacity, size_t wanted) {
   try {
     return backend_->allocate(capacity);
   } catch (const Error& error) {
-    fail("{} ({} bytes are in use by tensors, {} wanted)", error.what(), now.live, wanted);
+    fail("{} ({} bytes are in use by tensors)", error.what(), now.live);
   }
 }
 

@@ -59,7 +59,7 @@ class Device : public std::enable_shared_from_this<Device> {
   void give_back(void* data, size_t capacity) noexcept;
   void* take_idle(size_t capacity, size_t& found);
   void trim(size_t keep);
-  void* fresh(size_t capacity, size_t wanted);
+  void* fresh(size_t capacity);
   void count_live(size_t bytes);
 
   std::unique_ptr<Backend> backend_;

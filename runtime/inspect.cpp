@@ -10,6 +10,7 @@
 #include "base/env.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "codegen/tree_text.h"
 #include "graph/graph.h"
 #include "graph/text.h"
@@ -198,6 +199,19 @@ std::vector<Piece> stage(const Graph& graph, std::string_view stage, std::string
     pieces.push_back({name, stage == "source" ? source.text : backend->compiler_text(source, stage)});
   }
   return pieces;
+}
+
+std::string write_repro(const Graph& graph) {
+  try {
+    const std::string text = kontor::print(graph);
+    const std::string path =
+        fmt::format("{}/kontor-repro-{}.graph", std::filesystem::temp_directory_path().string(),
+                    hash128(text).hex().substr(0, 8));
+    write_file(path, text);
+    return fmt::format("the graph is in {}; please report it with that file", path);
+  } catch (const std::exception& error) {
+    return fmt::format("the graph could not be written: {}", error.what());
+  }
 }
 
 void device_opened(const Backend& backend, int threads) {

@@ -24,6 +24,9 @@ Limits limits_of(std::string_view device);
 /// Kernels, their buffers and moves, and why they were not fused.
 std::string print(const Schedule& schedule);
 
+/// Writes a graph's text to a file of its own under $TMPDIR; returns a line that says where, or why not.
+std::string write_repro(const Graph& graph);
+
 // What the runtime reports as it goes; each does nothing unless the environment asks for it.
 using Time = std::chrono::steady_clock::time_point;
 void device_opened(const Backend& backend, int threads);

@@ -32,10 +32,13 @@ std::vector<Tensor> Jit::operator()(std::span<const Tensor> inputs) {
   ContextState& context = Context::current().state();
   std::vector<std::shared_ptr<TensorState>> pending;
   std::vector<Ref> leaves;
-  for (const Tensor& t : inputs) {
-    Ref node = node_of(t);
-    if (node->op != Op::Buffer || version_of(*node).pending()) pending.push_back(Recording::state(t));
-    leaves.push_back(std::move(node));
+  for (const Tensor& t : inputs) leaves.push_back(node_of(t));
+  {
+    std::lock_guard lock(context.mutex);
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      const bool done = leaves[i]->op == Op::Buffer && version_of(*leaves[i]).memory;
+      if (!done) pending.push_back(Recording::state(inputs[i]));
+    }
   }
   if (!pending.empty()) {
     realize(context, pending);

@@ -280,7 +280,7 @@ class Realization {
     std::vector<std::shared_ptr<Memory>> held;
     std::vector<void*> inputs, outputs;
     for (const Ref& leaf : graph.inputs) {
-      held.push_back(memory_on(context_, *leaf));
+      held.push_back(memory_on(context_, version_of(*leaf)));
       inputs.push_back(held.back()->data());
     }
     for (size_t i = 0; i < outputs_.size(); ++i) {
@@ -386,9 +386,9 @@ bool usable_on(const ContextState& context, const Memory& memory) {
   return memory.device().backend().host_visible() && context.device->backend().host_visible();
 }
 
-std::shared_ptr<Memory> memory_on(ContextState& context, const Node& leaf) {
-  const std::shared_ptr<Memory>& memory = version_of(leaf).memory;
-  if (!memory) broken("{} of storage {} has no memory", describe(leaf), leaf.at(0));
+std::shared_ptr<Memory> memory_on(ContextState& context, const Version& version) {
+  const std::shared_ptr<Memory>& memory = version.memory;
+  if (!memory) broken("version {} of storage {} has no memory", version.number, version.storage->id);
   return usable_on(context, *memory) ? memory : copy_of(context, *memory);
 }
 

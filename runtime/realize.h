@@ -15,8 +15,8 @@ void realize(ContextState& context, std::span<const std::shared_ptr<TensorState>
 std::vector<int64_t> slot_values(std::span<const Ref> scalars);
 /// Dimensions with Variables replaced by their present values.
 std::vector<Ref> frozen(const std::vector<Ref>& dims);
-/// The device memory of a leaf's value on this context's device, copied there where it lives elsewhere. Needs the lock.
-std::shared_ptr<Memory> memory_on(ContextState& context, const Node& leaf);
+/// The memory of a value on this context's device, copied there where it lives elsewhere. Needs the lock.
+std::shared_ptr<Memory> memory_on(ContextState& context, const Version& version);
 /// Whether memory can be read and written by the context's kernels as it is.
 bool usable_on(const ContextState& context, const Memory& memory);
 /// Whether memory belongs to one value: held by its Version and by `bound` alone.

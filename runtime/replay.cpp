@@ -145,6 +145,9 @@ void JitProgram::build(ContextState& context, Trace& trace, const std::vector<Re
   }
   check_scalars(graph, trace);
   for (const Ref& leaf : graph.inputs) inputs_.push_back(input_of(leaf, placeholders, trace, first_new_id));
+  for (const Result& r : results_) {
+    if (r.kind == Result::Leaf) inputs_[r.index].is_result = true;
+  }
   for (const Ref& leaf : graph.scalars) {
     scalars_.push_back(std::static_pointer_cast<const ScalarState>(leaf->arg.payload));
   }
@@ -273,8 +276,12 @@ bool JitProgram::call(ContextState& context, std::span<const Ref> arguments, std
 void JitProgram::execute(ContextState& context, std::span<const Ref> arguments) {
   for (const State& s : states_) held_.push_back(s.state.lock());
   for (const Input& i : inputs_) {
-    leaves_.push_back(leaf_at(i, arguments));
-    memories_.push_back(memory_on(context, *leaves_.back()));
+    const std::shared_ptr<Version> version = version_at(i, arguments);
+    leaves_.push_back(i.from == From::Argument ? arguments[i.index]
+                      : i.from == From::State  ? held_[i.index]->node
+                                               : Ref());
+    memories_.push_back(memory_on(context, *version));
+    if (i.is_result && !leaves_.back()) leaves_.back() = leaf_of(version, i.dtype, i.dims);
     input_addresses_.push_back(memories_.back()->data());
   }
   draw(context);
@@ -287,14 +294,14 @@ void JitProgram::execute(ContextState& context, std::span<const Ref> arguments) 
   for (size_t k = 0; k < outputs_.size(); ++k) commit(context, k, called_before);
 }
 
-Ref JitProgram::leaf_at(const Input& input, std::span<const Ref> arguments) const {
+std::shared_ptr<Version> JitProgram::version_at(const Input& input, std::span<const Ref> arguments) const {
   switch (input.from) {
-    case From::Argument: return arguments[input.index];
-    case From::State:    return held_[input.index]->node;
-    case From::Latest:   return leaf_of(input.storage->latest.lock(), input.dtype, input.dims);
+    case From::Argument: return share_version(*arguments[input.index]);
+    case From::State:    return share_version(*held_[input.index]->node);
+    case From::Latest:   return input.storage->latest.lock();
     case From::Fixed:    break;
   }
-  return leaf_of(input.constant ? input.constant : input.version.lock(), input.dtype, input.dims);
+  return input.constant ? input.constant : input.version.lock();
 }
 
 void JitProgram::draw(ContextState& context) {

@@ -31,6 +31,7 @@ class JitProgram {
     std::shared_ptr<Version> constant;  // Fixed, made by it
     DType dtype;
     std::vector<Ref> dims;
+    bool is_result = false;  // the function returns it as it is
   };
   // A Tensor that the function assigns.
   struct State {
@@ -64,7 +65,7 @@ class JitProgram {
   bool valid() const;
   std::vector<std::shared_ptr<TensorState>> unrealized() const;
   void execute(ContextState& context, std::span<const Ref> arguments);
-  Ref leaf_at(const Input& input, std::span<const Ref> arguments) const;
+  std::shared_ptr<Version> version_at(const Input& input, std::span<const Ref> arguments) const;
   void draw(ContextState& context);
   void bind_output(ContextState& context, size_t k);
   void commit(ContextState& context, size_t k, bool called_before);

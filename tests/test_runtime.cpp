@@ -265,6 +265,22 @@ TEST_CASE("[runtime] a loop with a decaying Scalar schedules and compiles nothin
   }
 }
 
+TEST_CASE("[runtime] a Variable as a dimension: other sizes schedule and compile nothing") {
+  for (const char* device : {"interp", "llvm"}) {
+    OnDevice on(device);
+    Variable n("n", 1, 100);
+    auto sum = jit([&] { return Tensor::arange(n).sum(); });
+    for (int64_t size : {10, 100, 1, 37}) {
+      n.set(size);
+      CHECK((Tensor::arange(n) * 2).to_vector<int64_t>().size() == static_cast<size_t>(size));
+      CHECK((Tensor::arange(n) + Tensor::arange(n).sum() * 2).to_vector<int64_t>()[0] == size * (size - 1));
+      CHECK(sum().item<int64_t>() == size * (size - 1) / 2);
+    }
+    CHECK(on.context.counters().schedules == 3);
+    CHECK(on.context.counters().replays == 9);
+  }
+}
+
 TEST_CASE("[runtime] equal kernels of different graphs share a program") {
   OnDevice on("llvm");
   const Tensor a = Tensor::from({1, 2, 3}, {3}), b = Tensor::from({4, 5, 6}, {3});
@@ -323,7 +339,7 @@ TEST_CASE("[runtime] a failed check reaches the caller with what it says, once")
     OnDevice on(device);
     const Tensor x = Tensor::from({1, 2, 3}, {3});
     const Tensor bad = x.take(Tensor::from(std::vector<int64_t>{0, 7}, {2}));
-    CHECK_THROWS_AS(bad.to_vector<float>(), Error);
+    CHECK(error_of([&] { bad.to_vector<float>(); }) == "gather: index out of range for a dimension of 3");
     CHECK(bad.to_vector<float>() == floats({1, 0}));
     const Tensor ints = Tensor::from(std::vector<int64_t>{6, 8}, {2});
     Tensor divided = floor_div(ints, Tensor::from(std::vector<int64_t>{0, 2}, {2}));
@@ -335,7 +351,8 @@ TEST_CASE("[runtime] a failed check reaches the caller with what it says, once")
 
 TEST_CASE("[runtime] memory that cannot be had: the error names the size") {
   OnDevice on("llvm");
-  CHECK_THROWS_AS(Tensor::zeros({int64_t{1} << 50}).realize(), Error);
+  CHECK(error_of([] { Tensor::zeros({int64_t{1} << 50}).realize(); }).find("4503599627370496 bytes") !=
+        std::string::npos);
   CHECK(Tensor::ones({2}).sum().item<float>() == 2);  // nothing is broken by it
 }
 

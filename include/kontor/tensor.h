@@ -430,14 +430,16 @@ inline Tensor Tensor::from(std::initializer_list<float> values, const Shape& sha
 template <class T>
 std::vector<T> Tensor::to_vector() const {
   if (dtype() != dtype_of<T>()) return cast(dtype_of<T>()).template to_vector<T>();
-  size_t count = static_cast<size_t>(elements());
+  Tensor value = *this;
+  value.realize();  // a dimension that depends on a Variable is now fixed
+  size_t count = static_cast<size_t>(value.elements());
   if constexpr (std::is_same_v<T, bool>) {
     std::vector<uint8_t> bytes(count);
-    read(bytes.data(), count);
+    value.read(bytes.data(), count);
     return {bytes.begin(), bytes.end()};
   } else {
     std::vector<T> out(count);
-    read(out.data(), count * sizeof(T));
+    value.read(out.data(), count * sizeof(T));
     return out;
   }
 }

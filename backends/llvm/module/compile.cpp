@@ -213,7 +213,10 @@ void compile_or_throw(const Request& request, KontorLlvmSink sink, void* out) {
   if (request.verify) check(*module);
   llvm::TargetMachine& machine = kept_machine.get(request);
   set_attributes(*module, machine, request);
-  llvm::TimePassesIsEnabled = wants(request, KONTOR_LLVM_TIMES);
+  // A global of LLVM: written only where it changes, so that threads that compile do not race for it.
+  if (llvm::TimePassesIsEnabled != wants(request, KONTOR_LLVM_TIMES)) {
+    llvm::TimePassesIsEnabled = wants(request, KONTOR_LLVM_TIMES);
+  }
   llvm::TimePassesHandler times(wants(request, KONTOR_LLVM_TIMES));
   llvm::raw_string_ostream times_stream(times_text);
   times.setOutStream(times_stream);

@@ -10,8 +10,10 @@
 #include "base/file.h"
 #include "graph/index.h"
 #include "graph/text.h"
+#include "graph/verify.h"
 #include "tests/catch.h"
 #include "tests/project_root.h"
+#include "tests/random_graph.h"
 
 using namespace kontor;
 
@@ -363,6 +365,21 @@ TEST_CASE("[rules] random graphs of moved elements keep every bit, and every rul
   for (const Rule& rule : movement_rules()) {
     INFO(rule.name);
     CHECK(statistics.hits[&rule] > 0);
+  }
+}
+
+TEST_CASE("[rules] random graphs of all ops keep every bit") {
+  for (uint64_t seed = 1; seed <= 400; seed++) {
+    Case c = random_case(seed);
+    Graph after = c.graph;
+    after.outputs = canonical(c.graph.outputs);
+    INFO("seed " << seed << "\n" << print(c.graph) << print(after));
+    REQUIRE(verify(after).empty());
+    Evaluation x = evaluate_graph(c.graph, c.inputs), y = evaluate_graph(after, c.inputs);
+    REQUIRE(x.error == y.error);
+    for (size_t o = 0; o < x.outputs.size(); o++)
+      for (int64_t e = 0; e < x.outputs[o].size(); e++)
+        REQUIRE(same(x.outputs[o].dtype, x.outputs[o].get(e), y.outputs[o].get(e)));
   }
 }
 

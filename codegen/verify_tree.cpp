@@ -44,7 +44,9 @@ std::string of_scalar(const TreeScope& scope, const Node& n) {
 std::string of_declaration(const TreeScope& scope, const Node& n) {
   if (!accesses(n)) return "";
   if (!accesses_place(n)) return "its first source is no place";
-  return scope.find(n[0].get()) ? "" : fmt::format("place '{}' is not declared before, or not around", n[0]->arg.text);
+  return scope.find(n[0].get())
+             ? ""
+             : fmt::format("place '{}' is not declared before, or not around", n[0]->arg.text);
 }
 
 std::string of_rank(const TreeScope&, const Node& n) {
@@ -52,12 +54,13 @@ std::string of_rank(const TreeScope&, const Node& n) {
   size_t rank = n[0]->src.size(), more = 0;
   if (n.op == Op::Load) more = n.at(0) ? 1 : 0;
   if (n.op == Op::Store) more = 1;
-  if (n.op == Op::FoldStep) more = tree::has_fold(*n[0]) ? static_cast<size_t>(row(tree::fold_of(*n[0])).arity) : 1;
+  if (n.op == Op::FoldStep)
+    more = tree::has_fold(*n[0]) ? static_cast<size_t>(row(tree::fold_of(*n[0])).arity) : 1;
   if (n.op == Op::Merge && rank == 0) return "merges a place without dimensions";
   if (n.op == Op::Merge) rank--;
   if (n.src.size() == 1 + rank + more) return "";
-  return fmt::format("has {} sources after the place; {} indexes and {} others belong to '{}'", n.src.size() - 1, rank, more,
-                     n[0]->arg.text);
+  return fmt::format("has {} sources after the place; {} indexes and {} others belong to '{}'",
+                     n.src.size() - 1, rank, more, n[0]->arg.text);
 }
 
 std::string of_index_dtype(const TreeScope& scope, const Node& n) {
@@ -71,7 +74,8 @@ std::string of_index_dtype(const TreeScope& scope, const Node& n) {
 std::string of_value_dtype(const TreeScope& scope, const Node& n) {
   if (!writes(n) || !accesses_place(n) || !of_rank(scope, n).empty()) return "";
   for (const Ref& v : tree::values(n))
-    if (v->dtype != n[0]->dtype) return fmt::format("writes {} to a place of {}", name(v->dtype), name(n[0]->dtype));
+    if (v->dtype != n[0]->dtype)
+      return fmt::format("writes {} to a place of {}", name(v->dtype), name(n[0]->dtype));
   if (n.op == Op::FoldStep && !tree::has_fold(*n[0])) return "steps a place without a fold";
   return "";
 }
@@ -86,7 +90,8 @@ std::string of_merge(const TreeScope&, const Node& n) {
 
 std::string of_range(const TreeScope& scope, const Node& n) {
   if (n.op != Op::Range) return "";
-  bool around = std::any_of(scope.loops.begin(), scope.loops.end(), [&](const Node* l) { return l->src[0].get() == &n; });
+  bool around = std::any_of(scope.loops.begin(), scope.loops.end(),
+                            [&](const Node* l) { return l->src[0].get() == &n; });
   return around ? "" : fmt::format("loop '{}' is not around", n.arg.text);
 }
 
@@ -104,13 +109,15 @@ std::string of_loop(const TreeScope& scope, const Node& n) {
   if (of_range(scope, *n[0]).empty()) return "runs a range that a loop around it runs";
   LoopKind kind = tree::kind(n);
   int64_t w = tree::width(n);
-  if (kind == LoopKind::Unroll && !n[0]->src[0]->is_const()) return "is unrolled, but its extent is no constant";
+  if (kind == LoopKind::Unroll && !n[0]->src[0]->is_const())
+    return "is unrolled, but its extent is no constant";
   if (kind == LoopKind::Vector && (w < 1 || (w & (w - 1)) != 0)) return fmt::format("has width {}", w);
   bool parallel = kind == LoopKind::Thread || kind == LoopKind::Global;
   for (const Node* outer : scope.loops) {
     LoopKind around = tree::kind(*outer);
-    if (around == LoopKind::Vector && kind != LoopKind::Unroll) return "stands in a vector loop";
-    if (parallel && around != LoopKind::Thread && around != LoopKind::Global) return "is parallel inside a serial loop";
+    if (around == LoopKind::Vector && kind == LoopKind::Vector) return "is a vector loop in a vector loop";
+    if (parallel && around != LoopKind::Thread && around != LoopKind::Global)
+      return "is parallel inside a serial loop";
   }
   return "";
 }
@@ -119,7 +126,8 @@ std::string of_parameters(const TreeScope&, const Node& n) {
   if (n.op != Op::Kernel) return "";
   int64_t number = 0;
   for (const Ref& p : tree::params(n)) {
-    if (p->op != Op::Place || tree::space(*p) != Space::Param) return "has a parameter that is no parameter place";
+    if (p->op != Op::Place || tree::space(*p) != Space::Param)
+      return "has a parameter that is no parameter place";
     if (tree::param_number(*p) != number++) return fmt::format("parameter '{}' is out of order", p->arg.text);
   }
   return "";
@@ -136,7 +144,8 @@ std::string of_writer(const TreeScope& scope, const Node& n) {
     auto mentions = [&](const Ref& e) { return ix::depends_on(e, range); };
     std::span<const Ref> at = tree::at(n);
     bool once = std::any_of(at.begin(), at.end(), mentions) ||
-                std::any_of(scope.conditions.begin(), scope.conditions.end(), [&](auto& c) { return mentions(c.first); });
+                std::any_of(scope.conditions.begin(), scope.conditions.end(),
+                            [&](auto& c) { return mentions(c.first); });
     if (!once) return fmt::format("writes one element in each iteration of '{}'", range->arg.text);
   }
   return "";
@@ -159,7 +168,9 @@ bool choose(const TreeScope& scope, std::mt19937& random, int corner, Point& poi
     if (!is_static(range->src[0])) return false;
     int64_t extent = ix::evaluate(range->src[0], point);
     if (extent < 1) return false;
-    int64_t at = corner == 0 ? 0 : corner == 1 ? extent - 1 : static_cast<int64_t>(random() % static_cast<uint64_t>(extent));
+    int64_t at = corner == 0   ? 0
+                 : corner == 1 ? extent - 1
+                               : static_cast<int64_t>(random() % static_cast<uint64_t>(extent));
     point[range.get()] = at;
   }
   return true;
@@ -175,7 +186,8 @@ bool reached(const TreeScope& scope, const Node& n, const Point& point) {
 std::string describe_point(const TreeScope& scope, const Point& point) {
   std::string out;
   for (const Node* l : scope.loops)
-    out += fmt::format("{}{} = {}", out.empty() ? " at " : ", ", l->src[0]->arg.text, point.at(l->src[0].get()));
+    out +=
+        fmt::format("{}{} = {}", out.empty() ? " at " : ", ", l->src[0]->arg.text, point.at(l->src[0].get()));
   return out;
 }
 
@@ -185,8 +197,8 @@ std::string outside(const TreeScope& scope, const Node& n, const Point& point) {
     if (!is_static(at[i]) || !dims[i]->is_const()) continue;
     int64_t index = ix::evaluate(at[i], point);
     if (index < 0 || index >= dims[i]->at(0))
-      return fmt::format("index {} of '{}' is {}, outside 0..{}{}", i, n[0]->arg.text, index, dims[i]->at(0) - 1,
-                         describe_point(scope, point));
+      return fmt::format("index {} of '{}' is {}, outside 0..{}{}", i, n[0]->arg.text, index,
+                         dims[i]->at(0) - 1, describe_point(scope, point));
   }
   return "";
 }
@@ -220,7 +232,7 @@ constexpr TreeCheck checks[] = {
     {"merge",         "what is merged has a fold and a constant power of two of elements",        of_merge},
     {"range",         "a range is used inside its loop only",                                     of_range},
     {"condition",     "conditions are bools; a check's id is at least 1",                         of_condition},
-    {"loop",          "unrolled extents are constant, widths powers of two, parallel loops outside, vector loops inside", of_loop},
+    {"loop",          "unrolled extents are constant, widths powers of two, parallel loops outside, no vector loop in another", of_loop},
     {"parameters",    "parameters are numbered in order",                                         of_parameters},
     {"writer",        "an element is stored once",                                                of_writer},
     {"bounds",        "what is read or written lies in its place",                                of_bounds},

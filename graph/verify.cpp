@@ -26,8 +26,8 @@ std::string axes_text(std::span<const int64_t> axes) {
 }
 
 std::string of_level(const Node& n) {
-  bool tree = row(n.op).group == OpClass::Value || row(n.op).group == OpClass::Statement || n.op == Op::Range ||
-              n.op == Op::Slot;
+  bool tree = row(n.op).group == OpClass::Value || row(n.op).group == OpClass::Statement ||
+              n.op == Op::Range || n.op == Op::Slot;
   return tree ? "is an op of loop trees" : "";
 }
 
@@ -60,7 +60,8 @@ std::string of_axes(const Node& n) {
   std::span<const int64_t> axes = n.arg.ints;
   if (n.op == Op::Reduce && !axes.empty()) axes = axes.subspan(1);
   if (n.op == Op::Window || n.op == Op::Unwindow) axes = axes.first(std::min<size_t>(1, axes.size()));
-  if (n.op != Op::Flip && n.op != Op::Reduce && n.op != Op::Gather && n.op != Op::Window && n.op != Op::Unwindow)
+  if (n.op != Op::Flip && n.op != Op::Reduce && n.op != Op::Gather && n.op != Op::Window &&
+      n.op != Op::Unwindow)
     return "";
   size_t rank = n.src[0]->rank();
   return distinct_axes(axes, rank) ? "" : fmt::format("axes {} of {} axes", axes_text(axes), rank);
@@ -86,7 +87,8 @@ std::string of_boxes(const Node& n) {
   if (n.op != Op::Pad && n.op != Op::Shrink) return "";
   size_t first = n.op == Op::Pad ? 2 : 1;
   for (size_t s = first; s < n.src.size(); s++) {
-    if (n[s]->dtype != DType::I64 || n[s]->rank() != 0) return fmt::format("source {} is {}", s, describe(*n[s]));
+    if (n[s]->dtype != DType::I64 || n[s]->rank() != 0)
+      return fmt::format("source {} is {}", s, describe(*n[s]));
     if (n[s]->bounds.hi < 0) return fmt::format("source {} is at most {}", s, n[s]->bounds.hi);
   }
   for (size_t a = 0; n.op == Op::Shrink && a < n.rank(); a++) {
@@ -143,7 +145,8 @@ void verify_lists(const Graph& g, std::vector<std::string>& mistakes) {
     }
     const Node &from = *g.outputs[o], &to = *g.inputs[static_cast<size_t>(t)];
     if (from.dtype != to.dtype || from.shape != to.shape)
-      mistakes.push_back(fmt::format("targets: output {} is {}, its target {}", o, describe(from), describe(to)));
+      mistakes.push_back(
+          fmt::format("targets: output {} is {}, its target {}", o, describe(from), describe(to)));
   }
   for (const Node* n : topological(g.outputs)) {
     auto listed = [&](const std::vector<Ref>& list) {

@@ -273,8 +273,11 @@ class MovedGraph {
   void pad() {
     std::vector<Ref> more{constant_of(dtype_, number())};
     bool nothing = source_.pick(4) == 0;
-    for (size_t a = 0; a < node_->rank(); a++)
-      for (int side = 0; side < 2; side++) more.push_back(index(nothing || dim(a) > 6 ? 0 : source_.pick(2)));
+    size_t only = source_.pick(2) ? axis() : node_->rank();
+    for (size_t a = 0; a < node_->rank(); a++) {
+      bool none = nothing || dim(a) > 6 || (only < node_->rank() && a != only);
+      for (int side = 0; side < 2; side++) more.push_back(index(none ? 0 : source_.pick(2)));
+    }
     node_ = make(Op::Pad, with(more));
   }
 

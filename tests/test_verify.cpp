@@ -32,7 +32,8 @@ using Catch::Matchers::StartsWith;
 TEST_CASE("[verify] what is wrong with a graph is said") {
   Ref x = buffer({index(2), index(2)});
   CHECK(wrong(make(Op::Neg, {x})).empty());
-  CHECK_THAT(wrong(make(Op::Permute, {x}, {.ints = {0, 0}})), StartsWith("permute.order: permute f32[2, 2]: order 0, 0"));
+  CHECK_THAT(wrong(make(Op::Permute, {x}, {.ints = {0, 0}})),
+             StartsWith("permute.order: permute f32[2, 2]: order 0, 0"));
   CHECK_THAT(wrong(make(Op::Flip, {x}, {.ints = {7}})), StartsWith("axes: flip f32[2, 2]: axes 7 of 2 axes"));
   CHECK_THAT(wrong(make(Op::Reduce, {x}, {.ints = {0, 1, 1}})), StartsWith("axes: reduce"));
   CHECK_THAT(wrong(make(Op::Window, {x}, {.ints = {0, 1, 0, 2}})), Contains("dilation or size is 0"));
@@ -40,7 +41,8 @@ TEST_CASE("[verify] what is wrong with a graph is said") {
              StartsWith("boxes: shrink f32[2, 2]: axis 0: 2 elements from 1 are not in 2"));
   CHECK_THAT(wrong(make(Op::Pad, {x, constant(DType::F32, 0.0), index(0), index(0), index(0), index(-1)})),
              Contains("source 5 is at most -1"));
-  CHECK_THAT(wrong(make(Op::Const, {}, {.ints = {300}}, DType::U8)), StartsWith("constant: const u8[]: 300 is not"));
+  CHECK_THAT(wrong(make(Op::Const, {}, {.ints = {300}}, DType::U8)),
+             StartsWith("constant: const u8[]: 300 is not"));
   CHECK_THAT(wrong(make(Op::Scalar, {}, {}, DType::F32)), StartsWith("identity: scalar"));
   CHECK_THAT(wrong(make(Op::Call, {x}, {})), StartsWith("call: call f32[2, 2]: has no name"));
   CHECK_THAT(wrong(ix::range(4, "i")), StartsWith("level: range i64[]: is an op of loop trees"));
@@ -66,16 +68,18 @@ TEST_CASE("[verify] what is wrong with a graph's lists is said") {
 TEST_CASE("[verify] what is wrong with a tree is said") {
   using namespace tree;
   auto dims = [](int64_t n) { return std::vector<Ref>{index(n)}; };
-  Ref x = param(DType::F32, dims(8), 0, "x"), y = param(DType::F32, dims(8), 1, "y"), s = place(DType::F32, {}, "s", 0);
+  Ref x = param(DType::F32, dims(8), 0, "x"), y = param(DType::F32, dims(8), 1, "y"),
+      s = place(DType::F32, {}, "s", 0);
   Ref i = ix::range(8, "i"), j = ix::range(8, "j");
   auto wrong_in = [&](const std::vector<Ref>& body) { return all(verify_tree(kernel("k", {x, y}, body))); };
-  auto over = [&](const Ref& range, std::vector<Ref> body, LoopKind kind = LoopKind::Loop, int64_t width = 0) {
-    return loop(kind, range, std::move(body), width);
-  };
+  auto over = [&](const Ref& range, std::vector<Ref> body, LoopKind kind = LoopKind::Loop,
+                  int64_t width = 0) { return loop(kind, range, std::move(body), width); };
   Ref copy = store(y, {i}, load(x, {i}));
   CHECK(wrong_in({over(i, {copy})}).empty());
-  CHECK_THAT(wrong_in({over(i, {store(y, {i}, load(x, {j}))})}), StartsWith("range: `j`: loop 'j' is not around"));
-  CHECK_THAT(wrong_in({over(i, {fold(s, {}, {load(x, {i})})})}), StartsWith("declared: `s <- x[i]`: place 's' is not"));
+  CHECK_THAT(wrong_in({over(i, {store(y, {i}, load(x, {j}))})}),
+             StartsWith("range: `j`: loop 'j' is not around"));
+  CHECK_THAT(wrong_in({over(i, {fold(s, {}, {load(x, {i})})})}),
+             StartsWith("declared: `s <- x[i]`: place 's' is not"));
   CHECK_THAT(wrong_in({over(i, {s}), over(j, {fold(s, {}, {load(x, {j})})})}), StartsWith("declared: "));
   CHECK_THAT(wrong_in({over(i, {store(y, {ix::add(i, 1)}, load(x, {i}))})}),
              StartsWith("bounds: `y[i + 1] = x[i]`: index 0 of 'y' is 8, outside 0..7 at i = 7"));
@@ -83,19 +87,24 @@ TEST_CASE("[verify] what is wrong with a tree is said") {
   CHECK(wrong_in({over(i, {branch(ix::lt(i, 7), {store(y, {i}, load(x, {ix::add(i, 1)}))})})}).empty());
   CHECK_THAT(wrong_in({over(i, {branch(ix::lt(i, 7), {}, {store(y, {i}, load(x, {ix::add(i, 1)}))})})}),
              StartsWith("bounds: `x[i + 1]`"));
-  CHECK_THAT(wrong_in({over(i, {over(j, {copy})})}), StartsWith("writer: `y[i] = x[i]`: writes one element in each iteration of 'j'"));
+  CHECK_THAT(wrong_in({over(i, {over(j, {copy})})}),
+             StartsWith("writer: `y[i] = x[i]`: writes one element in each iteration of 'j'"));
   CHECK_THAT(wrong_in({over(i, {over(i, {copy})})}), StartsWith("loop: "));
   CHECK_THAT(wrong_in({over(i, {copy}, LoopKind::Vector, 3)}), Contains("has width 3"));
-  CHECK_THAT(wrong_in({over(j, {over(i, {copy}, LoopKind::Thread)})}), Contains("is parallel inside a serial loop"));
-  CHECK_THAT(wrong_in({over(j, {over(i, {copy})}, LoopKind::Vector, 8)}), Contains("stands in a vector loop"));
+  CHECK_THAT(wrong_in({over(j, {over(i, {copy}, LoopKind::Thread)})}),
+             Contains("is parallel inside a serial loop"));
+  CHECK_THAT(wrong_in({over(j, {over(i, {copy}, LoopKind::Vector, 8)}, LoopKind::Vector, 8)}),
+             Contains("is a vector loop in a vector loop"));
   CHECK_THAT(wrong_in({over(i, {make(Op::Store, {y, i, i, load(x, {i})})})}), StartsWith("rank: "));
-  CHECK_THAT(wrong_in({over(i, {store(y, {i}, constant(DType::I32, int64_t{1}))})}), Contains("writes i32 to a place of f32"));
+  CHECK_THAT(wrong_in({over(i, {store(y, {i}, constant(DType::I32, int64_t{1}))})}),
+             Contains("writes i32 to a place of f32"));
   CHECK_THAT(wrong_in({over(i, {fold(y, {i}, {load(x, {i})})})}), Contains("without a fold"));
   CHECK_THAT(wrong_in({over(i, {store(y, {load(x, {i})}, load(x, {i}))})}), StartsWith("index.dtype: "));
   CHECK_THAT(wrong_in({over(i, {branch(i, {copy})})}), Contains("its condition is not bool"));
   CHECK_THAT(wrong_in({check(ix::lt(index(0), index(1)), 0)}), Contains("id is below 1"));
   CHECK_THAT(wrong_in({over(i, {load(x, {i})})}), Contains("is a value where a statement belongs"));
-  CHECK_THAT(wrong_in({over(i, {store(y, {i}, make(Op::Scalar, {}, {.ints = {1}}, DType::F32))})}), StartsWith("op: "));
+  CHECK_THAT(wrong_in({over(i, {store(y, {i}, make(Op::Scalar, {}, {.ints = {1}}, DType::F32))})}),
+             StartsWith("op: "));
   Ref p = place(DType::F32, {index(6)}, "p", 0);
   CHECK_THAT(wrong_in({p, store(y, {index(0)}, merge(p, {}))}), StartsWith("merge: "));
   CHECK_THAT(all(verify_tree(kernel("k", {y, x}, {}))), StartsWith("parameters: "));
@@ -104,6 +113,17 @@ TEST_CASE("[verify] what is wrong with a tree is said") {
   Ref array = make(Op::Reshape, {constant(DType::F32, 1.0), index(1)});
   CHECK_THAT(wrong_in({over(i, {store(y, {i}, array)})}), Contains("reshape does not belong"));
   CHECK_THROWS_AS(require_sound_tree(kernel("k", {y, x}, {}), "test"), InternalError);
+}
+
+TEST_CASE("[verify] what the scheduler makes is sound") {
+  for (uint64_t seed = 1; seed <= 150; seed++) {
+    Case c = random_case(seed);
+    REQUIRE(verify(c.graph).empty());
+    for (const ScheduledKernel& k : schedule(c.graph, Limits{.threads = 2}).kernels) {
+      INFO("seed " << seed << "\n" << tree::print(k.tree));
+      REQUIRE(all(verify_tree(k.tree)) == "");
+    }
+  }
 }
 
 TEST_CASE("[verify] each rule has a name of its own") {

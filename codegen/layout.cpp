@@ -66,7 +66,9 @@ class Layouts {
   ProgramTree& program_;
   const Limits& limits_;
 
-  int64_t lanes(const Stage& s) const { return std::max<int64_t>(1, limits_.vector_bytes / item_size(s.place->dtype)); }
+  int64_t lanes(const Stage& s) const {
+    return std::max<int64_t>(1, limits_.vector_bytes / item_size(s.place->dtype));
+  }
 
   void set_layout(Stage& s) {
     s.layout.clear();
@@ -129,7 +131,10 @@ class Layouts {
       if ((sa != 0) == (sb != 0)) continue;
       double n = static_cast<double>(size_of(s.loops[d])), w = static_cast<double>(lanes(s));
       double score = n / (std::ceil(n / w) * w) + 0.05 * std::min(n, 64.0) / 64;
-      if ((sa ? sa : sb) != 1) score *= 0.95 / (1 + packing_share(s, sa ? a : b, w));
+      const Ref& operand_load = sa ? a : b;
+      int producer = stage_number(program_, operand_load->src[0]);
+      bool as_wanted = producer >= 0 && free_to_change(program_.stages[static_cast<size_t>(producer)]);
+      if ((sa ? sa : sb) != 1 && !as_wanted) score *= 0.95 / (1 + packing_share(s, operand_load, w));
       if (d + 1 != s.loops.size()) score *= 0.97;  // rows of the result are stored whole
       if (score > best) best = score, dim = static_cast<int>(d), operand = sa ? 0 : 1;
     }
@@ -138,7 +143,8 @@ class Layouts {
   // Time to pack an operand over the time of the dot itself, roughly: an element is moved alone, products come in vectors.
   static double packing_share(const Stage& s, const Ref& load, double width) {
     double elements = 1, products = 1;
-    for (const Ref& d : tree::dims(*load->src[0])) elements *= static_cast<double>(std::max<int64_t>(1, d->bounds.hi));
+    for (const Ref& d : tree::dims(*load->src[0]))
+      elements *= static_cast<double>(std::max<int64_t>(1, d->bounds.hi));
     for (const auto* ranges : {&s.loops, &s.folds})
       for (const Ref& r : *ranges) products *= static_cast<double>(size_of(r));
     return 8 * elements * width / products;

@@ -14,9 +14,13 @@ const Node* see_through(const Node* node) {
 
 namespace {
 
+bool is_draw(std::string_view call) {
+  return call == "uniform" || call == "normal" || call == "randint" || call == "permutation";
+}
+
 bool is_stage_op(const Node* n) { return n->op == Op::Reduce || n->op == Op::Scatter || n->op == Op::Copy; }
 
-constexpr int dear = 8;        // operations from which on a value that two stages read is stored
+constexpr int dear = 8;         // operations from which on a value that two stages read is stored
 constexpr int too_dear = 1000;  // cost saturates
 
 int own_cost(Op op) {
@@ -37,6 +41,7 @@ class Selection {
     for (const Node* n : order_)
       if (n->op == Op::Reduce && static_cast<Fold>(n->at(0)) == Fold::Dot) store_operands(n);
     for (const Node* n : order_) cost_[n] = cost(n);
+    find_draws();
     store_shared();
     return std::move(stored_);
   }
@@ -46,13 +51,15 @@ class Selection {
   std::vector<const Node*> order_;
   std::unordered_set<const Node*> stored_;
   std::unordered_map<const Node*, int> cost_;
+  std::unordered_set<const Node*> draws_;  // random numbers, what is computed from them and what makes them
 
   bool stored(const Node* n) const { return stored_.count(n) != 0; }
 
   // How often each element of `base` is read by the dot, roughly: iterations over elements.
   static double reuse(const Node* dot, const Node* base) {
     double iterations = 1, elements = 1;
-    for (const Ref& d : dot->src[0]->shape) iterations *= static_cast<double>(std::max<int64_t>(d->bounds.hi, 1));
+    for (const Ref& d : dot->src[0]->shape)
+      iterations *= static_cast<double>(std::max<int64_t>(d->bounds.hi, 1));
     for (const Ref& d : base->shape) elements *= static_cast<double>(std::max<int64_t>(d->bounds.hi, 1));
     return iterations / elements;
   }
@@ -74,17 +81,34 @@ class Selection {
     return total;
   }
 
+  void find_draws() {
+    std::vector<const Node*> below;
+    for (const Node* n : order_)
+      if (n->op == Op::Call && is_draw(n->arg.text)) below.push_back(n);
+      else if (n->op != Op::Reduce && std::any_of(n->src.begin(), n->src.end(), [&](const Ref& s) {
+                 return draws_.count(s.get()) || (s->op == Op::Call && is_draw(s->arg.text));
+               }))
+        draws_.insert(n);
+    while (!below.empty()) {
+      const Node* n = below.back();
+      below.pop_back();
+      if (n->op == Op::Reduce || is_leaf(n) || !draws_.insert(n).second) continue;
+      for (const Ref& s : n->src) below.push_back(s.get());
+    }
+  }
+
   // Consumers before producers: a node that becomes stored is the one reader of what lies below it.
   void store_shared() {
     std::unordered_map<const Node*, std::vector<const Node*>> readers;
     auto add = [&](const Node* n, const Node* reader) {
       auto& list = readers[n];
-      if (list.size() < 3 && std::find(list.begin(), list.end(), reader) == list.end()) list.push_back(reader);
+      if (list.size() < 3 && std::find(list.begin(), list.end(), reader) == list.end())
+        list.push_back(reader);
     };
     for (size_t i = order_.size(); i-- > 0;) {
       const Node* n = order_[i];
-      if (!stored(n) && readers[n].size() >= 2 && is_elementwise(n->op) && cost_[n] >= dear && n->rank() > 0 &&
-          !is_random(n))
+      if (!stored(n) && readers[n].size() >= 2 && is_elementwise(n->op) && cost_[n] >= dear &&
+          n->rank() > 0 && !draws_.count(n))
         stored_.insert(n);
       std::vector<const Node*> own = stored(n) ? std::vector<const Node*>{n} : readers[n];
       size_t sources = n->op == Op::Call ? 1 : n->src.size();
@@ -95,10 +119,6 @@ class Selection {
 };
 
 }  // namespace
-
-static bool is_draw(std::string_view call) {
-  return call == "uniform" || call == "normal" || call == "randint" || call == "permutation";
-}
 
 bool is_random(const Node* node) {
   std::vector<const Node*> stack = {node};

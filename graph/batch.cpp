@@ -130,7 +130,8 @@ Ref wrapper(const Step& s) { return make(s.node.op, s.src, s.node.arg); }
 Ref call(const Step& s) {
   constexpr std::string_view elementwise_names[] = {"exp",  "log",           "sin",   "cos",     "tanh",
                                                     "erf",  "pow",           "rsqrt", "sigmoid", "relu",
-                                                    "gelu", "cross_entropy", "detach"};
+                                                    "gelu", "cross_entropy", "detach",  "uniform", "normal",
+                                                    "randint", "permutation"};
   constexpr std::string_view along_axis[] = {"softmax", "log_softmax"};
   auto named = [&](std::span<const std::string_view> names) {
     return std::find(names.begin(), names.end(), s.node.arg.text) != names.end();

@@ -44,7 +44,7 @@ def blocks(page):
 def make_folder(folder):
   """A folder that looks like the repository, in which ./kontor is the program under test, and may be written to."""
   for entry in ROOT.iterdir():
-    if entry.name not in ("kontor", ".git") and not entry.name.startswith("build"):
+    if entry.name not in ("kontor", ".git", "out") and not entry.name.startswith("build"):
       (folder / entry.name).symlink_to(entry)
   (folder / "build").symlink_to(BUILD)
   launcher = folder / "kontor"

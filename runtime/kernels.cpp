@@ -85,11 +85,10 @@ Hash128 KernelStore::key_of(const Ref& tree) const { return kernel_cache_key(tre
 static std::string entry_for(const Ref& tree, const Hash128& key) {
   std::string_view name = tree->arg.text;
   const size_t end = name.find_first_not_of("0123456789", 1);
-  if (name.starts_with('k') && end != std::string_view::npos && end > 1 && name[end] == '_') name.remove_prefix(end + 1);
+  if (name.starts_with('k') && end != std::string_view::npos && end > 1 && name[end] == '_')
+    name.remove_prefix(end + 1);
   return fmt::format("{}_{}", name, key.hex().substr(0, 8));
 }
-
-std::string KernelStore::entry_name(const Ref& tree) const { return entry_for(tree, key_of(tree)); }
 
 bool KernelStore::load_cached(const Hash128& key, Kernel& kernel) {
   const auto start = Clock::now();

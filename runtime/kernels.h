@@ -41,8 +41,6 @@ class KernelStore {
   std::vector<std::shared_ptr<Kernel>> get(std::span<const ScheduledKernel> wanted,
                                            const ParallelFor& parallel);
   const KernelFigures& figures() const { return figures_; }
-  /// The entry name that a tree gets.
-  std::string entry_name(const Ref& tree) const;
 
  private:
   struct Missing {

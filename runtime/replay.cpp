@@ -87,7 +87,7 @@ bool JitProgram::record_once(ContextState& context, const std::vector<Ref>& plac
       for (const auto& [leaf, states] : trace.captured()) {
         once_ |= std::count_if(states.begin(), states.end(), [](const auto& s) { return !s.expired(); }) > 1;
       }
-      build(context, trace, placeholders, std::move(results), first_new_id);
+      build(context, trace, placeholders, results, first_new_id);
       for (auto& [state, advance] : trace.host_steps()) host_steps_.emplace_back(std::move(state), advance);
       return true;
     }
@@ -97,52 +97,16 @@ bool JitProgram::record_once(ContextState& context, const std::vector<Ref>& plac
 }
 
 void JitProgram::build(ContextState& context, Trace& trace, const std::vector<Ref>& placeholders,
-                       std::vector<Ref> results, int64_t first_new_id) {
-  std::vector<Ref> roots = results;
+                       const std::vector<Ref>& results, int64_t first_new_id) {
   std::erase_if(trace.assigned(), [](const Trace::Assigned& a) { return a.local; });
+  std::vector<Ref> roots = results;
   for (const Trace::Assigned& a : trace.assigned()) roots.push_back(a.after);
   const Substitution resolved = resolve(roots);
-  const auto stored = [](const Ref& node) { return node->op == Op::Buffer ? make(Op::Copy, {node}) : node; };
-
   std::vector<Ref> nodes, targets;
-  for (const Trace::Assigned& a : trace.assigned()) {
-    states_.push_back({a.state, nodes.size()});
-    outputs_.push_back(
-        {.dtype = a.before->dtype, .dims = a.before->src, .state = static_cast<int>(states_.size()) - 1});
-    nodes.push_back(stored(resolved.at(a.after.get())));
-    const bool taken = std::find(targets.begin(), targets.end(), a.before) != targets.end();
-    targets.push_back(taken ? Ref() : a.before);
-  }
-  std::unordered_map<const Node*, size_t> output_of;
-  for (const Ref& r : results) {
-    const auto state =
-        std::find_if(trace.assigned().begin(), trace.assigned().end(), [&](auto& a) { return a.after == r; });
-    const Ref& value = resolved.at(r.get());
-    if (state != trace.assigned().end()) {
-      results_.push_back({Result::NewState, static_cast<size_t>(state - trace.assigned().begin())});
-    } else if (value->op == Op::Buffer) {
-      results_.push_back({Result::Leaf, 0});  // the input is looked up below
-    } else {
-      const auto [it, fresh] = output_of.emplace(value.get(), nodes.size());
-      if (fresh) {
-        nodes.push_back(value);
-        outputs_.push_back({.dtype = value->dtype, .dims = value->shape});
-      }
-      results_.push_back({Result::Value, it->second});
-    }
-  }
-
+  add_states(trace, resolved, nodes, targets);
+  add_results(trace, results, resolved, nodes);
   Graph graph = make_graph(std::move(nodes), targets);
-  for (size_t i = 0; i < results.size(); ++i) {
-    if (results_[i].kind != Result::Leaf) continue;
-    const Ref& leaf = resolved.at(results[i].get());
-    auto it = std::find(graph.inputs.begin(), graph.inputs.end(), leaf);
-    if (it == graph.inputs.end()) it = graph.inputs.insert(graph.inputs.end(), leaf);
-    results_[i].index = static_cast<size_t>(it - graph.inputs.begin());
-    for (size_t k = 0; k < outputs_.size(); ++k) {
-      if (graph.target[k] == static_cast<int>(results_[i].index)) outputs_[k].old_is_result = true;
-    }
-  }
+  find_returned_leaves(graph, results, resolved);
   check_scalars(graph, trace);
   for (const Ref& leaf : graph.inputs) inputs_.push_back(input_of(leaf, placeholders, trace, first_new_id));
   for (const Result& r : results_) {
@@ -157,6 +121,57 @@ void JitProgram::build(ContextState& context, Trace& trace, const std::vector<Re
   if (graph.outputs.empty()) return;
   std::lock_guard lock(context.mutex);
   compiled_ = compiled_for(context, graph);
+}
+
+// New values of what the function assigns: the first outputs.
+void JitProgram::add_states(Trace& trace, const Substitution& resolved, std::vector<Ref>& nodes,
+                            std::vector<Ref>& targets) {
+  for (const Trace::Assigned& a : trace.assigned()) {
+    const Ref& value = resolved.at(a.after.get());
+    const bool taken = std::find(targets.begin(), targets.end(), a.before) != targets.end();
+    states_.push_back({a.state, nodes.size()});
+    outputs_.push_back(
+        {.dtype = a.before->dtype, .dims = a.before->src, .state = static_cast<int>(states_.size()) - 1});
+    nodes.push_back(value->op == Op::Buffer ? make(Op::Copy, {value}) : value);
+    targets.push_back(taken ? Ref() : a.before);
+  }
+}
+
+void JitProgram::add_results(Trace& trace, const std::vector<Ref>& results, const Substitution& resolved,
+                             std::vector<Ref>& nodes) {
+  std::unordered_map<const Node*, size_t> output_of;
+  for (const Ref& r : results) {
+    const auto& assigned = trace.assigned();
+    const auto state = std::find_if(assigned.begin(), assigned.end(), [&](auto& a) { return a.after == r; });
+    const Ref& value = resolved.at(r.get());
+    if (state != assigned.end()) {
+      results_.push_back({Result::NewState, static_cast<size_t>(state - assigned.begin())});
+    } else if (value->op == Op::Buffer) {
+      results_.push_back({Result::Leaf, 0});  // find_returned_leaves() says which
+    } else {
+      const auto [it, fresh] = output_of.emplace(value.get(), nodes.size());
+      if (fresh) {
+        nodes.push_back(value);
+        outputs_.push_back({.dtype = value->dtype, .dims = value->shape});
+      }
+      results_.push_back({Result::Value, it->second});
+    }
+  }
+}
+
+// Leaves that are returned as they are count as inputs, and are not written over.
+void JitProgram::find_returned_leaves(Graph& graph, const std::vector<Ref>& results,
+                                      const Substitution& resolved) {
+  for (size_t i = 0; i < results.size(); ++i) {
+    if (results_[i].kind != Result::Leaf) continue;
+    const Ref& leaf = resolved.at(results[i].get());
+    auto it = std::find(graph.inputs.begin(), graph.inputs.end(), leaf);
+    if (it == graph.inputs.end()) it = graph.inputs.insert(graph.inputs.end(), leaf);
+    results_[i].index = static_cast<size_t>(it - graph.inputs.begin());
+    for (size_t k = 0; k < outputs_.size(); ++k) {
+      if (graph.target[k] == static_cast<int>(results_[i].index)) outputs_[k].old_is_result = true;
+    }
+  }
 }
 
 JitProgram::Input JitProgram::input_of(const Ref& leaf, const std::vector<Ref>& placeholders,

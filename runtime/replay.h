@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "graph/graph.h"
 #include "runtime/context_state.h"
 
 namespace kontor::inline v0 {
@@ -52,7 +53,12 @@ class JitProgram {
   bool record_once(ContextState& context, const std::vector<Ref>& placeholders, void* function,
                    Jit::Trace run);
   void build(ContextState& context, Trace& trace, const std::vector<Ref>& placeholders,
-             std::vector<Ref> results, int64_t first_new_id);
+             const std::vector<Ref>& results, int64_t first_new_id);
+  void add_states(Trace& trace, const Substitution& resolved, std::vector<Ref>& nodes,
+                  std::vector<Ref>& targets);
+  void add_results(Trace& trace, const std::vector<Ref>& results, const Substitution& resolved,
+                   std::vector<Ref>& nodes);
+  void find_returned_leaves(Graph& graph, const std::vector<Ref>& results, const Substitution& resolved);
   Input input_of(const Ref& leaf, const std::vector<Ref>& placeholders, const Trace& trace,
                  int64_t first_new_id) const;
   struct Forget {

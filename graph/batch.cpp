@@ -9,6 +9,7 @@
 #include "graph/functions.h"
 #include "graph/index.h"
 #include "graph/shape.h"
+#include "graph/unary.h"
 
 namespace kontor::inline v0 {
 
@@ -128,15 +129,14 @@ Ref wrapper(const Step& s) { return make(s.node.op, s.src, s.node.arg); }
 /// Calls that mean the same with an axis in front: elementwise ones, and those along an axis, which moves by one. Of
 /// the others (matmul, conv2d, a user's layer) only the body is left.
 Ref call(const Step& s) {
-  constexpr std::string_view elementwise_names[] = {"exp",  "log",           "sin",   "cos",     "tanh",
-                                                    "erf",  "pow",           "rsqrt", "sigmoid", "relu",
-                                                    "gelu", "cross_entropy", "detach",  "uniform", "normal",
-                                                    "randint", "permutation"};
+  constexpr std::string_view elementwise_names[] = {"exp",     "log",    "sin",     "cos",           "tanh",
+                                                    "erf",     "pow",    "relu",    "cross_entropy", "detach",
+                                                    "uniform", "normal", "randint", "permutation"};
   constexpr std::string_view along_axis[] = {"softmax", "log_softmax"};
   auto named = [&](std::span<const std::string_view> names) {
     return std::find(names.begin(), names.end(), s.node.arg.text) != names.end();
   };
-  if (!named(elementwise_names) && !named(along_axis)) return s.src[0];
+  if (!named(elementwise_names) && !named(along_axis) && !find_unary(s.node.arg.text)) return s.src[0];
   Arg arg = s.node.arg;
   if (named(along_axis)) arg.ints[0]++;
   std::vector<Ref> src{s.with_axis(0)};

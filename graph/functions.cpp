@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "graph/index.h"
 #include "graph/shape.h"
+#include "graph/unary.h"
 
 namespace kontor::inline v0 {
 
@@ -195,16 +196,13 @@ constexpr FunctionRow table[] = {
     KONTOR_FUNCTION(cast,          "elementwise", "x, dtype", "In another dtype; float to integer truncates and saturates, NaN becomes 0."),
     KONTOR_FUNCTION(bitcast,       "elementwise", "x, dtype", "The same bits in another dtype of the same width."),
     KONTOR_FUNCTION(sqrt,          "elementwise", "x", "Square root, correctly rounded."),
-    KONTOR_FUNCTION(rsqrt,         "elementwise", "x", "1 / sqrt(x)."),
     KONTOR_FUNCTION(exp,           "elementwise", "x", "e to the power x."),
     KONTOR_FUNCTION(log,           "elementwise", "x", "Natural logarithm."),
     KONTOR_FUNCTION(sin,           "elementwise", "x", "Sine of radians."),
     KONTOR_FUNCTION(cos,           "elementwise", "x", "Cosine of radians."),
     KONTOR_FUNCTION(tanh,          "elementwise", "x", "Hyperbolic tangent."),
     KONTOR_FUNCTION(erf,           "elementwise", "x", "Error function."),
-    KONTOR_FUNCTION(sigmoid,       "elementwise", "x", "1 / (1 + exp(-x))."),
     KONTOR_FUNCTION(relu,          "elementwise", "x", "max(x, 0)."),
-    KONTOR_FUNCTION(gelu,          "elementwise", "x", "x * (1 + erf(x / sqrt(2))) / 2."),
     KONTOR_FUNCTION(detach,        "elementwise", "x", "x, through which no gradient passes."),
     KONTOR_FUNCTION(mark,          "elementwise", "x, name", "x under a name, for gradients and transforms."),
 
@@ -252,6 +250,27 @@ constexpr FunctionRow table[] = {
 // clang-format on
 #undef KONTOR_FUNCTION
 
+// Rows of the unary table as functions: row I is called by unary_call<I>.
+constexpr size_t most_unary = 64;
+constexpr std::string_view one_tensor[] = {Conversion<Ref>::name};
+
+template <size_t I>
+Ref unary_call(std::span<const Argument> arguments) {
+  return record_unary(unary_table()[I], converted<Ref>(arguments[0], 0));
+}
+
+template <size_t... I>
+std::vector<FunctionRow> all_rows(std::index_sequence<I...>) {
+  constexpr Ref (*calls[])(std::span<const Argument>) = {&unary_call<I>...};
+  std::vector<FunctionRow> rows(std::begin(table), std::end(table));
+  auto after = std::find_if(rows.begin(), rows.end(), [](const FunctionRow& r) { return r.group == "fold"; });
+  std::vector<FunctionRow> unary;
+  for (size_t i = 0; i < unary_table().size(); i++)
+    unary.push_back({unary_table()[i].name, "elementwise", "x", unary_table()[i].doc, one_tensor, calls[i]});
+  rows.insert(after, unary.begin(), unary.end());
+  return rows;
+}
+
 size_t distance(std::string_view a, std::string_view b) {
   std::vector<size_t> cost(b.size() + 1);
   for (size_t j = 0; j <= b.size(); j++) cost[j] = j;
@@ -287,11 +306,14 @@ Argument default_of(const Parameter& p) {
 
 }  // namespace
 
-std::span<const FunctionRow> functions() { return table; }
+std::span<const FunctionRow> functions() {
+  static const std::vector<FunctionRow> rows = all_rows(std::make_index_sequence<most_unary>());
+  return rows;
+}
 
 const FunctionRow& find_function(std::string_view name) {
   const FunctionRow* nearest = nullptr;
-  for (const FunctionRow& r : table) {
+  for (const FunctionRow& r : functions()) {
     if (r.name == name) return r;
     if (!nearest || distance(r.name, name) < distance(nearest->name, name)) nearest = &r;
   }
@@ -332,7 +354,7 @@ std::string functions_page() {
   std::string out =
       "# Functions\n\nGenerated from the function table (`graph/functions.cpp`). Operands are tensors or numbers; shapes broadcast as in\nNumPy; a number takes the dtype of the tensor beside it.\n";
   std::string_view group;
-  for (const FunctionRow& r : table) {
+  for (const FunctionRow& r : functions()) {
     if (r.group != group) out += fmt::format("\n## {}\n\n| function | what it is |\n|---|---|\n", r.group);
     group = r.group;
     std::string list;

@@ -99,7 +99,6 @@ Ref mark(const Ref& x, const std::string& name);
 
 // Elementwise, decomposed (graph/mathematics.cpp).
 Ref sqrt(const Ref& x);
-Ref rsqrt(const Ref& x);
 Ref exp(const Ref& x);
 Ref log(const Ref& x);
 Ref sin(const Ref& x);
@@ -107,9 +106,7 @@ Ref cos(const Ref& x);
 Ref tanh(const Ref& x);
 Ref erf(const Ref& x);
 Ref pow(const Input& a, const Input& b);
-Ref sigmoid(const Ref& x);
 Ref relu(const Ref& x);
-Ref gelu(const Ref& x);
 Ref sin_turns(const Ref& turns);  ///< sin(2 pi t) for t in [0, 4)
 
 // Folds.

@@ -12,6 +12,7 @@
 #include "graph/index.h"
 #include "graph/recording.h"
 #include "graph/shape.h"
+#include "graph/unary.h"
 
 namespace kontor::inline v0 {
 
@@ -239,13 +240,6 @@ void cross_entropy_back(Tape& to, const Node& n, const Term& g) {
   to.add(logits, (difference * Term(fn::broadcast(fn::unsqueeze(g.node, -1), logits->shape))).node);
 }
 
-void gelu_back(Tape& to, const Node& n, const Term& g) {
-  Term x = source(n, 1);
-  Term cdf = fma(Term(fn::erf((x * (0.5 * std::numbers::sqrt2)).node)), 0.5, 0.5);
-  Term pdf = Term(fn::exp((x * x * -0.5).node)) * (0.5 * std::numbers::inv_sqrtpi * std::numbers::sqrt2);
-  to.add(n[1], (g * fma(x, pdf, cdf)).node);
-}
-
 void pow_back(Tape& to, const Node& n, const Term& g) {
   Term a = source(n, 1), b = source(n, 2), y = value_of_node(n);
   if (to.wants(n[1])) {
@@ -268,10 +262,7 @@ constexpr CallRow call_rows[] = {
     {"cos",           [](Tape& to, const Node& n, const Term& g) { to.add(n[1], (-(g * Term(fn::sin(n[1])))).node); }},
     {"tanh",          [](Tape& to, const Node& n, const Term& g) { Term y = value_of_node(n); to.add(n[1], (g * (1.0 - y * y)).node); }},
     {"erf",           [](Tape& to, const Node& n, const Term& g) { Term x = source(n, 1); to.add(n[1], (g * (Term(fn::exp((-(x * x)).node)) * (2 * std::numbers::inv_sqrtpi))).node); }},
-    {"rsqrt",         [](Tape& to, const Node& n, const Term& g) { Term y = value_of_node(n); to.add(n[1], (g * (y * y * y * -0.5)).node); }},
-    {"sigmoid",       [](Tape& to, const Node& n, const Term& g) { Term y = value_of_node(n); to.add(n[1], (g * (y * (1.0 - y))).node); }},
     {"relu",          [](Tape& to, const Node& n, const Term& g) { to.add(n[1], where(value_of_node(n) > 0.0, g, 0.0).node); }},
-    {"gelu",          gelu_back},
     {"pow",           pow_back},
     {"softmax",       softmax_back},
     {"log_softmax",   log_softmax_back},
@@ -283,7 +274,9 @@ constexpr CallRow call_rows[] = {
 void call_back(Tape& to, const Node& n, const Term& g) {
   for (const CallRow& r : call_rows)
     if (r.name == n.arg.text) return r.rule(to, n, g);
-  to.add(n[0], g.node);
+  const UnaryRow* unary = find_unary(n.arg.text);
+  if (!unary || !unary->derivative) return to.add(n[0], g.node);
+  to.add(n[1], (g * unary->derivative(source(n, 1), value_of_node(n))).node);
 }
 
 struct OpRule {

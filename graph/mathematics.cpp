@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "graph/formula.h"
+#include "graph/unary.h"
 #include "graph/shape.h"
 
 namespace kontor::inline v0::fn {
@@ -250,24 +251,7 @@ Ref erf(const Ref& x) { return decomposed("erf", x, erf_of); }
 
 Ref sqrt(const Ref& x) { return make(Op::Sqrt, {as_float(x)}); }
 
-Ref rsqrt(const Ref& given) {
-  Ref x = as_float(given);
-  return call("rsqrt", (1.0 / kontor::sqrt(Term(x))).node, {x});
-}
-
-Ref sigmoid(const Ref& given) {
-  Ref x = as_float(given);
-  Term e(exp(neg(x)));
-  return call("sigmoid", (1.0 / (e + 1.0)).node, {x});
-}
-
 Ref relu(const Ref& x) { return call("relu", max(Term(x), Term(x).constant(0)).node, {x}); }
-
-Ref gelu(const Ref& given) {
-  Ref x = as_float(given);
-  Term t(x), e(erf((t * std::numbers::sqrt2 * 0.5).node));
-  return call("gelu", (t * 0.5 * (e + 1.0)).node, {x});
-}
 
 /// b^e by squaring; e is known.
 static Ref power_of(const Ref& x, int64_t e) {
@@ -300,7 +284,7 @@ static Ref integer_pow(const Input& a, const Input& b) {
 /// An exponent known when recorded that needs no logarithm; null if it does.
 static Ref known_power(const Ref& x, double e) {
   if (e == 0.5) return sqrt(x);
-  if (e == -0.5) return rsqrt(x);
+  if (e == -0.5) return record_unary(*find_unary("rsqrt"), x);
   if (e == -1) return (1.0 / Term(x)).node;
   if (e >= 0 && e <= 4 && e == std::floor(e)) return power_of(x, static_cast<int64_t>(e));
   return {};

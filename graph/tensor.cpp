@@ -7,6 +7,7 @@
 #include "graph/index.h"
 #include "graph/recording.h"
 #include "graph/shape.h"
+#include "graph/unary.h"
 
 namespace kontor::inline v0 {
 
@@ -227,16 +228,18 @@ Tensor Tensor::logical_not() const { return as(fn::logical_not(of(*this))); }
 Tensor Tensor::bit_not() const { return as(fn::bit_not(of(*this))); }
 Tensor Tensor::square() const { return as(fn::square(of(*this))); }
 Tensor Tensor::sqrt() const { return as(fn::sqrt(of(*this))); }
-Tensor Tensor::rsqrt() const { return as(fn::rsqrt(of(*this))); }
 Tensor Tensor::exp() const { return as(fn::exp(of(*this))); }
 Tensor Tensor::log() const { return as(fn::log(of(*this))); }
 Tensor Tensor::sin() const { return as(fn::sin(of(*this))); }
 Tensor Tensor::cos() const { return as(fn::cos(of(*this))); }
 Tensor Tensor::tanh() const { return as(fn::tanh(of(*this))); }
 Tensor Tensor::erf() const { return as(fn::erf(of(*this))); }
-Tensor Tensor::sigmoid() const { return as(fn::sigmoid(of(*this))); }
 Tensor Tensor::relu() const { return as(fn::relu(of(*this))); }
-Tensor Tensor::gelu() const { return as(fn::gelu(of(*this))); }
+Tensor Tensor::unary(std::string_view name) const {
+  const UnaryRow* row = find_unary(name);
+  if (!row) fail("there is no unary function '{}'", name);
+  return as(record_unary(*row, of(*this)));
+}
 Tensor Tensor::isnan() const { return as(fn::isnan(of(*this))); }
 Tensor Tensor::clamp(double lo, double hi) const { return as(fn::clamp(of(*this), number(lo), number(hi))); }
 Tensor Tensor::cast(DType d) const { return as(fn::cast(of(*this), d)); }

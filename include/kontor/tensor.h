@@ -192,16 +192,18 @@ class KONTOR_API Tensor {
   Tensor bit_not() const;
   Tensor square() const;
   Tensor sqrt() const;
-  Tensor rsqrt() const;
+  /// A function of the unary table by its name, as unary("gelu"); throws Error if there is none.
+  Tensor unary(std::string_view name) const;
+  Tensor rsqrt() const { return unary("rsqrt"); }
   Tensor exp() const;
   Tensor log() const;
   Tensor sin() const;
   Tensor cos() const;
   Tensor tanh() const;
   Tensor erf() const;
-  Tensor sigmoid() const;
+  Tensor sigmoid() const { return unary("sigmoid"); }
   Tensor relu() const;
-  Tensor gelu() const;  ///< x * (1 + erf(x / sqrt(2))) / 2
+  Tensor gelu() const { return unary("gelu"); }  ///< x * (1 + erf(x / sqrt(2))) / 2
   Tensor isnan() const;
   Tensor clamp(double low, double high) const;
   Tensor cast(DType dtype) const;

@@ -33,7 +33,11 @@ std::string own_folder() {
 std::vector<std::string> places() {
   if (const std::string chosen = env_text(Env::Llvm); !chosen.empty()) return {chosen};
   const std::string own = own_folder();
-  std::vector<std::string> folders = {own, own + "/kontor", own + "/backends/llvm", own + "/../backends/llvm",
+  std::vector<std::string> folders = {own,
+                                      own + "/kontor",
+                                      own + "/backends/llvm",
+                                      own + "/../backends/llvm",
+                                      own + "/" + KONTOR_MODULE_FROM_BIN,
                                       KONTOR_MODULE_DIR};
   for (std::string& folder : folders) folder += std::string("/") + kFile;
   return folders;

@@ -63,6 +63,13 @@ def installed_names(prefix):
     raise RuntimeError(f"{library.name} exports {foreign[:5]}")
 
 
+def installed_program(prefix, env):
+  """The program of the moved tree finds its LLVM module and its data."""
+  run([str(prefix / "bin/kontor"), "train", "--steps", "1", "--vendors", "2,2,2,2,2", "--batch", "2", "--out", "trained"], prefix, env)
+  if not (prefix / "trained/model.safetensors").exists():
+    raise RuntimeError("no model was written")
+
+
 def report(name, function, *arguments):
   try:
     function(*arguments)
@@ -78,6 +85,7 @@ def main():
     folder = pathlib.Path(name)
     prefix = install(folder)
     env, good = environment(prefix), [report("installed library", installed_names, prefix)]
+    good.append(report("installed program", installed_program, prefix, env))
     for tool, commands, program in BUILDS:
       if not shutil.which(commands[0][0]) or not shutil.which(tool):
         print(f"SKIPPED: {tool}: no {tool}")

@@ -279,7 +279,7 @@ class Lowering {
     for (size_t i = 0; i < dims.size(); i++)
       s.loops.push_back(ix::range(dims[i], fmt::format("{}{}", loop_letter(i), program_.stages.size() - 1)));
     s.place = tree::place(n->dtype, dims, s.name);
-    s.random = is_random(n);
+    s.random = is_random(n, stored_);
     current_ = &s;
     top_ = n;
     memo_.clear();

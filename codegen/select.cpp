@@ -14,18 +14,21 @@ const Node* see_through(const Node* node) {
 
 namespace {
 
-bool is_draw(std::string_view call) {
-  return call == "uniform" || call == "normal" || call == "randint" || call == "permutation";
-}
-
 bool is_stage_op(const Node* n) { return n->op == Op::Reduce || n->op == Op::Scatter || n->op == Op::Copy; }
 
 constexpr int dear = 8;         // operations from which on a value that two stages read is stored
+constexpr int very_dear = 60;   // .. that is stored where it is repeated
 constexpr int too_dear = 1000;  // cost saturates
 
 int own_cost(Op op) {
   if (op == Op::Div || op == Op::Sqrt || op == Op::IDiv || op == Op::Mod) return 4;
   return is_elementwise(op) ? 1 : 0;
+}
+
+bool is_draw(const Node* n) {
+  if (n->op != Op::Call) return false;
+  const std::string& name = n->arg.text;
+  return name == "uniform" || name == "normal" || name == "randint" || name == "permutation";
 }
 
 bool is_leaf(const Node* n) { return row(n->op).group == OpClass::Leaf; }
@@ -40,8 +43,12 @@ class Selection {
       if (is_stage_op(n)) stored_.insert(n);
     for (const Node* n : order_)
       if (n->op == Op::Reduce && static_cast<Fold>(n->at(0)) == Fold::Dot) store_operands(n);
-    for (const Node* n : order_) cost_[n] = cost(n);
-    find_draws();
+    for (const Node* n : order_)
+      if (is_draw(n)) find_drawn(n);
+    for (const Node* n : order_) {
+      if (n->op == Op::Expand) store_expanded(n);
+      cost_[n] = cost(n);
+    }
     store_shared();
     return std::move(stored_);
   }
@@ -51,17 +58,19 @@ class Selection {
   std::vector<const Node*> order_;
   std::unordered_set<const Node*> stored_;
   std::unordered_map<const Node*, int> cost_;
-  std::unordered_set<const Node*> draws_;  // random numbers, what is computed from them and what makes them
+  std::unordered_set<const Node*> drawn_;  // inside of draws: made again where it is read
 
   bool stored(const Node* n) const { return stored_.count(n) != 0; }
 
+  static double elements(const Node* n) {
+    double count = 1;
+    for (const Ref& d : n->shape) count *= static_cast<double>(std::max<int64_t>(d->bounds.hi, 1));
+    return count;
+  }
+
   // How often each element of `base` is read by the dot, roughly: iterations over elements.
   static double reuse(const Node* dot, const Node* base) {
-    double iterations = 1, elements = 1;
-    for (const Ref& d : dot->src[0]->shape)
-      iterations *= static_cast<double>(std::max<int64_t>(d->bounds.hi, 1));
-    for (const Ref& d : base->shape) elements *= static_cast<double>(std::max<int64_t>(d->bounds.hi, 1));
-    return iterations / elements;
+    return elements(dot->src[0].get()) / elements(base);
   }
 
   void store_operands(const Node* dot) {
@@ -81,19 +90,29 @@ class Selection {
     return total;
   }
 
-  void find_draws() {
-    std::vector<const Node*> below;
-    for (const Node* n : order_)
-      if (n->op == Op::Call && is_draw(n->arg.text)) below.push_back(n);
-      else if (n->op != Op::Reduce && std::any_of(n->src.begin(), n->src.end(), [&](const Ref& s) {
-                 return draws_.count(s.get()) || (s->op == Op::Call && is_draw(s->arg.text));
-               }))
-        draws_.insert(n);
-    while (!below.empty()) {
-      const Node* n = below.back();
-      below.pop_back();
-      if (n->op == Op::Reduce || is_leaf(n) || !draws_.insert(n).second) continue;
-      for (const Ref& s : n->src) below.push_back(s.get());
+  // A dear value that is repeated (a bias with noise) is computed once for each of its own elements.
+  void store_expanded(const Node* expand) {
+    const Node* n = see_through(expand->src[0].get());
+    while (is_movement(n->op) && n->op != Op::Pad && !stored(n)) n = see_through(n->src[0].get());
+    if (stored(n) || !is_elementwise(n->op) || n->rank() == 0 || drawn_.count(n) || cost_[n] < very_dear)
+      return;
+    if (elements(expand) < 8 * elements(n)) return;
+    stored_.insert(n);
+    for (const Node* x = expand->src[0].get(); x != n; x = x->src[0].get()) cost_[x] = 0;
+    cost_[n] = 0;
+  }
+
+  // What a draw computes from its key and counter.
+  void find_drawn(const Node* draw) {
+    std::vector<const Node*> stack = {draw->src[0].get()};
+    while (!stack.empty()) {
+      const Node* n = stack.back();
+      stack.pop_back();
+      const bool argument = std::find_if(draw->src.begin() + 1, draw->src.end(), [&](const Ref& a) {
+                              return see_through(a.get()) == n;
+                            }) != draw->src.end();
+      if (argument || stored(n) || !drawn_.insert(n).second) continue;
+      for (const Ref& s : n->src) stack.push_back(s.get());
     }
   }
 
@@ -108,7 +127,7 @@ class Selection {
     for (size_t i = order_.size(); i-- > 0;) {
       const Node* n = order_[i];
       if (!stored(n) && readers[n].size() >= 2 && is_elementwise(n->op) && cost_[n] >= dear &&
-          n->rank() > 0 && !draws_.count(n))
+          n->rank() > 0 && !drawn_.count(n) && !is_random(n, stored_))
         stored_.insert(n);
       std::vector<const Node*> own = stored(n) ? std::vector<const Node*>{n} : readers[n];
       size_t sources = n->op == Op::Call ? 1 : n->src.size();
@@ -120,14 +139,15 @@ class Selection {
 
 }  // namespace
 
-bool is_random(const Node* node) {
+bool is_random(const Node* node, const std::unordered_set<const Node*>& stored) {
   std::vector<const Node*> stack = {node};
   std::unordered_set<const Node*> seen;
   while (!stack.empty()) {
     const Node* n = stack.back();
     stack.pop_back();
     if (!seen.insert(n).second || n->op == Op::Reduce || n->op == Op::Buffer) continue;
-    if (n->op == Op::Call && is_draw(n->arg.text)) return true;
+    if (n != node && stored.count(n)) continue;
+    if (is_draw(n)) return true;
     for (const Ref& s : n->src) stack.push_back(s.get());
   }
   return false;

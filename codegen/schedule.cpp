@@ -5,8 +5,10 @@
 #include "codegen/heuristic.h"
 #include "codegen/moves.h"
 #include "codegen/stage.h"
+#include "codegen/verify_tree.h"
 #include "graph/index.h"
 #include "graph/rules.h"
+#include "graph/verify.h"
 
 namespace kontor::inline v0 {
 
@@ -72,9 +74,16 @@ class Plan {
 
 }  // namespace
 
+#ifdef NDEBUG
+static constexpr bool verifies = false;
+#else
+static constexpr bool verifies = true;  // debug builds, and so the tests of one
+#endif
+
 Schedule schedule(const Graph& recorded, const Limits& limits) {
   Graph graph = recorded;
   graph.outputs = canonical(recorded.outputs);
+  if (verifies) require_sound(graph, "the rules");
   ProgramTree program = lower(graph, limits);
   program.in_place = graph.target;
   choose_layouts(program, limits);
@@ -87,6 +96,7 @@ Schedule schedule(const Graph& recorded, const Limits& limits) {
     kernel.tree = normalise(build_tree(program, group, kernel_name(program, group, g), ids));
     std::vector<Move> moves = choose_moves(program, group, kernel.tree, limits);
     kernel.tree = normalise(apply_moves(kernel.tree, moves));
+    if (verifies) require_sound_tree(kernel.tree, to_string(moves));
     kernel.moves = to_string(moves);
     kernel.work = estimate_work(program, group);
     const Node* parallel = tree::parallel_loop(*kernel.tree);

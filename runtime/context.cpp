@@ -178,6 +178,13 @@ Counters Context::counters() const {
   return all;
 }
 
+std::vector<std::string> Context::take_warnings() {
+  std::lock_guard lock(state_->mutex);
+  return state_->kernels.take_warnings();
+}
+
+Context* Context::default_if_made() { return default_context; }
+
 void Context::synchronise() {
   std::lock_guard lock(state_->mutex);
   state_->device->backend().synchronise();

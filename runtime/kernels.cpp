@@ -125,6 +125,7 @@ std::vector<std::shared_ptr<Kernel>> KernelStore::get(std::span<const ScheduledK
     }
     kernel = out[i] = std::make_shared<Kernel>();
     kernel->name = entry_for(tree, key);
+    kernel->device = device_.shared_from_this();
     const std::string edited = inspect::override_source(kernel->name, device_.name());
     const bool show = inspect::wants_source();
     if (edited.empty() && !show && load_cached(key, *kernel)) continue;

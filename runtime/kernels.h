@@ -16,6 +16,8 @@ namespace kontor::inline v0 {
 /// A kernel that can be launched. Schedules that contain the same tree share it.
 struct Kernel {
   std::string name;  ///< entry function: the tree's name and eight digits of its key
+  std::shared_ptr<Device>
+      device;  ///< outlives the program, which a jit function may keep longer than its Context
   std::unique_ptr<Program> program;
 };
 
@@ -41,6 +43,7 @@ class KernelStore {
   std::vector<std::shared_ptr<Kernel>> get(std::span<const ScheduledKernel> wanted,
                                            const ParallelFor& parallel);
   const KernelFigures& figures() const { return figures_; }
+  std::vector<std::string> take_warnings() { return cache_.take_warnings(); }
 
  private:
   struct Missing {

@@ -1,16 +1,17 @@
 // [runtime] values and versions, replay, caches, threads, random numbers, errors: on the device 'interp' unless said.
 #include <kontor/kontor.h>
 
-#include <cmath>
+#include <cstdlib>
 #include <numeric>
 #include <thread>
 
-#include "base/env.h"
+#include "base/file.h"
 #include "graph/recording.h"
 #include "runtime/memory_plan.h"
 #include "runtime/storage.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
+#include "tests/temporary_folder.h"
 
 using namespace kontor;
 
@@ -552,6 +553,18 @@ TEST_CASE("[runtime] jit: within another one it is part of it") {
   CHECK(twice(Tensor::ones({2})).to_vector<float>() == floats({2, 2}));
 }
 
+TEST_CASE("[runtime] jit: a function may outlive the Context it ran in") {
+  auto f = jit([](const Tensor& x) { return x + 1; });
+  Tensor kept;
+  {
+    OnDevice on("llvm");
+    kept = f(Tensor::ones({2}));
+  }
+  OnDevice on("llvm");
+  CHECK(f(Tensor::ones({2})).to_vector<float>() == floats({2, 2}));
+  CHECK(kept.to_vector<float>() == floats({2, 2}));
+}
+
 TEST_CASE("[runtime] values move between Contexts") {
   Context other({.device = "llvm", .threads = 1});
   Tensor x;
@@ -561,6 +574,23 @@ TEST_CASE("[runtime] values move between Contexts") {
   }
   OnDevice on("interp");
   CHECK((x * 2).to_vector<float>() == floats({2, 4, 6}));
+}
+
+TEST_CASE("[runtime] a kernel cache that cannot be written is a warning, told once") {
+  const TemporaryFolder folder;
+  write_file(folder / "file", "no folder");
+  const char* before = std::getenv("KONTOR_CACHE_DIR");
+  const std::string kept = before != nullptr ? before : "";
+  setenv("KONTOR_CACHE_DIR", (folder / "file/cache").c_str(), 1);
+  {
+    OnDevice on("llvm");
+    CHECK((Tensor::ones({7}) * 3).sum().item<float>() == 21);
+    const std::vector<std::string> warnings = on.context.take_warnings();
+    REQUIRE(warnings.size() == 1);
+    CHECK(warnings[0].find(folder / "file/cache") != std::string::npos);
+    CHECK(on.context.take_warnings().empty());
+  }
+  kept.empty() ? unsetenv("KONTOR_CACHE_DIR") : setenv("KONTOR_CACHE_DIR", kept.c_str(), 1);
 }
 
 TEST_CASE("[runtime] an unknown device is named, with those there are") {

@@ -2,6 +2,8 @@
 #include <csignal>
 #include <cstdio>
 
+#include <kontor/jit.h>
+
 #include "base/env.h"
 #include "base/error.h"
 #include "tools/verbs.h"
@@ -42,5 +44,9 @@ int main(int argc, char** argv) {
   std::signal(SIGXFSZ, SIG_IGN);  // a full disk is an Error, not a signal
   std::signal(SIGPIPE, SIG_DFL);
   for (const std::string& warning : kontor::env_warnings()) fmt::print(stderr, "kontor: {}\n", warning);
-  return kontor::tools::run(argc, argv);
+  const int code = kontor::tools::run(argc, argv);
+  if (kontor::Context* context = kontor::Context::default_if_made()) {
+    for (const std::string& warning : context->take_warnings()) fmt::print(stderr, "kontor: {}\n", warning);
+  }
+  return code;
 }

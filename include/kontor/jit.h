@@ -68,6 +68,10 @@ class KONTOR_API Context {
   uint64_t random_counter() const;
   void set_random_counter(uint64_t counter);
   Counters counters() const;
+  /// What went wrong without stopping anything, each told once: a kernel cache that cannot be read or written.
+  std::vector<std::string> take_warnings();
+  /// The default Context if it was made, else null.
+  static Context* default_if_made();
   /// Waits for all launches; throws Error if a kernel met an index out of range or a division by zero.
   void synchronise();
 

@@ -264,7 +264,12 @@ class Fusion {
     return false;
   }
 
-  // Whether g needs, directly or through other kernels, the result of kernel `from`.
+  // Whether g reads anything that `from` computes: its last stage, or one that another kernel reads from memory too.
+  bool reads_of(const Group& g, const Group& from) {
+    return std::any_of(from.stages.begin(), from.stages.end(), [&](int i) { return reads(g, i); });
+  }
+
+  // Whether g needs, directly or through other kernels, a result of kernel `from`.
   bool needs(size_t g, size_t from) {
     std::vector<size_t> stack = {g};
     std::vector<bool> seen(program_.groups.size());
@@ -273,13 +278,28 @@ class Fusion {
       stack.pop_back();
       for (size_t h = 0; h < program_.groups.size(); h++) {
         if (h == k || seen[h] || program_.groups[h].stages.empty()) continue;
-        if (!reads(program_.groups[k], program_.groups[h].stages.back())) continue;
+        if (!reads_of(program_.groups[k], program_.groups[h])) continue;
         if (h == from) return true;
         seen[h] = true;
         stack.push_back(h);
       }
     }
     return false;
+  }
+
+  // Whether what g reads of x would, with the loops of both shared, be there: never x's last stage, and of others only
+  // what the same iteration of the shared loops has computed.
+  bool reads_what_is_there(const Group& g, const Group& x) {
+    for (int r : g.stages)
+      for (const Ref& l : loads_in(expressions(stage(r)))) {
+        auto from = std::find_if(x.stages.begin(), x.stages.end(), [&](int i) { return stage(i).place == l->src[0]; });
+        if (from == x.stages.end()) continue;
+        const Stage& s = stage(*from);
+        if (*from == x.stages.back() || s.depth > stage(r).depth) return false;
+        for (size_t d = 0; d < s.bound.size(); d++)
+          if (s.bound[d] >= 0 && tree::at(*l)[d] != g.spine[static_cast<size_t>(s.bound[d])]) return false;
+      }
+    return true;
   }
 
   bool shares_input(const Group& a, const Group& b) {
@@ -302,7 +322,7 @@ class Fusion {
       for (size_t b = a + 1; b < program_.groups.size() && b < a + 64; b++) {
         Group &x = program_.groups[a], &y = program_.groups[b];
         if (x.stages.empty() || y.stages.empty() || !same_loops(x, y) || !mergeable(x) || !mergeable(y)) continue;
-        if (!shares_input(x, y) || needs(b, a) || needs(a, b) || would_cross(a, b)) continue;
+        if (!shares_input(x, y) || !reads_what_is_there(x, y) || !reads_what_is_there(y, x) || would_cross(a, b)) continue;
         absorb(x, y);
       }
     std::erase_if(program_.groups, [](const Group& g) { return g.stages.empty(); });
@@ -314,9 +334,10 @@ class Fusion {
       if (c == a || c == b || program_.groups[c].stages.empty()) continue;
       if ((needs(c, a) && needs(b, c)) || (needs(c, b) && needs(a, c))) return true;
       // The merged kernel stands where its last stage does: whoever reads the earlier one must come after that.
-      int first = std::min(program_.groups[a].stages.back(), program_.groups[b].stages.back());
-      int last = std::max(program_.groups[a].stages.back(), program_.groups[b].stages.back());
-      if (reads(program_.groups[c], first) && program_.groups[c].stages.back() < last) return true;
+      const Group &x = program_.groups[a], &y = program_.groups[b];
+      const Group& earlier = x.stages.back() < y.stages.back() ? x : y;
+      int last = std::max(x.stages.back(), y.stages.back());
+      if (reads_of(program_.groups[c], earlier) && program_.groups[c].stages.back() < last) return true;
     }
     return false;
   }

@@ -171,6 +171,16 @@ std::vector<Ref> moved_shape(Op op, const Sources& src, const Arg& arg) {
   }
 }
 
+Bounds join(Bounds a, Bounds b) { return {std::min(a.lo, b.lo), std::max(a.hi, b.hi)}; }
+Bounds with_zero(Bounds b, DType dtype) { return is_float(dtype) ? b : join(b, {0, 0}); }
+
+/// The elements of the source, and what stands where there is none.
+Bounds moved_bounds(Op op, const Sources& src) {
+  Bounds b = src[0]->bounds;
+  if (op == Op::Pad) return join(b, src[1]->bounds);
+  return op == Op::Unwindow ? with_zero(b, src[0]->dtype) : b;
+}
+
 Derived derive_reduce(Op op, const Sources& src, const Arg& arg) {
   need(!arg.ints.empty(), op, src, "no fold");
   Fold fold = static_cast<Fold>(arg.ints[0]);
@@ -196,7 +206,7 @@ Derived derive_indexed(Op op, const Sources& src, const Arg& arg) {
   for (size_t i = 1; i < src.size(); i++) need(src[i]->shape == shape && !is_float(src[i]->dtype), op, src, "bad index tensor");
   for (size_t i = 0; i < x.rank(); i++)
     if (std::find(arg.ints.begin(), arg.ints.end(), static_cast<int64_t>(i)) == arg.ints.end()) shape.push_back(x.shape[i]);
-  return {x.dtype, shape, x.bounds};
+  return {x.dtype, shape, with_zero(x.bounds, x.dtype)};  // what an index out of range yields
 }
 
 Bounds leaf_bounds(Op op, const Sources& src, const Arg& arg, DType dtype) {
@@ -228,7 +238,7 @@ Derived derive(Op op, const Sources& src, const Arg& arg, DType dtype) {
   switch (r.group) {
     case OpClass::Leaf: return derive_leaf(op, src, arg, dtype);
     case OpClass::Elementwise: return derive_elementwise(op, src, dtype);
-    case OpClass::Movement: return {src[0]->dtype, moved_shape(op, src, arg), src[0]->bounds};
+    case OpClass::Movement: return {src[0]->dtype, moved_shape(op, src, arg), moved_bounds(op, src)};
     case OpClass::Reduce: return derive_reduce(op, src, arg);
     case OpClass::Indexed: return derive_indexed(op, src, arg);
     case OpClass::Wrapper: return {src[0]->dtype, src[0]->shape, src[0]->bounds};

@@ -324,6 +324,33 @@ Val Renderer::step(const Node& place, Val old, std::span<const Val> v) {
   return apply(b_, row(fold).step, place.dtype, {old, v[0]});
 }
 
+/// Many elements, each a vector: halved in loops, in memory of their own, until few are left.
+Access Renderer::halve_in_loops(Access a, const Node& place, int64_t& count) {
+  constexpr int64_t few = 8;
+  int64_t own = a.place->lanes;
+  PlaceState& rest = merging_.emplace_back();
+  rest.local = rest.written = true;
+  rest.base = b_.alloca_array({in_memory(place.dtype), 0}, count / 2 * own);
+  for (; count > few; count /= 2) {
+    open_loop(b_.i64(0), b_.i64(count / 2));
+    rest.write_level = b_.depth();
+    Access to{&rest, {}, a.dtype};
+    add_term(to.at, b_.counter(), own);
+    add_term(a.at, b_.counter(), own);
+    Access other = a;
+    other.at.constant += count / 2 * own;
+    int lanes = static_cast<int>(own);
+    Val x = load_text(a, address(a), lanes, {}, alignment(a, 0));
+    Val y = load_text(other, address(other), lanes, {}, alignment(other, 0));
+    Val sum = apply(b_, row(tree::fold_of(place)).merge, place.dtype, {x, y});
+    store_text(to, address(to), sum, alignment(to, 0));
+    close_loop();
+    a = {&rest, {}, a.dtype};
+  }
+  rest.write_level = b_.depth();
+  return a;
+}
+
 /// The elements to be joined, as vectors of the width with which the place was filled (so that registers stay whole).
 std::vector<Val> Renderer::merge_parts(const Node& n) {
   Access a = access(n);
@@ -331,6 +358,8 @@ std::vector<Val> Renderer::merge_parts(const Node& n) {
   if (own) a.at.lane--;
   if (a.at.lane || has_vector_terms(a.at)) broken("LLVM renderer: lanes choose what is merged");
   if (!own) chunk = std::clamp<int64_t>(a.place->chunk, 1, count);
+  // Where the place is not written further in, a merge is used once; else it must be straight to be hoisted.
+  if (own && count > 8 && b_.depth() == a.place->write_level) a = halve_in_loops(a, *n.src[0], count);
   std::vector<Val> parts;
   for (int64_t i = 0; i < count; i += own ? 1 : chunk, a.at.constant += chunk)
     parts.push_back(load_text(a, address(a), chunk > 1 ? static_cast<int>(chunk) : 0, {}, alignment(a, 0)));

@@ -125,6 +125,7 @@ class Renderer {
   void touch(PlaceState& p);
   Val merge(const Node& n);
   std::vector<Val> merge_parts(const Node& n);
+  Access halve_in_loops(Access a, const Node& place, int64_t& count);
   Val step(const Node& place, Val old, std::span<const Val> v);
   Val both(Val x, Val y);
 
@@ -173,6 +174,7 @@ class Renderer {
   int serials_ = 0;
   std::unordered_map<const Node*, Binding> bindings_;
   std::unordered_map<const Node*, PlaceState> places_;
+  std::deque<PlaceState> merging_;  // memory in which merges halve
   std::unordered_map<const Node*, std::vector<const Node*>>
       writes_;                                // of each Loop and If: places written in it
   std::vector<const Node*> open_statements_;  // while surveying

@@ -454,6 +454,17 @@ static const Tree trees[] = {
       y[16 * t + l] = x[39 - 16 * t - l]
     z[16 * t + l] = x[(16 * t + l) // 3 * 2 if t < $0 & 2 < l] + x[2 * l if t < $0] + x[t if l < 5 & t < 1]
 )", {1}},
+    {R"(kernel lanes_with_accumulators(x f32[90, 20]) -> y f32[20], z f32[20]
+  thread t 2
+    vector l min(16, 20 - 16 * t) width 16
+      s sum f32[64]; m max f32[32]
+      loop i 90
+        s[i % 64] <- x[i, 16 * t + l]
+        m[i % 32] <- x[i, 16 * t + l]
+      y[16 * t + l] = merge(s) * merge(m)
+      loop i 2
+        if i == t: z[16 * t + l] = merge(s)
+)"},
     {R"(kernel growing(x f32[32]) -> y f32[2, 16]
   q sum f32[16]
   loop j 2: vector l min(16, 4 + 12 * j) width 16

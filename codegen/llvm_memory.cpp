@@ -279,7 +279,7 @@ void Renderer::fill_range(Access a, Val identity, int64_t count, int64_t chunk) 
 }
 
 void Renderer::fill(const Node& place) {
-  constexpr int64_t most_stores = 64, wide = 64;
+  constexpr int64_t most_stores = 32, wide = 64;  // what lives in registers is not filled by a loop
   PlaceState& p = place_of(place);
   Val identity = constant_value(b_, *tree::identity(tree::fold_of(place), place.dtype));
   int64_t count = std::max(p.lanes, 1), chunk = std::max({p.lanes, p.chunk, 1});

@@ -376,6 +376,21 @@ Text Speller::of_float(Op op, DType dtype, std::span<const Text> args) {
   }
 }
 
+/// The step of a dot of integers.
+Text Speller::int_fma(DType dtype, std::span<const Text> args) {
+  const Text sum[] = {of_int(Op::Mul, dtype, args.first(2), {}), args[2]};
+  return of_int(Op::Add, dtype, sum, {});
+}
+
+/// By a constant below the width, what C does is what is wanted; else a helper looks.
+Text Speller::shift(Op op, DType dtype, std::span<const Text> args, const Facts& facts) {
+  if (!facts.plain_shift) return helper(op == Op::Shl ? "shl" : "shr", dtype, args);
+  DType wide = op == Op::Shl ? unsigned_of(std::max(kontor::row(dtype).bits, 32)) : dtype;
+  Text x = wide == dtype ? args[0] : plain_cast(wide, args[0]);
+  Text t{fmt::format("{} {} {}", in(x, Unary), op == Op::Shl ? "<<" : ">>", in(args[1], Unary)), Ternary};
+  return wide == dtype && kontor::row(dtype).bits >= 32 ? t : plain_cast(dtype, t);
+}
+
 /// A sum that cannot overflow may be regrouped, and what is added may be subtracted.
 static Text index_sum(const Text& a, const Text& b) {
   if (b.text[0] == '-') return {fmt::format("{} - {}", in(a, Sum), b.text.substr(1)), Sum};
@@ -416,13 +431,10 @@ Text Speller::of_int(Op op, DType dtype, std::span<const Text> args, const Facts
       return facts.plain_division ? infix("%", Product, args[0], args[1]) : helper("mod", dtype, args);
     case Op::Max: return helper("max", dtype, args);
     case Op::Min: return helper("min", dtype, args);
-    case Op::Shl: return helper("shl", dtype, args);
-    case Op::Shr: return helper("shr", dtype, args);
-    case Op::Fma: {  // the step of a dot of integers
-      const Text sum[] = {of_int(Op::Mul, dtype, args.first(2), {}), args[2]};
-      return of_int(Op::Add, dtype, sum, {});
-    }
-    default: broken("C renderer: {} of {}", kontor::row(op).name, name(dtype));
+    case Op::Shl:
+    case Op::Shr: return shift(op, dtype, args, facts);
+    case Op::Fma: return int_fma(dtype, args);
+    default:      broken("C renderer: {} of {}", kontor::row(op).name, name(dtype));
   }
 }
 
@@ -482,6 +494,8 @@ Speller::Facts Speller::facts(const Node& n) const {
     bool by_constant = n.src[1]->is_const() && !is_float(n.src[1]->dtype) && n.src[1]->at(0) > 0;
     f.plain_division = from_zero && (by_constant || (n.dtype != DType::U64 && n.src[1]->bounds.lo > 0));
     f.plain_division &= kontor::row(n.dtype).bits >= 32;
+    f.plain_shift = n.src[1]->is_const() && is_integer(n.src[1]->dtype) && n.src[1]->at(0) >= 0 &&
+                    n.src[1]->at(0) < kontor::row(n.dtype).bits;
   }
   return f;
 }

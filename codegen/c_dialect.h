@@ -72,13 +72,14 @@ class Speller {
 
  private:
   struct Facts {  // what is known of an op's operands
-    bool no_overflow = false, plain_division = false;
-    bool constant[2] = {};
+    bool no_overflow = false, plain_division = false, plain_shift = false;
   };
   Facts facts(const Node& n) const;
   Text apply(Op op, DType dtype, DType source, std::span<const Text> args, const Facts& facts);
   Text of_float(Op op, DType dtype, std::span<const Text> args);
   Text of_int(Op op, DType dtype, std::span<const Text> args, const Facts& facts);
+  Text int_fma(DType dtype, std::span<const Text> args);
+  Text shift(Op op, DType dtype, std::span<const Text> args, const Facts& facts);
   Text of_bool(Op op, std::span<const Text> args) const;
   Text compare(Op op, std::span<const Text> args) const;
   Text cast(DType to, DType from, const Text& x);

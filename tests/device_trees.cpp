@@ -64,6 +64,12 @@ const char* const kTrees[] = {
     b[i] = x[i] < 0.0 | i == 3
     check 5: i < $2
 )",
+    R"(kernel shifts(x i32[40], y u8[40], z i64[40]) -> a i32[40], b u8[40], c i64[40]
+  global i 40
+    a[i] = shl(x[i], 3_i32) ^ shr(x[i], 7_i32) ^ shr(x[i], 40_i32)
+    b[i] = shl(y[i], 3_u8) ^ shr(y[i], 2_u8) ^ shl(y[i], 9_u8)
+    c[i] = shl(z[i], 33) ^ shr(z[i], 3) ^ z[i] // 8 ^ z[i] % -8
+)",
     R"(kernel sequential(x f64[9]) -> y f64[9], s f64
   p sum f64
   loop i 9
@@ -173,7 +179,8 @@ std::vector<uint64_t> special_values(DType dtype) {
   if (!is_float(dtype)) {
     uint64_t top = uint64_t{1} << (row(dtype).bits - 1);
     for (uint64_t base : {uint64_t{0}, top, uint64_t{1} << 24, uint64_t{1} << 53, uint64_t{0xffff}})
-      for (uint64_t more : {0, 1, 2, 3, 5, 7, 31, 33, 64, -1, -2, -7}) out.push_back(base + more);
+      for (int more : {0, 1, 2, 3, 5, 7, 31, 33, 64, -1, -2, -7})
+        out.push_back(base + static_cast<uint64_t>(more));
     return out;
   }
   double inf = std::numeric_limits<double>::infinity();

@@ -9,8 +9,8 @@
 
 #include "base/error.h"
 #include "graph/formula.h"
-#include "graph/unary.h"
 #include "graph/shape.h"
+#include "graph/unary.h"
 
 namespace kontor::inline v0::fn {
 

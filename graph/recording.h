@@ -18,7 +18,8 @@ struct TensorState {
   Ref node;
   int64_t trace = 0;      ///< id of the Tracer of the thread that made it; 0: none
   bool assigned = false;  ///< belongs to one Tensor alone: one that was assigned to, or a copy of such
-  bool original = false;  ///< the Tensor that goes on as the Storage of its leaf when it is assigned to, not a copy
+  bool original =
+      false;  ///< the Tensor that goes on as the Storage of its leaf when it is assigned to, not a copy
 };
 
 /// Watches what a thread records while jit traces a function. Recording::tensor() sets `trace` of the states it makes;

@@ -101,6 +101,38 @@ class Sink {
            (through_.empty() || contains(through_, loop_name(s)));
   }
 
+  static bool declares(std::span<const Ref> body, const Node* place) {
+    return std::any_of(body.begin(), body.end(), [&](const Ref& s) {
+      if (s.get() == place) return true;
+      if (s->op == Op::If) return declares(tree::then_body(*s), place) || declares(tree::else_body(*s), place);
+      return s->op == Op::Loop && declares(tree::body(*s), place);
+    });
+  }
+
+  // Whether an element is folded into in one order whichever of the two ranges is the outer: an index tells one of them
+  // apart whatever the other is.
+  bool keeps_order(const Node& step, const Ref& other) const {
+    return std::any_of(tree::at(step).begin(), tree::at(step).end(), [&](const Ref& at) {
+      int64_t a = 0, b = 0;
+      if (!ix::affine(at, range_, a) || !ix::affine(at, other, b) || (a == 0 && b == 0)) return false;
+      if (a == 0 || b == 0) return true;
+      auto covers = [](int64_t x, int64_t y, const Ref& r) {
+        return r->src[0]->is_const() && std::abs(x) >= std::abs(y) * extent(r->src[0]);
+      };
+      return covers(a, b, other) || covers(b, a, range_);
+    });
+  }
+
+  // The order of arithmetic is part of the kernel (design, section 8).
+  void refuse_other_order(const Ref& inner) const {
+    for (const Node* n : topological(std::span(&inner, 1))) {
+      if (n->op != Op::FoldStep || declares(tree::body(*loop_), n->src[0].get())) continue;
+      if (!keeps_order(*n, inner->src[0]))
+        fail("reorder {}: inside {} it would change the order in which '{}' is folded", range_->arg.text, loop_name(inner),
+             n->src[0]->arg.text);
+    }
+  }
+
   Body sink(std::span<const Ref> body) {
     Body out, run;
     auto flush = [&] {
@@ -113,6 +145,7 @@ class Sink {
         out.push_back(grow(s));
       } else if (passes(s)) {
         flush();
+        if (s->op == Op::Loop) refuse_other_order(s);
         out.push_back(s->op == Op::Loop ? same_loop(s, sink(tree::body(*s)))
                                         : tree::branch(s->src[0], sink(tree::then_body(*s)), sink(tree::else_body(*s))));
       } else {

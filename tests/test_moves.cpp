@@ -1,0 +1,148 @@
+// Every move against the interpreter: a kernel's tree before and after means the same, bit for bit, or the move refuses.
+#include <cstring>
+#include <map>
+
+#include "backends/interp/evaluate_tree.h"
+#include "base/threefry.h"
+#include "codegen/heuristic.h"
+#include "codegen/moves.h"
+#include "codegen/stage.h"
+#include "codegen/tree_text.h"
+#include "graph/index.h"
+#include "tests/catch.h"
+#include "tests/errors.h"
+#include "tests/random_graph.h"
+#include "tests/run_graph.h"
+
+using namespace kontor;
+
+namespace {
+
+struct Untouched {  // a kernel before moves, and what the heuristic would do to it
+  Ref tree;
+  std::vector<Move> moves;
+};
+
+std::vector<Untouched> kernels_of(const Graph& graph, const Limits& limits) {
+  ProgramTree program = lower(graph, limits);
+  program.in_place = graph.target;
+  choose_layouts(program, limits);
+  fuse(program, limits);
+  std::vector<Untouched> out;
+  for (const Group& group : program.groups) {
+    std::vector<int> buffers;
+    Ref tree = normalise(build_tree(program, group, "k", buffers));
+    out.push_back({tree, choose_moves(program, group, tree, limits)});
+  }
+  return out;
+}
+
+/// What the parameters hold after a run that starts from random values.
+std::vector<Array> results(const Ref& kernel) {
+  std::vector<Array> memory;
+  std::vector<void*> buffers;
+  uint64_t seed = 7;
+  for (const Ref& p : tree::params(*kernel)) {
+    std::vector<int64_t> shape;
+    for (const Ref& d : tree::dims(*p)) shape.push_back(extent(d));
+    memory.push_back(random_array(p->dtype, shape, seed++));
+  }
+  for (Array& a : memory) buffers.push_back(a.bytes.data());
+  evaluate_tree(kernel, buffers, {});
+  return memory;
+}
+
+/// "" if both trees mean the same. A move may reorder parameters no more than it may change them.
+std::string change(const Ref& before, const Ref& after) {
+  std::vector<Array> wanted = results(before), got;
+  try {
+    got = results(after);
+  } catch (const InternalError& error) {
+    return error.what();
+  }
+  for (size_t i = 0; i < wanted.size(); i++)
+    if (std::string d = difference(got.at(i), wanted[i]); !d.empty())
+      return "parameter " + std::to_string(i) + ": " + d;
+  return "";
+}
+
+class Chooser {
+ public:
+  explicit Chooser(uint64_t seed) : seed_(seed) {}
+
+  Move any(const Ref& kernel) {
+    std::vector<const Node*> loops = loops_in(kernel);
+    const Node& loop = *loops[below(loops.size())];
+    Move m{static_cast<MoveKind>(below(8)), loop[0]->arg.text, 0, "", {}};
+    const std::string another = (*loops[below(loops.size())])[0]->arg.text;
+    constexpr int64_t factors[] = {2, 3, 4, 5, 16, -2, -3, -8}, widths[] = {0, 4, 8, 16, 64};
+    if (m.kind == MoveKind::Split) m.factor = factors[below(std::size(factors))], m.other = m.loop + "x";
+    if (m.kind == MoveKind::Vectorise) m.factor = widths[below(std::size(widths))];
+    if (m.kind == MoveKind::Merge) m.other = another;
+    if (m.kind == MoveKind::Reorder && below(2)) m.through = {another};
+    std::span<const Ref> params = tree::params(*kernel);
+    if (m.kind == MoveKind::Stage) m.other = params[below(params.size())]->arg.text;
+    return m;
+  }
+
+ private:
+  uint64_t seed_, counter_ = 0;
+  uint64_t below(uint64_t n) { return random_below(seed_, counter_++, n); }
+};
+
+constexpr Limits cpu{.threads = 2};
+
+}  // namespace
+
+TEST_CASE("[moves] the heuristic's, one by one") {
+  for (uint64_t seed = 1; seed <= 150; seed++)
+    for (const Untouched& k : kernels_of(random_case(seed).graph, cpu)) {
+      Ref tree = k.tree;
+      for (const Move& m : k.moves) {
+        Ref next = apply(tree, m);
+        INFO("seed " << seed << ": " << to_string(std::span(&m, 1)) << "\n"
+                     << tree::print(tree) << tree::print(next));
+        REQUIRE(change(tree, next) == "");
+        tree = next;
+      }
+      REQUIRE(to_string(parse_moves(to_string(k.moves))) == to_string(k.moves));
+    }
+}
+
+TEST_CASE("[moves] any, in any order: equal or refused") {
+  std::map<MoveKind, int> applied;
+  for (uint64_t seed = 1; seed <= 200; seed++)
+    for (const Untouched& k : kernels_of(random_case(seed).graph, cpu)) {
+      if (loops_in(k.tree).empty()) continue;
+      Chooser chooser(seed);
+      Ref tree = k.tree;
+      for (int step = 0; step < 5; step++) {
+        Move m = chooser.any(tree);
+        Ref next;
+        std::string refused = error_of([&] { next = apply(tree, m); });
+        if (!refused.empty()) continue;
+        INFO("seed " << seed << ": " << to_string(std::span(&m, 1)) << "\n"
+                     << tree::print(tree) << tree::print(next));
+        CHECK(change(tree, next) == "");
+        applied[m.kind]++;
+        tree = next;
+        if (loops_in(tree).empty()) break;
+      }
+    }
+  for (int kind = 0; kind < 8; kind++) {
+    INFO("move " << kind);
+    CHECK(applied[static_cast<MoveKind>(kind)] > 0);
+  }
+}
+
+TEST_CASE("[moves] what would change the order of a fold is refused") {
+  Ref kernel = tree::parse(R"(kernel k(x f32[4, 5]) -> y f32
+  p sum f32
+  loop i 4
+    loop j 5
+      p <- x[i, j]
+  y = p
+)");
+  REQUIRE(error_of([&] { reorder(kernel, "i", {}); }) ==
+          "reorder i: inside j it would change the order in which 'p' is folded");
+}

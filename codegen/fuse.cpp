@@ -10,7 +10,7 @@ namespace kontor::inline v0 {
 
 namespace {
 
-constexpr double small_work = 1 << 18;  // iterations below which a kernel need not be parallel
+constexpr double small_work = 1 << 18;   // iterations below which a kernel need not be parallel
 constexpr int64_t row_bytes = 64 << 10;  // what a stage may keep of itself inside a shared loop
 
 double iterations(std::span<const Ref> ranges) {
@@ -112,7 +112,7 @@ class Fusion {
           if (static_cast<int>(d) == from->vector_dim) s.vector_dim = static_cast<int>(e);
         }
     }
-    if (s.unroll_dim < 0 || s.vector_dim < 0 || s.output >= 0) return;
+    if (s.unroll_dim < 0 || s.vector_dim < 0 || s.output >= 0 || s.pinned) return;
     s.layout.erase(std::find(s.layout.begin(), s.layout.end(), s.vector_dim));
     s.layout.push_back(s.vector_dim);
   }
@@ -173,13 +173,15 @@ class Fusion {
   }
 
   std::string refuse(const Stage& s, const Group& g) {
-    if (s.depth == 0 && !(g.spine.empty() && s.loops.empty())) return "it shares no outer loop with its reader";
+    if (s.depth == 0 && !(g.spine.empty() && s.loops.empty()))
+      return "it shares no outer loop with its reader";
     double left = static_cast<double>(item_size(s.place->dtype));
     bool whole = true;
     for (size_t d = 0; d < s.loops.size(); d++)
       if (s.bound[d] < 0) whole = false, left *= iterations(std::span(&s.loops[d], 1));
-    double room = s.random ? static_cast<double>(limits_.place_bytes)
-                           : std::min(static_cast<double>(row_bytes), static_cast<double>(limits_.place_bytes));
+    double room = s.random
+                      ? static_cast<double>(limits_.place_bytes)
+                      : std::min(static_cast<double>(row_bytes), static_cast<double>(limits_.place_bytes));
     if (left > room && !whole) return fmt::format("{} bytes of it would be kept inside the loop", left);
     if (is_dot(s) && !whole) return "a dot is kept whole";
     if (!whole && !s.random && ends_dot(s)) return "it ends a dot";
@@ -244,7 +246,8 @@ class Fusion {
     }
     auto rebind = [&](Stage& s) {
       for (size_t d = 0; d < s.loops.size(); d++)
-        s.bound[d] = static_cast<int>(std::find(g.spine.begin(), g.spine.end(), s.loops[d]) - g.spine.begin());
+        s.bound[d] =
+            static_cast<int>(std::find(g.spine.begin(), g.spine.end(), s.loops[d]) - g.spine.begin());
     };
     rebind(root);
     rebind(stage(g.stages[1]));
@@ -292,7 +295,8 @@ class Fusion {
   bool reads_what_is_there(const Group& g, const Group& x) {
     for (int r : g.stages)
       for (const Ref& l : loads_in(expressions(stage(r)))) {
-        auto from = std::find_if(x.stages.begin(), x.stages.end(), [&](int i) { return stage(i).place == l->src[0]; });
+        auto from = std::find_if(x.stages.begin(), x.stages.end(),
+                                 [&](int i) { return stage(i).place == l->src[0]; });
         if (from == x.stages.end()) continue;
         const Stage& s = stage(*from);
         if (*from == x.stages.back() || s.depth > stage(r).depth) return false;
@@ -321,8 +325,11 @@ class Fusion {
     for (size_t a = 0; a < program_.groups.size(); a++)
       for (size_t b = a + 1; b < program_.groups.size() && b < a + 64; b++) {
         Group &x = program_.groups[a], &y = program_.groups[b];
-        if (x.stages.empty() || y.stages.empty() || !same_loops(x, y) || !mergeable(x) || !mergeable(y)) continue;
-        if (!shares_input(x, y) || !reads_what_is_there(x, y) || !reads_what_is_there(y, x) || would_cross(a, b)) continue;
+        if (x.stages.empty() || y.stages.empty() || !same_loops(x, y) || !mergeable(x) || !mergeable(y))
+          continue;
+        if (!shares_input(x, y) || !reads_what_is_there(x, y) || !reads_what_is_there(y, x) ||
+            would_cross(a, b))
+          continue;
         absorb(x, y);
       }
     std::erase_if(program_.groups, [](const Group& g) { return g.stages.empty(); });
@@ -383,7 +390,9 @@ class Fusion {
     for (int i : g.stages) {
       const Stage& s = stage(i);
       if (s.output != output) continue;
-      if (s.place->dtype != load->dtype || is_fold(s) || is_fold(stage(reader)) || s.depth != static_cast<int>(g.spine.size())) return false;
+      if (s.place->dtype != load->dtype || is_fold(s) || is_fold(stage(reader)) ||
+          s.depth != static_cast<int>(g.spine.size()))
+        return false;
       std::span<const Ref> at = tree::at(*load);
       return std::equal(at.begin(), at.end(), s.loops.begin(), s.loops.end());
     }

@@ -118,7 +118,8 @@ class Layouts {
     if (dim < 0) return;
     const Ref range = program_.stages[i].loops[static_cast<size_t>(dim)];
     const Ref& load = operand == 0 ? a : b;
-    if (stride(program_, load, range) != 1 && !make_contiguous(i, load, range)) return;
+    if (stride(program_, load, range) == 1) pin(load);
+    else if (!make_contiguous(i, load, range)) return;
     Stage& s = program_.stages[i];
     s.vector_dim = dim;
     s.unroll_dim = best_unroll(s, operand == 0 ? b : a, operand == 0 ? a : b);
@@ -161,6 +162,12 @@ class Layouts {
       if (n >= most) most = n, best = static_cast<int>(d);
     }
     return best;
+  }
+
+  // The dot counts on the layout as it is.
+  void pin(const Ref& load) {
+    int number = stage_number(program_, load->src[0]);
+    if (number >= 0) program_.stages[static_cast<size_t>(number)].pinned = true;
   }
 
   // Lays the place that `load` reads out anew, or has stage i read a packed copy of it.

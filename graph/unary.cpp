@@ -28,6 +28,9 @@ constexpr UnaryRow table[] = {
     {"gelu",    "x * (1 + erf(x / sqrt(2))) / 2.",
      [](const Term& x) { return x * 0.5 * (erf(x * std::numbers::sqrt2 * 0.5) + 1.0); },
      gelu_slope},
+    {"silu",    "x / (1 + exp(-x)).",
+     [](const Term& x) { return x / (exp(-x) + 1.0); },
+     [](const Term& x, const Term& y) { Term s = 1.0 / (exp(-x) + 1.0); return fma(s, x.constant(1) - y, y); }},
 };
 // clang-format on
 

@@ -60,6 +60,7 @@ constexpr OpCase rows[] = {
     {.name = "erf_f64",        .expression = "erf(f64[101])", .low = -3, .high = 3, .specials = true},
     {.name = "sigmoid",        .expression = "sigmoid(f32[101])", .low = -6, .high = 6, .specials = true},
     {.name = "relu",           .expression = "relu(f32[101])", .specials = true},
+    {.name = "silu",           .expression = "silu(f32[101])", .specials = true},
     {.name = "gelu",           .expression = "gelu(f32[101])", .specials = true},
     {.name = "pow",            .expression = "pow(f32[40], f32[40])", .low = 0.2, .high = 3},
     {.name = "pow_specials",   .expression = "pow(f32[67], f32[67])", .gradient = false, .specials = true},

@@ -203,6 +203,7 @@ class KONTOR_API Tensor {
   Tensor erf() const;
   Tensor sigmoid() const { return unary("sigmoid"); }
   Tensor relu() const;
+  Tensor silu() const { return unary("silu"); }  ///< x / (1 + exp(-x))
   Tensor gelu() const { return unary("gelu"); }  ///< x * (1 + erf(x / sqrt(2))) / 2
   Tensor isnan() const;
   Tensor clamp(double low, double high) const;

@@ -64,6 +64,27 @@ const char* const kTrees[] = {
     b[i] = x[i] < 0.0 | i == 3
     check 5: i < $2
 )",
+    // The same values, before and after what they read is written, in one block and from one turn of a loop to the next.
+    R"(kernel reread(x f32[10, 6]) -> y f32[10, 9]
+  global i 10
+    p sum f32; e f32[2]
+    p <- x[i, 0]
+    y[i, 0] = p * p
+    p <- x[i, 1]
+    y[i, 1] = p * p
+    e[0] = p
+    y[i, 2] = e[0] + p
+    loop j 6
+      y[i, j + 3] = p * p + e[0]
+      p <- x[i, j]
+      e[0] = p * 0.5
+)",
+    // A multiply and an add round twice.
+    R"(kernel twice(x f32[500], y f32[500], z f64[500]) -> a f32[500], b f64[500]
+  global i 500
+    a[i] = x[i] * y[i] + y[i] / 3.0
+    b[i] = z[i] * z[i] / 7.0_f64 + z[i] * f64(x[i])
+)",
     R"(kernel shifts(x i32[40], y u8[40], z i64[40]) -> a i32[40], b u8[40], c i64[40]
   global i 40
     a[i] = shl(x[i], 3_i32) ^ shr(x[i], 7_i32) ^ shr(x[i], 40_i32)
@@ -90,9 +111,9 @@ int64_t count_of(const Node& place) {
 uint64_t random_value(DType dtype, std::mt19937_64& random) {
   if (dtype == DType::Bool) return random() & 1;
   if (!is_float(dtype)) return random() >> (random() % 64);
-  return from_double(dtype, std::ldexp(static_cast<double>(random() % 4096) - 2048,
-                                       static_cast<int>(random() % 24) - 16))
-      .bits;
+  // All bits of the mantissa, so that products and sums round.
+  double mantissa = static_cast<double>(random() >> 11) - 0x1p52;
+  return from_double(dtype, std::ldexp(mantissa, static_cast<int>(random() % 24) - 60)).bits;
 }
 
 Bytes filled(const Node& place, std::span<const uint64_t> values, std::mt19937_64& random) {

@@ -27,11 +27,12 @@ class Builder {
   const Group& group_;
   std::vector<int>& buffers_;
   std::vector<Ref> params_;
-  std::unordered_map<const Node*, Ref> memory_;   // logical place -> place in the tree
-  std::unordered_map<const Node*, Ref> inlined_;  // logical place -> value (a map inside all loops that index it)
-  Substitution done_;                             // physical form of each node met, by address:
-  Body kept_;                                     // so what was met stays alive
-  Body deferred_;                                 // stores into inputs, after all that reads these
+  std::unordered_map<const Node*, Ref> memory_;  // logical place -> place in the tree
+  std::unordered_map<const Node*, Ref>
+      inlined_;        // logical place -> value (a map inside all loops that index it)
+  Substitution done_;  // physical form of each node met, by address:
+  Body kept_;          // so what was met stays alive
+  Body deferred_;      // stores into inputs, after all that reads these
 
   const Stage& stage(int i) const { return program_.stages[static_cast<size_t>(i)]; }
 
@@ -52,7 +53,9 @@ class Builder {
     return stage(i).output >= 0 && output < program_.in_place.size() && program_.in_place[output] >= 0;
   }
 
-  int buffer_of(int i) const { return in_place(i) ? ~program_.in_place[static_cast<size_t>(stage(i).output)] : i; }
+  int buffer_of(int i) const {
+    return in_place(i) ? ~program_.in_place[static_cast<size_t>(stage(i).output)] : i;
+  }
 
   bool fully_bound(const Stage& s) const {
     return std::all_of(s.bound.begin(), s.bound.end(), [](int b) { return b >= 0; });
@@ -62,8 +65,8 @@ class Builder {
     const Stage& s = stage(i);
     if (is_root(i)) {
       int fold = s.scatter_at.empty() ? -1 : s.fold;
-      memory_[s.place.get()] = param(buffer_of(i), s.place->dtype, in_memory_order(program_, s.place, tree::dims(*s.place)),
-                                     s.name, fold);
+      memory_[s.place.get()] = param(buffer_of(i), s.place->dtype,
+                                     in_memory_order(program_, s.place, tree::dims(*s.place)), s.name, fold);
       return;
     }
     if (fully_bound(s)) return;  // a fold's own place, or inlined
@@ -79,7 +82,8 @@ class Builder {
     const Ref& place = memory_.at(logical.get());
     std::vector<Ref> out;
     for (int d : s->layout)
-      if (tree::space(*place) == Space::Param || s->bound[static_cast<size_t>(d)] < 0) out.push_back(at[static_cast<size_t>(d)]);
+      if (tree::space(*place) == Space::Param || s->bound[static_cast<size_t>(d)] < 0)
+        out.push_back(at[static_cast<size_t>(d)]);
     return out;
   }
 
@@ -101,7 +105,8 @@ class Builder {
 
   Ref physical_load(const Node* n, const std::vector<Ref>& sources) {
     const Ref& logical = n->src[0];
-    std::vector<Ref> at(sources.begin() + 1, sources.begin() + 1 + static_cast<ptrdiff_t>(tree::at(*n).size()));
+    std::vector<Ref> at(sources.begin() + 1,
+                        sources.begin() + 1 + static_cast<ptrdiff_t>(tree::at(*n).size()));
     Ref guard = tree::guard(*n) ? sources.back() : Ref();
     if (tree::space(*logical) == Space::Param) {
       Ref p = param(~static_cast<int>(tree::param_number(*logical)), logical->dtype,
@@ -112,7 +117,8 @@ class Builder {
     int number = stage_number(program_, logical);
     if (!memory_.count(logical.get())) {
       const Stage& s = stage(number);
-      memory_[logical.get()] = param(buffer_of(number), logical->dtype, in_memory_order(program_, logical, tree::dims(*logical)), s.name);
+      memory_[logical.get()] = param(buffer_of(number), logical->dtype,
+                                     in_memory_order(program_, logical, tree::dims(*logical)), s.name);
     }
     return tree::load(memory_.at(logical.get()), place_at(logical, at), guard);
   }
@@ -126,10 +132,12 @@ class Builder {
       if (stage(i).depth == depth) nest(i, body);
       deeper = deeper || stage(i).depth > depth;
     }
-    if (depth == static_cast<int>(group_.spine.size())) body.insert(body.end(), deferred_.begin(), deferred_.end());
+    if (depth == static_cast<int>(group_.spine.size()))
+      body.insert(body.end(), deferred_.begin(), deferred_.end());
     if (deeper) {
       Body inner = level(depth + 1);
-      if (!inner.empty()) body.push_back(tree::loop(LoopKind::Loop, group_.spine[static_cast<size_t>(depth)], inner));
+      if (!inner.empty())
+        body.push_back(tree::loop(LoopKind::Loop, group_.spine[static_cast<size_t>(depth)], inner));
     }
     return body;
   }
@@ -166,7 +174,8 @@ class Builder {
     body.push_back(fresh);
     body.push_back(tree::store(fresh, {}, physical(s.values[0])));
     inlined_[s.place.get()] = tree::load(fresh, {});
-    deferred_.push_back(tree::store(memory_.at(s.place.get()), place_at(s.place, s.loops), tree::load(fresh, {})));
+    deferred_.push_back(
+        tree::store(memory_.at(s.place.get()), place_at(s.place, s.loops), tree::load(fresh, {})));
   }
 
   void checks(const Stage& s, Body& body) {
@@ -185,7 +194,8 @@ class Builder {
   Ref fold_nest(const Stage& s, Body& inner, bool local) {
     std::vector<Ref> dims;
     if (s.lane) dims.push_back(s.lane->src[0]);
-    Ref sum = tree::place(s.place->dtype, dims, s.name + (local && fully_bound(s) && !s.lane ? "" : "_sum"), s.fold);
+    Ref sum = tree::place(s.place->dtype, dims, s.name + (local && fully_bound(s) && !s.lane ? "" : "_sum"),
+                          s.fold);
     inner.push_back(sum);
     if (s.lane) lane_loops(s, sum, inner);
     else fold_loops(s, sum, inner);
@@ -196,7 +206,8 @@ class Builder {
 
   Body step(const Stage& s, const Ref& sum, const std::vector<Ref>& at, const Substitution& map) {
     Body body;
-    for (const auto& [condition, id] : s.checks) body.push_back(tree::check(physical(resolve(condition, map)), id));
+    for (const auto& [condition, id] : s.checks)
+      body.push_back(tree::check(physical(resolve(condition, map)), id));
     std::vector<Ref> values;
     for (const Ref& v : s.values) values.push_back(physical(resolve(v, map)));
     body.push_back(tree::fold(sum, at, values));
@@ -219,7 +230,8 @@ class Builder {
     int64_t lanes = extent(s.lane->src[0]), full = s.lane_length / lanes, rest = s.lane_length % lanes;
     const Ref& last = s.folds.back();
     Ref begin = s.lane_begin ? s.lane_begin : index(0);
-    Ref count = s.lane_begin ? ix::max(index(0), ix::min(last->src[0], ix::sub(index(full), begin))) : index(full);
+    Ref count =
+        s.lane_begin ? ix::max(index(0), ix::min(last->src[0], ix::sub(index(full), begin))) : index(full);
     Ref main = ix::range(count, last->arg.text);
     Body body = {tree::loop(LoopKind::Loop, s.lane, step(s, sum, {s.lane}, {{last.get(), main}}))};
     body = {tree::loop(LoopKind::Loop, main, body)};
@@ -252,7 +264,8 @@ class Builder {
 
 }  // namespace
 
-Ref build_tree(const ProgramTree& program, const Group& group, const std::string& name, std::vector<int>& buffers) {
+Ref build_tree(const ProgramTree& program, const Group& group, const std::string& name,
+               std::vector<int>& buffers) {
   return Builder(program, group, buffers).run(name);
 }
 

@@ -60,7 +60,9 @@ class Planner {
   }
   static const std::string& name_of(const Ref& range) { return range->arg.text; }
 
-  int64_t lanes(const Stage& s) const { return std::max<int64_t>(1, limits_.vector_bytes / item_size(s.place->dtype)); }
+  int64_t lanes(const Stage& s) const {
+    return std::max<int64_t>(1, limits_.vector_bytes / item_size(s.place->dtype));
+  }
 
   int least_depth() const {
     int least = INT32_MAX;
@@ -73,7 +75,8 @@ class Planner {
   void gpu() {
     std::vector<std::string> shared;
     for (int k = 0; k < least_depth(); k++)
-      if (has(name_of(group_.spine[static_cast<size_t>(k)]))) shared.push_back(name_of(group_.spine[static_cast<size_t>(k)]));
+      if (has(name_of(group_.spine[static_cast<size_t>(k)])))
+        shared.push_back(name_of(group_.spine[static_cast<size_t>(k)]));
     for (size_t k = 1; k < shared.size(); k++) move(MoveKind::Merge, shared[0], 0, shared[k]);
     if (!shared.empty()) move(MoveKind::Global, shared[0]);
   }
@@ -117,7 +120,8 @@ class Planner {
     int64_t most = std::min<int64_t>((registers - best.vectors - 1) / best.vectors, 24 / best.vectors + 2);
     most = std::min<int64_t>(most, 14);
     int64_t tiles = (repeats + most - 1) / most;
-    best.repeats = (repeats + tiles - 1) / tiles;  // tiles of about one size, so that the last is not a sliver
+    best.repeats =
+        (repeats + tiles - 1) / tiles;  // tiles of about one size, so that the last is not a sliver
     return best;
   }
 
@@ -236,10 +240,12 @@ class Planner {
                                 [&](int i) { return stage(i).lane && stage(i).vector_dim < 0; });
     if (k >= 0 && k < least_depth() && !any_lane) {
       int64_t w = lanes(root());
-      return vectorise_loop(name_of(group_.spine[static_cast<size_t>(k)]), 2 * w <= size(name_of(group_.spine[static_cast<size_t>(k)])) ? 2 * w : w);
+      return vectorise_loop(name_of(group_.spine[static_cast<size_t>(k)]),
+                            2 * w <= size(name_of(group_.spine[static_cast<size_t>(k)])) ? 2 * w : w);
     }
     vectorise_nests();
-    if (k >= 0 && !encloses_nests(k)) vectorise_loop(name_of(group_.spine[static_cast<size_t>(k)]), wide(root()));
+    if (k >= 0 && !encloses_nests(k))
+      vectorise_loop(name_of(group_.spine[static_cast<size_t>(k)]), wide(root()));
   }
 
   void vectorise_nests() {
@@ -247,7 +253,8 @@ class Planner {
       const Stage& s = stage(i);
       if (s.lane) {
         if (has(name_of(s.lane))) move(MoveKind::Vectorise, name_of(s.lane), extent(s.lane->src[0]));
-      } else if (!s.layout.empty() && s.bound[static_cast<size_t>(s.layout.back())] < 0 && s.scatter_at.empty()) {
+      } else if (!s.layout.empty() && s.bound[static_cast<size_t>(s.layout.back())] < 0 &&
+                 s.scatter_at.empty()) {
         vectorise_loop(name_of(s.loops[static_cast<size_t>(s.layout.back())]), wide(s));
       }
     }
@@ -259,7 +266,8 @@ class Planner {
   static size_t divisions(const Ref& kernel) {
     std::vector<Ref> positions;
     for (const Node* n : topological(std::span(&kernel, 1)))
-      if (n->op == Op::Load || n->op == Op::Store) positions.push_back(ix::flatten(tree::at(*n), tree::dims(*n->src[0])));
+      if (n->op == Op::Load || n->op == Op::Store)
+        positions.push_back(ix::flatten(tree::at(*n), tree::dims(*n->src[0])));
     size_t count = 0;
     for (const Node* n : topological(positions)) count += n->op == Op::IDiv || n->op == Op::Mod;
     return count;
@@ -278,7 +286,9 @@ class Planner {
 
   void plan_map() {
     merge_contiguous();
-    int dim = root().vector_dim >= 0 ? root().vector_dim : (root().loops.empty() ? -1 : static_cast<int>(root().loops.size()) - 1);
+    int dim = root().vector_dim >= 0
+                  ? root().vector_dim
+                  : (root().loops.empty() ? -1 : static_cast<int>(root().loops.size()) - 1);
     std::string last;
     for (const Node* l : loops_in(kernel_)) last = l->src[0]->arg.text;
     std::string wanted = dim >= 0 ? name_of(root().loops[static_cast<size_t>(dim)]) : "";
@@ -302,7 +312,9 @@ class Planner {
     const Node* l = find(first);
     while (size(first) > 0 && size(first) < 4 * limits_.threads) {
       std::span<const Ref> body = tree::body(*l);
-      if (body.size() != 1 || body[0]->op != Op::Loop || tree::kind(*body[0]) != LoopKind::Loop || tree::kind(*l) != LoopKind::Loop) break;
+      if (body.size() != 1 || body[0]->op != Op::Loop || tree::kind(*body[0]) != LoopKind::Loop ||
+          tree::kind(*l) != LoopKind::Loop)
+        break;
       if (ix::depends_on(body[0]->src[0]->src[0], l->src[0])) break;
       move(MoveKind::Merge, first, 0, name_of(body[0]->src[0]));
       l = find(first);
@@ -319,14 +331,16 @@ double estimate_work(const ProgramTree& program, const Group& group) {
     const Stage& s = program.stages[static_cast<size_t>(i)];
     double n = 1;
     for (const auto* ranges : {&s.loops, &s.folds})
-      for (const Ref& r : *ranges) n *= r->src[0]->is_const() ? static_cast<double>(extent(r->src[0])) : 1024.0;
+      for (const Ref& r : *ranges)
+        n *= r->src[0]->is_const() ? static_cast<double>(extent(r->src[0])) : 1024.0;
     if (s.lane) n *= static_cast<double>(extent(s.lane->src[0]));
     work += n * (1 + 0.25 * static_cast<double>(std::min<size_t>(topological(s.values).size(), 400)));
   }
   return work;
 }
 
-std::vector<Move> choose_moves(const ProgramTree& program, const Group& group, const Ref& tree, const Limits& limits) {
+std::vector<Move> choose_moves(const ProgramTree& program, const Group& group, const Ref& tree,
+                               const Limits& limits) {
   return Planner(program, group, tree, limits).run();
 }
 

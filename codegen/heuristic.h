@@ -6,7 +6,8 @@
 namespace kontor::inline v0 {
 
 /// Moves for the tree of `group`, already normalised.
-std::vector<Move> choose_moves(const ProgramTree& program, const Group& group, const Ref& tree, const Limits& limits);
+std::vector<Move> choose_moves(const ProgramTree& program, const Group& group, const Ref& tree,
+                               const Limits& limits);
 /// Operations and bytes of the group, roughly.
 double estimate_work(const ProgramTree& program, const Group& group);
 

@@ -50,7 +50,7 @@ class Lowering {
   const Graph& graph_;
   std::unordered_set<const Node*> stored_;
   ProgramTree program_;
-  std::unordered_map<const Node*, Ref> places_;      // logical place of each input and stored value
+  std::unordered_map<const Node*, Ref> places_;  // logical place of each input and stored value
   std::unordered_map<const Node*, int> stage_of_;
   std::unordered_map<Visit, Ref, VisitHash> memo_;
   Stage* current_ = nullptr;
@@ -91,14 +91,14 @@ class Lowering {
     if (is_elementwise(n->op)) return elementwise(n, at, guard);
     if (is_movement(n->op)) return moved(n, at, guard);
     switch (n->op) {
-      case Op::Const: return Ref(n);
+      case Op::Const:    return Ref(n);
       case Op::Scalar:
       case Op::Variable: return slot(n);
-      case Op::Iota: return n->dtype == DType::I64 ? at[0] : make(Op::Cast, {at[0]}, {}, n->dtype);
-      case Op::Copy: return lower(n->src[0], at, guard);
-      case Op::Gather: return gather(n, at, guard);
-      case Op::Put: return put(n, at, guard);
-      default: broken("lower: {} has no value of its own", row(n->op).name);
+      case Op::Iota:     return n->dtype == DType::I64 ? at[0] : make(Op::Cast, {at[0]}, {}, n->dtype);
+      case Op::Copy:     return lower(n->src[0], at, guard);
+      case Op::Gather:   return gather(n, at, guard);
+      case Op::Put:      return put(n, at, guard);
+      default:           broken("lower: {} has no value of its own", row(n->op).name);
     }
   }
 
@@ -107,7 +107,8 @@ class Lowering {
     for (const Ref& s : n->src) sources.push_back(lower(s, at, guard));
     for (size_t i = 0; i + 1 < sources.size() && (n->op == Op::IDiv || n->op == Op::Mod); i++)
       check_divisor(sources[1], guard);
-    return make(n->op, std::move(sources), n->arg, n->op == Op::Cast || n->op == Op::Bitcast ? n->dtype : DType::Void);
+    return make(n->op, std::move(sources), n->arg,
+                n->op == Op::Cast || n->op == Op::Bitcast ? n->dtype : DType::Void);
   }
 
   void check_divisor(const Ref& divisor, const Ref& guard) {
@@ -168,10 +169,10 @@ class Lowering {
           inner[i] = ix::sub(ix::sub(dimension(x.shape[i]), index(1)), at[i]);
         }
         break;
-      case Op::Pad: return padded(n, at, guard);
-      case Op::Window: inner = windowed(n, at); break;
+      case Op::Pad:      return padded(n, at, guard);
+      case Op::Window:   inner = windowed(n, at); break;
       case Op::Unwindow: return unwindowed(n, at, guard);
-      default: broken("lower: movement op {}", row(n->op).name);
+      default:           broken("lower: movement op {}", row(n->op).name);
     }
     return lower(n->src[0], inner, guard);
   }
@@ -232,13 +233,15 @@ class Lowering {
   }
 
   // Position along `dim` that an index tensor's value means, with the guard that keeps it in range.
-  Ref checked_index(const Node* n, const Ref& tensor, const Tuple& at, const Ref& dim, Ref& inside, const Ref& guard) {
+  Ref checked_index(const Node* n, const Ref& tensor, const Tuple& at, const Ref& dim, Ref& inside,
+                    const Ref& guard) {
     Ref raw = lower(tensor, at, guard);
     Ref i = raw->dtype == DType::I64 ? raw : make(Op::Cast, {raw}, {}, DType::I64);
     Ref ok = ix::both(ix::le(index(0), i), ix::lt(i, dim));
     if (is_int(ok, 1)) return i;
-    add_check(ok, guard, fmt::format("{}: index out of range for a dimension of {}", row(n->op).name,
-                                     dim->is_const() ? fmt::format("{}", dim->at(0)) : "variable size"));
+    add_check(ok, guard,
+              fmt::format("{}: index out of range for a dimension of {}", row(n->op).name,
+                          dim->is_const() ? fmt::format("{}", dim->at(0)) : "variable size"));
     inside = ix::both(inside, ok);
     return i;
   }
@@ -263,10 +266,12 @@ class Lowering {
     for (size_t i = 0; i < at.size(); i++) {
       Ref begin = lower(n->src[2 + i], {}, guard);
       inner.push_back(ix::sub(at[i], begin));
-      inside = ix::both(inside, ix::both(ix::le(begin, at[i]), ix::lt(inner.back(), dimension(n->src[1]->shape[i]))));
+      inside = ix::both(inside,
+                        ix::both(ix::le(begin, at[i]), ix::lt(inner.back(), dimension(n->src[1]->shape[i]))));
     }
     if (!inside || is_int(inside, 1)) return lower(n->src[1], inner, guard);
-    return make(Op::Where, {inside, lower(n->src[1], inner, ix::both(guard, inside)), lower(n->src[0], at, guard)});
+    return make(Op::Where,
+                {inside, lower(n->src[1], inner, ix::both(guard, inside)), lower(n->src[0], at, guard)});
   }
 
   // ---- stages
@@ -286,7 +291,9 @@ class Lowering {
     return s;
   }
 
-  static std::string loop_letter(size_t i) { return i < 6 ? std::string(1, "ijklmn"[i]) : fmt::format("d{}_", i); }
+  static std::string loop_letter(size_t i) {
+    return i < 6 ? std::string(1, "ijklmn"[i]) : fmt::format("d{}_", i);
+  }
 
   void end_stage(const Node* n) {
     places_[n] = program_.stages.back().place;
@@ -309,7 +316,8 @@ class Lowering {
     s.values.push_back(lower(n->src[0], s.loops, {}));  // what is there before
     Tuple head, at(n->rank());
     for (size_t i = 0; i < first.rank(); i++)
-      head.push_back(ix::range(dimension(first.shape[i]), fmt::format("s{}_{}", i, program_.stages.size() - 1)));
+      head.push_back(
+          ix::range(dimension(first.shape[i]), fmt::format("s{}_{}", i, program_.stages.size() - 1)));
     s.folds = head;
     for (size_t i = 1; i < n->arg.ints.size(); i++) {
       size_t axis = static_cast<size_t>(n->at(i));
@@ -318,8 +326,8 @@ class Lowering {
     Tuple value_at = head;
     for (Ref& r : at) {
       if (r) continue;
-      r = ix::range(dimension(n->shape[static_cast<size_t>(&r - at.data())]), fmt::format("t{}_{}", value_at.size(),
-                                                                                          program_.stages.size() - 1));
+      r = ix::range(dimension(n->shape[static_cast<size_t>(&r - at.data())]),
+                    fmt::format("t{}_{}", value_at.size(), program_.stages.size() - 1));
       s.folds.push_back(r);
       value_at.push_back(r);
     }
@@ -340,8 +348,8 @@ class Lowering {
   }
 
   // The fold's loops, lane and values of stage s; `pieces` are the ranges of the cut, outermost first.
-  void fold_values(const Node* n, Stage& s, Fold fold, const std::vector<int64_t>& axes, const std::vector<Ref>& dims,
-                   const FoldOrder& order, const Tuple& pieces) {
+  void fold_values(const Node* n, Stage& s, Fold fold, const std::vector<int64_t>& axes,
+                   const std::vector<Ref>& dims, const FoldOrder& order, const Tuple& pieces) {
     s.fold = static_cast<int>(fold);
     size_t id = program_.stages.size() - 1;
     Tuple steps;
@@ -365,8 +373,8 @@ class Lowering {
     return begin ? ix::add(begin, r) : r;
   }
 
-  static Tuple source_index(Stage& s, const std::vector<int64_t>& axes, const std::vector<Ref>& dims, const FoldOrder& order,
-                            const Tuple& steps, size_t first_loop, size_t id) {
+  static Tuple source_index(Stage& s, const std::vector<int64_t>& axes, const std::vector<Ref>& dims,
+                            const FoldOrder& order, const Tuple& steps, size_t first_loop, size_t id) {
     Tuple at(dims.size());
     size_t outer = axes.size() - static_cast<size_t>(order.trailing);
     for (size_t i = 0; i < outer; i++) at[static_cast<size_t>(axes[i])] = steps[i];
@@ -386,8 +394,8 @@ class Lowering {
   }
 
   // A long chain: partial results of its pieces, then a fold over the pieces.
-  void add_cut_reduce(const Node* n, Fold fold, const std::vector<int64_t>& axes, const std::vector<Ref>& dims,
-                      const FoldOrder& order) {
+  void add_cut_reduce(const Node* n, Fold fold, const std::vector<int64_t>& axes,
+                      const std::vector<Ref>& dims, const FoldOrder& order) {
     Stage& partial = begin_stage(n, std::string(row(fold).name));
     Tuple pieces;
     size_t cut = static_cast<size_t>(order.chunk_loop);
@@ -408,7 +416,8 @@ class Lowering {
     FoldOrder rest;
     for (size_t q = 0; q < pieces.size(); q++) {
       rest.steps.push_back(pieces[q]->src[0]);
-      whole.folds.push_back(ix::range(pieces[q]->src[0], fmt::format("r{}_{}", q, program_.stages.size() - 1)));
+      whole.folds.push_back(
+          ix::range(pieces[q]->src[0], fmt::format("r{}_{}", q, program_.stages.size() - 1)));
     }
     Tuple at = whole.folds;
     at.insert(at.end(), whole.loops.begin(), whole.loops.end());

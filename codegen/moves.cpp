@@ -16,7 +16,9 @@ const std::string& loop_name(const Ref& loop) { return loop->src[0]->arg.text; }
 bool is_loop(const Ref& s, const std::string& name) { return s->op == Op::Loop && loop_name(s) == name; }
 Body body_of(const Ref& s) { return {tree::body(*s).begin(), tree::body(*s).end()}; }
 
-Ref same_loop(const Ref& loop, Body body) { return tree::loop(tree::kind(*loop), loop->src[0], std::move(body), tree::width(*loop)); }
+Ref same_loop(const Ref& loop, Body body) {
+  return tree::loop(tree::kind(*loop), loop->src[0], std::move(body), tree::width(*loop));
+}
 
 // Applies `change(statement, out)` to every statement, children first where it returns false.
 template <class F>
@@ -39,7 +41,8 @@ Body map_body(std::span<const Ref> body, const F& change) {
 template <class F>
 Ref map_kernel(const Ref& kernel, const F& change) {
   std::span<const Ref> params = tree::params(*kernel);
-  return tree::kernel(kernel->arg.text, {params.begin(), params.end()}, map_body(tree::body(*kernel), change));
+  return tree::kernel(kernel->arg.text, {params.begin(), params.end()},
+                      map_body(tree::body(*kernel), change));
 }
 
 Body replace_all(std::span<const Ref> body, const Substitution& map) {
@@ -73,7 +76,8 @@ void split_loop(const Ref& loop, int64_t factor, bool inside, const std::string&
   Body end = {tree::loop(LoopKind::Loop, tail, replace_all(tree::body(*loop), {{range.get(), tail_at}}))};
   if (inside) {
     if (is_int(count, 0)) return out.push_back(tree::loop(tree::kind(*loop), outer, end));
-    return out.push_back(tree::loop(tree::kind(*loop), outer, {tree::branch(ix::lt(outer, count), main, end)}));
+    return out.push_back(
+        tree::loop(tree::kind(*loop), outer, {tree::branch(ix::lt(outer, count), main, end)}));
   }
   if (!is_int(count, 0)) out.push_back(tree::loop(tree::kind(*loop), outer, main));
   out.insert(out.end(), end.begin(), end.end());
@@ -86,7 +90,8 @@ bool contains(const std::vector<std::string>& names, const std::string& name) {
 // Sinks a loop over `range` into `body`.
 class Sink {
  public:
-  Sink(const Ref& loop, const std::vector<std::string>& through) : loop_(loop), range_(loop->src[0]), through_(through) {}
+  Sink(const Ref& loop, const std::vector<std::string>& through)
+      : loop_(loop), range_(loop->src[0]), through_(through) {}
 
   Body run() { return sink(tree::body(*loop_)); }
 
@@ -104,7 +109,8 @@ class Sink {
   static bool declares(std::span<const Ref> body, const Node* place) {
     return std::any_of(body.begin(), body.end(), [&](const Ref& s) {
       if (s.get() == place) return true;
-      if (s->op == Op::If) return declares(tree::then_body(*s), place) || declares(tree::else_body(*s), place);
+      if (s->op == Op::If)
+        return declares(tree::then_body(*s), place) || declares(tree::else_body(*s), place);
       return s->op == Op::Loop && declares(tree::body(*s), place);
     });
   }
@@ -128,8 +134,8 @@ class Sink {
     for (const Node* n : topological(std::span(&inner, 1))) {
       if (n->op != Op::FoldStep || declares(tree::body(*loop_), n->src[0].get())) continue;
       if (!keeps_order(*n, inner->src[0]))
-        fail("reorder {}: inside {} it would change the order in which '{}' is folded", range_->arg.text, loop_name(inner),
-             n->src[0]->arg.text);
+        fail("reorder {}: inside {} it would change the order in which '{}' is folded", range_->arg.text,
+             loop_name(inner), n->src[0]->arg.text);
     }
   }
 
@@ -146,8 +152,9 @@ class Sink {
       } else if (passes(s)) {
         flush();
         if (s->op == Op::Loop) refuse_other_order(s);
-        out.push_back(s->op == Op::Loop ? same_loop(s, sink(tree::body(*s)))
-                                        : tree::branch(s->src[0], sink(tree::then_body(*s)), sink(tree::else_body(*s))));
+        out.push_back(s->op == Op::Loop
+                          ? same_loop(s, sink(tree::body(*s)))
+                          : tree::branch(s->src[0], sink(tree::then_body(*s)), sink(tree::else_body(*s))));
       } else {
         run.push_back(regrown(s));
       }
@@ -178,7 +185,8 @@ class Sink {
       for (const Ref& x : n->src) sources.push_back(done.at(x.get()));
       bool access = !n->src.empty() && grown_.count(n->src[0].get()) && n->op != Op::Place;
       if (access) {
-        if (n->op == Op::Merge) broken("reorder: loop {} holds a merge of place {}", range_->arg.text, n->src[0]->arg.text);
+        if (n->op == Op::Merge)
+          broken("reorder: loop {} holds a merge of place {}", range_->arg.text, n->src[0]->arg.text);
         sources[0] = grown_.at(n->src[0].get());
         ptrdiff_t rank = static_cast<ptrdiff_t>(n->src[0]->src.size());
         sources.insert(sources.begin() + 1 + (lanes() ? rank : 0), range_);
@@ -259,9 +267,11 @@ Ref merge(const Ref& kernel, const std::string& outer, const std::string& inner)
   return map_kernel(kernel, [&](const Ref& s, Body& out) {
     if (!is_loop(s, outer)) return false;
     Body body = body_of(s);
-    if (body.size() != 1 || !is_loop(body[0], inner)) fail("merge {} {}: the second is not alone within the first", outer, inner);
+    if (body.size() != 1 || !is_loop(body[0], inner))
+      fail("merge {} {}: the second is not alone within the first", outer, inner);
     const Ref &a = s->src[0], &b = body[0]->src[0];
-    if (ix::depends_on(b->src[0], a)) fail("merge {} {}: the extent of the second depends on the first", outer, inner);
+    if (ix::depends_on(b->src[0], a))
+      fail("merge {} {}: the extent of the second depends on the first", outer, inner);
     Ref both = ix::range(ix::mul(a->src[0], b->src[0]), outer);
     Substitution map{{a.get(), ix::idiv(both, b->src[0])}, {b.get(), ix::mod(both, b->src[0])}};
     out.push_back(tree::loop(tree::kind(*s), both, replace_all(tree::body(*body[0]), map)));
@@ -316,18 +326,20 @@ void inner_ranges(std::span<const Ref> body, const Ref& e, std::vector<Ref>& out
   for (const Ref& s : body) {
     if (s->op == Op::If) inner_ranges(std::span(s->src).subspan(1), e, out);
     if (s->op != Op::Loop) continue;
-    if (ix::depends_on(e, s->src[0]) && std::find(out.begin(), out.end(), s->src[0]) == out.end()) out.push_back(s->src[0]);
+    if (ix::depends_on(e, s->src[0]) && std::find(out.begin(), out.end(), s->src[0]) == out.end())
+      out.push_back(s->src[0]);
     inner_ranges(tree::body(*s), e, out);
   }
 }
 
 struct Panel {
-  Ref place, element;       // what is copied, over `ranges`
+  Ref place, element;  // what is copied, over `ranges`
   std::vector<Ref> ranges;
 };
 
 // The panel for one load of `place`, made unless an equal one is there: parts of a split loop read alike.
-const Panel& panel_for(const Ref& loop, const Node* load, const std::vector<Ref>& ranges, std::vector<Panel>& panels) {
+const Panel& panel_for(const Ref& loop, const Node* load, const std::vector<Ref>& ranges,
+                       std::vector<Panel>& panels) {
   std::vector<Ref> dims;
   for (const Ref& r : ranges) {
     if (!r->src[0]->is_const())
@@ -357,7 +369,8 @@ Body stage_body(const Ref& loop, std::span<const Ref> body, const std::string& p
   Substitution map;
   std::vector<Panel> panels;
   for (const Node* n : topological(body)) {
-    if (n->op != Op::Load || n->src[0]->arg.text != place || tree::space(*n->src[0]) != Space::Param) continue;
+    if (n->op != Op::Load || n->src[0]->arg.text != place || tree::space(*n->src[0]) != Space::Param)
+      continue;
     std::vector<Ref> ranges;
     inner_ranges(body, Ref(n), ranges);
     map.emplace(n, tree::load(panel_for(loop, n, ranges, panels).place, ranges));
@@ -401,7 +414,8 @@ Ref normalise(const Ref& kernel) {
         } else if (s->op == Op::Loop) {
           out.push_back(same_loop(s, body(tree::body(*s), map)));
         } else if (s->op == Op::If) {
-          out.push_back(tree::branch(s->src[0], body(tree::then_body(*s), map), body(tree::else_body(*s), map)));
+          out.push_back(
+              tree::branch(s->src[0], body(tree::then_body(*s), map), body(tree::else_body(*s), map)));
         } else {
           out.push_back(s);
         }
@@ -424,13 +438,17 @@ struct MoveRow {
 };
 
 const MoveRow move_rows[] = {
-    {MoveKind::Split, "split", [](const Ref& k, const Move& m) { return split(k, m.loop, m.factor, m.other); }},
+    {MoveKind::Split, "split",
+     [](const Ref& k, const Move& m) { return split(k, m.loop, m.factor, m.other); }},
     {MoveKind::Reorder, "reorder", [](const Ref& k, const Move& m) { return reorder(k, m.loop, m.through); }},
     {MoveKind::Merge, "merge", [](const Ref& k, const Move& m) { return merge(k, m.loop, m.other); }},
-    {MoveKind::Vectorise, "vectorise", [](const Ref& k, const Move& m) { return vectorise(k, m.loop, m.factor); }},
+    {MoveKind::Vectorise, "vectorise",
+     [](const Ref& k, const Move& m) { return vectorise(k, m.loop, m.factor); }},
     {MoveKind::Unroll, "unroll", [](const Ref& k, const Move& m) { return unroll(k, m.loop); }},
-    {MoveKind::Thread, "thread", [](const Ref& k, const Move& m) { return parallel(k, m.loop, LoopKind::Thread); }},
-    {MoveKind::Global, "global", [](const Ref& k, const Move& m) { return parallel(k, m.loop, LoopKind::Global); }},
+    {MoveKind::Thread, "thread",
+     [](const Ref& k, const Move& m) { return parallel(k, m.loop, LoopKind::Thread); }},
+    {MoveKind::Global, "global",
+     [](const Ref& k, const Move& m) { return parallel(k, m.loop, LoopKind::Global); }},
     {MoveKind::Stage, "stage", [](const Ref& k, const Move& m) { return stage(k, m.other, m.loop); }},
 };
 
@@ -465,7 +483,8 @@ static Move parse_move(std::string_view text) {
     if (w.empty() || w[0] != r.name || w.size() < 2) continue;
     Move m{.kind = r.kind, .loop = w[1], .factor = 0, .other = {}, .through = {}};
     size_t i = 2;
-    if (i < w.size() && (std::isdigit(static_cast<unsigned char>(w[i][0])) || w[i][0] == '-')) m.factor = std::stoll(w[i++]);
+    if (i < w.size() && (std::isdigit(static_cast<unsigned char>(w[i][0])) || w[i][0] == '-'))
+      m.factor = std::stoll(w[i++]);
     if (r.kind == MoveKind::Reorder) m.through.assign(w.begin() + static_cast<ptrdiff_t>(i), w.end());
     else if (i < w.size()) m.other = w[i];
     return m;
@@ -483,7 +502,9 @@ std::vector<Move> parse_moves(std::string_view text) {
   return out;
 }
 
-Ref apply(const Ref& kernel, const Move& move) { return move_rows[static_cast<int>(move.kind)].run(kernel, move); }
+Ref apply(const Ref& kernel, const Move& move) {
+  return move_rows[static_cast<int>(move.kind)].run(kernel, move);
+}
 
 Ref apply_moves(const Ref& kernel, std::span<const Move> moves) {
   Ref k = kernel;

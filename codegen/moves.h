@@ -15,8 +15,9 @@ enum class MoveKind : uint8_t { Split, Reorder, Merge, Vectorise, Unroll, Thread
 struct Move {
   MoveKind kind;
   std::string loop;
-  int64_t factor = 0;       ///< Split: extent of the inner loop; Vectorise: width (0: the extent, rounded up to 2^n)
-  std::string other;        ///< Split: name of the inner loop; Merge: the inner loop; Stage: the place
+  int64_t factor =
+      0;  ///< Split: extent of the inner loop; Vectorise: width (0: the extent, rounded up to 2^n)
+  std::string other;  ///< Split: name of the inner loop; Merge: the inner loop; Stage: the place
   std::vector<std::string> through;  ///< Reorder: loops to move it inside of; empty: all ("to the leaves")
 };
 std::string to_string(std::span<const Move> moves);

@@ -12,9 +12,9 @@ namespace kontor::inline v0 {
 /// row-major order of the pieces by the merge of the fold, in one chain.
 struct FoldOrder {
   int64_t lanes = 1;
-  int trailing = 0;          ///< number of source axes in the flattened block (0 with one lane)
-  std::vector<Ref> steps;    ///< extents of the loop nest one lane runs through
-  int chunk_loop = -1;       ///< -1: the chain is not cut
+  int trailing = 0;        ///< number of source axes in the flattened block (0 with one lane)
+  std::vector<Ref> steps;  ///< extents of the loop nest one lane runs through
+  int chunk_loop = -1;     ///< -1: the chain is not cut
   int64_t chunk = 0;
 };
 

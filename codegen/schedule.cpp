@@ -65,8 +65,8 @@ class Plan {
     if (auto it = number_.find(id); it != number_.end()) return it->second;
     const Stage& s = program_.stages[static_cast<size_t>(id)];
     bool output = s.output >= 0;
-    add({output ? ScheduledBuffer::Output : ScheduledBuffer::Temporary, output ? s.output : temporaries_++, s.place->dtype,
-         in_memory_order(program_, s.place, tree::dims(*s.place)), false},
+    add({output ? ScheduledBuffer::Output : ScheduledBuffer::Temporary, output ? s.output : temporaries_++,
+         s.place->dtype, in_memory_order(program_, s.place, tree::dims(*s.place)), false},
         id);
     return number_.at(id);
   }

@@ -12,45 +12,47 @@ namespace kontor::inline v0 {
 /// other stages by Loads of their logical place, whose dimensions are those of the value, whatever the memory looks like.
 struct Stage {
   std::string name;
-  Ref place;                    ///< logical: dims are the extents of `loops`
-  std::vector<Ref> loops;       ///< one Range for each dimension of the value
-  std::vector<Ref> folds;       ///< Ranges folded over, outer to inner; empty: a map
+  Ref place;               ///< logical: dims are the extents of `loops`
+  std::vector<Ref> loops;  ///< one Range for each dimension of the value
+  std::vector<Ref> folds;  ///< Ranges folded over, outer to inner; empty: a map
   int fold = -1;
-  Ref lane;                     ///< the Range of the 64 lanes (innermost, not in folds), or null
-  int64_t lane_length = 0;      ///< elements that the lanes share out; the last step may be partial
-  Ref lane_begin;               ///< null, or the step at which this piece of a cut chain begins
-  std::vector<Ref> values;      ///< one, or two for Dot, over loops + folds + lane
-  std::vector<Ref> scatter_at;  ///< indexes of the place that a step folds into; loops of the steps are `folds`
+  Ref lane;                 ///< the Range of the 64 lanes (innermost, not in folds), or null
+  int64_t lane_length = 0;  ///< elements that the lanes share out; the last step may be partial
+  Ref lane_begin;           ///< null, or the step at which this piece of a cut chain begins
+  std::vector<Ref> values;  ///< one, or two for Dot, over loops + folds + lane
+  std::vector<Ref>
+      scatter_at;  ///< indexes of the place that a step folds into; loops of the steps are `folds`
   Ref scatter_guard;
   std::vector<std::pair<Ref, int64_t>> checks;  ///< conditions over loops + folds, with their check ids
-  int output = -1;              ///< graph output it is, or -1
-  bool random = false;          ///< holds random numbers made from a counter: never stored for more than its user's loop
-  bool at_root = false;         ///< has to be in device memory
+  int output = -1;                              ///< graph output it is, or -1
+  bool random =
+      false;  ///< holds random numbers made from a counter: never stored for more than its user's loop
+  bool at_root = false;  ///< has to be in device memory
 
-  bool pinned = false;          ///< its layout was asked for by a reader
-  std::vector<int> layout;      ///< memory order of the dimensions, outermost first
-  int vector_dim = -1;          ///< dimension best run in vector lanes; -1: none, or the fold's lane
-  int unroll_dim = -1;          ///< for Dot: the dimension to tile in registers beside vector_dim
+  bool pinned = false;      ///< its layout was asked for by a reader
+  std::vector<int> layout;  ///< memory order of the dimensions, outermost first
+  int vector_dim = -1;      ///< dimension best run in vector lanes; -1: none, or the fold's lane
+  int unroll_dim = -1;      ///< for Dot: the dimension to tile in registers beside vector_dim
 
-  bool leaves_kernel = false;   ///< another kernel or the caller reads it
-  int group = -1;               ///< kernel it is in
-  int depth = 0;                ///< number of the group's spine loops that it is inside of
-  std::vector<int> bound;       ///< for each dimension: spine loop that it is read at, or -1
+  bool leaves_kernel = false;  ///< another kernel or the caller reads it
+  int group = -1;              ///< kernel it is in
+  int depth = 0;               ///< number of the group's spine loops that it is inside of
+  std::vector<int> bound;      ///< for each dimension: spine loop that it is read at, or -1
 };
 
 /// A kernel to be: stages that share the outer loops of the last of them.
 struct Group {
-  std::vector<int> stages;      ///< in program order
-  std::vector<Ref> spine;       ///< loops shared by its stages, outermost first: those of its last stage
+  std::vector<int> stages;  ///< in program order
+  std::vector<Ref> spine;   ///< loops shared by its stages, outermost first: those of its last stage
 };
 
 struct ProgramTree {
   std::vector<Stage> stages;
   std::vector<Group> groups;
-  std::vector<Ref> inputs;      ///< places of the graph's inputs
-  std::vector<int> in_place;    ///< for each graph output: the input whose memory it is written into, or -1
+  std::vector<Ref> inputs;    ///< places of the graph's inputs
+  std::vector<int> in_place;  ///< for each graph output: the input whose memory it is written into, or -1
   std::vector<std::string> checks;
-  std::string notes;            ///< why two kernels were not fused
+  std::string notes;  ///< why two kernels were not fused
 };
 
 /// Which values are stored, and the expression of each (lower.cpp).
@@ -61,7 +63,8 @@ void choose_layouts(ProgramTree& program, const Limits& limits);
 void fuse(ProgramTree& program, const Limits& limits);
 /// The loop tree of a group before moves (build.cpp). `buffers` gets, for each parameter, a stage's number, or ~i for
 /// input i.
-Ref build_tree(const ProgramTree& program, const Group& group, const std::string& name, std::vector<int>& buffers);
+Ref build_tree(const ProgramTree& program, const Group& group, const std::string& name,
+               std::vector<int>& buffers);
 
 /// Dimensions of a place in memory order, and a Load's indexes in that order.
 std::vector<Ref> in_memory_order(const ProgramTree& program, const Ref& place, std::span<const Ref> at);

@@ -15,14 +15,16 @@ std::string_view name(LoopKind kind) {
 
 namespace tree {
 
-static std::vector<Ref> join(std::initializer_list<Ref> head, std::span<const Ref> middle, std::span<const Ref> end = {}) {
+static std::vector<Ref> join(std::initializer_list<Ref> head, std::span<const Ref> middle,
+                             std::span<const Ref> end = {}) {
   std::vector<Ref> out(head);
   out.insert(out.end(), middle.begin(), middle.end());
   out.insert(out.end(), end.begin(), end.end());
   return out;
 }
 
-static Ref make_place(DType dtype, std::vector<Ref> dims, Space space, int64_t number, const std::string& name, int fold) {
+static Ref make_place(DType dtype, std::vector<Ref> dims, Space space, int64_t number,
+                      const std::string& name, int fold) {
   Arg arg{.ints = {fresh_id(), static_cast<int64_t>(space), fold, number}, .text = name};
   return make(Op::Place, std::move(dims), std::move(arg), dtype);
 }
@@ -67,14 +69,20 @@ int64_t width(const Node& loop) { return loop.at(1); }
 std::span<const Ref> body(const Node& n) {
   return std::span(n.src).subspan(n.op == Op::Kernel ? static_cast<size_t>(n.at(0)) : 1);
 }
-std::span<const Ref> then_body(const Node& n) { return std::span(n.src).subspan(1, static_cast<size_t>(n.at(0))); }
-std::span<const Ref> else_body(const Node& n) { return std::span(n.src).subspan(1 + static_cast<size_t>(n.at(0))); }
+std::span<const Ref> then_body(const Node& n) {
+  return std::span(n.src).subspan(1, static_cast<size_t>(n.at(0)));
+}
+std::span<const Ref> else_body(const Node& n) {
+  return std::span(n.src).subspan(1 + static_cast<size_t>(n.at(0)));
+}
 std::span<const Ref> dims(const Node& place) { return place.src; }
 Space space(const Node& place) { return static_cast<Space>(place.at(1)); }
 bool has_fold(const Node& place) { return place.at(2) >= 0; }
 Fold fold_of(const Node& place) { return static_cast<Fold>(place.at(2)); }
 int64_t param_number(const Node& place) { return place.at(3); }
-std::span<const Ref> params(const Node& kernel) { return std::span(kernel.src).first(static_cast<size_t>(kernel.at(0))); }
+std::span<const Ref> params(const Node& kernel) {
+  return std::span(kernel.src).first(static_cast<size_t>(kernel.at(0)));
+}
 std::span<const Ref> at(const Node& n) {
   size_t rank = n.src[0]->src.size() - (n.op == Op::Merge ? 1 : 0);
   return std::span(n.src).subspan(1, rank);
@@ -83,7 +91,8 @@ std::span<const Ref> values(const Node& n) { return std::span(n.src).subspan(1 +
 Ref guard(const Node& load) { return load.at(0) ? load.src.back() : Ref(); }
 
 static double lowest(DType dtype, bool high) {
-  if (is_float(dtype)) return high ? std::numeric_limits<double>::infinity() : -std::numeric_limits<double>::infinity();
+  if (is_float(dtype))
+    return high ? std::numeric_limits<double>::infinity() : -std::numeric_limits<double>::infinity();
   return 0;
 }
 

@@ -114,7 +114,8 @@ class Parser {
     int indent = -1;
     while (lex_.peek().kind == Token::Line && lex_.peek().indent > outer) {
       if (indent < 0) indent = lex_.peek().indent;
-      if (lex_.peek().indent != indent) lex_.error_at(lex_.peek().line, "the indentation differs from the lines above");
+      if (lex_.peek().indent != indent)
+        lex_.error_at(lex_.peek().line, "the indentation differs from the lines above");
       lex_.next();
       statements_of_line(list, indent);
     }

@@ -255,7 +255,8 @@ class Printer {
     auto it = names_.find(&n);
     if (it != names_.end() && !it->second.empty()) return it->second.back();
     if (n.op != Op::Range && n.op != Op::Place) return "";
-    return (sharing_ ? "?" : "") + name_text(n.arg.text);  // in a whole kernel, a name out of scope is a mistake
+    return (sharing_ ? "?" : "") +
+           name_text(n.arg.text);  // in a whole kernel, a name out of scope is a mistake
   }
 
   std::string spelled(const Node& n) {

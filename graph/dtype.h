@@ -13,7 +13,8 @@ struct DTypeRow {
   Kind kind;
   std::string_view opencl, cuda, llvm;  // spelling in each target language, empty where it has none
   int dlpack;                           // DLPack type code
-  std::string_view safetensors, numpy;  // tag in a weights file; descr of a .npy file, empty where NumPy has none
+  std::string_view safetensors,
+      numpy;  // tag in a weights file; descr of a .npy file, empty where NumPy has none
 };
 
 const DTypeRow& row(DType dtype);

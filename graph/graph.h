@@ -8,7 +8,8 @@ struct Graph {
   std::vector<Ref> inputs;   ///< Buffer leaves in order of first use
   std::vector<Ref> scalars;  ///< Scalar and Variable leaves in order of first use: their slot numbers
   std::vector<Ref> outputs;  ///< values wanted
-  std::vector<int> target;   ///< output k goes to the memory of inputs[target[k]] (an assign), or to its own: -1
+  std::vector<int>
+      target;  ///< output k goes to the memory of inputs[target[k]] (an assign), or to its own: -1
 };
 
 /// Collects the leaves of `outputs`. `target` names for each output the Buffer leaf it is assigned to, or null.

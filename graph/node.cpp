@@ -100,7 +100,8 @@ class NodeTable {
     Shard& shard = shard_of(key.hash);
     std::lock_guard lock(shard.mutex);
     if (auto it = shard.nodes.find(key); it != shard.nodes.end()) return Ref(*it);
-    auto* node = new Node(op, d.dtype, std::move(arg), std::move(src), std::move(d.shape), d.bounds, key.hash);
+    auto* node =
+        new Node(op, d.dtype, std::move(arg), std::move(src), std::move(d.shape), d.bounds, key.hash);
     shard.nodes.insert(node);
     return Ref(node);
   }
@@ -135,7 +136,14 @@ static uint32_t depth_of(const std::vector<Ref>& src) {
 }
 
 Node::Node(Op o, DType d, Arg a, std::vector<Ref> s, std::vector<Ref> sh, Bounds b, uint64_t h)
-    : op(o), dtype(d), arg(std::move(a)), src(std::move(s)), shape(std::move(sh)), bounds(b), depth(depth_of(src)), hash(h) {}
+    : op(o),
+      dtype(d),
+      arg(std::move(a)),
+      src(std::move(s)),
+      shape(std::move(sh)),
+      bounds(b),
+      depth(depth_of(src)),
+      hash(h) {}
 
 Ref::Ref(const Node* node) : node_(node) {
   if (node_) node_->count_.fetch_add(1, std::memory_order_relaxed);
@@ -179,7 +187,8 @@ int64_t const_int(const Node& node) {
 double const_float(const Node& node) {
   if (!node.is_const()) broken("const_float of a {} node", row(node.op).name);
   if (is_float(node.dtype)) return std::bit_cast<double>(node.at(0));
-  return node.dtype == DType::U64 ? static_cast<double>(static_cast<uint64_t>(node.at(0))) : static_cast<double>(node.at(0));
+  return node.dtype == DType::U64 ? static_cast<double>(static_cast<uint64_t>(node.at(0)))
+                                  : static_cast<double>(node.at(0));
 }
 
 bool is_int(const Ref& node, int64_t value) {

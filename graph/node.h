@@ -61,7 +61,8 @@ class Node {
   const Arg arg;
   const std::vector<Ref> src;
   // Derived when made, and remembered:
-  const std::vector<Ref> shape;  ///< dimensions as i64 index expressions; empty for a scalar and below the graph level
+  const std::vector<Ref>
+      shape;  ///< dimensions as i64 index expressions; empty for a scalar and below the graph level
   const Bounds bounds;
   const uint32_t depth;  ///< 1 + the deepest source
   const uint64_t hash;
@@ -92,8 +93,8 @@ Ref constant(DType dtype, double value);
 Ref constant_like(const Ref& node, double value);  ///< of the same dtype, scalar shape
 /// An i64 constant: dimensions and index expressions.
 Ref index(int64_t value);
-int64_t const_int(const Node& node);     ///< value of an integer (or bool) Const
-double const_float(const Node& node);    ///< value of any Const as double
+int64_t const_int(const Node& node);   ///< value of an integer (or bool) Const
+double const_float(const Node& node);  ///< value of any Const as double
 /// The value if the node is an integer Const.
 bool is_int(const Ref& node, int64_t value);
 

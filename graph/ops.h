@@ -13,12 +13,12 @@ enum class OpClass : uint8_t { Leaf, Elementwise, Movement, Reduce, Indexed, Wra
 /// Traits, or-ed together.
 enum OpTrait : uint32_t {
   Commutative = 1 << 0,
-  Associative = 1 << 1,   // on integers only; floats are never regrouped
-  Comparison = 1 << 2,    // the result is bool
-  IntegerOnly = 1 << 3,   // sources are integers (And, Or, Xor, Not also bool)
+  Associative = 1 << 1,  // on integers only; floats are never regrouped
+  Comparison = 1 << 2,   // the result is bool
+  IntegerOnly = 1 << 3,  // sources are integers (And, Or, Xor, Not also bool)
   FloatOnly = 1 << 4,
-  Idempotent = 1 << 5,    // op(x, x) == x
-  Identity = 1 << 6,      // has leaves with identity: never merged with an equal one of another id
+  Idempotent = 1 << 5,  // op(x, x) == x
+  Identity = 1 << 6,    // has leaves with identity: never merged with an equal one of another id
 };
 
 // Semantics that are not what C says:
@@ -39,65 +39,65 @@ enum OpTrait : uint32_t {
 //  Copy          the value of its source, stored in memory of its own (row-major)
 
 // X(enumerator, spelling, class, number of sources or -1, traits)
-#define KONTOR_OPS(X)                                                                  \
-  X(Const,     "const",     Leaf,        0, 0)                                         \
-  X(Scalar,    "scalar",    Leaf,        0, Identity)                                  \
-  X(Variable,  "variable",  Leaf,        0, Identity)                                  \
-  X(Buffer,    "buffer",    Leaf,       -1, Identity)                                  \
-  X(Mark,      "mark",      Wrapper,     1, Identity)                                  \
-  X(Iota,      "iota",      Leaf,        1, 0)                                         \
-  X(Range,     "range",     Leaf,        1, Identity)                                  \
-  X(Slot,      "slot",      Leaf,        0, 0)                                         \
-  X(Neg,       "neg",       Elementwise, 1, 0)                                         \
-  X(Not,       "not",       Elementwise, 1, IntegerOnly)                               \
-  X(Abs,       "abs",       Elementwise, 1, Idempotent)                                \
-  X(Sqrt,      "sqrt",      Elementwise, 1, FloatOnly)                                 \
-  X(Floor,     "floor",     Elementwise, 1, FloatOnly)                                 \
-  X(Ceil,      "ceil",      Elementwise, 1, FloatOnly)                                 \
-  X(Cast,      "cast",      Elementwise, 1, 0)                                         \
-  X(Bitcast,   "bitcast",   Elementwise, 1, 0)                                         \
-  X(Add,       "add",       Elementwise, 2, Commutative | Associative)                 \
-  X(Sub,       "sub",       Elementwise, 2, 0)                                         \
-  X(Mul,       "mul",       Elementwise, 2, Commutative | Associative)                 \
-  X(Div,       "div",       Elementwise, 2, FloatOnly)                                 \
-  X(IDiv,      "idiv",      Elementwise, 2, IntegerOnly)                               \
-  X(Mod,       "mod",       Elementwise, 2, IntegerOnly)                               \
-  X(Max,       "max",       Elementwise, 2, Idempotent)                                \
-  X(Min,       "min",       Elementwise, 2, Idempotent)                                \
-  X(And,       "and",       Elementwise, 2, Commutative | Associative | IntegerOnly | Idempotent) \
-  X(Or,        "or",        Elementwise, 2, Commutative | Associative | IntegerOnly | Idempotent) \
-  X(Xor,       "xor",       Elementwise, 2, Commutative | Associative | IntegerOnly)   \
-  X(Shl,       "shl",       Elementwise, 2, IntegerOnly)                               \
-  X(Shr,       "shr",       Elementwise, 2, IntegerOnly)                               \
-  X(Lt,        "lt",        Elementwise, 2, Comparison)                                \
-  X(Le,        "le",        Elementwise, 2, Comparison)                                \
-  X(Eq,        "eq",        Elementwise, 2, Comparison | Commutative)                  \
-  X(Ne,        "ne",        Elementwise, 2, Comparison | Commutative)                  \
-  X(Where,     "where",     Elementwise, 3, 0)                                         \
-  X(Fma,       "fma",       Elementwise, 3, FloatOnly)                                 \
-  X(Reshape,   "reshape",   Movement,   -1, 0)                                         \
-  X(Permute,   "permute",   Movement,    1, 0)                                         \
-  X(Expand,    "expand",    Movement,   -1, 0)                                         \
-  X(Pad,       "pad",       Movement,   -1, 0)                                         \
-  X(Shrink,    "shrink",    Movement,   -1, 0)                                         \
-  X(Flip,      "flip",      Movement,    1, 0)                                         \
-  X(Window,    "window",    Movement,    1, 0)                                         \
-  X(Unwindow,  "unwindow",  Movement,    2, 0)                                         \
-  X(Reduce,    "reduce",    Reduce,     -1, 0)                                         \
-  X(Gather,    "gather",    Indexed,    -1, 0)                                         \
-  X(Scatter,   "scatter",   Indexed,    -1, 0)                                         \
-  X(Put,       "put",       Indexed,    -1, 0)                                         \
-  X(Call,      "call",      Wrapper,    -1, 0)                                         \
-  X(Copy,      "copy",      Wrapper,     1, 0)                                         \
-  X(Load,      "load",      Value,      -1, 0)                                         \
-  X(Merge,     "merge",     Value,      -1, 0)                                         \
-  X(Place,     "place",     Statement,  -1, Identity)                                  \
-  X(Loop,      "loop",      Statement,  -1, 0)                                         \
-  X(If,        "if",        Statement,  -1, 0)                                         \
-  X(Store,     "store",     Statement,  -1, 0)                                         \
-  X(FoldStep,  "fold",      Statement,  -1, 0)                                         \
-  X(Check,     "check",     Statement,   1, 0)                                         \
-  X(Kernel,    "kernel",    Statement,  -1, 0)
+#define KONTOR_OPS(X)                                                                 \
+  X(Const, "const", Leaf, 0, 0)                                                       \
+  X(Scalar, "scalar", Leaf, 0, Identity)                                              \
+  X(Variable, "variable", Leaf, 0, Identity)                                          \
+  X(Buffer, "buffer", Leaf, -1, Identity)                                             \
+  X(Mark, "mark", Wrapper, 1, Identity)                                               \
+  X(Iota, "iota", Leaf, 1, 0)                                                         \
+  X(Range, "range", Leaf, 1, Identity)                                                \
+  X(Slot, "slot", Leaf, 0, 0)                                                         \
+  X(Neg, "neg", Elementwise, 1, 0)                                                    \
+  X(Not, "not", Elementwise, 1, IntegerOnly)                                          \
+  X(Abs, "abs", Elementwise, 1, Idempotent)                                           \
+  X(Sqrt, "sqrt", Elementwise, 1, FloatOnly)                                          \
+  X(Floor, "floor", Elementwise, 1, FloatOnly)                                        \
+  X(Ceil, "ceil", Elementwise, 1, FloatOnly)                                          \
+  X(Cast, "cast", Elementwise, 1, 0)                                                  \
+  X(Bitcast, "bitcast", Elementwise, 1, 0)                                            \
+  X(Add, "add", Elementwise, 2, Commutative | Associative)                            \
+  X(Sub, "sub", Elementwise, 2, 0)                                                    \
+  X(Mul, "mul", Elementwise, 2, Commutative | Associative)                            \
+  X(Div, "div", Elementwise, 2, FloatOnly)                                            \
+  X(IDiv, "idiv", Elementwise, 2, IntegerOnly)                                        \
+  X(Mod, "mod", Elementwise, 2, IntegerOnly)                                          \
+  X(Max, "max", Elementwise, 2, Idempotent)                                           \
+  X(Min, "min", Elementwise, 2, Idempotent)                                           \
+  X(And, "and", Elementwise, 2, Commutative | Associative | IntegerOnly | Idempotent) \
+  X(Or, "or", Elementwise, 2, Commutative | Associative | IntegerOnly | Idempotent)   \
+  X(Xor, "xor", Elementwise, 2, Commutative | Associative | IntegerOnly)              \
+  X(Shl, "shl", Elementwise, 2, IntegerOnly)                                          \
+  X(Shr, "shr", Elementwise, 2, IntegerOnly)                                          \
+  X(Lt, "lt", Elementwise, 2, Comparison)                                             \
+  X(Le, "le", Elementwise, 2, Comparison)                                             \
+  X(Eq, "eq", Elementwise, 2, Comparison | Commutative)                               \
+  X(Ne, "ne", Elementwise, 2, Comparison | Commutative)                               \
+  X(Where, "where", Elementwise, 3, 0)                                                \
+  X(Fma, "fma", Elementwise, 3, FloatOnly)                                            \
+  X(Reshape, "reshape", Movement, -1, 0)                                              \
+  X(Permute, "permute", Movement, 1, 0)                                               \
+  X(Expand, "expand", Movement, -1, 0)                                                \
+  X(Pad, "pad", Movement, -1, 0)                                                      \
+  X(Shrink, "shrink", Movement, -1, 0)                                                \
+  X(Flip, "flip", Movement, 1, 0)                                                     \
+  X(Window, "window", Movement, 1, 0)                                                 \
+  X(Unwindow, "unwindow", Movement, 2, 0)                                             \
+  X(Reduce, "reduce", Reduce, -1, 0)                                                  \
+  X(Gather, "gather", Indexed, -1, 0)                                                 \
+  X(Scatter, "scatter", Indexed, -1, 0)                                               \
+  X(Put, "put", Indexed, -1, 0)                                                       \
+  X(Call, "call", Wrapper, -1, 0)                                                     \
+  X(Copy, "copy", Wrapper, 1, 0)                                                      \
+  X(Load, "load", Value, -1, 0)                                                       \
+  X(Merge, "merge", Value, -1, 0)                                                     \
+  X(Place, "place", Statement, -1, Identity)                                          \
+  X(Loop, "loop", Statement, -1, 0)                                                   \
+  X(If, "if", Statement, -1, 0)                                                       \
+  X(Store, "store", Statement, -1, 0)                                                 \
+  X(FoldStep, "fold", Statement, -1, 0)                                               \
+  X(Check, "check", Statement, 1, 0)                                                  \
+  X(Kernel, "kernel", Statement, -1, 0)
 
 enum class Op : uint8_t {
 #define KONTOR_OP_ENUM(name, ...) name,
@@ -133,9 +133,9 @@ enum class Fold : uint8_t { Sum, Prod, Max, Min, Dot };
 
 struct FoldRow {
   std::string_view name;
-  int arity;    // values a step takes
-  Op step;      // p <- step(p, v), or Fma(v0, v1, p) for Dot
-  Op merge;     // joins two partial results
+  int arity;  // values a step takes
+  Op step;    // p <- step(p, v), or Fma(v0, v1, p) for Dot
+  Op merge;   // joins two partial results
 };
 inline constexpr FoldRow fold_rows[] = {
     {"sum", 1, Op::Add, Op::Add}, {"prod", 1, Op::Mul, Op::Mul}, {"max", 1, Op::Max, Op::Max},

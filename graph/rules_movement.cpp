@@ -80,7 +80,8 @@ Ref pad_pad(const Match& m) {
 // Padding goes to the source, where it is least and where paddings meet.
 Ref pad_flip(const Match& m) {
   std::vector<Ref> src = with_first(*m.root, m.ref(x));
-  for (int64_t axis : source(m).arg.ints) std::swap(src[2 + 2 * static_cast<size_t>(axis)], src[3 + 2 * static_cast<size_t>(axis)]);
+  for (int64_t axis : source(m).arg.ints)
+    std::swap(src[2 + 2 * static_cast<size_t>(axis)], src[3 + 2 * static_cast<size_t>(axis)]);
   return make(Op::Flip, {make(Op::Pad, std::move(src))}, source(m).arg);
 }
 

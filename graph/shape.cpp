@@ -25,7 +25,9 @@ std::string describe_shape(std::span<const Ref> shape) {
   return out + "]";
 }
 
-std::string describe(const Node& node) { return fmt::format("{}{}", name(node.dtype), describe_shape(node.shape)); }
+std::string describe(const Node& node) {
+  return fmt::format("{}{}", name(node.dtype), describe_shape(node.shape));
+}
 
 namespace {
 
@@ -56,7 +58,7 @@ bool known(Bounds b) { return b.lo != INT64_MIN || b.hi != INT64_MAX; }
 
 Bounds mul_bounds(Bounds a, Bounds b, DType dtype) {
   Int128 p[4] = {static_cast<Int128>(a.lo) * b.lo, static_cast<Int128>(a.lo) * b.hi,
-                   static_cast<Int128>(a.hi) * b.lo, static_cast<Int128>(a.hi) * b.hi};
+                 static_cast<Int128>(a.hi) * b.lo, static_cast<Int128>(a.hi) * b.hi};
   return narrow({*std::min_element(p, p + 4), *std::max_element(p, p + 4)}, dtype);
 }
 
@@ -80,17 +82,19 @@ Bounds elementwise_bounds(Op op, const Sources& src, DType dtype) {
   Bounds a = src[0]->bounds, b = src.size() > 1 ? src[1]->bounds : Bounds{};
   bool floats = is_float(src[0]->dtype);
   switch (op) {
-    case Op::Add: return narrow({static_cast<Int128>(a.lo) + b.lo, static_cast<Int128>(a.hi) + b.hi}, dtype);
-    case Op::Sub: return narrow({static_cast<Int128>(a.lo) - b.hi, static_cast<Int128>(a.hi) - b.lo}, dtype);
-    case Op::Neg: return narrow({-static_cast<Int128>(a.hi), -static_cast<Int128>(a.lo)}, dtype);
-    case Op::Mul: return mul_bounds(a, b, dtype);
-    case Op::IDiv: return known(a) && known(b) ? idiv_bounds(a, b) : dtype_bounds(dtype);
-    case Op::Mod: return b.lo > 0 ? mod_bounds(a, b) : dtype_bounds(dtype);
-    case Op::Max: return {std::max(a.lo, b.lo), std::max(a.hi, b.hi)};
-    case Op::Min: return {std::min(a.lo, b.lo), std::min(a.hi, b.hi)};
+    case Op::Add:   return narrow({static_cast<Int128>(a.lo) + b.lo, static_cast<Int128>(a.hi) + b.hi}, dtype);
+    case Op::Sub:   return narrow({static_cast<Int128>(a.lo) - b.hi, static_cast<Int128>(a.hi) - b.lo}, dtype);
+    case Op::Neg:   return narrow({-static_cast<Int128>(a.hi), -static_cast<Int128>(a.lo)}, dtype);
+    case Op::Mul:   return mul_bounds(a, b, dtype);
+    case Op::IDiv:  return known(a) && known(b) ? idiv_bounds(a, b) : dtype_bounds(dtype);
+    case Op::Mod:   return b.lo > 0 ? mod_bounds(a, b) : dtype_bounds(dtype);
+    case Op::Max:   return {std::max(a.lo, b.lo), std::max(a.hi, b.hi)};
+    case Op::Min:   return {std::min(a.lo, b.lo), std::min(a.hi, b.hi)};
     case Op::Where: return {std::min(b.lo, src[2]->bounds.lo), std::max(b.hi, src[2]->bounds.hi)};
-    case Op::And: return dtype == DType::Bool ? Bounds{std::min(a.lo, b.lo), std::min(a.hi, b.hi)} : dtype_bounds(dtype);
-    case Op::Or: return dtype == DType::Bool ? Bounds{std::max(a.lo, b.lo), std::max(a.hi, b.hi)} : dtype_bounds(dtype);
+    case Op::And:
+      return dtype == DType::Bool ? Bounds{std::min(a.lo, b.lo), std::min(a.hi, b.hi)} : dtype_bounds(dtype);
+    case Op::Or:
+      return dtype == DType::Bool ? Bounds{std::max(a.lo, b.lo), std::max(a.hi, b.hi)} : dtype_bounds(dtype);
     case Op::Not: return dtype == DType::Bool ? Bounds{1 - a.hi, 1 - a.lo} : dtype_bounds(dtype);
     case Op::Cast:
       if (floats || dtype == DType::Bool || src[0]->dtype == DType::U64) return dtype_bounds(dtype);
@@ -124,7 +128,9 @@ Derived derive_elementwise(Op op, const Sources& src, DType given) {
   return {dtype, src[0]->shape, elementwise_bounds(op, src, dtype)};
 }
 
-std::vector<Ref> tail(const Sources& src, size_t from) { return {src.begin() + static_cast<ptrdiff_t>(from), src.end()}; }
+std::vector<Ref> tail(const Sources& src, size_t from) {
+  return {src.begin() + static_cast<ptrdiff_t>(from), src.end()};
+}
 
 std::vector<Ref> window_shape(const Node& x, const Arg& arg) {
   size_t axis = static_cast<size_t>(arg.ints[0]);
@@ -142,7 +148,8 @@ std::vector<Ref> moved_shape(Op op, const Sources& src, const Arg& arg) {
     case Op::Reshape: {
       shape = tail(src, 1);
       Ref before = ix::product(x.shape), after = ix::product(shape);
-      need(!before->is_const() || !after->is_const() || before == after, op, src, "number of elements changes");
+      need(!before->is_const() || !after->is_const() || before == after, op, src,
+           "number of elements changes");
       return shape;
     }
     case Op::Permute:
@@ -155,8 +162,10 @@ std::vector<Ref> moved_shape(Op op, const Sources& src, const Arg& arg) {
         need(x.shape[i] == src[i + 1] || is_int(x.shape[i], 1), op, src, "only dimensions of 1 expand");
       return tail(src, 1);
     case Op::Pad:
-      need(src.size() == 2 + 2 * x.rank() && src[1]->dtype == x.dtype, op, src, "needs fill, lo and hi for each axis");
-      for (size_t i = 0; i < x.rank(); i++) shape.push_back(ix::add(ix::add(x.shape[i], src[2 + 2 * i]), src[3 + 2 * i]));
+      need(src.size() == 2 + 2 * x.rank() && src[1]->dtype == x.dtype, op, src,
+           "needs fill, lo and hi for each axis");
+      for (size_t i = 0; i < x.rank(); i++)
+        shape.push_back(ix::add(ix::add(x.shape[i], src[2 + 2 * i]), src[3 + 2 * i]));
       return shape;
     case Op::Shrink:
       need(src.size() == 1 + 2 * x.rank(), op, src, "needs begin and size for each axis");
@@ -185,7 +194,8 @@ Derived derive_reduce(Op op, const Sources& src, const Arg& arg) {
   need(!arg.ints.empty(), op, src, "no fold");
   Fold fold = static_cast<Fold>(arg.ints[0]);
   need(static_cast<int>(src.size()) == row(fold).arity, op, src, "wrong number of sources for the fold");
-  need(src.size() == 1 || (src[0]->shape == src[1]->shape && src[0]->dtype == src[1]->dtype), op, src, "sources differ");
+  need(src.size() == 1 || (src[0]->shape == src[1]->shape && src[0]->dtype == src[1]->dtype), op, src,
+       "sources differ");
   std::vector<Ref> shape;
   for (size_t i = 0; i < src[0]->rank(); i++)
     if (std::find(arg.ints.begin() + 1, arg.ints.end(), static_cast<int64_t>(i)) == arg.ints.end())
@@ -198,23 +208,28 @@ Derived derive_indexed(Op op, const Sources& src, const Arg& arg) {
   const Node& x = *src[0];
   if (op != Op::Gather) {
     need(src.size() >= 2 && src[1]->dtype == x.dtype, op, src, "values are of another dtype");
-    if (op == Op::Put) need(src.size() == 2 + x.rank() && src[1]->rank() == x.rank(), op, src, "needs a begin for each axis");
+    if (op == Op::Put)
+      need(src.size() == 2 + x.rank() && src[1]->rank() == x.rank(), op, src, "needs a begin for each axis");
     return {x.dtype, x.shape, dtype_bounds(x.dtype)};
   }
-  need(src.size() == arg.ints.size() + 1 && !arg.ints.empty(), op, src, "needs one index tensor for each axis");
+  need(src.size() == arg.ints.size() + 1 && !arg.ints.empty(), op, src,
+       "needs one index tensor for each axis");
   std::vector<Ref> shape = src[1]->shape;
-  for (size_t i = 1; i < src.size(); i++) need(src[i]->shape == shape && !is_float(src[i]->dtype), op, src, "bad index tensor");
+  for (size_t i = 1; i < src.size(); i++)
+    need(src[i]->shape == shape && !is_float(src[i]->dtype), op, src, "bad index tensor");
   for (size_t i = 0; i < x.rank(); i++)
-    if (std::find(arg.ints.begin(), arg.ints.end(), static_cast<int64_t>(i)) == arg.ints.end()) shape.push_back(x.shape[i]);
+    if (std::find(arg.ints.begin(), arg.ints.end(), static_cast<int64_t>(i)) == arg.ints.end())
+      shape.push_back(x.shape[i]);
   return {x.dtype, shape, with_zero(x.bounds, x.dtype)};  // what an index out of range yields
 }
 
 Bounds leaf_bounds(Op op, const Sources& src, const Arg& arg, DType dtype) {
   if (is_float(dtype)) return {};
   switch (op) {
-    case Op::Const: return dtype == DType::U64 && arg.ints[0] < 0 ? Bounds{} : Bounds{arg.ints[0], arg.ints[0]};
+    case Op::Const:
+      return dtype == DType::U64 && arg.ints[0] < 0 ? Bounds{} : Bounds{arg.ints[0], arg.ints[0]};
     case Op::Variable:
-    case Op::Slot: return arg.ints.size() >= 3 ? Bounds{arg.ints[1], arg.ints[2]} : dtype_bounds(dtype);
+    case Op::Slot:     return arg.ints.size() >= 3 ? Bounds{arg.ints[1], arg.ints[2]} : dtype_bounds(dtype);
     case Op::Iota:
     case Op::Range:
       if (src[0]->bounds.hi == INT64_MAX) return {0, INT64_MAX};
@@ -236,14 +251,14 @@ Derived derive(Op op, const Sources& src, const Arg& arg, DType dtype) {
   const OpRow& r = row(op);
   need(r.arity < 0 || static_cast<int>(src.size()) == r.arity, op, src, "wrong number of sources");
   switch (r.group) {
-    case OpClass::Leaf: return derive_leaf(op, src, arg, dtype);
+    case OpClass::Leaf:        return derive_leaf(op, src, arg, dtype);
     case OpClass::Elementwise: return derive_elementwise(op, src, dtype);
-    case OpClass::Movement: return {src[0]->dtype, moved_shape(op, src, arg), moved_bounds(op, src)};
-    case OpClass::Reduce: return derive_reduce(op, src, arg);
-    case OpClass::Indexed: return derive_indexed(op, src, arg);
-    case OpClass::Wrapper: return {src[0]->dtype, src[0]->shape, src[0]->bounds};
-    case OpClass::Value: return {src[0]->dtype, {}, dtype_bounds(src[0]->dtype)};
-    case OpClass::Statement: return {op == Op::Place ? dtype : DType::Void, {}, {}};
+    case OpClass::Movement:    return {src[0]->dtype, moved_shape(op, src, arg), moved_bounds(op, src)};
+    case OpClass::Reduce:      return derive_reduce(op, src, arg);
+    case OpClass::Indexed:     return derive_indexed(op, src, arg);
+    case OpClass::Wrapper:     return {src[0]->dtype, src[0]->shape, src[0]->bounds};
+    case OpClass::Value:       return {src[0]->dtype, {}, dtype_bounds(src[0]->dtype)};
+    case OpClass::Statement:   return {op == Op::Place ? dtype : DType::Void, {}, {}};
   }
   broken("op {} has no class", r.name);
 }

@@ -68,7 +68,8 @@ TEST_CASE("[random] graphs: loop trees for a CPU") {
 }
 
 TEST_CASE("[random] graphs: loop trees for a small CPU") {
-  Limits small{.vector_bytes = 16, .vector_registers = 16, .l1 = 4096, .l2 = 32768, .place_bytes = 2048, .threads = 4};
+  Limits small{
+      .vector_bytes = 16, .vector_registers = 16, .l1 = 4096, .l2 = 32768, .place_bytes = 2048, .threads = 4};
   run_seeds(200, [&](const Case& c) { return run_trees(c.graph, small, c.inputs); });
 }
 

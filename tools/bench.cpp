@@ -55,16 +55,24 @@ constexpr int64_t large = int64_t{64} << 20;
 
 const std::map<std::string, std::function<Run()>>& cases() {
   static const std::map<std::string, std::function<Run()>> table = {
-      {"matmul_1024", [] { return of({Tensor::normal({1024, 1024}), Tensor::normal({1024, 1024})},
-                                     [](std::span<const Tensor> in) { return in[0].matmul(in[1]); }); }},
+      {"matmul_1024",
+       [] {
+         return of({Tensor::normal({1024, 1024}), Tensor::normal({1024, 1024})},
+                   [](std::span<const Tensor> in) { return in[0].matmul(in[1]); });
+       }},
       {"conv1", [] { return convolution(1, 32, 28, 5); }},
       {"conv2", [] { return convolution(32, 32, 24, 5); }},
       {"conv3", [] { return convolution(32, 64, 10, 3); }},
       {"conv4", [] { return convolution(64, 64, 8, 3); }},
-      {"sum_64m", [] { return of({Tensor::uniform({large})}, [](std::span<const Tensor> in) { return in[0].sum(); }); }},
-      {"exp_64m", [] { return of({Tensor::uniform({large})}, [](std::span<const Tensor> in) { return in[0].exp(); }); }},
-      {"softmax", [] { return of({Tensor::uniform({16384, 4096})},
-                                 [](std::span<const Tensor> in) { return in[0].softmax(); }); }},
+      {"sum_64m",
+       [] { return of({Tensor::uniform({large})}, [](std::span<const Tensor> in) { return in[0].sum(); }); }},
+      {"exp_64m",
+       [] { return of({Tensor::uniform({large})}, [](std::span<const Tensor> in) { return in[0].exp(); }); }},
+      {"softmax",
+       [] {
+         return of({Tensor::uniform({16384, 4096})},
+                   [](std::span<const Tensor> in) { return in[0].softmax(); });
+       }},
       {"mnist_step", training_step},
       {"replay_64", [] { return of({Tensor::normal({16, 16}), Tensor::normal({16, 16})}, chain); }},
       {"first_step", training_step},
@@ -83,7 +91,9 @@ struct Options {
   bool json = false;
 };
 
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 double median_time(const std::string& name, const Run& run, double budget) {
   run();
@@ -114,7 +124,8 @@ void run_cases(const Options& options) {
     }
     const double seconds = median_time(name, it->second(), options.seconds);
     const int threads = Context::current().threads();
-    if (options.json) fmt::print("{{\"case\": \"{}\", \"threads\": {}, \"seconds\": {:.9g}}}\n", name, threads, seconds);
+    if (options.json)
+      fmt::print("{{\"case\": \"{}\", \"threads\": {}, \"seconds\": {:.9g}}}\n", name, threads, seconds);
     else fmt::print("{:12} {} threads  {:.6f} ms\n", name, threads, seconds * 1e3);
   }
 }
@@ -126,7 +137,9 @@ void add_bench(CLI::App& app) {
   auto options = std::make_shared<Options>();
   verb->add_option("case", options->names, "Names of cases");
   verb->add_option("--threads", options->threads, "Threads (0: one a core)")->check(CLI::Range(0, 4096));
-  verb->add_option("--seconds", options->seconds, "How long to repeat each")->check(CLI::Range(0.0, 3600.0))->capture_default_str();
+  verb->add_option("--seconds", options->seconds, "How long to repeat each")
+      ->check(CLI::Range(0.0, 3600.0))
+      ->capture_default_str();
   verb->add_flag("--json", options->json, "One JSON object a line");
   verb->callback([options] { run_cases(*options); });
 }

@@ -47,7 +47,9 @@ void run(const Options& options) {
     if (options.list) fmt::print("{}  {:>8}  {}  {}\n", e.key, e.bytes, when(e.used), e.kernel);
   }
   if (cache.folder().empty()) fmt::print("the disk cache is off (KONTOR_NO_CACHE)\n");
-  else fmt::print("{}: {} kernels, {:.1f} MB\n", cache.folder(), entries.size(), static_cast<double>(bytes) / 1e6);
+  else
+    fmt::print("{}: {} kernels, {:.1f} MB\n", cache.folder(), entries.size(),
+               static_cast<double>(bytes) / 1e6);
 }
 
 }  // namespace

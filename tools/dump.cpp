@@ -30,10 +30,13 @@ Graph graph_of(const std::string& what) {
 }
 
 void run(const Options& options) {
-  const std::vector<inspect::Piece> pieces = inspect::stage(graph_of(options.what), options.stage, options.device);
+  const std::vector<inspect::Piece> pieces =
+      inspect::stage(graph_of(options.what), options.stage, options.device);
   if (options.json) {
     nlohmann::ordered_json out = nlohmann::ordered_json::array();
-    for (const auto& p : pieces) out.push_back({{"name", p.name}, {"stage", options.stage}, {"device", options.device}, {"text", p.text}});
+    for (const auto& p : pieces)
+      out.push_back(
+          {{"name", p.name}, {"stage", options.stage}, {"device", options.device}, {"text", p.text}});
     return fmt::print("{}\n", out.dump(1));
   }
   for (const auto& p : pieces) fmt::print("{}{}", p.text, p.text.ends_with('\n') ? "" : "\n");
@@ -45,10 +48,11 @@ void add_dump(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("dump", "Any stage of a computation as text");
   auto options = std::make_shared<Options>();
   verb->add_option("what", options->what,
-                   "An expression, \"softmax(matmul(f32[64,512], f32[512,512]))\"; a model, " + model_names() +
-                       "; or a file with a graph in text form")
+                   "An expression, \"softmax(matmul(f32[64,512], f32[512,512]))\"; a model, " +
+                       model_names() + "; or a file with a graph in text form")
       ->required();
-  verb->add_option("--stage", options->stage, "graph, schedule, kernel, source, ir or asm")->capture_default_str();
+  verb->add_option("--stage", options->stage, "graph, schedule, kernel, source, ir or asm")
+      ->capture_default_str();
   verb->add_option("--device", options->device, "llvm, opencl, cuda or interp")->capture_default_str();
   verb->add_flag("--json", options->json, "As JSON");
   verb->callback([options] { run(*options); });

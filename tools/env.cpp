@@ -18,10 +18,14 @@ void add_env(CLI::App& app) {
     nlohmann::ordered_json out = nlohmann::ordered_json::array();
     for (const EnvRow& row : env_table()) {
       const std::string value = env_text(row.id);
-      out.push_back({{"name", row.name}, {"type", name(row.type)}, {"value", value}, {"unset", row.meaning_of_unset}, {"doc", row.doc}});
+      out.push_back({{"name", row.name},
+                     {"type", name(row.type)},
+                     {"value", value},
+                     {"unset", row.meaning_of_unset},
+                     {"doc", row.doc}});
       if (!*json)
-        fmt::print("{:20} {:8} {}\n{:29} unset: {}{}\n", row.name, name(row.type), row.doc, "", row.meaning_of_unset,
-                   value.empty() ? "" : fmt::format("; now: {}", value));
+        fmt::print("{:20} {:8} {}\n{:29} unset: {}{}\n", row.name, name(row.type), row.doc, "",
+                   row.meaning_of_unset, value.empty() ? "" : fmt::format("; now: {}", value));
     }
     if (*json) fmt::print("{}\n", out.dump(1));
   });

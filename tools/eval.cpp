@@ -67,13 +67,15 @@ void show_digits(const nn::MnistCnn& model, const Dataset& test, int64_t count) 
     const int64_t last = std::min(first + 3, count);
     for (int64_t r = 2; r + 3 < test.rows; r += 2) {
       for (int64_t i = first; i < last; i++)
-        fmt::print("{} ", line_of(&batch.images[static_cast<size_t>(i * test.rows * test.cols)], test.cols, r));
+        fmt::print("{} ",
+                   line_of(&batch.images[static_cast<size_t>(i * test.rows * test.cols)], test.cols, r));
       fmt::print("\n");
     }
     for (int64_t i = first; i < last; i++) {
       const int label = batch.labels[static_cast<size_t>(i)];
       const int64_t as = taken[static_cast<size_t>(i)];
-      fmt::print("{:<29}", fmt::format("  taken for {}{}", as, as == label ? "" : fmt::format(", is {}", label)));
+      fmt::print("{:<29}",
+                 fmt::format("  taken for {}{}", as, as == label ? "" : fmt::format(", is {}", label)));
     }
     fmt::print("\n\n");
   }
@@ -84,14 +86,16 @@ void run(const Options& o) {
   const std::string data = o.data.empty() ? shipped_data("mnist-12k") : o.data;
   const nn::Metadata about = nn::load_metadata(o.model);
   const auto kind = about.find("model");
-  if (kind != about.end() && kind->second != "mnist-cnn") fail("{}: a model of kind '{}'; eval knows mnist-cnn", o.model, kind->second);
+  if (kind != about.end() && kind->second != "mnist-cnn")
+    fail("{}: a model of kind '{}'; eval knows mnist-cnn", o.model, kind->second);
   nn::MnistCnn model;
   const std::vector<nn::Parameter> parameters = nn::parameters(model);
   nn::load_parameters(o.model, parameters);
   const Dataset test = load_mnist(data, Split::Test);
   const double accuracy = Evaluation(model).accuracy(test);
   if (o.json) {
-    nlohmann::ordered_json out = {{"model", o.model}, {"data", data}, {"images", test.count}, {"accuracy", accuracy}};
+    nlohmann::ordered_json out = {
+        {"model", o.model}, {"data", data}, {"images", test.count}, {"accuracy", accuracy}};
     return fmt::print("{}\n", out.dump(1));
   }
   show_digits(model, test, o.show);
@@ -101,12 +105,16 @@ void run(const Options& o) {
 }  // namespace
 
 void add_eval(CLI::App& app) {
-  CLI::App* verb = app.add_subcommand("eval", "The accuracy of a saved model, and what it takes some digits for");
+  CLI::App* verb =
+      app.add_subcommand("eval", "The accuracy of a saved model, and what it takes some digits for");
   auto o = std::make_shared<Options>();
   verb->add_option("model", o->model, "A model.safetensors of kontor train")->required();
-  verb->add_option("--data", o->data, "Folder with the IDX files of MNIST (default: mnist-12k, which comes with Kontor)");
+  verb->add_option("--data", o->data,
+                   "Folder with the IDX files of MNIST (default: mnist-12k, which comes with Kontor)");
   verb->add_option("--device", o->device, "llvm, opencl, cuda or interp");
-  verb->add_option("--show", o->show, "How many digits to show")->check(CLI::Range(0, 1000))->capture_default_str();
+  verb->add_option("--show", o->show, "How many digits to show")
+      ->check(CLI::Range(0, 1000))
+      ->capture_default_str();
   verb->add_flag("--json", o->json, "As JSON");
   verb->callback([o] { run(*o); });
 }

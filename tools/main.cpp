@@ -12,11 +12,13 @@ namespace kontor::inline v0::tools {
 namespace {
 
 using Adder = void (*)(CLI::App&);
-constexpr Adder verbs[] = {add_train, add_eval, add_dump, add_rules, add_env, add_devices, add_cache, add_bench};
+constexpr Adder verbs[] = {add_train, add_eval,    add_dump,  add_rules,
+                           add_env,   add_devices, add_cache, add_bench};
 
 int run(int argc, char** argv) {
   CLI::App app("Kontor: a lazy tensor compiler, and training without backprop.", "kontor");
-  app.set_version_flag("--version", "kontor " KONTOR_VERSION ", built by " KONTOR_COMPILER " with " KONTOR_LLVM_BUILT);
+  app.set_version_flag("--version",
+                       "kontor " KONTOR_VERSION ", built by " KONTOR_COMPILER " with " KONTOR_LLVM_BUILT);
   app.require_subcommand(1);
   app.set_help_all_flag("--help-all", "Help of all verbs");
   for (Adder add : verbs) add(app);

@@ -68,13 +68,15 @@ std::string shipped_data(const std::string& name) {
   namespace fs = std::filesystem;
   std::error_code ignored;
   const fs::path program = fs::read_symlink("/proc/self/exe", ignored).parent_path();
-  const fs::path places[] = {fs::path("data") / name, program / "../../data" / name, program / "../share/kontor" / name};
+  const fs::path places[] = {fs::path("data") / name, program / "../../data" / name,
+                             program / "../share/kontor" / name};
   std::string tried;
   for (const fs::path& p : places) {
     if (fs::is_directory(p, ignored)) return p.lexically_normal().string();
     tried += "\n  " + p.lexically_normal().string();
   }
-  fail("the dataset {} that comes with Kontor is not there; looked for:{}\nName another folder with --data", name, tried);
+  fail("the dataset {} that comes with Kontor is not there; looked for:{}\nName another folder with --data",
+       name, tried);
 }
 
 }  // namespace kontor::inline v0::tools

@@ -10,9 +10,12 @@
 
 namespace kontor::inline v0::tools {
 
-static double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+static double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
-Progress::Progress(int64_t first, int64_t last) : first_(first), last_(last), begin_(now()), terminal_(isatty(STDOUT_FILENO) != 0) {}
+Progress::Progress(int64_t first, int64_t last)
+    : first_(first), last_(last), begin_(now()), terminal_(isatty(STDOUT_FILENO) != 0) {}
 
 void Progress::show(int64_t step, double loss, double accuracy) {
   // Single batches are noisy: the line shows a mean over about the last twenty.
@@ -22,10 +25,11 @@ void Progress::show(int64_t step, double loss, double accuracy) {
   const double t = now();
   if (step != last_ && t - shown_ < (terminal_ ? 0.1 : 5.0)) return;
   shown_ = t;
-  const double rate = static_cast<double>(step - first_) / (t - begin_), left = static_cast<double>(last_ - step) / rate;
-  fmt::print("{}step {:>5}/{}  loss {:.4f}  accuracy {:5.1f} %  {:.1f} steps/s  {:d}:{:02d} left{}", terminal_ ? "\r" : "", step,
-             last_, loss_, 100 * accuracy_, rate, static_cast<int>(left) / 60, static_cast<int>(left) % 60,
-             terminal_ ? "\x1b[K" : "\n");
+  const double rate = static_cast<double>(step - first_) / (t - begin_),
+               left = static_cast<double>(last_ - step) / rate;
+  fmt::print("{}step {:>5}/{}  loss {:.4f}  accuracy {:5.1f} %  {:.1f} steps/s  {:d}:{:02d} left{}",
+             terminal_ ? "\r" : "", step, last_, loss_, 100 * accuracy_, rate, static_cast<int>(left) / 60,
+             static_cast<int>(left) % 60, terminal_ ? "\x1b[K" : "\n");
   std::fflush(stdout);
 }
 

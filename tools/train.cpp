@@ -27,7 +27,8 @@ namespace kontor::inline v0::tools {
 namespace {
 
 struct Options {
-  std::string dataset = "mnist", method = "marketplace", plan = "star", unit = "per-spec", groups, optimizer = "adam";
+  std::string dataset = "mnist", method = "marketplace", plan = "star", unit = "per-spec", groups,
+              optimizer = "adam";
   std::vector<int64_t> vendors;
   int64_t batch = 0, steps = 0;
   double lr = 0, lr_decay = -1, probe_scale = 0;
@@ -62,7 +63,8 @@ marketplace::Options market(const Options& o) {
   marketplace::Options m;
   m.plan = o.plan == "full" ? marketplace::Plan::Full : marketplace::Plan::Star;
   m.unit = o.unit == "whole" ? marketplace::Unit::Whole : marketplace::Unit::PerGroup;
-  m.groups = o.groups.empty() ? marketplace::mnist_groups(m.plan, o.vendors) : marketplace::parse_groups(o.groups, o.vendors);
+  m.groups = o.groups.empty() ? marketplace::mnist_groups(m.plan, o.vendors)
+                              : marketplace::parse_groups(o.groups, o.vendors);
   m.lr = o.lr, m.lr_decay = o.lr_decay, m.probe_scale = o.probe_scale, m.seed = o.seed;
   return m;
 }
@@ -70,14 +72,17 @@ marketplace::Options market(const Options& o) {
 std::unique_ptr<nn::Trainer> make_trainer(const Options& o, nn::MnistCnn& model) {
   const nn::Objective objective = nn::classification(model);
   std::vector<nn::Parameter> parameters = nn::parameters(model);
-  if (o.method == "marketplace") return std::make_unique<marketplace::Trainer>(parameters, objective, market(o));
+  if (o.method == "marketplace")
+    return std::make_unique<marketplace::Trainer>(parameters, objective, market(o));
   std::unique_ptr<nn::Optimizer> optimizer;
   if (o.optimizer == "adam") optimizer = std::make_unique<nn::Adam>(parameters, o.lr);
   else optimizer = std::make_unique<nn::SGD>(parameters, o.lr);
   return std::make_unique<nn::BackpropTrainer>(objective, std::move(optimizer), o.lr_decay);
 }
 
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 // One training run: its records, and the files it leaves.
 class Run {
@@ -124,23 +129,25 @@ class Run {
   std::unique_ptr<nn::Trainer> trainer_;
   std::unique_ptr<Evaluation> evaluation_;
   std::string csv_ = "step,loss,accuracy,learning_rate,seconds,tflop\n";
-  Series loss_{.name = "loss", .x = {}, .y = {}, .faint = true}, accuracy_{.name = "training batch", .x = {}, .y = {}, .faint = true},
+  Series loss_{.name = "loss", .x = {}, .y = {}, .faint = true},
+      accuracy_{.name = "training batch", .x = {}, .y = {}, .faint = true},
       test_accuracy_{.name = "test", .x = {}, .y = {}};
   double training_seconds_ = 0, operations_ = 0, last_accuracy_ = NAN, last_loss_ = NAN;
 
   void announce() const {
     fmt::print("{} {}, {} training and {} test images from {}\n", o_.method,
                o_.method == "marketplace" ? o_.plan : o_.optimizer, train_.count, test_.count, data_);
-    fmt::print("device {}, {} threads; batch {}, steps {}, lr {:g}, decay {:g}, seed {}\n", Context::current().device(),
-               Context::current().threads(), o_.batch, o_.steps, o_.lr, o_.lr_decay, o_.seed);
+    fmt::print("device {}, {} threads; batch {}, steps {}, lr {:g}, decay {:g}, seed {}\n",
+               Context::current().device(), Context::current().threads(), o_.batch, o_.steps, o_.lr,
+               o_.lr_decay, o_.seed);
     std::fflush(stdout);
   }
 
   void record(const nn::Metrics& m) {
     operations_ += m.operations;
     last_loss_ = m.loss;
-    csv_ += fmt::format("{},{:.6g},{:.5g},{:.6g},{:.4f},{:.6g}\n", m.step, m.loss, m.accuracy, trainer_->learning_rate(),
-                        training_seconds_, operations_ * 1e-12);
+    csv_ += fmt::format("{},{:.6g},{:.5g},{:.6g},{:.4f},{:.6g}\n", m.step, m.loss, m.accuracy,
+                        trainer_->learning_rate(), training_seconds_, operations_ * 1e-12);
     const double step = static_cast<double>(m.step);
     loss_.x.push_back(step), loss_.y.push_back(m.loss);
     accuracy_.x.push_back(step), accuracy_.y.push_back(100 * m.accuracy);
@@ -154,12 +161,14 @@ class Run {
 
   void finish() {
     const std::string folder = o_.out + "/";
-    const nn::Metadata about = {{"model", "mnist-cnn"}, {"test_accuracy", fmt::format("{:.4f}", last_accuracy_)}};
+    const nn::Metadata about = {{"model", "mnist-cnn"},
+                                {"test_accuracy", fmt::format("{:.4f}", last_accuracy_)}};
     trainer_->save(folder + "checkpoint.safetensors", about);
     const std::vector<nn::Parameter> parameters = nn::parameters(*model_);
     nn::save_parameters(folder + "model.safetensors", parameters, about);
     write_file(folder + "metrics.csv", csv_);
-    const Chart charts[] = {{"Loss", "step", "cross-entropy", {loss_}}, {"Accuracy", "step", "%", {accuracy_, test_accuracy_}}};
+    const Chart charts[] = {{"Loss", "step", "cross-entropy", {loss_}},
+                            {"Accuracy", "step", "%", {accuracy_, test_accuracy_}}};
     write_file(folder + "curve.svg", format_svg(charts));
     print_table();
     if (interrupted) {
@@ -171,11 +180,14 @@ class Run {
   void print_table() const {
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
-    fmt::print("\n  steps           {}\n  loss            {:.4f}\n  test accuracy   {:.2f} %\n  training time   {:.1f} s\n"
-               "  work            {:.2f} TFLOP, {:.1f} GFLOP/s\n  peak memory     {:.0f} MB\n",
-               trainer_->steps(), last_loss_, 100 * last_accuracy_, training_seconds_, operations_ * 1e-12,
-               training_seconds_ > 0 ? operations_ * 1e-9 / training_seconds_ : 0.0, static_cast<double>(usage.ru_maxrss) / 1024);
-    fmt::print("  files           {}/: model.safetensors checkpoint.safetensors metrics.csv curve.svg\n", o_.out);
+    fmt::print(
+        "\n  steps           {}\n  loss            {:.4f}\n  test accuracy   {:.2f} %\n  training time   {:.1f} s\n"
+        "  work            {:.2f} TFLOP, {:.1f} GFLOP/s\n  peak memory     {:.0f} MB\n",
+        trainer_->steps(), last_loss_, 100 * last_accuracy_, training_seconds_, operations_ * 1e-12,
+        training_seconds_ > 0 ? operations_ * 1e-9 / training_seconds_ : 0.0,
+        static_cast<double>(usage.ru_maxrss) / 1024);
+    fmt::print("  files           {}/: model.safetensors checkpoint.safetensors metrics.csv curve.svg\n",
+               o_.out);
   }
 };
 
@@ -183,15 +195,20 @@ void check(const Options& o) {
   if (o.dataset != "mnist") fail("train: no dataset '{}'; there is: mnist", o.dataset);
   if (o.method == "backprop" && (!o.vendors.empty() || !o.groups.empty()))
     fail("train: --vendors and --groups are of --method marketplace, not of backprop");
-  if (!o.groups.empty() && o.vendors.empty()) fail("train: --groups {} needs --vendors, a count for each group", o.groups);
+  if (!o.groups.empty() && o.vendors.empty())
+    fail("train: --groups {} needs --vendors, a count for each group", o.groups);
 }
 
 void add_numbers(CLI::App* verb, Options& o) {
-  verb->add_option("--batch", o.batch, "Samples a step (32; full: 512; backprop: 64)")->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
-  verb->add_option("--steps", o.steps, "Steps in all, those before a resume included (700)")->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
+  verb->add_option("--batch", o.batch, "Samples a step (32; full: 512; backprop: 64)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  verb->add_option("--steps", o.steps, "Steps in all, those before a resume included (700)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   verb->add_option("--lr", o.lr, "Learning rate: the length of a step (0.1)")->check(CLI::PositiveNumber);
-  verb->add_option("--lr-decay", o.lr_decay, "lr *= 1 - this after each step (5e-4)")->check(CLI::Range(0.0, 1.0));
-  verb->add_option("--probe-scale", o.probe_scale, "Deltas are uniform in +-lr * this (0.01)")->check(CLI::PositiveNumber);
+  verb->add_option("--lr-decay", o.lr_decay, "lr *= 1 - this after each step (5e-4)")
+      ->check(CLI::Range(0.0, 1.0));
+  verb->add_option("--probe-scale", o.probe_scale, "Deltas are uniform in +-lr * this (0.01)")
+      ->check(CLI::PositiveNumber);
   verb->add_option("--seed", o.seed, "Of weights, batches and deltas")->capture_default_str();
   verb->add_option("--threads", o.threads, "Threads (0: one a core)")->check(CLI::Range(0, 4096));
 }
@@ -202,15 +219,25 @@ void add_train(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("train", "Train a network, by default with forward passes only");
   auto o = std::make_shared<Options>();
   verb->add_option("dataset", o->dataset, "mnist")->capture_default_str();
-  verb->add_option("--method", o->method, "marketplace: forward passes only; backprop")->check(CLI::IsMember({"marketplace", "backprop"}))->capture_default_str();
-  verb->add_option("--plan", o->plan, "star: one group at a time around a leader; full: vendors crossed (V2)")->check(CLI::IsMember({"star", "full"}))->capture_default_str();
-  verb->add_option("--groups", o->groups, "Layers perturbed together, as \"conv1|conv2+norm1|conv3|conv4+norm2|linear\"");
+  verb->add_option("--method", o->method, "marketplace: forward passes only; backprop")
+      ->check(CLI::IsMember({"marketplace", "backprop"}))
+      ->capture_default_str();
+  verb->add_option("--plan", o->plan, "star: one group at a time around a leader; full: vendors crossed (V2)")
+      ->check(CLI::IsMember({"star", "full"}))
+      ->capture_default_str();
+  verb->add_option("--groups", o->groups,
+                   "Layers perturbed together, as \"conv1|conv2+norm1|conv3|conv4+norm2|linear\"");
   verb->add_option("--vendors", o->vendors, "Vendors of each group, as 4,4,8,16,128")->delimiter(',');
-  verb->add_option("--unit", o->unit, "A step has length lr in each group (per-spec) or in all (whole)")->check(CLI::IsMember({"per-spec", "whole"}))->capture_default_str();
-  verb->add_option("--optimizer", o->optimizer, "Of backprop: adam or sgd")->check(CLI::IsMember({"adam", "sgd"}))->capture_default_str();
+  verb->add_option("--unit", o->unit, "A step has length lr in each group (per-spec) or in all (whole)")
+      ->check(CLI::IsMember({"per-spec", "whole"}))
+      ->capture_default_str();
+  verb->add_option("--optimizer", o->optimizer, "Of backprop: adam or sgd")
+      ->check(CLI::IsMember({"adam", "sgd"}))
+      ->capture_default_str();
   add_numbers(verb, *o);
   verb->add_option("--device", o->device, "llvm, opencl, cuda or interp");
-  verb->add_option("--data", o->data, "Folder with the four IDX files of MNIST (default: mnist-12k, which comes with Kontor)");
+  verb->add_option("--data", o->data,
+                   "Folder with the four IDX files of MNIST (default: mnist-12k, which comes with Kontor)");
   verb->add_option("--out", o->out, "Folder for model, checkpoint, metrics and curve")->capture_default_str();
   verb->add_option("--resume", o->resume, "Go on from this checkpoint");
   verb->callback([o] {

@@ -8,6 +8,8 @@
 
 #include "base/error.h"
 #include "graph/recording.h"
+#include "marketplace/groups.h"
+#include "marketplace/record.h"
 
 namespace kontor::inline v0::tools {
 
@@ -44,11 +46,33 @@ Graph training_step() {
   return make_graph(outputs, targets);
 }
 
+// A step of the star plan: leader and vendors of every group, directions, update.
+Graph marketplace_step() {
+  Example e;
+  const std::vector<nn::Parameter> parameters = nn::parameters(e.model);
+  marketplace::Options options;
+  options.groups = marketplace::mnist_groups(options.plan);
+  const Scalar key(int64_t{1}, DType::U64), counter(int64_t{0}, DType::U64), lr(options.lr),
+      sigma(options.lr * options.probe_scale);
+  const marketplace::StepInputs inputs{node_of(Tensor(key)), node_of(Tensor(counter)), node_of(Tensor(lr)),
+                                       node_of(Tensor(sigma))};
+  const auto members = marketplace::resolve(options.groups, options.plan, parameters);
+  const marketplace::StepGraph step = marketplace::record_step(
+      nn::classification(e.model), e.images, e.labels, parameters, options, members, inputs);
+  std::vector<Ref> outputs = {step.loss}, targets = {Ref()};
+  for (size_t i = 0; i < step.index.size(); i++) {
+    outputs.push_back(step.changed[i]);
+    targets.push_back(node_of(*parameters[step.index[i]].tensor));
+  }
+  return make_graph(outputs, targets);
+}
+
 struct Named {
   std::string_view name;
   Graph (*graph)();
 };
-constexpr Named models[] = {{"mnist-cnn", forward}, {"mnist-cnn:step", training_step}};
+constexpr Named models[] = {
+    {"mnist-cnn", forward}, {"mnist-cnn:step", training_step}, {"mnist-cnn:marketplace", marketplace_step}};
 
 }  // namespace
 

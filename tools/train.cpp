@@ -47,7 +47,7 @@ struct Defaults {
 Defaults defaults_of(const Options& o) {
   if (o.method == "backprop") return {64, 400, o.optimizer == "adam" ? 1e-3 : 1e-2, 0, 0};
   if (o.plan == "full") return {512, 1000, 0.1, 1e-5, 0.1};
-  return {32, 700, 0.1, 5e-4, 0.01};
+  return {32, 2400, 0.25, 1e-3, 0.01};
 }
 
 void fill_in(Options& o) {
@@ -202,10 +202,10 @@ void check(const Options& o) {
 void add_numbers(CLI::App* verb, Options& o) {
   verb->add_option("--batch", o.batch, "Samples a step (32; full: 512; backprop: 64)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
-  verb->add_option("--steps", o.steps, "Steps in all, those before a resume included (700)")
+  verb->add_option("--steps", o.steps, "Steps in all, those before a resume included (2400)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
-  verb->add_option("--lr", o.lr, "Learning rate: the length of a step (0.1)")->check(CLI::PositiveNumber);
-  verb->add_option("--lr-decay", o.lr_decay, "lr *= 1 - this after each step (5e-4)")
+  verb->add_option("--lr", o.lr, "Learning rate: the length of a step (0.25)")->check(CLI::PositiveNumber);
+  verb->add_option("--lr-decay", o.lr_decay, "lr *= 1 - this after each step (1e-3)")
       ->check(CLI::Range(0.0, 1.0));
   verb->add_option("--probe-scale", o.probe_scale, "Deltas are uniform in +-lr * this (0.01)")
       ->check(CLI::PositiveNumber);

@@ -59,6 +59,7 @@ class Algebra {
   /// A bound from above in which no Range is left, for extents that are not constants.
   Sum maximum(Sum sum) const;
   int sign(const Sum& sum) const;  ///< -1: always < 0; 1: always >= 0; 0: not known
+  bool difference(const Ref& a, const Ref& b, Sum& s) const;
   Ref below(Sum s, Int128 k) const;
   bool drop_small(Sum& s, Int128& k) const;
   Ref equal_zero(Sum s) const;

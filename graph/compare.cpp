@@ -127,10 +127,19 @@ Ref Algebra::below(Sum s, Int128 k) const {
   return known >= 0 ? truth(known == 1) : condition;
 }
 
-Ref Algebra::lt(const Ref& a, const Ref& b) const {
-  Sum s = ix::add(sum_of(a), sum_of(b), -1);
+// s = a - b as numbers; false where one of the three may overflow.
+bool Algebra::difference(const Ref& a, const Ref& b, Sum& s) const {
+  Sum x = sum_of(a), y = sum_of(b);
+  int64_t c = 0;
+  bool exact = tame(x) && tame(y) && !__builtin_sub_overflow(x.c, y.c, &c);
+  s = ix::add(x, y, -1);
   join(s);
-  if (!tame(s)) {
+  return exact && c != INT64_MIN && tame(s);
+}
+
+Ref Algebra::lt(const Ref& a, const Ref& b) const {
+  Sum s;
+  if (!difference(a, b, s)) {
     Span x = bounds(a), y = bounds(b);
     return x.hi < y.lo ? truth(true) : x.lo >= y.hi ? truth(false) : make(Op::Lt, {a, b});
   }
@@ -142,8 +151,9 @@ Ref Algebra::lt(const Ref& a, const Ref& b) const {
 }
 
 Ref Algebra::le(const Ref& a, const Ref& b) const {
-  Sum s = ix::add(ix::add(sum_of(a), sum_of(b), -1), sum_of(-1));
-  if (tame(s)) return lt(a, add(b, index(1)));
+  Sum s, up = sum_of(b);
+  bool has_next = up.c != INT64_MAX && tame(ix::add(up, sum_of(1)));
+  if (Ref next = has_next ? add(b, index(1)) : Ref(); next && difference(a, next, s)) return lt(a, next);
   Span x = bounds(a), y = bounds(b);
   return x.hi <= y.lo ? truth(true) : x.lo > y.hi ? truth(false) : make(Op::Le, {a, b});
 }
@@ -173,9 +183,8 @@ Ref Algebra::eq(const Ref& a, const Ref& b) const {
   if (a == b) return truth(true);
   if (a->dtype != DType::I64)
     return compare(a.get(), b.get()) <= 0 ? make(Op::Eq, {a, b}) : make(Op::Eq, {b, a});
-  Sum s = ix::add(sum_of(a), sum_of(b), -1);
-  join(s);
-  if (tame(s) && s.c != INT64_MIN) return equal_zero(std::move(s));
+  Sum s;
+  if (difference(a, b, s)) return equal_zero(std::move(s));
   Span x = bounds(a), y = bounds(b);
   return x.hi < y.lo || y.hi < x.lo ? truth(false) : make(Op::Eq, {a, b});
 }
@@ -203,7 +212,9 @@ static bool bound_of(const Ref& condition, Sum& sum, Int128& limit) {
 
 Ref merge_conditions(const Algebra& algebra, const Ref& a, const Ref& b) {
   if (a == b) return a;
-  if (algebra.negation(a) == b) return truth(false);
+  bool opposite =
+      a->op != Op::Lt && b->op != Op::Lt && algebra.negation(a) == b;  // bounds are compared below
+  if (opposite) return truth(false);
   Sum x, y;
   Int128 k = 0, l = 0;
   if (!bound_of(a, x, k) || !bound_of(b, y, l)) return {};

@@ -22,6 +22,11 @@ bool Algebra::tame(const Sum& sum) const {
                      [](const Term& t) { return counts_elements(t.base.get()); });
 }
 
+// a - b*c, which wraps.
+static int64_t less(int64_t a, int64_t b, int64_t c) {
+  return static_cast<int64_t>(static_cast<Int128>(a) - static_cast<Int128>(b) * c);
+}
+
 static void put(Sum& sum, const Ref& base, int64_t k) {  // bases come in order
   if (k != 0) sum.terms.push_back({base, k});
 }
@@ -33,7 +38,7 @@ Algebra::Parts Algebra::split(const Sum& x, int64_t d) const {
     put(p.remainder, t.base, t.k % d);
   }
   p.quotient.c = floor_div(x.c, d);
-  p.remainder.c = x.c - p.quotient.c * d;
+  p.remainder.c = less(x.c, p.quotient.c, d);
   if (!join(p.remainder)) return p;
   Parts more = split(p.remainder, d);
   return {ix::add(p.quotient, more.quotient), more.remainder};
@@ -45,8 +50,8 @@ bool Algebra::in_one_period(int64_t d, Sum& quotient, Sum& remainder) const {
   if (!s.fits()) return false;
   int64_t m = floor_div(s.lo, d);
   if (m != floor_div(s.hi, d)) return false;
-  quotient.c += m;
-  remainder.c -= m * d;
+  quotient.c = less(quotient.c, m, -1);
+  remainder.c = less(remainder.c, m, d);
   return true;
 }
 
@@ -87,7 +92,7 @@ bool Algebra::factor_out(const Sum& r, int64_t d, int64_t& g, Sum& outer, Sum& i
     if (!s.fits() || floor_div(s.lo, c) != floor_div(s.hi, c)) continue;
     g = c;
     outer.c = floor_div(s.lo, c);
-    inner.c -= outer.c * c;
+    inner.c = less(inner.c, outer.c, c);
     return true;
   }
   return false;
@@ -198,7 +203,7 @@ Sum Algebra::divided_by(const Ref& a, const Ref& b, bool want_remainder) const {
   Sum x = sum_of(a), d = sum_of(b), q, r, outer, inner;
   Op op = want_remainder ? Op::Mod : Op::IDiv;
   auto opaque = [&](const Sum& value) { return sum_of(make(op, {chain(value), b})); };
-  if (bounds(b).lo <= 0 || !tame(x) || !tame(d)) return opaque(x);
+  if (bounds(b).lo <= 0 || d.is_const() || !tame(x) || !tame(d)) return opaque(x);
   if (within(x, d)) return want_remainder ? x : Sum{};
   take_out(x, d, q, r);
   if (within(r, d)) return want_remainder ? r : q;
@@ -221,6 +226,7 @@ Sum Algebra::divided_by(const Ref& a, const Ref& b, bool want_remainder) const {
 }
 
 Ref Algebra::idiv(const Ref& a, const Ref& b) const {
+  if (!b->is_const() && b->bounds.exact()) return idiv(a, index(b->bounds.lo));
   if (!b->is_const()) {
     if (a == b && bounds(b).lo > 0) return index(1);
     return build(divided_by(a, b, false));
@@ -229,17 +235,18 @@ Ref Algebra::idiv(const Ref& a, const Ref& b) const {
   if (d == 0) return b;
   if (d == 1) return a;
   Sum x = sum_of(a);
-  if (d == INT64_MIN || !tame(x))
+  if (d == INT64_MIN || !tame(x) || (d < 0 && !tame(scale(x, -1))))
     return a->is_const() ? index(floor_div(a->at(0), d)) : make(Op::IDiv, {a, b});
   return build(d > 0 ? divided(x, d) : divided(scale(x, -1), -d));
 }
 
 Ref Algebra::mod(const Ref& a, const Ref& b) const {
+  if (!b->is_const() && b->bounds.exact()) return mod(a, index(b->bounds.lo));
   if (!b->is_const()) return build(divided_by(a, b, true));
   int64_t d = b->at(0);
   if (d == 0 || d == 1 || d == -1) return index(0);
   Sum x = sum_of(a);
-  if (d == INT64_MIN || !tame(x)) {
+  if (d == INT64_MIN || !tame(x) || (d < 0 && !tame(scale(x, -1)))) {
     if (!a->is_const()) return make(Op::Mod, {a, b});
     return index(static_cast<int64_t>(a->at(0) - static_cast<Int128>(floor_div(a->at(0), d)) * d));
   }

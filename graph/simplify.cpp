@@ -88,8 +88,8 @@ Ref Algebra::mul(const Ref& a, const Ref& b) const {
 
 Ref Algebra::extremum(Op op, const Ref& a, const Ref& b) const {
   if (a == b) return a;
-  Sum s = ix::add(sum_of(a), sum_of(b), -1);
-  if (tame(s)) {
+  Sum s;
+  if (difference(a, b, s)) {
     int known = sign(s);  // a - b
     if (known == 0) known = -sign(scale(s, -1));
     if (known != 0) return (known < 0) == (op == Op::Min) ? a : b;

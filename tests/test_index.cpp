@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <random>
 
+#include "graph/scalar.h"
 #include "tests/catch.h"
 
 using namespace kontor;
@@ -330,4 +331,42 @@ TEST_CASE("[index] values that may be anything are not moved about") {
   CHECK(simplify(lt(loaded, index(9)), lt(loaded, index(5))) == constant(DType::Bool, int64_t{1}));
   Ref inside = both(le(index(0), loaded), lt(loaded, index(8)));
   CHECK(simplify(make(Op::Mod, {loaded, index(8)}), inside) == loaded);
+}
+
+TEST_CASE("[index] values at the ends of i64 wrap as they did") {
+  std::mt19937_64 random(5);
+  auto pick = [&](size_t n) { return static_cast<size_t>(random() % n); };
+  auto extreme = [&] {
+    static constexpr int64_t ends[] = {INT64_MIN,        INT64_MAX,          0, 1, -1, 2, 3, -4,
+                                       int64_t{1} << 62, -(int64_t{1} << 40)};
+    return ends[pick(10)];
+  };
+  static constexpr Op ops[] = {Op::Add, Op::Sub, Op::Mul, Op::IDiv, Op::Mod, Op::Min,
+                               Op::Max, Op::Lt,  Op::Le,  Op::Eq,   Op::Ne};
+  for (int round = 0; round < 3000; round++) {
+    std::unordered_map<const Node*, Value> values;
+    std::vector<Ref> pool;
+    for (int leaf = 0; leaf < 3; leaf++) {
+      pool.push_back(make(Op::Scalar, {}, {.ints = {fresh_id()}}, DType::I64));
+      values[pool.back().get()] = from_int(DType::I64, pick(3) ? extreme() : static_cast<int64_t>(random()));
+    }
+    auto value = [&](const Ref& root) {
+      for (const Node* n : topological(std::span(&root, 1))) {
+        if (values.count(n) && !n->is_const()) continue;
+        Value v[3];
+        for (size_t s = 0; s < n->src.size(); s++) v[s] = values.at(n->src[s].get());
+        values[n] = n->is_const() ? value_of(*n) : apply(n->op, n->dtype, DType::I64, v);
+      }
+      return values.at(root.get());
+    };
+    std::vector<Ref> kept;  // nodes named in `values` stay alive
+    for (int step = 0; step < 12; step++) {
+      auto source = [&] { return pick(3) ? pool[pick(pool.size())] : index(extreme()); };
+      Ref e = make(ops[pick(11)], {source(), source()}), s = ix::simplify(e);
+      kept.insert(kept.end(), {e, s});
+      INFO(text(e.get()) << " as " << text(s.get()));
+      REQUIRE(value(e) == value(s));
+      if (e->dtype == DType::I64) pool.push_back(e);
+    }
+  }
 }

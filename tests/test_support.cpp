@@ -125,8 +125,11 @@ std::string other_rows() {
   for (int k = 0; k < op_count; k++) {
     auto found = figures.find(row(static_cast<Op>(k)).name);
     if (found == figures.end()) continue;
-    page += fmt::format("| `{}` | {} |", found->first, found->second.rows);
-    for (size_t b = 1; b < kBackends.size(); b++) page += fmt::format(" {} |", found->second.taken[b]);
+    page += fmt::format("| `{}` |", found->first);
+    for (size_t b = 1; b < kBackends.size(); b++) {
+      const int taken = found->second.taken[b];
+      page += taken == found->second.rows ? " all |" : fmt::format(" {} of {} |", taken, found->second.rows);
+    }
     page += "\n";
   }
   return page;
@@ -160,8 +163,8 @@ be cast to f32 and i64 and back.
 They become loops and index expressions before a back end sees them. Rows of the op table that use the op, and how many
 of them each back end's renderer takes (the interpreter runs loop trees as they are).
 
-| op | rows | llvm | opencl | cuda |
-|---|---|---|---|---|
+| op | llvm | opencl | cuda |
+|---|---|---|---|
 {})",
                      elementwise_rows(), other_rows());
 }

@@ -348,7 +348,8 @@ Entry Renderer::compute(const Node& n) {
   }
   // A small constant beside a long is a long already.
   bool beside = n.src.size() == 2 && n.src[0]->dtype == DType::I64 && !n.src[0]->is_const();
-  if (beside && n.src[1]->is_const() && std::abs(const_int(*n.src[1])) < (1 << 30))
+  constexpr int64_t small = 1 << 30;
+  if (beside && n.src[1]->is_const() && -small < const_int(*n.src[1]) && const_int(*n.src[1]) < small)
     args[1] = {fmt::format("{}", const_int(*n.src[1])), const_int(*n.src[1]) < 0 ? Unary : Primary};
   e.text = c_.apply(n, args);
   return finish(n, std::move(e));

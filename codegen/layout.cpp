@@ -134,7 +134,7 @@ class Layouts {
       double score = n / (std::ceil(n / w) * w) + 0.05 * std::min(n, 64.0) / 64;
       const Ref& operand_load = sa ? a : b;
       int producer = stage_number(program_, operand_load->src[0]);
-      bool as_wanted = producer >= 0 && free_to_change(program_.stages[static_cast<size_t>(producer)]);
+      const bool as_wanted = producer >= 0 && program_.stages[static_cast<size_t>(producer)].random;
       if ((sa ? sa : sb) != 1 && !as_wanted) score *= 0.95 / (1 + packing_share(s, operand_load, w));
       if (d + 1 != s.loops.size()) score *= 0.97;  // rows of the result are stored whole
       if (score > best) best = score, dim = static_cast<int>(d), operand = sa ? 0 : 1;

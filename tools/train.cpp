@@ -30,7 +30,7 @@ struct Options {
   std::string dataset = "mnist", method = "marketplace", plan = "star", unit = "per-spec", groups,
               optimizer = "adam";
   std::vector<int64_t> vendors;
-  int64_t batch = 0, steps = 0;
+  int64_t batch = 0, steps = 0, test_every = 0;
   double lr = 0, lr_decay = -1, probe_scale = 0;
   uint64_t seed = 1;
   std::string device, data, out = "out/mnist", resume;
@@ -57,6 +57,7 @@ void fill_in(Options& o) {
   if (o.lr == 0) o.lr = d.lr;
   if (o.lr_decay < 0) o.lr_decay = d.lr_decay;
   if (o.probe_scale == 0) o.probe_scale = d.probe_scale;
+  if (o.test_every == 0) o.test_every = std::max<int64_t>(1, o.steps / 10);
 }
 
 marketplace::Options market(const Options& o) {
@@ -106,18 +107,18 @@ class Run {
     const int64_t first = trainer_->steps();
     Prefetcher batches(train_, Sampler{train_.count, o_.batch, o_.seed, Sampling::Replacement}, first);
     Progress progress(first, o_.steps);
-    const int64_t every = std::max<int64_t>(1, o_.steps / 10);
-    while (trainer_->steps() < o_.steps && !interrupted) {
+    bool last = first >= o_.steps;
+    while (!last) {
       const Batch batch = batches.next();
       const double begin = now();
       const nn::Metrics m = trainer_->step(images_of(train_, batch), Tensor::from(batch.labels));
       training_seconds_ += now() - begin;
-      record(m);
       progress.show(m.step, m.loss, m.accuracy);
-      if (m.step % every == 0 && m.step < o_.steps) test();
+      last = m.step == o_.steps || interrupted;
+      record(m, last || m.step % o_.test_every == 0);
     }
     progress.finish();
-    test();
+    if (trainer_->steps() == first) test();  // nothing was left to do
     finish();
   }
 
@@ -128,7 +129,7 @@ class Run {
   std::unique_ptr<nn::MnistCnn> model_;
   std::unique_ptr<nn::Trainer> trainer_;
   std::unique_ptr<Evaluation> evaluation_;
-  std::string csv_ = "step,loss,accuracy,learning_rate,seconds,tflop\n";
+  std::string csv_ = "step,loss,accuracy,learning_rate,seconds,tflop,test_accuracy\n";
   Series loss_{.name = "loss", .x = {}, .y = {}, .faint = true},
       accuracy_{.name = "training batch", .x = {}, .y = {}, .faint = true},
       test_accuracy_{.name = "test", .x = {}, .y = {}};
@@ -143,11 +144,14 @@ class Run {
     std::fflush(stdout);
   }
 
-  void record(const nn::Metrics& m) {
+  // A row of metrics.csv; the test accuracy is empty where there was no test.
+  void record(const nn::Metrics& m, bool tested) {
     operations_ += m.operations;
     last_loss_ = m.loss;
-    csv_ += fmt::format("{},{:.6g},{:.5g},{:.6g},{:.4f},{:.6g}\n", m.step, m.loss, m.accuracy,
-                        trainer_->learning_rate(), training_seconds_, operations_ * 1e-12);
+    if (tested) test();
+    csv_ += fmt::format("{},{:.6g},{:.5g},{:.6g},{:.4f},{:.6g},{}\n", m.step, m.loss, m.accuracy,
+                        trainer_->learning_rate(), training_seconds_, operations_ * 1e-12,
+                        tested ? fmt::format("{:.4f}", last_accuracy_) : "");
     const double step = static_cast<double>(m.step);
     loss_.x.push_back(step), loss_.y.push_back(m.loss);
     accuracy_.x.push_back(step), accuracy_.y.push_back(100 * m.accuracy);
@@ -203,6 +207,9 @@ void add_numbers(CLI::App* verb, Options& o) {
   verb->add_option("--batch", o.batch, "Samples a step (32; full: 512; backprop: 64)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
   verb->add_option("--steps", o.steps, "Steps in all, those before a resume included (2400)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
+  verb->add_option("--test-every", o.test_every,
+                   "Steps from one test to the next (a tenth of all); the last step is always tested")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   verb->add_option("--lr", o.lr, "Learning rate: the length of a step (0.25)")->check(CLI::PositiveNumber);
   verb->add_option("--lr-decay", o.lr_decay, "lr *= 1 - this after each step (1e-3)")

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "marketplace/plans.h"
 
 namespace kontor::inline v0::marketplace {
 
@@ -66,7 +67,7 @@ std::vector<Group> parse_groups(std::string_view text, std::span<const int64_t> 
 
 std::vector<Group> mnist_groups(Plan plan, std::span<const int64_t> vendors) {
   static constexpr int64_t star[] = {4, 4, 8, 16, 128}, full[] = {8, 8, 8};
-  const bool crossed = plan == Plan::Full;
+  const bool crossed = row_of(plan).leader;
   const std::span<const int64_t> usual =
       crossed ? std::span<const int64_t>(full) : std::span<const int64_t>(star);
   return parse_groups(
@@ -89,7 +90,7 @@ std::string vendors_text(std::span<const Group> groups) {
 std::vector<std::vector<size_t>> resolve(std::span<const Group> groups, Plan plan,
                                          std::span<const nn::Parameter> parameters) {
   if (groups.empty()) fail("groups: there are none");
-  const int64_t least = plan == Plan::Full ? 2 : 1;
+  const int64_t least = row_of(plan).leader ? 2 : 1;
   std::vector<std::string> owner(parameters.size());
   std::vector<std::vector<size_t>> out;
   int64_t total = 0;

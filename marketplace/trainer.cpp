@@ -1,4 +1,5 @@
 // marketplace::Trainer: the step as one jit function, its Scalars, checks and checkpoint.
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -6,6 +7,7 @@
 #include "base/error.h"
 #include "base/threefry.h"
 #include "marketplace/groups.h"
+#include "marketplace/plans.h"
 #include "marketplace/record.h"
 
 namespace kontor::inline v0::marketplace {
@@ -27,11 +29,33 @@ void set(ScalarState& state, double value) {
   state.bits = std::bit_cast<uint32_t>(static_cast<float>(value));
 }
 
+void check_takes(const Options& o) {
+  const PlanRow& row = row_of(o.plan);
+  const bool upstream =
+      std::any_of(o.groups.begin(), o.groups.end(), [](const Group& g) { return g.upstream != 0; });
+  const struct {
+    Takes option;
+    bool wanted;
+    const char* name;
+  } options[] = {{Upstream, upstream, "upstream sampling"},
+                 {MetaLr, o.meta_lr != 0, "meta-lr"},
+                 {AdamUpdate, o.update == Update::Adam, "update by Adam"},
+                 {Antithetic, o.antithetic, "antithetic vendors"},
+                 {RademacherNoise, o.noise == Noise::Rademacher, "Rademacher noise"},
+                 {Passes, o.forward_passes != 1, "forward passes beside one"}};
+  for (const auto& option : options)
+    if (option.wanted && !(row.takes & option.option))
+      fail("marketplace: the {} plan has no {}", row.name, option.name);
+}
+
 void check_options(const Options& o) {
   if (!(o.lr > 0 && std::isfinite(o.lr))) fail("marketplace: a learning rate of {}", o.lr);
   if (!(o.lr_decay >= 0 && o.lr_decay < 1)) fail("marketplace: a learning rate decay of {}", o.lr_decay);
   if (!(o.probe_scale > 0 && std::isfinite(o.probe_scale)))
     fail("marketplace: a probe scale of {}", o.probe_scale);
+  if (!(o.meta_lr >= 0 && o.meta_lr < 1)) fail("marketplace: a meta-lr of {}; it is a part of lr", o.meta_lr);
+  if (o.forward_passes < 1) fail("marketplace: {} forward passes", o.forward_passes);
+  check_takes(o);
 }
 
 }  // namespace
@@ -74,7 +98,7 @@ std::vector<Tensor> Trainer::State::record(const Tensor& x, const Tensor& labels
 void Trainer::State::set_scalars(int64_t step) {
   counter->bits = static_cast<uint64_t>(step) << kStepShift;
   set(*rate, lr);
-  set(*sigma, (options.plan == Plan::Star ? options.lr : lr) * options.probe_scale);
+  set(*sigma, (row_of(options.plan).fixed_sigma ? options.lr : lr) * options.probe_scale);
 }
 
 // Which vendor or path has loss number `loss`.
@@ -82,7 +106,7 @@ std::string Trainer::State::who(size_t loss) const {
   std::string path;
   auto left = static_cast<int64_t>(loss);
   for (const Group& g : options.groups) {
-    if (options.plan == Plan::Full) {
+    if (row_of(options.plan).crossed) {
       path += fmt::format("{}{}", path.empty() ? "" : ",", left % g.vendors);
       left /= g.vendors;
     } else if (left < g.vendors) {
@@ -147,13 +171,13 @@ std::vector<nn::Parameter> Trainer::tensors() { return state_->parameters; }
 nn::Metadata Trainer::settings() const {
   const Options& o = state_->options;
   nn::Metadata all{{"method", "marketplace"},
-                   {"plan", o.plan == Plan::Full ? "full" : "star"},
+                   {"plan", std::string(name(o.plan))},
                    {"unit", o.unit == Unit::Whole ? "whole" : "per-group"},
                    {"groups", to_text(o.groups)},
                    {"vendors", vendors_text(o.groups)},
                    {"probe_scale", fmt::format("{}", o.probe_scale)},
                    {"seed", std::to_string(o.seed)}};
-  if (o.plan == Plan::Star) all["first_lr"] = fmt::format("{}", o.lr);  // sets sigma
+  if (row_of(o.plan).fixed_sigma) all["first_lr"] = fmt::format("{}", o.lr);  // sets sigma
   return all;
 }
 

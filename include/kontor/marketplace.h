@@ -12,18 +12,33 @@
 
 namespace kontor::inline v0::marketplace {
 
-/// Full crosses the vendors of all groups (V2): a loss for each path, z-scores of them weigh the vendors' deltas; vendor
-/// 0 of each group is the leader, whose delta is zero. Star perturbs one group at a time around one leader, whose forward
-/// pass serves all groups; `vendors` counts perturbed ones.
-enum class Plan : uint8_t { Full, Star };
+/// How vendors are put together, and what their losses are made of (docs/marketplace.md has formulas and costs).
+/// Full ("full", V2): the vendors of all groups are crossed; z-scores of the paths' losses weigh the deltas.
+/// Greedy ("v1"): crossed as well; each group takes over the delta of the path with the least loss.
+/// Star ("star"): one group at a time around one leader, whose forward pass serves all groups.
+/// BlockStar ("block-star"): one output channel at a time, evaluated from the leader's activations.
+/// PerSample ("per-sample"): each sample runs a random path of its own (continual learning as published).
+/// In Full, Greedy and PerSample vendor 0 of each group is the leader, whose delta is zero; Star counts perturbed ones.
+enum class Plan : uint8_t { Full, Greedy, Star, BlockStar, PerSample };
 /// The step has length lr in each group, or in all together.
 enum class Unit : uint8_t { PerGroup, Whole };
+/// Deltas are uniform in +-sigma (32 random bits a weight), or +sigma or -sigma (one bit a weight).
+enum class Noise : uint8_t { Uniform, Rademacher };
+/// A step of a set length along the direction, or Adam on the estimate of the gradient (unbiased for small sigma).
+enum class Update : uint8_t { Unit, Adam };
+
+/// The plan of a name as above; throws Error that lists the names. And back.
+KONTOR_API Plan plan_of(std::string_view name);
+KONTOR_API std::string_view name(Plan plan);
+KONTOR_API std::vector<std::string_view> plan_names();
 
 /// Parameters that are perturbed together: by name, as "conv1.weight", or by layer, as "conv1".
 struct Group {
   std::string name;
   std::vector<std::string> members;
   int64_t vendors = 0;
+  int64_t upstream =
+      0;  ///< Full, Greedy: paths of the groups before that each vendor continues, drawn; 0: all
 };
 
 struct Options {
@@ -32,8 +47,15 @@ struct Options {
   std::vector<Group> groups;  ///< in the order of the forward pass; what stands in none is not trained
   double lr = 0.1;
   double lr_decay = 5e-4;     ///< lr *= 1 - lr_decay after each step
-  double probe_scale = 0.01;  ///< deltas are uniform in +-lr * probe_scale; Star: of the first lr
+  double probe_scale = 0.01;  ///< sigma = lr * probe_scale; Star, BlockStar: of the first lr
   uint64_t seed = 0;          ///< of the deltas
+  Noise noise = Noise::Uniform;
+  Update update = Update::Unit;
+  bool antithetic = false;  ///< perturbed vendors come in pairs of opposite deltas: their number must be even
+  double meta_lr =
+      0;  ///< m > 0: a second forward pass over step lengths lr (1 +- m) chooses the lr of each group
+  int64_t forward_passes =
+      1;  ///< a step's samples are evaluated in this many parts, whose losses are averaged
 };
 
 /// Groups from text, as "conv1|conv2+norm1|linear", and the vendors of each. Throws Error if their numbers differ.

@@ -1,0 +1,41 @@
+// The table of plans.
+#include "marketplace/plans.h"
+
+#include "base/error.h"
+#include "marketplace/step.h"
+
+namespace kontor::inline v0::marketplace {
+
+namespace {
+
+// clang-format off
+constexpr PlanRow rows[] = {
+    //                         leader crossed fixed_sigma samples moves takes
+    {Plan::Full, "full",       true,  true,   false,      false,  false, 0, record_full},
+    {Plan::Star, "star",       false, false,  true,       false,  false, 0, record_star},
+};
+// clang-format on
+
+}  // namespace
+
+const PlanRow& row_of(Plan plan) {
+  for (const PlanRow& r : rows)
+    if (r.plan == plan) return r;
+  fail("marketplace: no plan number {}", static_cast<int>(plan));
+}
+
+Plan plan_of(std::string_view name) {
+  for (const PlanRow& r : rows)
+    if (r.name == name) return r.plan;
+  fail("marketplace: no plan '{}'; there are: {}", name, fmt::join(plan_names(), ", "));
+}
+
+std::string_view name(Plan plan) { return row_of(plan).name; }
+
+std::vector<std::string_view> plan_names() {
+  std::vector<std::string_view> out;
+  for (const PlanRow& r : rows) out.push_back(r.name);
+  return out;
+}
+
+}  // namespace kontor::inline v0::marketplace

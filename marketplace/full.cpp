@@ -16,16 +16,25 @@ Ref z_scores(const Ref& losses) {
                  fn::splat(fn::where(some, deviation, 1.0), losses->shape));
 }
 
+/// Element 0 of every axis: the path of the first vendors.
+Ref first(Ref paths) {
+  while (paths->rank() > 0) paths = fn::select(paths, 0, 0);
+  return paths;
+}
+
 }  // namespace
 
-// The weight of a vendor is the sum of z over the paths that it is on, so that deltas are summed over vendors and not
+// The first vendors are the leader: its loss and accuracy are read off their path, not computed a second time. The weight of a vendor is the sum of z over the paths that it is on, so that deltas are summed over vendors and not
 // over paths.
 Outcome record_full(const Step& step) {
   const std::vector<Vendors> groups = all_vendors(step);
-  Ref losses = step.leader.loss;
-  for (size_t g = 0; g < groups.size(); ++g) losses = with_vendors(step, losses, g, groups[g].leaves);
+  Ref losses = step.leader.loss, accuracy = step.leader.accuracy;
+  for (size_t g = 0; g < groups.size(); ++g) {
+    losses = with_vendors(step, losses, g, groups[g].leaves);
+    if (accuracy) accuracy = batch(std::vector<Ref>{accuracy}, groups[g].leaves)[0];
+  }
   const Ref z = z_scores(losses);
-  Outcome out;
+  Outcome out{.loss = first(losses), .accuracy = accuracy ? first(accuracy) : Ref()};
   const auto axes = static_cast<int64_t>(groups.size());
   for (int64_t g = 0; g < axes; ++g) {
     Ints others;

@@ -11,8 +11,11 @@ StepGraph record_step(const nn::Objective& objective, const Tensor& x, const Ten
   const PlanRow& row = row_of(options.plan);
   const Step step{row, options, members, inputs, record_leader(objective, x, labels, parameters)};
   Outcome outcome = row.record(step);
-  StepGraph out{
-      .loss = step.leader.loss, .accuracy = step.leader.accuracy, .losses = {}, .changed = {}, .index = {}};
+  StepGraph out{.loss = outcome.loss ? outcome.loss : step.leader.loss,
+                .accuracy = outcome.accuracy ? outcome.accuracy : step.leader.accuracy,
+                .losses = {},
+                .changed = {},
+                .index = {}};
   record_update(step, outcome, out);
   out.losses = std::move(outcome.losses);
   return out;

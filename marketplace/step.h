@@ -49,8 +49,10 @@ std::vector<Ref> weighted_sum(const Vendors& vendors, const Ref& weights);
 
 /// What a plan makes of a step.
 struct Outcome {
-  std::vector<Ref> losses;                   ///< f32 [n] each, in the order of Trainer::losses()
-  std::vector<std::vector<Ref>> directions;  ///< of each group and its parameters: where losses fall
+  Ref loss = {},
+      accuracy = {};  ///< of the leader, if it is one of the vendors; null: as the leader is recorded
+  std::vector<Ref> losses = {};                   ///< f32 [n] each, in the order of Trainer::losses()
+  std::vector<std::vector<Ref>> directions = {};  ///< of each group and its parameters: where losses fall
 };
 
 Outcome record_full(const Step& step);

@@ -13,12 +13,6 @@ namespace {
 constexpr double small_work = 1 << 18;   // iterations below which a kernel need not be parallel
 constexpr int64_t row_bytes = 64 << 10;  // what a stage may keep of itself inside a shared loop
 
-double iterations(std::span<const Ref> ranges) {
-  double n = 1;
-  for (const Ref& r : ranges) n *= r->src[0]->is_const() ? static_cast<double>(extent(r->src[0])) : 1024.0;
-  return n;
-}
-
 class Fusion {
  public:
   Fusion(ProgramTree& program, const Limits& limits) : program_(program), limits_(limits) {}
@@ -69,19 +63,15 @@ class Fusion {
     }
   }
 
-  // Order of the loops of a kernel made of stage i alone: memory order, but a dot's register tile innermost.
-  std::vector<int> loop_order(const Stage& s) {
+  // Order of the loops of a kernel made of stage i alone: memory order, but a dot's vectors innermost.
+  static std::vector<int> loop_order(const Stage& s) {
     std::vector<int> order = s.layout;
-    auto last = [&](int dim) {
-      if (dim < 0) return;
-      order.erase(std::find(order.begin(), order.end(), dim));
-      order.push_back(dim);
-    };
-    if (has_dot(s)) last(s.unroll_dim), last(s.vector_dim);
+    if (is_dot(s) && s.vector_dim >= 0) {
+      order.erase(std::find(order.begin(), order.end(), s.vector_dim));
+      order.push_back(s.vector_dim);
+    }
     return order;
   }
-
-  bool has_dot(const Stage& s) const { return is_dot(s); }
 
   void found_group(size_t i) {
     Stage& s = program_.stages[i];
@@ -234,13 +224,10 @@ class Fusion {
 
   // The root map of a dot's kernel takes the dot's loop order, as far as nothing else is bound yet.
   void retile(const Stage& dot, Group& g) {
-    if (g.stages.size() != 2) return;
+    if (g.stages.size() != 2 || dot.vector_dim < 0) return;
     Stage& root = stage(g.stages[0]);
-    auto spine_of = [&](int dim) { return dim < 0 ? Ref() : dot.loops[static_cast<size_t>(dim)]; };
-    for (const Ref& r : {spine_of(dot.unroll_dim), spine_of(dot.vector_dim)}) {
-      if (!r) continue;
-      auto it = std::find(g.spine.begin(), g.spine.end(), r);
-      if (it == g.spine.end()) continue;
+    const Ref r = dot.loops[static_cast<size_t>(dot.vector_dim)];
+    if (auto it = std::find(g.spine.begin(), g.spine.end(), r); it != g.spine.end()) {
       g.spine.erase(it);
       g.spine.push_back(r);
     }

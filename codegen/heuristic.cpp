@@ -153,6 +153,7 @@ class Planner {
     Tile t = tile_of(dot, length, repeats);
     int64_t w = lanes(dot), block = t.vectors * w;
     bool panel = wants_panel(dot, repeats / t.repeats);
+    if (outermost() == u && repeats < 4 * limits_.threads * t.repeats) sink(u, v);
     bool v_outermost = outermost() == v || (panel && outermost() == u);
     std::string inner = v;
     if (length > block) {
@@ -164,6 +165,14 @@ class Planner {
     lanes_of(inner, w);
     if (panel && length > block) stage_panel(*vector_operand(dot), v, inner);
     return true;
+  }
+
+  // Too few tiles to share out: other loops of the spine go outside of them.
+  void sink(const std::string& u, const std::string& v) {
+    std::vector<std::string> others;
+    for (const Ref& r : group_.spine)
+      if (name_of(r) != u && name_of(r) != v && has(name_of(r))) others.push_back(name_of(r));
+    if (!others.empty()) move(MoveKind::Reorder, u, 0, "", others);
   }
 
   void repeat(const std::string& u, int64_t count, int64_t of) {
@@ -218,7 +227,7 @@ class Planner {
 
   void vectorise_loop(const std::string& loop, int64_t width) {
     int64_t n = size(loop);
-    if (!has(loop) || (n > 0 && n < 4)) return;
+    if (!has(loop) || (n > 0 && n < 4) || varying_along(Ref(find(loop)), find(loop)->src[0])) return;
     if (n > 0 && n <= width) return move(MoveKind::Vectorise, loop, width);
     move(MoveKind::Split, loop, outermost() == loop ? -width : width, loop + "v");
     move(MoveKind::Vectorise, loop + "v", width);
@@ -330,9 +339,7 @@ double estimate_work(const ProgramTree& program, const Group& group) {
   for (int i : group.stages) {
     const Stage& s = program.stages[static_cast<size_t>(i)];
     double n = 1;
-    for (const auto* ranges : {&s.loops, &s.folds})
-      for (const Ref& r : *ranges)
-        n *= r->src[0]->is_const() ? static_cast<double>(extent(r->src[0])) : 1024.0;
+    n *= iterations(s.loops) * iterations(s.folds);
     if (s.lane) n *= static_cast<double>(extent(s.lane->src[0]));
     work += n * (1 + 0.25 * static_cast<double>(std::min<size_t>(topological(s.values).size(), 400)));
   }

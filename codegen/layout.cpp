@@ -12,6 +12,14 @@ namespace kontor::inline v0 {
 bool is_fold(const Stage& s) { return s.fold >= 0; }
 bool is_dot(const Stage& s) { return s.fold == static_cast<int>(Fold::Dot); }
 
+double iterations(std::span<const Ref> ranges) {
+  double n = 1;
+  for (const Ref& r : ranges)
+    n *= r->src[0]->is_const() ? static_cast<double>(extent(r->src[0]))
+                               : static_cast<double>(std::min<int64_t>(r->src[0]->bounds.hi, 1024));
+  return n;
+}
+
 int stage_number(const ProgramTree& program, const Ref& place) {
   for (size_t i = program.stages.size(); i-- > 0;)
     if (program.stages[i].place == place) return static_cast<int>(i);
@@ -48,7 +56,16 @@ int64_t stride(const ProgramTree& program, const Ref& load, const Ref& range) {
 
 namespace {
 
-int64_t size_of(const Ref& range) { return range->src[0]->is_const() ? extent(range->src[0]) : 1 << 20; }
+int64_t size_of(const Ref& range) {
+  return range->src[0]->is_const() ? extent(range->src[0])
+                                   : std::min<int64_t>(range->src[0]->bounds.hi, 1 << 20);
+}
+
+// Whether the fold takes steps of another number along it: then no tile of one body holds several of its iterations.
+bool varies_along(const Stage& s, const Ref& range) {
+  return std::any_of(s.folds.begin(), s.folds.end(),
+                     [&](const Ref& f) { return ix::depends_on(f->src[0], range); });
+}
 
 class Layouts {
  public:
@@ -129,7 +146,7 @@ class Layouts {
     double best = 0;
     for (size_t d = 0; d < s.loops.size(); d++) {
       int64_t sa = stride(program_, a, s.loops[d]), sb = stride(program_, b, s.loops[d]);
-      if ((sa != 0) == (sb != 0)) continue;
+      if ((sa != 0) == (sb != 0) || varies_along(s, s.loops[d])) continue;
       double n = static_cast<double>(size_of(s.loops[d])), w = static_cast<double>(lanes(s));
       double score = n / (std::ceil(n / w) * w) + 0.05 * std::min(n, 64.0) / 64;
       const Ref& operand_load = sa ? a : b;
@@ -157,7 +174,7 @@ class Layouts {
     int64_t most = 1;
     for (size_t d = 0; d < s.loops.size(); d++) {
       if (static_cast<int>(d) == s.vector_dim || stride(program_, vector, s.loops[d]) != 0) continue;
-      if (stride(program_, broadcast, s.loops[d]) == 0) continue;
+      if (stride(program_, broadcast, s.loops[d]) == 0 || varies_along(s, s.loops[d])) continue;
       int64_t n = std::min<int64_t>(size_of(s.loops[d]), 12);
       if (n >= most) most = n, best = static_cast<int>(d);
     }

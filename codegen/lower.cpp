@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "codegen/moves.h"
 #include "codegen/order.h"
 #include "codegen/select.h"
 #include "codegen/stage.h"
@@ -55,6 +56,9 @@ class Lowering {
   std::unordered_map<Visit, Ref, VisitHash> memo_;
   Stage* current_ = nullptr;
   const Node* top_ = nullptr;
+  bool term_ = false;      // only views lie between a sum and what is being lowered
+  Substitution taps_;      // fold ranges of taps -> what they are of the taps in range alone
+  std::vector<Ref> kept_;  // whose addresses are keys of taps_
 
   // ---- expressions
 
@@ -80,7 +84,9 @@ class Lowering {
     if (guard && is_int(guard, 0)) return constant(node->dtype, int64_t{0});
     Visit visit{node, guard, at};
     if (auto it = memo_.find(visit); it != memo_.end()) return it->second;
+    bool term = std::exchange(term_, term_ && is_movement(node->op));
     Ref value = compute(node, at, guard);
+    term_ = term;
     memo_.emplace(std::move(visit), value);
     return value;
   }
@@ -222,6 +228,12 @@ class Lowering {
   Ref unwindowed(const Node* n, const Tuple& at, const Ref& guard) {
     size_t axis = static_cast<size_t>(n->at(0));
     int64_t stride = n->at(1), dilation = n->at(2);
+    if (term_ && !guard)
+      if (Ref o = position_of_tap(n, at[axis], at[axis + 1])) {
+        Tuple inner = at;
+        inner[axis] = o;
+        return lower(n->src[0], inner, guard);
+      }
     Ref t = ix::sub(at[axis], ix::mul(at[axis + 1], dilation));
     Ref inside = ix::le(index(0), t);
     if (stride != 1) inside = ix::both(inside, ix::eq(ix::mod(t, stride), index(0)));
@@ -230,6 +242,37 @@ class Lowering {
     Tuple inner = at;
     inner[axis] = o;
     return guarded(n->src[0], inner, inside, guard, constant(n->dtype, int64_t{0}));
+  }
+
+  // In a dot over the taps k, an unwindow's terms are those in range (graph/ops.h): the fold runs over these alone, and
+  // there is no guard. With i - k*dilation = o*stride they are k = first + step*tap. Returns o, or null where the range
+  // of taps is not a loop of this fold's own.
+  Ref position_of_tap(const Node* n, const Ref& i, const Ref& k) {
+    int64_t stride = n->at(1), dilation = n->at(2);
+    std::vector<Ref>& folds = current_->folds;
+    auto fold = std::find(folds.begin(), folds.end(), k);
+    const Ref& outputs = n->src[0]->shape[static_cast<size_t>(n->at(0))];
+    const bool loop_of_own = fold != folds.end() && !current_->lane && k->src[0]->is_const() &&
+                             outputs->is_const() && !taps_.count(k.get());
+    if (!loop_of_own || (stride != 1 && dilation != 1)) return {};
+    for (const Ref& f : folds)
+      if (ix::depends_on(i, f)) return {};
+    Ref beyond = ix::sub(i, stride * (extent(outputs) - 1));
+    Ref first = stride == 1 ? ix::max(index(0), ix::idiv(ix::add(beyond, dilation - 1), dilation))
+                            : ix::max(ix::mod(i, stride), beyond);
+    Ref last = ix::min(ix::sub(k->src[0], index(1)), ix::idiv(i, dilation));
+    Ref count = ix::max(index(0), ix::add(ix::idiv(ix::sub(last, first), stride), 1));
+    Ref tap = ix::range(count, k->arg.text);
+    kept_.push_back(k);
+    taps_.emplace(k.get(), ix::add(first, ix::mul(tap, stride)));
+    *fold = tap;
+    Ref o = stride == 1 ? ix::sub(i, ix::mul(ix::add(first, tap), dilation))
+                        : ix::sub(ix::idiv(ix::sub(i, first), stride), tap);
+    Ref known =
+        ix::range(outputs, "o");  // in o's place while views are lowered: its bounds are seen, o's are not
+    kept_.push_back(known);
+    taps_.emplace(known.get(), o);
+    return known;
   }
 
   // Position along `dim` that an index tensor's value means, with the guard that keeps it in range.
@@ -355,7 +398,15 @@ class Lowering {
     Tuple steps;
     for (size_t q = 0; q < order.steps.size(); q++) steps.push_back(step(s, order, pieces, q, id));
     Tuple at = source_index(s, axes, dims, order, steps, pieces.size(), id);
-    for (const Ref& src : n->src) s.values.push_back(lower(src, at, {}));
+    taps_.clear();
+    for (const Ref& src : n->src) {
+      term_ = fold == Fold::Dot;
+      s.values.push_back(lower(src, at, {}));
+    }
+    term_ = false;
+    if (taps_.empty()) return;
+    for (Ref& v : s.values) v = replace(v, taps_);
+    for (auto& c : s.checks) c.first = replace(c.first, taps_);
   }
 
   // Position along step loop q: a new fold range, or what the cut leaves of it.

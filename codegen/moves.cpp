@@ -279,6 +279,12 @@ Ref merge(const Ref& kernel, const std::string& outer, const std::string& inner)
   });
 }
 
+const Node* varying_along(const Ref& statement, const Ref& range) {
+  for (const Node* n : topological(std::span(&statement, 1)))
+    if (n->op == Op::Loop && ix::depends_on(n->src[0]->src[0], range)) return n;
+  return nullptr;
+}
+
 static int64_t power_of_two(int64_t n) {
   int64_t p = 1;
   while (p < n) p *= 2;
@@ -295,6 +301,8 @@ Ref vectorise(const Ref& kernel, const std::string& loop, int64_t width) {
     if (w == 0) fail("vectorise {}: its extent varies, so a width is needed", loop);
     if (w & (w - 1)) fail("vectorise {}: width {} is not a power of two", loop, w);
     if (e->bounds.hi > w) fail("vectorise {}: extent {} is above the width {}", loop, e->bounds.hi, w);
+    if (const Node* inner = varying_along(s, s->src[0]))
+      fail("vectorise {}: in its lanes loop {} runs for different times", loop, inner->src[0]->arg.text);
     out.push_back(tree::loop(LoopKind::Vector, s->src[0], body_of(s), w));
     return true;
   });

@@ -43,6 +43,8 @@ Ref stage(const Ref& kernel, const std::string& place, const std::string& loop);
 Ref normalise(const Ref& kernel);
 /// Replaces ranges (or other nodes) in a statement or expression, simplifying index arithmetic on the way.
 Ref replace(const Ref& root, const Substitution& map);
+/// A loop in the statement whose extent depends on the range, or null.
+const Node* varying_along(const Ref& statement, const Ref& range);
 /// All Loop statements, outer before inner.
 std::vector<const Node*> loops_in(const Ref& kernel);
 

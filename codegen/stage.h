@@ -76,6 +76,9 @@ int64_t stride(const ProgramTree& program, const Ref& load, const Ref& range);
 bool is_dot(const Stage& stage);
 bool is_fold(const Stage& stage);
 
+/// How often a nest of the ranges runs, roughly: at most, where an extent varies.
+double iterations(std::span<const Ref> ranges);
+
 /// All Loads of `place` below the expressions.
 std::vector<Ref> loads_of(std::span<const Ref> expressions, const Ref& place);
 std::vector<Ref> loads_in(std::span<const Ref> expressions);

@@ -157,60 +157,13 @@ void flip_factor(Factor& f, const Node& flip) {
   f.base = fn::flip(f.base, axes);
 }
 
-/// Of a reshape that only adds or drops axes of 1: the source's axis that became `axis`; -1 if it is another reshape.
-int64_t axis_before(const Node& reshape, int64_t axis) {
-  Dims from, to;
-  int64_t at = -1;
-  for (const Ref& d : reshape.src[0]->shape)
-    if (!is_int(d, 1)) from.push_back(d);
-  for (size_t i = 0; i < reshape.rank(); i++) {
-    if (static_cast<int64_t>(i) == axis) at = static_cast<int64_t>(to.size());
-    if (!is_int(reshape.shape[i], 1)) to.push_back(reshape.shape[i]);
-  }
-  if (from != to || is_int(reshape.shape[to_size(axis)], 1)) return -1;
-  for (size_t i = 0; i < reshape.src[0]->rank(); i++)
-    if (!is_int(reshape.src[0]->shape[i], 1) && at-- == 0) return static_cast<int64_t>(i);
-  return -1;
-}
-
-Ref with_source(const Ref& view, const Ref& source, int64_t axis, const Ref& extent) {
-  std::vector<Ref> src = view->src;
-  src[0] = source;
-  if (view->is(Op::Reshape)) src[1 + to_size(axis)] = extent;
-  return make(view->op, src, view->arg);
-}
-
-/// x with `by` zeros at both ends of `axis`, put below the views that leave the axis whole: what is padded is then the
-/// stored value, not each of its windows.
-Ref padded(const Ref& x, int64_t axis, int64_t by) {
-  int64_t before = -1;
-  if (x->is(Op::Flip)) before = axis;
-  if (x->is(Op::Permute)) before = x->at(to_size(axis));
-  if (x->is(Op::Reshape)) before = axis_before(*x, axis);
-  if (x->is(Op::Window) && axis != x->at(0) && axis != x->at(0) + 1)
-    before = axis > x->at(0) ? axis - 1 : axis;
-  if (before >= 0) {
-    Ref source = padded(x->src[0], before, by);
-    return with_source(x, source, axis, source->shape[to_size(before)]);
-  }
-  Ints low_high(2 * x->rank(), 0);
-  low_high[to_size(2 * axis)] = low_high[to_size(2 * axis + 1)] = by;
-  return fn::pad(x, low_high, 0.0);
-}
-
-/// out[.., i, k, ..] = f[.., (i - k*dilation) / stride, k, ..], zero where there is none. With stride 1 and no
-/// dependence on k this is a window of the padded factor, backwards: no division, no guard but the padding.
+/// out[.., i, k, ..] = f[.., (i - k*dilation) / stride, k, ..] where there is such an element: a sum over k has no other
+/// terms.
 void unwindow_factor(Factor& f, const Node& window, const Ref& extent) {
-  int64_t axis = window.at(0), stride = window.at(1), dilation = window.at(2), taps = window.at(3);
-  size_t o = to_size(axis);
+  size_t o = to_size(window.at(0));
   if (broadcasts(f, o)) make_real(f, o);
-  if (stride == 1 && is_int(f.base->shape[o + 1], 1)) {
-    Ref wide = padded(fn::squeeze(f.base, Ints{axis + 1}), axis, (taps - 1) * dilation);
-    f.base = fn::flip(fn::window(wide, axis, taps, 1, dilation), Ints{axis + 1});
-  } else {
-    make_real(f, o + 1);
-    f.base = make(Op::Unwindow, {f.base, extent}, {.ints = {axis, stride, dilation}});
-  }
+  make_real(f, o + 1);
+  f.base = make(Op::Unwindow, {f.base, extent}, {.ints = {window.at(0), window.at(1), window.at(2)}});
   f.dims[o] = extent;
 }
 

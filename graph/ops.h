@@ -28,7 +28,8 @@ enum OpTrait : uint32_t {
 //  Cast          float -> integer truncates and saturates, NaN becomes 0; integer -> integer wraps; x -> bool is x != 0
 //  Fma           rounds once
 //  Window        out[.., o, k] = in[.., o*stride + k*dilation]; the axis is replaced by the two axes o, k
-//  Unwindow      out[.., i, k] = in[.., (i - k*dilation)/stride, k] where exact and in range, else 0; [.., o, k] -> [.., i, k]
+//  Unwindow      out[.., i, k] = in[.., (i - k*dilation)/stride, k] where exact and in range, else 0; [.., o, k] -> [.., i, k].
+//                Those zeros are no terms of a dot of it, with only views between: no 0 * inf is added
 //  Gather        x, idx... : out[s.., rest..] = x at idx (one index tensor of shape s for each axis in arg), rest in order
 //  Scatter       base, values, idx... : base with values[s.., rest..] folded in at idx
 //  Put           x, v, begin... : x with the box that starts at begin (one integer an axis) replaced by v

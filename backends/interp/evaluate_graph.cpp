@@ -37,6 +37,12 @@ int64_t flat(const Index& at, const Index& shape) {
   return position;
 }
 
+Index unflat(int64_t position, const Index& shape) {
+  Index at(shape.size());
+  for (size_t i = shape.size(); i-- > 0; position /= shape[i]) at[i] = position % shape[i];
+  return at;
+}
+
 bool inside(const Index& at, const Index& shape) {
   for (size_t i = 0; i < shape.size(); i++)
     if (at[i] < 0 || at[i] >= shape[i]) return false;
@@ -116,7 +122,11 @@ class Evaluator {
   }
 
   const Array& source(const Node& n, size_t i) const { return arrays_.at(n[i].get()); }
-  int64_t integer(const Node& n, size_t i) const { return to_int(n[i]->dtype, source(n, i).get(0)); }
+  /// Of an index expression (a Pad's) also when its array is gone.
+  int64_t integer(const Node& n, size_t i) const {
+    auto it = arrays_.find(n[i].get());
+    return it != arrays_.end() ? to_int(n[i]->dtype, it->second.get(0)) : ix::evaluate(n[i], variables_);
+  }
 
   Array evaluate(const Node& n) {
     if (is_elementwise(n.op)) return elementwise(n);
@@ -212,11 +222,39 @@ class Evaluator {
     });
   }
 
+  /// Whether a dot has the term whose factor lies at `at`: an unwindow's elements out of range are none.
+  bool is_term(const Node* n, Index at) const {
+    while (is_movement(n->op) || n->op == Op::Mark || n->op == Op::Call) {
+      const Node* from = n->src[0].get();
+      if (is_movement(n->op)) {
+        Index index, shape = shape_of(*from);
+        if (n->op == Op::Reshape) index = unflat(flat(at, shape_of(*n)), shape);
+        else if (!origin(*n, at, shape, index)) return n->op == Op::Pad;
+        at = std::move(index);
+      }
+      n = from;
+    }
+    return true;
+  }
+
+  /// Views of an unwindow, if nothing but views lies above it.
+  static bool holds_unwindow(const Node* n) {
+    while (is_movement(n->op) || n->op == Op::Mark || n->op == Op::Call) {
+      if (n->op == Op::Unwindow) return true;
+      n = n->src[0].get();
+    }
+    return false;
+  }
+
   Array reduce(const Node& n) {
     const Array& x = source(n, 0);
     const Array& y = source(n, n.src.size() - 1);
     std::span<const int64_t> axes = std::span(n.arg.ints).subspan(1);
-    Reduction reduction(static_cast<Fold>(n.at(0)), n.dtype, n[0]->shape, axes);
+    Fold fold = static_cast<Fold>(n.at(0));
+    Reduction reduction(fold, n.dtype, n[0]->shape, axes);
+    std::vector<const Node*> partial;
+    for (const Ref& s : n.src)
+      if (fold == Fold::Dot && holds_unwindow(s.get())) partial.push_back(s.get());
     return from_index(n, [&](const Index& kept) {
       return reduction.value(
           [&](const Index& reduced, Value* values) {
@@ -227,6 +265,7 @@ class Evaluator {
             }
             values[0] = x.get(flat(at, x.shape));
             values[1] = y.get(flat(at, x.shape));
+            return std::all_of(partial.begin(), partial.end(), [&](const Node* s) { return is_term(s, at); });
           },
           x.shape);
     });

@@ -14,7 +14,8 @@ class Reduction {
   Reduction(Fold fold, DType dtype, std::span<const Ref> shape, std::span<const int64_t> axes)
       : fold_(fold), dtype_(dtype), axes_(axes.begin(), axes.end()), order_(fold_order(fold, shape, axes)) {}
 
-  /// read(reduced index, values): the value(s) at an index over the reduced axes. `shape` is the source's, as numbers.
+  /// read(reduced index, values): the value(s) at an index over the reduced axes; false where there is no such term.
+  /// `shape` is the source's, as numbers.
   template <class Read>
   Value value(Read&& read, const std::vector<int64_t>& shape) {
     extents_.clear();
@@ -54,7 +55,7 @@ class Reduction {
       for (int64_t lane = 0; lane < order_.lanes; lane++) {
         if (!place(at, lane, reduced)) continue;
         Value values[2];
-        read(reduced, values);
+        if (!read(reduced, values)) continue;
         lanes[static_cast<size_t>(lane)] = step(fold_, lanes[static_cast<size_t>(lane)], values);
       }
       for (size_t i = at.size(); i-- > 0;) {

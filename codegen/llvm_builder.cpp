@@ -91,8 +91,20 @@ Val Builder::lane_numbers(Scalar of, int lanes, int64_t step) {
   return add_constant({of, lanes}, text + ">", 0);
 }
 
+Val Builder::spread(Val v, int lanes) {
+  Type from = type(v), to{from.of, lanes};
+  std::string order = "<";
+  for (int i = 0; i < lanes; i++) {
+    order.append(i ? ", i32 " : "i32 ");
+    order += std::to_string(i / (lanes / from.lanes));
+  }
+  return emit_at(0, {}, to, "shufflevector ", typed(v), ", ", from, " poison, ", Type{Scalar::I32, lanes},
+                 " ", order, ">");
+}
+
 Val Builder::splat(Val v, int lanes) {
   Type from = type(v);
+  if (from.lanes && from.lanes < lanes) return spread(v, lanes);
   if (!lanes || from.lanes) return v;
   Type to{from.of, lanes};
   const Info info = vals_[static_cast<size_t>(v.id)];

@@ -60,7 +60,8 @@ class Builder {
   Val boolean(bool value) { return int_const(Scalar::I1, value); }
   /// The vector constant <0*step, 1*step, ...>.
   Val lane_numbers(Scalar of, int lanes, int64_t step);
-  /// v in every lane (v itself if lanes is 0 or v is a vector already).
+  /// v in every lane (v itself if lanes is 0 or v has as many). A vector of fewer lanes holds one value for each group of
+  /// lanes side by side.
   Val splat(Val v, int lanes);
 
   /// An instruction without side effects, at the outermost level that knows its operands; an equal one is found again.
@@ -130,6 +131,7 @@ class Builder {
     int level = 0, serial = 0;
   };
 
+  Val spread(Val v, int lanes);
   Val number(Type type, std::string_view salt);
   Val add_constant(Type type, std::string text, int64_t bits, int scalar = -1);
   std::string new_name(char kind);

@@ -139,7 +139,7 @@ Val Renderer::lane_addresses(const Access& a) {
   by_lane.lane = a.at.lane;
   for (auto& [v, factor] : a.at.terms)
     if (b_.lanes(v)) add_term(by_lane, v, factor);
-  Val index = materialise(by_lane);
+  Val index = b_.splat(materialise(by_lane), vector_);
   Type pointers{Scalar::Ptr, b_.lanes(index)};
   return b_.emit(pointers, "getelementptr ", Type{in_memory(a.dtype), 0}, ", ", typed(address(a)), ", ",
                  typed(index));
@@ -154,8 +154,24 @@ Val Renderer::load_gather(const Access& a, const Guard& guard) {
   return load_text(a, pointers, vector_, mask, item_size(a.dtype));
 }
 
+/// Elements side by side of which each is that of a group of lanes; none if it is another access.
+Val Renderer::load_grouped(const Access& a, const Guard& guard) {
+  if (a.at.lane || mask_ || guard.lanes) return {};
+  int lanes = 0;
+  for (auto& [v, factor] : a.at.terms) {
+    if (!b_.lanes(v)) continue;
+    if (lanes || factor != 1 || v != b_.lane_numbers(Scalar::I64, b_.lanes(v), 1)) return {};
+    lanes = b_.lanes(v);
+  }
+  if (lanes >= vector_) return {};
+  return load_text(a, or_zeros(guard.uniform, address(a)), lanes, {}, item_size(a.dtype));
+}
+
 Val Renderer::load_access(const Access& a, const Guard& guard) {
-  if (has_vector_terms(a.at)) return load_gather(a, guard);
+  if (has_vector_terms(a.at)) {
+    Val grouped = load_grouped(a, guard);
+    return grouped ? grouped : load_gather(a, guard);
+  }
   if (a.at.lane == 0) return load_scalar(a, guard);
   if (a.at.lane == 1 || a.at.lane == -1) return load_vector(a, guard);
   if (a.at.lane == 2 && !mask_ && !guard.lanes) return load_pairs(a, guard);

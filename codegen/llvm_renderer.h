@@ -66,6 +66,7 @@ class Renderer {
   Linear compute_linear(const Node& n);
   Linear product(Linear a, Linear b);
   Linear remainder(const Node& n);
+  bool grouped_quotient(Linear e, int64_t c, Linear& out);
   Linear quotient(const Node& n);
   Linear opaque(const Node& n);
   Val elementwise(const Node& n);
@@ -105,6 +106,7 @@ class Renderer {
   Val load_vector(const Access& a, const Guard& guard);
   Val load_pairs(const Access& a, const Guard& guard);
   Val load_gather(const Access& a, const Guard& guard);
+  Val load_grouped(const Access& a, const Guard& guard);
   Val load_text(const Access& a, Val pointer, int lanes, Val mask, int64_t align);
   Val or_zeros(Val condition, Val pointer);
   Val zero(DType dtype, int lanes);

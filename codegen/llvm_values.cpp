@@ -127,9 +127,32 @@ Linear Renderer::product(Linear a, Linear b) {
   return out;
 }
 
-/// e // c, of which only a constant is known further.
+static bool is_multiple(const Linear& e, int64_t of) {
+  return e.constant % of == 0 &&
+         std::all_of(e.terms.begin(), e.terms.end(), [&](auto& t) { return t.second % of == 0; });
+}
+
+/// (x + lane) // c where lanes side by side have one quotient: all of them, or groups of c. Then one lane of a group is
+/// computed, and what follows from it alone too: of a block of random numbers all words are used, each made once.
+bool Renderer::grouped_quotient(Linear e, int64_t c, Linear& out) {
+  int64_t w = vector_;
+  if (!w || c <= 1 || e.lane != 1 || has_vector_terms(e)) return false;
+  e.lane = 0;
+  if (c % w == 0 && is_multiple(e, w)) {
+    if (is_constant(e)) return out.constant = e.constant / c - (e.constant % c < 0), true;
+    return add_term(out, apply(b_, Op::IDiv, DType::I64, {materialise(e), b_.i64(c)}), 1), true;
+  }
+  if (w % c != 0 || !is_multiple(e, c)) return false;
+  out.constant = e.constant / c;
+  for (auto& [v, factor] : e.terms) add_term(out, v, factor / c);
+  return add_term(out, b_.lane_numbers(Scalar::I64, static_cast<int>(w / c), 1), 1), true;
+}
+
+/// e // c, of which only a constant, and what lanes share, is known further.
 Linear Renderer::quotient(const Node& n) {
   int64_t c = is_constant(linear(n.src[1])) ? linear(n.src[1]).constant : 0;
+  Linear grouped;
+  if (grouped_quotient(linear(n.src[0]), c, grouped)) return grouped;
   if (c <= 0 || !is_constant(linear(n.src[0]))) return opaque(n);
   int64_t e = linear(n.src[0]).constant;
   return {.constant = e / c - (e % c < 0)};
@@ -202,12 +225,12 @@ Val Renderer::materialise(const Linear& e, Scalar of) {
   if (!e.lane && !has_vector_terms(e)) return sum;
   DType dtype = unsigned_dtype(of);
   int64_t c = 0;
-  int lanes = vector_;
+  int lanes = e.lane ? vector_ : 0;
+  for (auto& t : e.terms) lanes = std::max(lanes, b_.lanes(t.first));
   Val vector = e.lane ? b_.lane_numbers(of, lanes, e.lane) : Val{};
   for (auto& [v, factor] : e.terms) {
     if (!b_.lanes(v)) continue;
-    Val t = cast(b_, dtype, DType::I64, v);
-    lanes = b_.lanes(v);
+    Val t = b_.splat(cast(b_, dtype, DType::I64, v), lanes);
     if (factor != 1)
       t = apply(b_, Op::Mul, dtype, {t, b_.splat(cast(b_, dtype, DType::I64, b_.i64(factor)), lanes)});
     vector = plus(b_, vector, t, dtype);
@@ -228,7 +251,7 @@ void Renderer::guard_of(const Ref& condition, Guard& out) {
   Val v = value(condition);
   if (b_.is_int(v, 1)) return;
   Val& part = b_.lanes(v) ? out.lanes : out.uniform;
-  part = both(part, v);
+  part = both(part, b_.lanes(v) ? b_.splat(v, vector_) : v);
 }
 
 /// A field of the kernel's arguments, loaded where it is first needed.
@@ -283,7 +306,7 @@ Val Renderer::lane_compare(const Node& n) {
 Val Renderer::narrow_cast(const Node& n) {
   if (n.src[0]->dtype != DType::I64 || n.dtype == DType::Bool || !is_linear(*n.src[0])) return {};
   const Linear e = linear(n.src[0]);
-  if (!e.lane) return {};
+  if (!e.lane && !has_vector_terms(e)) return {};
   if (!is_float(n.dtype)) return materialise(e, in_register(n.dtype));
   if (!fits_i32(n.src[0]->bounds)) return {};
   return cast(b_, n.dtype, DType::I32, materialise(e, Scalar::I32));
@@ -303,6 +326,10 @@ Val Renderer::narrow_arithmetic(const Node& n) {
 
 Val Renderer::elementwise(const Node& n) {
   if (Val v = lane_compare(n)) return v;
+  if (n.op == Op::IDiv && n.dtype == DType::I64 && n.src[1]->is_const()) {
+    Linear grouped;
+    if (grouped_quotient(linear(n.src[0]), const_int(*n.src[1]), grouped)) return materialise(grouped);
+  }
   if (n.op == Op::Cast)
     if (Val v = narrow_cast(n)) return v;
   if (Val v = narrow_arithmetic(n)) return v;
@@ -315,7 +342,7 @@ Val Renderer::elementwise(const Node& n) {
   int64_t c = 0;
   if (n.op == Op::Where && b_.constant(v[0], c)) return v[c ? 1 : 2];
   for (size_t i = 0; i < count; i++)
-    if (n.op != Op::Where || i > 0) v[i] = b_.splat(v[i], lanes);
+    if (n.op != Op::Where || i > 0 || b_.lanes(v[i])) v[i] = b_.splat(v[i], lanes);
   DType dtype = n.src[n.op == Op::Where ? 1 : 0]->dtype;
   return apply(b_, n.op, dtype, std::span(v, count), Facts::of(n));
 }

@@ -267,7 +267,7 @@ void Renderer::fold_at_lane(const Access& a, const Node& place, std::span<const 
 
 /// Lanes that may meet in one element take their steps one after the other.
 void Renderer::fold_by_lane(const Access& a, const Node& place, std::span<const Val> v) {
-  Val index = materialise(a.at), mask = std::exchange(mask_, {});
+  Val index = b_.splat(materialise(a.at), vector_), mask = std::exchange(mask_, {});
   int level = a.place->write_level;
   open_loop(b_.i64(0), b_.i64(std::exchange(vector_, 0)));
   Val lane = b_.counter();
@@ -287,6 +287,7 @@ void Renderer::fold(const Node& n) {
   bool in_order = !has_vector_terms(a.at) && (a.at.lane == 1 || a.at.lane == -1);
   if (vector_ && !in_order) {
     int lanes = vector_;
+    for (Val& x : v) x = b_.lanes(x) ? b_.splat(x, lanes) : x;
     fold_by_lane(a, place, v);
     vector_ = lanes;
     return;

@@ -476,6 +476,17 @@ static const Tree trees[] = {
   if $1 < 10: y[0] = x[$1]
   loop j 3: vector l min(16, $0 + 0 * j) width 16: z[l] = x[$1 + l]
 )", {0, 999999999}},
+    {R"(kernel grouped($0 i64 0..9, x f32[40], w u32[8], t i64[200]) -> y f32[2, 64], z u32[128], s i64[128], m f32[48], d f32[64]
+  loop i 2: vector l 64 width 64
+    let %0 = (i * 64 + l) // 2
+    y[i, l] = x[%0 // 16] + f32(%0 * %0) + where(f32(%0) < 9.0, f32(%0), f32(l))
+    z[i * 64 + l] = w[(i * 64 + l) // 32 + $0] >> u32((i * 64 + l) % 32) & 1_u32
+    s[i * 64 + l] = t[%0 + l // 4 * 2] + (i * 64 + l) // 128 + (l + 1) // 2
+  loop i 3: vector l 13 width 16: m[i * 16 + l] = x[(i * 16 + l) // 4] + where((l // 8) == 1, x[l], 0.5)
+  p sum f32[32]
+  loop i 4: vector l 32 width 32: p[l // 2 + l % 2] <- x[(i * 32 + l) // 4]
+  loop i 2: vector l 32 width 32: d[i * 32 + l] = p[l // 2]
+)", {3}},
     {R"(kernel running(x f32[50]) -> y f32[50]
   s sum f32
   loop i 50

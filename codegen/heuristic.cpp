@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/error.h"
 #include "graph/index.h"
 
 namespace kontor::inline v0 {
@@ -136,6 +137,7 @@ class Planner {
 
   // Whether its rows lie so far apart, and are read so often, that a packed panel pays.
   bool wants_panel(const Stage& dot, int64_t times) const {
+    if (dot.panel >= 0) return true;
     const Node* operand = vector_operand(dot);
     if (!operand || dot.folds.empty() || times < 4 || tree::guard(*operand)) return false;
     int number = tree::space(*operand->src[0]) == Space::Param ? -1 : stage_number(program_, operand->src[0]);
@@ -163,7 +165,7 @@ class Planner {
     }
     if (repeats > 1) repeat(u, t.repeats, repeats);
     lanes_of(inner, w);
-    if (panel && length > block) stage_panel(*vector_operand(dot), v, inner);
+    if (panel && length > block) stage_panel(dot, v, inner);
     return true;
   }
 
@@ -199,11 +201,36 @@ class Planner {
     move(MoveKind::Reorder, lane);
   }
 
-  void stage_panel(const Node& operand, const std::string& v, const std::string& inner) {
-    std::string place = operand.src[0]->arg.text;
-    move(MoveKind::Stage, v, 0, place);
+  // The name of the place that the dot folds into.
+  std::string sum_of(const Stage& dot) const {
+    for (const Node* n : topological(std::span(&kernel_, 1)))
+      if (n->op == Op::FoldStep && tree::fold_of(*n->src[0]) == Fold::Dot &&
+          n->src[0]->arg.text.starts_with(dot.name))
+        return n->src[0]->arg.text;
+    broken("heuristic: no sum of {}", dot.name);
+  }
+
+  void stage_panel(const Stage& dot, const std::string& v, const std::string& inner) {
+    if (dot.panel >= 0) {
+      move(MoveKind::Stage, v, 0, fmt::format("{}.{}", sum_of(dot), dot.panel));
+      return fill_wide("f" + inner, "f" + inner + "v");
+    }
+    move(MoveKind::Stage, v, 0, vector_operand(dot)->src[0]->arg.text);
     std::string lane = has("f" + inner + "v") ? "f" + inner + "v" : "f" + inner;
     if (has(lane) && size(lane) <= lanes(root())) move(MoveKind::Vectorise, lane, lanes(root()));
+  }
+
+  // Several vectors of a panel's row at once: what lanes share is computed once (a random block has two words).
+  void fill_wide(const std::string& vectors, const std::string& lane) {
+    if (has(vectors) && has(lane)) move(MoveKind::Merge, vectors, 0, lane);
+    int64_t w = lanes(root()), n = has(vectors) ? size(vectors) : 0;
+    if (n > 0) {
+      int64_t width = n % (4 * w) == 0 ? 4 * w : 2 * w;
+      std::string part = vectors;
+      if (n > width) move(MoveKind::Split, vectors, width, part = vectors + "w");
+      move(MoveKind::Vectorise, part, width);
+    }
+    if (has(lane)) move(MoveKind::Vectorise, lane, w);
   }
 
   // ---- rows and other nests
@@ -219,10 +246,17 @@ class Planner {
     return n;
   }
 
+  // Whether pairs of lanes share what is computed (the two words of a random block).
+  static bool pairs_lanes(const Stage& s) {
+    for (const Node* n : topological(s.values))
+      if (n->op == Op::IDiv && is_int(n->src[1], 2)) return true;
+    return false;
+  }
+
   // Several registers' worth of lanes where the expression is short, so that their latencies overlap.
   int64_t wide(const Stage& s) const {
     size_t ops = operations(s);
-    return std::min<int64_t>(64, lanes(s) * (ops <= 24 ? 4 : ops <= 80 ? 2 : 1));
+    return std::min<int64_t>(64, lanes(s) * (ops <= 24 ? 4 : ops <= 80 || pairs_lanes(s) ? 2 : 1));
   }
 
   void vectorise_loop(const std::string& loop, int64_t width) {

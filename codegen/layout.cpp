@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "codegen/moves.h"
 #include "codegen/stage.h"
 #include "graph/index.h"
 
@@ -140,6 +141,42 @@ class Layouts {
     Stage& s = program_.stages[i];
     s.vector_dim = dim;
     s.unroll_dim = best_unroll(s, operand == 0 ? b : a, operand == 0 ? a : b);
+    if (fills_panel(s, load)) inline_operand(i, load, operand);
+  }
+
+  // ---- operands that are computed while a panel of them is filled (heuristic.cpp), and never stored
+
+  // Whether the dot has a panel of this operand, filled once for each element: one fold, long enough tiles, and the loop
+  // of the register tile inside all others.
+  bool fills_panel(const Stage& s, const Ref& load) const {
+    if (s.unroll_dim < 0 || s.folds.size() != 1 || !s.folds[0]->src[0]->is_const() || tree::guard(*load))
+      return false;
+    int64_t width = lanes(s), steps = size_of(s.folds[0]);
+    if (steps < 64 || size_of(s.loops[static_cast<size_t>(s.unroll_dim)]) < 64 ||
+        size_of(s.loops[static_cast<size_t>(s.vector_dim)]) < 8 * width ||
+        steps * 4 * width * item_size(load->dtype) > limits_.place_bytes)
+      return false;
+    for (int d = 0; d < static_cast<int>(s.loops.size()); d++)
+      if (d != s.vector_dim && d > s.unroll_dim) return false;
+    int number = stage_number(program_, load->src[0]);
+    if (number < 0) return false;
+    const Stage& from = program_.stages[static_cast<size_t>(number)];
+    if (from.output >= 0 || is_fold(from) || from.at_root || !from.checks.empty() || from.lane) return false;
+    for (const Stage& other : program_.stages)
+      if (&other != &s && !loads_of(expressions(other), from.place).empty()) return false;
+    return true;
+  }
+
+  void inline_operand(size_t& i, const Ref& load, int operand) {
+    const int number = stage_number(program_, load->src[0]);
+    const Stage& from = program_.stages[static_cast<size_t>(number)];
+    Substitution at;
+    for (size_t d = 0; d < from.loops.size(); d++) at.emplace(from.loops[d].get(), tree::at(*load)[d]);
+    Substitution map{{load.get(), replace(from.values[0], at)}};
+    for (Ref& v : program_.stages[i].values) v = substitute(v, map);
+    program_.stages[i].panel = operand;
+    program_.stages.erase(program_.stages.begin() + number);
+    i--;
   }
 
   void best_vector(const Stage& s, const Ref& a, const Ref& b, int& dim, int& operand) const {

@@ -345,43 +345,82 @@ struct Panel {
   std::vector<Ref> ranges;
 };
 
-// The panel for one load of `place`, made unless an equal one is there: parts of a split loop read alike.
-const Panel& panel_for(const Ref& loop, const Node* load, const std::vector<Ref>& ranges,
-                       std::vector<Panel>& panels) {
+// What `stage` is to copy: loads of the parameter of that name, or, as "place.n", the n-th value folded into a place.
+class Staged {
+ public:
+  explicit Staged(const std::string& what) : what_(what) {
+    size_t dot = what.rfind('.');
+    if (dot == std::string::npos) return;
+    fold_ = what.substr(0, dot);
+    value_ = what[dot + 1] == '1' ? 1 : 0;
+  }
+
+  Ref wanted(const Node& n) const {
+    if (fold_.empty() && n.op == Op::Load && n.src[0]->arg.text == what_ &&
+        tree::space(*n.src[0]) == Space::Param)
+      return Ref(&n);
+    if (fold_.empty() || n.op != Op::FoldStep || n.src[0]->arg.text != fold_) return {};
+    std::span<const Ref> values = tree::values(n);
+    return value_ < values.size() ? values[value_] : Ref();
+  }
+
+  std::string panel_name() const { return "p_" + (fold_.empty() ? what_ : fold_); }
+
+ private:
+  std::string what_, fold_ = {};
+  size_t value_ = 0;
+};
+
+// A panel is filled ahead, for all iterations: with nothing that the kernel itself makes, and under no condition.
+void refuse_to_stage(const Ref& loop, std::span<const Ref> body, const Ref& value) {
+  for (const Node* n : topological(std::span(&value, 1)))
+    if ((n->op == Op::Load || n->op == Op::Merge) && tree::space(*n->src[0]) != Space::Param)
+      fail("stage {}: it reads '{}', a place of the kernel", loop_name(loop), n->src[0]->arg.text);
+  for (const Node* n : topological(body)) {
+    if (n->op != Op::If) continue;
+    for (const Node* inner : topological(std::span(n->src).subspan(1)))
+      if (inner == value.get()) fail("stage {}: it is read under a condition", loop_name(loop));
+  }
+}
+
+// The panel for one value, made unless an equal one is there: parts of a split loop read alike.
+const Panel& panel_for(const Ref& loop, const Ref& value, const std::string& name,
+                       const std::vector<Ref>& ranges, std::vector<Panel>& panels) {
   std::vector<Ref> dims;
   for (const Ref& r : ranges) {
-    if (!r->src[0]->is_const())
-      fail("stage {} {}: loop {} has a varying extent", loop_name(loop), load->src[0]->arg.text, r->arg.text);
+    if (!r->src[0]->is_const()) fail("stage {}: loop {} has a varying extent", loop_name(loop), r->arg.text);
     dims.push_back(r->src[0]);
   }
   auto element = [&](const std::vector<Ref>& fresh) {
     Substitution own;
     for (size_t i = 0; i < ranges.size(); i++) own.emplace(ranges[i].get(), fresh[i]);
-    return replace(Ref(load), own);
+    return replace(value, own);
   };
   for (const Panel& p : panels)
     if (p.ranges.size() == ranges.size() && std::equal(dims.begin(), dims.end(), p.place->src.begin()) &&
         element(p.ranges) == p.element)
       return p;
-  Panel p{tree::place(load->dtype, dims, "p_" + load->src[0]->arg.text), {}, {}};
+  Panel p{tree::place(value->dtype, dims, name), {}, {}};
   for (const Ref& r : ranges) p.ranges.push_back(ix::range(r->src[0], "f" + r->arg.text));
   p.element = element(p.ranges);
   return panels.emplace_back(std::move(p));
 }
 
 // The parts of a split loop each fill their own panel: a panel is never filled with elements that its part does not have.
-Body stage_body(const Ref& loop, std::span<const Ref> body, const std::string& place) {
+Body stage_body(const Ref& loop, std::span<const Ref> body, const Staged& what) {
   if (body.size() == 1 && body[0]->op == Op::If)
-    return {tree::branch(body[0]->src[0], stage_body(loop, tree::then_body(*body[0]), place),
-                         stage_body(loop, tree::else_body(*body[0]), place))};
+    return {tree::branch(body[0]->src[0], stage_body(loop, tree::then_body(*body[0]), what),
+                         stage_body(loop, tree::else_body(*body[0]), what))};
   Substitution map;
   std::vector<Panel> panels;
   for (const Node* n : topological(body)) {
-    if (n->op != Op::Load || n->src[0]->arg.text != place || tree::space(*n->src[0]) != Space::Param)
-      continue;
+    Ref value = what.wanted(*n);
+    if (!value || map.count(value.get())) continue;
+    refuse_to_stage(loop, body, value);
     std::vector<Ref> ranges;
-    inner_ranges(body, Ref(n), ranges);
-    map.emplace(n, tree::load(panel_for(loop, n, ranges, panels).place, ranges));
+    inner_ranges(body, value, ranges);
+    map.emplace(value.get(),
+                tree::load(panel_for(loop, value, what.panel_name(), ranges, panels).place, ranges));
   }
   Body fills;
   for (const Panel& p : panels) {
@@ -399,10 +438,11 @@ Body stage_body(const Ref& loop, std::span<const Ref> body, const std::string& p
 
 Ref stage(const Ref& kernel, const std::string& place, const std::string& loop) {
   need_loop(kernel, loop);
+  const Staged what(place);
   bool found = false;
   Ref out = map_kernel(kernel, [&](const Ref& s, Body& into) {
     if (!is_loop(s, loop)) return false;
-    into.push_back(same_loop(s, stage_body(s, tree::body(*s), place)));
+    into.push_back(same_loop(s, stage_body(s, tree::body(*s), what)));
     found = found || into.back() != s;
     return true;
   });

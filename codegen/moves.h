@@ -17,7 +17,7 @@ struct Move {
   std::string loop;
   int64_t factor =
       0;  ///< Split: extent of the inner loop; Vectorise: width (0: the extent, rounded up to 2^n)
-  std::string other;  ///< Split: name of the inner loop; Merge: the inner loop; Stage: the place
+  std::string other;  ///< Split: name of the inner loop; Merge: the inner loop; Stage: what is copied
   std::vector<std::string> through;  ///< Reorder: loops to move it inside of; empty: all ("to the leaves")
 };
 std::string to_string(std::span<const Move> moves);
@@ -37,6 +37,7 @@ Ref vectorise(const Ref& kernel, const std::string& loop, int64_t width);
 Ref unroll(const Ref& kernel, const std::string& loop);
 Ref parallel(const Ref& kernel, const std::string& loop, LoopKind kind);
 /// Copies what the loop's body reads of a parameter into a place of its own, contiguous in the order in which it is read.
+/// "p.1" names the second value that is folded into place p, whatever it is: a cast, a perturbation with its noise.
 Ref stage(const Ref& kernel, const std::string& place, const std::string& loop);
 
 /// Loops of one iteration dropped, index expressions simplified.

@@ -158,6 +158,8 @@ constexpr OpCase rows[] = {
     // products and models
     {.name = "matmul",         .expression = "matmul(f32[9, 17], f32[17, 33])"},
     {.name = "matmul_tiles",   .expression = "matmul(f32[37, 65], f32[65, 130])", .gradient = false},
+    {.name = "matmul_computed", .expression = "matmul(f32[70, 65], abs(f32[65, 140]))", .gradient = false},
+    {.name = "matmul_noise",   .expression = "matmul(f32[66, 64], f32[64, 192] + uniform([64, 192]))", .gradient = false},
     {.name = "matmul_f64",     .expression = "matmul(f64[9, 17], f64[17, 33])"},
     {.name = "matmul_i32",     .expression = "matmul(i32[5, 6], i32[6, 7])", .gradient = false},
     {.name = "matmul_batch",   .expression = "matmul(f32[3, 1, 4, 5], f32[2, 5, 6])"},

@@ -20,6 +20,7 @@ constexpr Row rows[] = {
     {"softmax", "softmax(f32[64, 512])"},
     {"layer_norm", "layer_norm(f32[64, 512], 1, f32[512], f32[512])"},
     {"matmul", "matmul(f32[256, 256], f32[256, 256])"},
+    {"panel", "matmul(f32[256, 256], abs(f32[256, 256]))"},
     {"conv2d", "relu(conv2d(f32[32, 32, 24, 24], f32[32, 32, 5, 5], f32[32]))"},
     {"sum", "sum(f32[1000000])"},
     {"transpose", "transpose(f32[300, 200]) * 2"},
@@ -67,6 +68,7 @@ TEST_CASE("[golden] kernel counts") {
   CHECK(kernel_count("cross_entropy(f32[128, 10], i64[128])") <= 2);
   CHECK(kernel_count("mean(cross_entropy(f32[128, 10], i64[128]))") <= 2);
   CHECK(kernel_count("relu(matmul(f32[64, 256], f32[256, 128]) + f32[128])") == 1);
+  CHECK(kernel_count("matmul(f32[128, 256], f32[256, 256] + uniform([256, 256]))") == 1);
   CHECK(kernel_count("gelu(f32[64, 512] * 2 + f32[512])") == 1);
   Ref x = buffer({64, 512});
   CHECK(kernel_count({fn::mean(x, Ints{1}, false), fn::var(x, Ints{1}, false, 0)}) == 1);

@@ -8,7 +8,10 @@
 #include "codegen/moves.h"
 #include "codegen/stage.h"
 #include "codegen/tree_text.h"
+#include "graph/functions.h"
+#include "graph/gradient.h"
 #include "graph/index.h"
+#include "graph/text.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
 #include "tests/random_graph.h"
@@ -82,12 +85,20 @@ class Chooser {
     if (m.kind == MoveKind::Reorder && below(2)) m.through = {another};
     std::span<const Ref> params = tree::params(*kernel);
     if (m.kind == MoveKind::Stage) m.other = params[below(params.size())]->arg.text;
+    if (std::string sum = any_fold(kernel); m.kind == MoveKind::Stage && !sum.empty() && below(2))
+      m.other = sum + (below(2) ? ".0" : ".1");
     return m;
   }
 
  private:
   uint64_t seed_, counter_ = 0;
   uint64_t below(uint64_t n) { return random_below(seed_, counter_++, n); }
+
+  static std::string any_fold(const Ref& kernel) {
+    for (const Node* n : topological(std::span(&kernel, 1)))
+      if (n->op == Op::FoldStep) return n->src[0]->arg.text;
+    return "";
+  }
 };
 
 constexpr Limits cpu{.threads = 2};
@@ -107,6 +118,29 @@ TEST_CASE("[moves] the heuristic's, one by one") {
       }
       REQUIRE(to_string(parse_moves(to_string(k.moves))) == to_string(k.moves));
     }
+}
+
+TEST_CASE("[moves] the heuristic's for panels of computed values and for taps in range, one by one") {
+  Ref x = parse_expression("f32[6, 4, 9, 9]"), w = parse_expression("f32[16, 4, 3, 3]"),
+      g = parse_expression("f32[6, 16, 4, 4]");
+  Ref loss = fn::sum(fn::mul(fn::conv2d(x, w, {}, {2}, {0}, {1}, 1), g), {}, false);
+  std::vector<Ref> wrt{x};
+  for (const Ref& value :
+       {parse_expression("matmul(f32[66, 64], abs(f32[64, 140]))"), gradient(loss, wrt)[0]}) {
+    std::string moves;
+    for (const Untouched& k : kernels_of(make_graph({value}), cpu)) {
+      Ref tree = k.tree;
+      for (const Move& m : k.moves) {
+        Ref next = apply(tree, m);
+        INFO(to_string(std::span(&m, 1)) << "\n" << tree::print(tree) << tree::print(next));
+        REQUIRE(change(tree, next) == "");
+        tree = next;
+      }
+      moves += to_string(k.moves);
+    }
+    if (value->rank() == 2) CHECK(moves.find("_sum.1") != std::string::npos);
+    else CHECK(moves.find("unroll i") != std::string::npos);  // of the batch: along others the taps vary
+  }
 }
 
 TEST_CASE("[moves] any, in any order: equal or refused") {

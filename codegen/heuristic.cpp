@@ -213,16 +213,37 @@ class Planner {
   void stage_panel(const Stage& dot, const std::string& v, const std::string& inner) {
     if (dot.panel >= 0) {
       move(MoveKind::Stage, v, 0, fmt::format("{}.{}", sum_of(dot), dot.panel));
-      return fill_wide("f" + inner, "f" + inner + "v");
+      if (has("f" + inner) && has("f" + inner + "v"))
+        move(MoveKind::Merge, "f" + inner, 0, "f" + inner + "v");
+      return lies_along_steps(dot)
+                 ? fill_across("f" + name_of(dot.folds[0]), {"f" + inner, "f" + inner + "v"})
+                 : fill_wide("f" + inner, "f" + inner + "v");
     }
     move(MoveKind::Stage, v, 0, vector_operand(dot)->src[0]->arg.text);
     std::string lane = has("f" + inner + "v") ? "f" + inner + "v" : "f" + inner;
     if (has(lane) && size(lane) <= lanes(root())) move(MoveKind::Vectorise, lane, lanes(root()));
   }
 
+  // Whether what the panel is filled from is contiguous along the fold rather than along the vectors.
+  bool lies_along_steps(const Stage& dot) const {
+    const Ref& range = dot.loops[static_cast<size_t>(dot.vector_dim)];
+    int votes = 0;
+    for (const Ref& load : loads_in(std::span(&dot.values[static_cast<size_t>(dot.panel)], 1)))
+      votes += (stride(program_, load, dot.folds[0]) == 1) - (stride(program_, load, range) == 1);
+    return votes > 0;
+  }
+
+  // Lanes along the steps of the fold, read side by side and scattered over a few rows of the panel, which stay near.
+  void fill_across(const std::string& steps, std::vector<std::string> row) {
+    std::erase_if(row, [&](const std::string& loop) { return !has(loop); });
+    int64_t width = 2 * lanes(root());
+    move(MoveKind::Split, steps, width, steps + "v");
+    move(MoveKind::Reorder, steps + "v", 0, "", row);
+    move(MoveKind::Vectorise, steps + "v", width);
+  }
+
   // Several vectors of a panel's row at once: what lanes share is computed once (a random block has two words).
   void fill_wide(const std::string& vectors, const std::string& lane) {
-    if (has(vectors) && has(lane)) move(MoveKind::Merge, vectors, 0, lane);
     int64_t w = lanes(root()), n = has(vectors) ? size(vectors) : 0;
     if (n > 0) {
       int64_t width = n % (4 * w) == 0 ? 4 * w : 2 * w;
@@ -337,6 +358,7 @@ class Planner {
     std::string wanted = dim >= 0 ? name_of(root().loops[static_cast<size_t>(dim)]) : "";
     std::string loop = has(wanted) ? wanted : last;
     if (loop.empty()) return;
+    if (loop == wanted && outermost() != loop && block_lines(loop, dim)) return share_out();
     if (outermost() == loop && size(loop) >= 2 * grain) {
       move(MoveKind::Split, loop, -grain, loop + "s");
       vectorise_loop(loop + "s", wide(root()));
@@ -344,6 +366,31 @@ class Planner {
       vectorise_loop(loop, wide(root()));
     }
     share_out();
+  }
+
+  // Lanes far apart in memory: the lines that they touch hold the next iterations of another loop, a block of which runs
+  // while the lines are near. Returns that loop's name, or "".
+  std::string loop_of_lines(const Stage& s, int dim) const {
+    for (const Ref& load : loads_in(s.values)) {
+      int64_t apart = stride(program_, load, s.loops[static_cast<size_t>(dim)]);
+      if (apart == irregular || std::abs(apart) < 16) continue;
+      for (size_t d = 0; d < s.loops.size(); d++)
+        if (static_cast<int>(d) != dim && stride(program_, load, s.loops[d]) == 1 && has(name_of(s.loops[d])))
+          return name_of(s.loops[d]);
+    }
+    return "";
+  }
+
+  // A transpose: true if it is one, and blocks were made.
+  bool block_lines(const std::string& loop, int dim) {
+    const std::string other = loop_of_lines(root(), dim);
+    const int64_t block = lanes(root());
+    if (other.empty() || size(other) < 2 * block || size(loop) < 2 * block) return false;
+    move(MoveKind::Split, other, outermost() == other ? -block : block, other + "b");
+    move(MoveKind::Split, loop, block, loop + "v");
+    move(MoveKind::Reorder, other + "b", 0, "", {loop});
+    move(MoveKind::Vectorise, loop + "v", block);
+    return true;
   }
 
   // ---- threads

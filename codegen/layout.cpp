@@ -134,37 +134,43 @@ class Layouts {
     int dim = -1, operand = -1;
     best_vector(program_.stages[i], a, b, dim, operand);
     if (dim < 0) return;
-    const Ref range = program_.stages[i].loops[static_cast<size_t>(dim)];
-    const Ref& load = operand == 0 ? a : b;
-    if (stride(program_, load, range) == 1) pin(load);
-    else if (!make_contiguous(i, load, range)) return;
     Stage& s = program_.stages[i];
-    s.vector_dim = dim;
-    s.unroll_dim = best_unroll(s, operand == 0 ? b : a, operand == 0 ? a : b);
-    if (fills_panel(s, load)) inline_operand(i, load, operand);
+    const Ref& load = operand == 0 ? a : b;
+    const Ref range = s.loops[static_cast<size_t>(dim)];
+    const int unroll = best_unroll(s, operand == 0 ? b : a, load);
+    const bool panel = may_have_panel(s, load, dim, unroll), contiguous = stride(program_, load, range) == 1;
+    if (panel && read_by_one(s, load)) inline_operand(i, load, operand);
+    else if (contiguous) pin(load);
+    else if (panel && !free_to_change(load)) program_.stages[i].panel = operand;
+    else if (!make_contiguous(i, load, range)) return;
+    program_.stages[i].vector_dim = dim;
+    program_.stages[i].unroll_dim = unroll;
   }
 
-  // ---- operands that are computed while a panel of them is filled (heuristic.cpp), and never stored
+  // ---- operands that are read in another order, or computed, while a panel of them is filled (heuristic.cpp)
 
-  // Whether the dot has a panel of this operand, filled once for each element: one fold, long enough tiles, and the loop
-  // of the register tile inside all others.
-  bool fills_panel(const Stage& s, const Ref& load) const {
-    if (s.unroll_dim < 0 || s.folds.size() != 1 || !s.folds[0]->src[0]->is_const() || tree::guard(*load))
+  // Whether the dot can have a panel of this operand, filled once for each element: one fold, long enough tiles, and the
+  // loop of the register tile inside all others.
+  bool may_have_panel(const Stage& s, const Ref& load, int vector, int unroll) const {
+    if (unroll < 0 || s.folds.size() != 1 || !s.folds[0]->src[0]->is_const() || tree::guard(*load))
       return false;
+    auto length = [&](int dim) { return size_of(s.loops[static_cast<size_t>(dim)]); };
     int64_t width = lanes(s), steps = size_of(s.folds[0]);
-    if (steps < 64 || size_of(s.loops[static_cast<size_t>(s.unroll_dim)]) < 64 ||
-        size_of(s.loops[static_cast<size_t>(s.vector_dim)]) < 8 * width ||
-        steps * 4 * width * item_size(load->dtype) > limits_.place_bytes)
-      return false;
     for (int d = 0; d < static_cast<int>(s.loops.size()); d++)
-      if (d != s.vector_dim && d > s.unroll_dim) return false;
+      if (d != vector && d > unroll) return false;
+    return steps >= 64 && length(unroll) >= 64 && length(vector) >= 8 * width &&
+           steps * 4 * width * item_size(load->dtype) <= limits_.place_bytes;
+  }
+
+  // Whether what the load reads is computed for this stage alone, element by element: then it need not be stored.
+  bool read_by_one(const Stage& s, const Ref& load) const {
     int number = stage_number(program_, load->src[0]);
     if (number < 0) return false;
     const Stage& from = program_.stages[static_cast<size_t>(number)];
-    if (from.output >= 0 || is_fold(from) || from.at_root || !from.checks.empty() || from.lane) return false;
-    for (const Stage& other : program_.stages)
-      if (&other != &s && !loads_of(expressions(other), from.place).empty()) return false;
-    return true;
+    if (from.output >= 0 || is_fold(from) || from.at_root || !from.checks.empty()) return false;
+    return std::none_of(program_.stages.begin(), program_.stages.end(), [&](const Stage& other) {
+      return &other != &s && !loads_of(expressions(other), from.place).empty();
+    });
   }
 
   void inline_operand(size_t& i, const Ref& load, int operand) {
@@ -189,11 +195,17 @@ class Layouts {
       const Ref& operand_load = sa ? a : b;
       int producer = stage_number(program_, operand_load->src[0]);
       const bool as_wanted = producer >= 0 && program_.stages[static_cast<size_t>(producer)].random;
-      if ((sa ? sa : sb) != 1 && !as_wanted) score *= 0.95 / (1 + packing_share(s, operand_load, w));
+      const int dimension = static_cast<int>(d);
+      const bool panel = may_have_panel(s, operand_load, dimension, best_unroll(s, sa ? b : a, operand_load));
+      if ((sa ? sa : sb) != 1 && !as_wanted)
+        score *= panel ? 0.98 : 0.95 / (1 + packing_share(s, operand_load, w));
       if (d + 1 != s.loops.size()) score *= 0.97;  // rows of the result are stored whole
-      if (score > best) best = score, dim = static_cast<int>(d), operand = sa ? 0 : 1;
+      if (d + 1 != s.loops.size() && s.output >= 0) score /= 1 + scattering / iterations(s.folds);
+      if (score > best) best = score, dim = dimension, operand = sa ? 0 : 1;
     }
   }
+
+  static constexpr double scattering = 24;  // steps of a fold in whose time its result is scattered over rows
 
   // Time to pack an operand over the time of the dot itself, roughly: an element is moved alone, products come in vectors.
   static double packing_share(const Stage& s, const Ref& load, double width) {
@@ -210,7 +222,7 @@ class Layouts {
     int best = -1;
     int64_t most = 1;
     for (size_t d = 0; d < s.loops.size(); d++) {
-      if (static_cast<int>(d) == s.vector_dim || stride(program_, vector, s.loops[d]) != 0) continue;
+      if (stride(program_, vector, s.loops[d]) != 0) continue;
       if (stride(program_, broadcast, s.loops[d]) == 0 || varies_along(s, s.loops[d])) continue;
       int64_t n = std::min<int64_t>(size_of(s.loops[d]), 12);
       if (n >= most) most = n, best = static_cast<int>(d);
@@ -234,9 +246,8 @@ class Layouts {
       if (dim >= 0 || !ix::affine(at[d], range, c) || c != 1) return false;
       dim = static_cast<int>(d);
     }
-    int number = stage_number(program_, load->src[0]);
-    if (number >= 0 && free_to_change(program_.stages[static_cast<size_t>(number)])) {
-      Stage& producer = program_.stages[static_cast<size_t>(number)];
+    if (free_to_change(load)) {
+      Stage& producer = program_.stages[static_cast<size_t>(stage_number(program_, load->src[0]))];
       producer.vector_dim = dim;
       producer.pinned = true;
       set_layout(producer);
@@ -246,7 +257,13 @@ class Layouts {
     return true;
   }
 
-  static bool free_to_change(const Stage& s) { return s.output < 0 && !s.pinned && !is_fold(s); }
+  // Whether it reads a temporary whose layout nothing has asked for yet.
+  bool free_to_change(const Ref& load) const {
+    int number = stage_number(program_, load->src[0]);
+    if (number < 0) return false;
+    const Stage& s = program_.stages[static_cast<size_t>(number)];
+    return s.output < 0 && !s.pinned && !is_fold(s);
+  }
 
   void pack(size_t& i, const Ref& load, int dim) {
     const Ref& from = load->src[0];

@@ -126,7 +126,8 @@ TEST_CASE("[moves] the heuristic's for panels of computed values and for taps in
   Ref loss = fn::sum(fn::mul(fn::conv2d(x, w, {}, {2}, {0}, {1}, 1), g), {}, false);
   std::vector<Ref> wrt{x};
   for (const Ref& value :
-       {parse_expression("matmul(f32[66, 64], abs(f32[64, 140]))"), gradient(loss, wrt)[0]}) {
+       {parse_expression("matmul(f32[66, 64], abs(f32[64, 140]))"),
+        parse_expression("matmul(f32[66, 70], transpose(f32[140, 70]))"), gradient(loss, wrt)[0]}) {
     std::string moves;
     for (const Untouched& k : kernels_of(make_graph({value}), cpu)) {
       Ref tree = k.tree;

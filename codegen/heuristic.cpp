@@ -150,6 +150,7 @@ class Planner {
   bool tile(const Stage& dot) {
     std::string v = name_of(dot.loops[static_cast<size_t>(dot.vector_dim)]);
     std::string u = dot.unroll_dim >= 0 ? name_of(dot.loops[static_cast<size_t>(dot.unroll_dim)]) : "";
+    if (few_uneven_shares()) sink(outermost(), v);
     int64_t length = size(v), repeats = has(u) ? size(u) : 1;
     if (length < 2 || repeats == 0) return false;
     Tile t = tile_of(dot, length, repeats);
@@ -167,6 +168,12 @@ class Planner {
     lanes_of(inner, w);
     if (panel && length > block) stage_panel(dot, v, inner);
     return true;
+  }
+
+  // The pieces of a chain: the last is shorter, and threads that share out few of them wait for each other.
+  bool few_uneven_shares() const {
+    const Node* first = find(outermost());
+    return first && size(outermost()) < 4 * limits_.threads && varying_along(Ref(first), first->src[0]);
   }
 
   // Too few tiles to share out: other loops of the spine go outside of them.
@@ -312,10 +319,23 @@ class Planner {
       vectorise_loop(name_of(group_.spine[static_cast<size_t>(k)]), wide(root()));
   }
 
+  // Whether the lanes of a fold would be gathered, while another loop of its own nest runs along memory: then each vector
+  // holds one lane of several results.
+  bool lanes_lie_apart(const Stage& s) const {
+    if (s.layout.empty() || s.bound[static_cast<size_t>(s.layout.back())] >= 0) return false;
+    const Ref& along = s.loops[static_cast<size_t>(s.layout.back())];
+    int votes = 0;
+    for (const Ref& load : loads_in(s.values))
+      votes += (stride(program_, load, along) == 1) - (stride(program_, load, s.lane) == 1);
+    return votes > 0 && size(name_of(along)) >= lanes(s);
+  }
+
   void vectorise_nests() {
     for (int i : group_.stages) {
       const Stage& s = stage(i);
-      if (s.lane) {
+      if (s.lane && lanes_lie_apart(s)) {
+        vectorise_loop(name_of(s.loops[static_cast<size_t>(s.layout.back())]), wide(s));
+      } else if (s.lane) {
         if (has(name_of(s.lane))) move(MoveKind::Vectorise, name_of(s.lane), extent(s.lane->src[0]));
       } else if (!s.layout.empty() && s.bound[static_cast<size_t>(s.layout.back())] < 0 &&
                  s.scatter_at.empty()) {

@@ -185,6 +185,7 @@ constexpr OpCase rows[] = {
     {.name = "cross_entropy",  .expression = "cross_entropy(f32[7, 10], i64[7])", .least = 0, .greatest = 9},
     {.name = "cross_entropy_mean", .expression = "mean(cross_entropy(f32[7, 10], u8[7]))", .least = 0, .greatest = 9},
     {.name = "layer_norm",     .expression = "layer_norm(f32[5, 37], 1, f32[37], f32[37])"},
+    {.name = "conv2d_norm",    .expression = "instance_norm(conv2d(f32[2, 3, 14, 14], f32[32, 3, 3, 3]))", .gradient = false},
     {.name = "instance_norm",  .expression = "instance_norm(f32[2, 3, 5, 6], f32[3], f32[3])"},
     {.name = "one_hot",        .expression = "one_hot(i32[7], 5)", .least = 0, .greatest = 4, .gradient = false},
     {.name = "take",           .expression = "take(f32[5, 6], i64[4, 2])", .least = -5, .greatest = 4},

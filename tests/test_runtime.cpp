@@ -2,6 +2,7 @@
 #include <kontor/kontor.h>
 
 #include <cstdlib>
+#include <limits>
 #include <numeric>
 #include <thread>
 
@@ -591,6 +592,18 @@ TEST_CASE("[runtime] a kernel cache that cannot be written is a warning, told on
     CHECK(on.context.take_warnings().empty());
   }
   kept.empty() ? unsetenv("KONTOR_CACHE_DIR") : setenv("KONTOR_CACHE_DIR", kept.c_str(), 1);
+}
+
+TEST_CASE("[runtime] a convolution's gradient adds no 0 * weight at the borders") {
+  for (const char* device : {"interp", "llvm"}) {
+    INFO(device);
+    OnDevice on(device);
+    const float inf = std::numeric_limits<float>::infinity();
+    Tensor x = Tensor::ones({1, 1, 4, 4}).realize(),
+           w = Tensor::from(std::vector<float>{inf, 2, 3, 4}, {1, 1, 2, 2});
+    const std::vector<float> d = gradient(x.conv2d(w).sum(), {x})[0].to_vector<float>();
+    CHECK(d == std::vector<float>{inf, inf, inf, 2, inf, inf, inf, 6, inf, inf, inf, 6, 3, 7, 7, 4});
+  }
 }
 
 TEST_CASE("[runtime] an unknown device is named, with those there are") {

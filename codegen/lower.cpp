@@ -113,8 +113,17 @@ class Lowering {
     for (const Ref& s : n->src) sources.push_back(lower(s, at, guard));
     for (size_t i = 0; i + 1 < sources.size() && (n->op == Op::IDiv || n->op == Op::Mod); i++)
       check_divisor(sources[1], guard);
-    return make(n->op, std::move(sources), n->arg,
-                n->op == Op::Cast || n->op == Op::Bitcast ? n->dtype : DType::Void);
+    // Positions that are computed (iota, a slab's place) become index expressions like any other.
+    const bool index = (n->dtype == DType::I64 || n->dtype == DType::Bool) && of_indexes(sources);
+    Ref value = make(n->op, std::move(sources), n->arg,
+                     n->op == Op::Cast || n->op == Op::Bitcast ? n->dtype : DType::Void);
+    return index ? ix::simplify_node(value) : value;
+  }
+
+  static bool of_indexes(std::span<const Ref> sources) {
+    return std::all_of(sources.begin(), sources.end(), [](const Ref& s) {
+      return (s->dtype == DType::I64 || s->dtype == DType::Bool) && s->op != Op::Load;
+    });
   }
 
   void check_divisor(const Ref& divisor, const Ref& guard) {

@@ -117,8 +117,30 @@ Ref scatter(const Step& s) {
   return make(Op::Scatter, src, {.ints = ints});
 }
 
+/// A put whose position depends on the axis: each element is read from the value or from what was there.
+Ref put_somewhere(const Step& s) {
+  const Ref x = s.with_axis(0), v = s.with_axis(1);
+  Ref inside;
+  std::vector<Ref> src{v, own_position(s, x)};
+  for (size_t a = 1; a < x->rank(); a++) {
+    Dims thin(x->rank(), index(1));
+    thin[a] = x->shape[a];
+    Ref at = fn::broadcast(fn::reshape(fn::iota(x->shape[a], DType::I64), thin), x->shape);
+    thin[a] = index(1);
+    thin[0] = s.extent;
+    at = fn::sub(at, fn::broadcast(fn::reshape(s.with_axis(1 + a), thin), x->shape));
+    const Ref last = ix::sub(v->shape[a], index(1));
+    const Ref here = fn::logical_and(fn::ge(at, 0), fn::le(at, Input(last)));
+    inside = inside ? fn::logical_and(inside, here) : here;
+    src.push_back(fn::clamp(at, 0, Input(last)));
+  }
+  Ints axes;
+  for (size_t a = 0; a < x->rank(); a++) axes.push_back(static_cast<int64_t>(a));
+  return fn::where(inside, make(Op::Gather, src, {.ints = axes}), x);
+}
+
 Ref put(const Step& s) {
-  s.need_none(2);
+  if (std::find(s.has.begin() + 2, s.has.end(), true) != s.has.end()) return put_somewhere(s);
   std::vector<Ref> src{s.with_axis(0), s.with_axis(1), index(0)};
   src.insert(src.end(), s.src.begin() + 2, s.src.end());
   return make(Op::Put, src);

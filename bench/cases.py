@@ -1,51 +1,110 @@
-"""The cases of the benchmark: name, what it does, the work it needs at least, and what it is held against.
+"""The cases of the benchmark: name, what it does, the work it needs at least, and the limit it is held against.
 
-`flops` and `bytes` are of one run: multiply-adds x 2, and operands read plus results written once. A case is measured
-in a process that repeats it (`repeat`), or is a whole process from its start to its first result (`process`).
+`flops` and `bytes` are of one run: multiply-adds x 2, and operands read plus results written once. How a case is
+measured is its `kind`:
+  repeat   repeated within a process that serves many cases; the figure is the median time of a run
+  process  a whole process, timed from its start to the first line it prints
+  own      one figure that a process of its own prints (what earlier cases left in memory would change it)
 """
 import dataclasses
 
 MILLION = 1 << 20
 F32 = 4
+FMA, READ, COPY = "fma_f32", "read", "copy"
+LIMITS = {FMA: ("GFLOP/s", 1e9), READ: ("GB/s", 1e9), COPY: ("GB/s", 1e9), "copy_stream": ("GB/s", 1e9)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
   name: str
+  group: str
   what: str
-  flops: int = 0
-  bytes: int = 0
-  limit: str = ""  # fma_f32, read or copy: the row of machine-limits it is compared with
-  process: bool = False
-  parts: int = 1  # the seconds of one run are divided by this (kernels of a chain)
+  flops: float = 0
+  bytes: float = 0
+  limit: str = ""  # a row of machine-limits
+  kind: str = "repeat"
+  unit: str = "s"
+  statistic: str = "value"  # of what an engine prints: value (its median), mean or best
+  threads: tuple = ()  # only these; none: all that are asked for
+  empty: bool = False  # a process whose caches are empty
+
+  def share(self, seconds, limit):
+    """FLOPs or bytes a second as a part of the limit's."""
+    return (self.flops if self.limit == FMA else self.bytes) / seconds / limit
 
 
-def conv(batch, channels, out_channels, size, kernel):
-  """FLOPs and bytes of a valid convolution with stride 1."""
-  out = size - kernel + 1
-  flops = 2 * batch * out_channels * out * out * channels * kernel * kernel
-  floats = batch * channels * size * size + out_channels * channels * kernel * kernel + batch * out_channels * out * out
-  return {"flops": flops, "bytes": F32 * floats, "limit": "fma_f32"}
+def matmul(batch, inner, out, vendors=1):
+  flops = 2 * vendors * batch * inner * out
+  return {"flops": flops, "bytes": F32 * (batch * inner + vendors * (inner + batch) * out), "limit": FMA}
 
 
-# The model is that of the spec, section 1.1: 26.4 MFLOP a sample forward, three times that for a training step.
-FORWARD_FLOPS_PER_SAMPLE = 2 * (32 * 24 * 24 * 25 + 32 * 20 * 20 * 32 * 25 + 64 * 8 * 8 * 32 * 9 + 64 * 6 * 6 * 64 * 9
-                                + 5760)
+CONVOLUTIONS = {  # of the MNIST model at batch 128: x, weight; valid, stride 1
+    "conv1": ((128, 1, 28, 28), (32, 1, 5, 5)),
+    "conv2": ((128, 32, 24, 24), (32, 32, 5, 5)),
+    "conv3": ((128, 32, 10, 10), (64, 32, 3, 3)),
+    "conv4": ((128, 64, 8, 8), (64, 64, 3, 3)),
+}
+
+
+def output_shape(x, weight):
+  return x[0], weight[0], x[2] - weight[2] + 1, x[3] - weight[3] + 1
+
+
+def convolution_cases():
+  """Forward, and the gradients with respect to x and the weight given that of the output: the same multiply-adds."""
+  for name, (x, weight) in CONVOLUTIONS.items():
+    batch, out, height, width = output_shape(x, weight)
+    flops = 2 * batch * out * height * width * weight[1] * weight[2] * weight[3]
+    for ending, what in (("", "conv2d"), ("_dx", "gradient w.r.t. x of conv2d"), ("_dw", "gradient w.r.t. w of conv2d")):
+      shapes = f"x{list(x)} w{list(weight)}".replace(" ", "")
+      yield Case(name + ending, "products", f"{what} {shapes}", flops, 0, FMA)
+
+
+# The model is that of the spec, section 1.1: FLOPs a sample of its three groups.
+GROUPS = (2 * (32 * 24 * 24 * 25 + 32 * 20 * 20 * 32 * 25), 2 * (64 * 8 * 8 * 32 * 9 + 64 * 6 * 6 * 64 * 9), 2 * 5760)
+
+
+def crossed_flops(n, batch):
+  """Forward passes of a V2 step: n vendors of the first group, n^2 paths through the second, n^3 through the third."""
+  return batch * sum(flops * n**(depth + 1) for depth, flops in enumerate(GROUPS))
+
+
+MARKET = {"group": "marketplace", "statistic": "mean"}  # the yardstick prints no median
 
 CASES = [
-    Case("matmul_1024", "f32[1024,1024] x f32[1024,1024]", 2 * 1024**3, 3 * F32 * 1024**2, "fma_f32"),
-    Case("conv1", "conv2d x[128,1,28,28] w[32,1,5,5]", **conv(128, 1, 32, 28, 5)),
-    Case("conv2", "conv2d x[128,32,24,24] w[32,32,5,5]", **conv(128, 32, 32, 24, 5)),
-    Case("conv3", "conv2d x[128,32,10,10] w[64,32,3,3]", **conv(128, 32, 64, 10, 3)),
-    Case("conv4", "conv2d x[128,64,8,8] w[64,64,3,3]", **conv(128, 64, 64, 8, 3)),
-    Case("sum_64m", "sum of f32[67108864]", 0, F32 * 64 * MILLION, "read"),
-    Case("exp_64m", "exp of f32[67108864]", 0, 2 * F32 * 64 * MILLION, "copy"),
-    Case("softmax", "softmax of f32[16384,4096], last axis", 0, 2 * F32 * 16384 * 4096, "copy"),
-    Case("mnist_step", "training step of the MNIST CNN, batch 128, Adam 1e-3", 3 * 128 * FORWARD_FLOPS_PER_SAMPLE, 0,
-         "fma_f32"),
-    Case("replay_64", "one of 64 dependent matmuls f32[16,16], replayed", 2 * 16**3, 0, "", parts=64),
-    Case("first_step", "process start to the end of the first mnist_step, empty caches", process=True),
-    Case("start_cold", "process start to (f32[1000] * 2 + 1).sum(), empty caches", process=True),
-    Case("start_warm", "the same, second time", process=True),
+    Case("matmul_1024", "products", "f32[1024,1024] x f32[1024,1024]", **matmul(1024, 1024, 1024)),
+    Case("matmul_2048", "products", "f32[2048,2048] x f32[2048,2048]", **matmul(2048, 2048, 2048)),
+    *convolution_cases(),
+    Case("vendors_512", "products", "f32[512,1024] x f32[4,1024,1024]", **matmul(512, 1024, 1024, 4)),
+    Case("perturbed_512", "products", "the same, weights made: f32[1024,1024] + 1e-3 uniform noise of 4 vendors",
+         **matmul(512, 1024, 1024, 4)),
+    Case("vendors_128", "products", "f32[128,1024] x f32[4,1024,1024]", **matmul(128, 1024, 1024, 4)),
+    Case("perturbed_128", "products", "the same, weights made: f32[1024,1024] +- 1e-3 by Rademacher bits of 4 vendors",
+         **matmul(128, 1024, 1024, 4)),
+    Case("sum_64m", "memory-bound", "sum of f32[67108864]", 0, F32 * 64 * MILLION, READ),
+    Case("exp_64m", "memory-bound", "exp of f32[67108864]", 0, 2 * F32 * 64 * MILLION, COPY),
+    Case("softmax", "memory-bound", "softmax of f32[16384,4096], last axis", 0, 2 * F32 * 16384 * 4096, COPY),
+    Case("mnist_step", "training", "training step of the MNIST CNN, batch 128, Adam 1e-3", 3 * 128 * sum(GROUPS), 0, FMA),
+    Case("first_step", "training", "process start to the end of the first mnist_step, empty caches", kind="process",
+         empty=True),
+    Case("v2_n8", what="step of V2, vendors 8,8,8, batch 512", flops=crossed_flops(8, 512), limit=FMA, **MARKET),
+    Case("v2_n4", what="step of V2, vendors 4,4,4, batch 512", flops=crossed_flops(4, 512), limit=FMA, **MARKET),
+    Case("star", what="step of star, vendors 4,4,8,16,128, batch 32", **MARKET),
+    Case("block_star", what="step of block-star, vendors 4,2,8,8,64, batch 64", **MARKET),
+    Case("first_v2_n8", "marketplace", "process start to the end of the first v2_n8 step, empty caches", kind="process",
+         empty=True),
+    Case("replay_64", "engine", "one of 64 dependent matmuls f32[16,16], replayed", 2 * 16**3, 0),
+    Case("compile_kernel", "engine", "schedule, render and compile a kernel of mnist_step: mean of the distinct ones",
+         kind="own", threads=(1,), empty=True),
+    Case("schedule_step", "engine", "schedule a training step of the MNIST CNN, SGD", threads=(1,)),
+    Case("schedule_star", "engine", "schedule a step of star", threads=(1,)),
+    Case("start_cold", "engine", "process start to the end of docs/examples/embed, empty caches", kind="process",
+         empty=True),
+    Case("start_warm", "engine", "the same, second time", kind="process"),
+    *(Case(f"{kind}_{name}", "memory", f"{which} of {what}", kind="own", unit="B", threads=(2,))
+      for name, what in (("inference", "plain inference, 512 samples"), ("v2_n8", "a step of V2, vendors 8,8,8, batch 512"),
+                         ("v2_n16", "a step of V2, vendors 16,16,16, batch 512"))
+      for kind, which in (("plan", "planned peak of temporaries"), ("rss", "peak resident memory"))),
 ]
 BY_NAME = {case.name: case for case in CASES}
+GROUP_NAMES = list(dict.fromkeys(case.group for case in CASES))

@@ -2,17 +2,19 @@
 # Kontor on an NVIDIA GPU, in one call under 9 minutes: builds, runs the tests that want a GPU and the op table on the
 # device cuda, trains MNIST on it. Results: $OUT (default out/gpu): log.txt, summary.txt, train/.
 #
-#   bench/gpu.sh        on the machine with the GPU; it needs no network. Without a pack, it needs g++, meson, ninja,
-#                       pkg-config and the headers of fmt, zlib, nlohmann_json, CLI11 and Catch2; LLVM may be missing
-#   bench/gpu.sh pack   on a machine that has those: builds into .gpu/ programs that need only glibc; take that folder along
+#   bench/gpu.sh              on the machine with the GPU; it needs no network. Without a pack, it needs g++, meson, ninja,
+#                             pkg-config and the headers of fmt, zlib, nlohmann_json, CLI11 and Catch2; LLVM may be missing
+#   bench/gpu.sh pack         on a machine that has those: builds into .gpu/ programs that need only glibc; take it along
+#   bench/gpu.sh check BUILD  needs no GPU and runs nothing: whether BUILD has every test and option that the steps name
 #
-# NVRTC is found in CUDA toolkits and Python packages; KONTOR_NVRTC names it elsewhere. KONTOR_GPU_STEPS=n trains n steps.
+# NVRTC is found in CUDA toolkits and Python packages; KONTOR_NVRTC names it elsewhere. KONTOR_GPU_STEPS=n trains n steps,
+# not 200.
 set -uo pipefail
 
 root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
 pack=$root/.gpu
 out=${OUT:-$root/out/gpu}
-limit=530 # seconds for everything
+limit=530 # seconds for everything, the build included: no step gets more than what is left of them
 begun=$SECONDS
 
 say() { printf 'gpu.sh: %s\n' "$*"; }
@@ -25,9 +27,9 @@ meson_command() {
   fi
 }
 
-# Builds the programs into the folder $1.
+# Builds the programs into the folder $1, in at most $2 seconds.
 build() {
-  local meson
+  local meson seconds=$2
   meson=$(meson_command)
   [ -n "$meson" ] || die "meson is missing (pip install meson ninja, or take along .gpu/ made by 'bench/gpu.sh pack')"
   command -v ninja >/dev/null || die "ninja is missing (pip install ninja)"
@@ -41,7 +43,8 @@ build() {
   [ -f "$1/build.ninja" ] ||
     $meson setup "$1" "$root" --buildtype=release -Dllvm=disabled -Dopencl=disabled -Dtests=enabled >"$1/setup.log" 2>&1 ||
     { tail -n 20 "$1/setup.log"; die "meson setup failed"; }
-  ninja -C "$1" kontor-program tests/unit >"$1/build.log" 2>&1 || { tail -n 40 "$1/build.log"; die "the build failed"; }
+  timeout -k 5 "$seconds" ninja -C "$1" kontor-program tests/unit >"$1/build.log" 2>&1 ||
+    { tail -n 40 "$1/build.log"; die "the build failed, or took more than $seconds s"; }
 }
 
 # The libraries of a program that a machine with glibc may lack.
@@ -50,7 +53,7 @@ libraries() {
 }
 
 make_pack() {
-  build "$root/build-gpu"
+  build "$root/build-gpu" 3600
   rm -rf "$pack" && mkdir -p "$pack/tests" "$pack/tools" "$pack/lib" "$pack/data"
   for program in tests/unit tools/kontor; do
     [ -x "$root/build-gpu/$program" ] || { say "this tree has no $program"; continue; }
@@ -70,18 +73,57 @@ run() {
   [ "$seconds" -lt "$(left)" ] || seconds=$(left)
   [ "$seconds" -gt 5 ] || { echo "not run: $name: no time left" | tee -a "$out/summary.txt"; failures=$((failures + 1)); return; }
   { echo; echo "== $name: $*"; } >>"$out/log.txt"
-  timeout "$seconds" "$@" 2>&1 | tee -a "$out/log.txt" | tail -n 25
+  timeout -k 5 "$seconds" "$@" 2>&1 | tee -a "$out/log.txt" | tail -n 25
   code=${PIPESTATUS[0]}
   [ "$code" -eq 0 ] || failures=$((failures + 1))
   printf '%-8s %s (%d s, exit code %d)\n' "$([ "$code" -eq 0 ] && echo passed || echo FAILED)" "$name" $((SECONDS - start)) "$code" |
     tee -a "$out/summary.txt"
 }
 
+# check NAME SECONDS COMMAND...: whether the command's test, or verb and options, are there.
+check() {
+  local name=$1 program=$3 wanted found missing=()
+  shift 3
+  if [ "${program##*/}" = unit ]; then
+    found=$("$program" "$1" --list-test-names-only 2>/dev/null; "$program" "$1" --list-tests 2>/dev/null)
+    wanted=${1#\*}
+    [[ $found == *"$wanted"* ]] || missing+=("the test '$wanted'")
+  else
+    found=$("$program" "$1" --help 2>&1) || missing+=("the verb '$1'")
+    for wanted in "$@"; do
+      [[ $wanted != --* ]] || grep -qE -- "$wanted([ ,=]|$)" <<<"$found" || missing+=("the option $wanted of '$1'")
+    done
+  fi
+  [ ${#missing[@]} -eq 0 ] && { echo "ok: $name"; return; }
+  printf 'missing for "%s": %s\n' "$name" "${missing[@]}"
+  failures=$((failures + 1))
+}
+
+# each DO: does `DO NAME SECONDS COMMAND...` for each step, the shortest first.
+each() {
+  local do=$1 unit=$programs/tests/unit kontor=$programs/tools/kontor
+  local training=(--data "$root/data/mnist-12k" --steps "${KONTOR_GPU_STEPS:-200}" --device cuda)
+  $do "kontor devices" 30 "$kontor" devices
+  # Catch2 takes [x] for a tag, so names are matched by what follows it.
+  $do "memory and launches" 30 "$unit" "*memory and launches of the device"
+  $do "hand-made kernels, every op and cast in every dtype" 90 "$unit" "*on a GPU the kernels have the interpreter's bits"
+  $do "random graphs" 60 "$unit" "*graphs: cuda"
+  $do "kontor train --method backprop" 60 "$kontor" train --method backprop "${training[@]}" --out "$out/train-backprop"
+  $do "the op table and its gradients" 240 "$unit" "*the op table on cuda"
+  $do "kontor train" 240 "$kontor" train "${training[@]}" --out "$out/train"
+}
+
 if [ "${1-}" = pack ]; then
   make_pack
   exit
 fi
-[ $# -eq 0 ] || die "usage: bench/gpu.sh [pack]"
+if [ "${1-}" = check ] && [ $# -eq 2 ]; then
+  programs=$2
+  each check
+  [ "$failures" -eq 0 ]
+  exit
+fi
+[ $# -eq 0 ] || die "usage: bench/gpu.sh [pack | check BUILD]"
 
 mkdir -p "$out" || die "$out cannot be made"
 : >"$out/log.txt"
@@ -92,31 +134,15 @@ if [ -x "$pack/tests/unit" ]; then
   say "programs of $pack, built at $(cat "$pack/commit")"
 else
   programs=$root/build-gpu
-  build "$programs"
+  build "$programs" 240
 fi
 export KONTOR_CACHE_DIR=${KONTOR_CACHE_DIR:-$out/cache}
 [ -d /usr/local/nvidia/lib64 ] && export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}/usr/local/nvidia/lib64
 
 command -v nvidia-smi >/dev/null && run "the GPU" 30 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv
-kontor=$programs/tools/kontor
-[ -x "$kontor" ] && run "kontor devices" 60 "$kontor" devices
-# Catch2 takes [x] for a tag, so names are matched by what follows it.
-run "memory and launches" 60 "$programs/tests/unit" "*memory and launches of the device"
-run "hand-made kernels, every op and cast in every dtype" 120 "$programs/tests/unit" "*on a GPU the kernels have the interpreter's bits"
-run "random graphs" 120 "$programs/tests/unit" "*graphs: cuda"
-run "the op table" 300 "$programs/tests/unit" "*op table on cuda"
-grep -h '^op table' "$out/log.txt" >>"$out/summary.txt"
+each run
+{ grep -h '^op table' "$out/log.txt"; grep -hE '^ +(test accuracy|training time|work|peak memory) ' "$out/log.txt"; } >>"$out/summary.txt"
 grep -h '^SKIPPED' "$out/log.txt" >>"$out/summary.txt" && failures=$((failures + 1))
-if [ -x "$kontor" ]; then
-  steps=${KONTOR_GPU_STEPS:+--steps $KONTOR_GPU_STEPS}
-  # shellcheck disable=SC2086
-  run "kontor train --device cuda" 300 "$kontor" train --device cuda --data "$root/data/mnist-12k" --out "$out/train" $steps
-  run "kontor train --device cuda --method backprop" 120 "$kontor" train --method backprop --device cuda \
-    --data "$root/data/mnist-12k" --out "$out/train-backprop" --steps "${KONTOR_GPU_STEPS:-200}"
-else
-  echo "not run: kontor train: this tree has no program kontor" | tee -a "$out/summary.txt"
-  failures=$((failures + 1))
-fi
 rm -rf "$out/cache"
 echo "total: $((SECONDS - begun)) s, $failures failures" | tee -a "$out/summary.txt"
 [ "$failures" -eq 0 ]

@@ -1,18 +1,33 @@
-// Measures what this machine can do at most: f32 multiply-adds a second, bytes read and bytes copied a
-// second. The yardstick of bench/RESULTS.md; prints one JSON line a limit and number of threads. Usage:
-// limits [THREADS...]
+// Measures what this machine can do at most: f32 multiply-adds, bytes read and bytes copied a second. The yardstick of
+// bench/RESULTS.md. Usage: machine-limits [--threads N] [--seconds S] [LIMIT.. | -]; `-` reads names from standard
+// input. Prints one JSON line a limit.
+//
+// A limit must not be beaten by a kernel, so each is the best of several forms, and of all their runs within the given
+// seconds; bench/run.py asks for it right beside the case that is held against it.
+//   fma_f32      chains of multiply-adds in registers only, 6 to 24 of them at once: one form fills both units over
+//                their latency whatever that is. FLOP/s: two a lane.
+//   read         a sum over 256 MiB, in 1 to 8 streams (so that the hardware prefetchers of several pages work at
+//                once), with and without software prefetch. Bytes read a second.
+//   copy         a plain vector loop, loads and stores through the caches, in 1 to 4 streams: 256 MiB to another 256
+//                MiB. Bytes read plus bytes written a second; that the caches also read what is about to be
+//                overwritten is not counted.
+//   copy_stream  the same with streaming stores, which do without that read: what a kernel can reach that uses them.
+// The memory was written before (touched), lies on huge pages as the engines' does where the system has them, and each
+// thread, pinned to a core of its own, has its part of it. A run lasts from the first thread's start to the last's end,
+// by the threads' own clocks: none of them is woken or watched meanwhile.
 #include <sched.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
+#include <iostream>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -22,139 +37,138 @@
 
 namespace {
 
+// This file is compiled for the machine that it runs on (-march=native).
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64, kRegisters = 32;
+#elif defined(__AVX__)
+constexpr int kVectorBytes = 32, kRegisters = 16;
+#else
+constexpr int kVectorBytes = 16, kRegisters = 32;
+#endif
+constexpr size_t kLanes = kVectorBytes / sizeof(float);
+using Vector = float __attribute__((vector_size(kVectorBytes), aligned(kVectorBytes)));
+
 constexpr size_t kFloats = size_t{64} << 20;  // 256 MiB: far beyond any cache
-constexpr int kRounds = 15;
+constexpr size_t kHuge = size_t{2} << 20;
 
-using FmaLoop = float (*)(int64_t iterations);
-using SumLoop = float (*)(const float* in, size_t count);
-using CopyLoop = void (*)(float* out, const float* in, size_t count);
+/// Results go here, so that the loops that make them are not dropped.
+std::atomic<float> sink{0};
 
-/// The loops of one instruction set. Each asm keeps the compiler from folding the loop or calling memcpy,
-/// which would store past the caches.
-struct Machine {
-  const char* name;
-  int64_t flops_per_iteration;
-  FmaLoop fma;
-  SumLoop sum;
-  CopyLoop copy;
+float first_lane(const Vector& v) { return v[0]; }
+
+/// What a thread works on.
+struct Part {
+  float* out;
+  const float* in;
+  size_t count;  // floats; a multiple of all block sizes below
+};
+using Form = void (*)(const Part& part);
+
+constexpr int64_t kFmaIterations = 400'000;
+
+template <int chains>
+void fma_chains(const Part&) {
+  Vector sums[chains];
+  for (int i = 0; i < chains; ++i) sums[i] = Vector{} + static_cast<float>(i);
+  const volatile float factor = 0.999f, term = 0.001f;  // volatile: or the compiler would know the sums
+  const Vector a = Vector{} + factor, b = Vector{} + term;
+  // Every form does the same number of multiply-adds.
+  for (int64_t k = 0; k < kFmaIterations * 24 / chains; ++k) {
+#pragma GCC unroll 24
+    for (int i = 0; i < chains; ++i) sums[i] = sums[i] * a + b;
+  }
+  for (int i = 1; i < chains; ++i) sums[0] += sums[i];
+  sink = first_lane(sums[0]);
+}
+constexpr double kFmaFlops = 2.0 * kLanes * kFmaIterations * 24;
+
+constexpr size_t kBlock = 4 * kLanes;  // what a stream takes at a time
+
+template <int streams, size_t ahead>
+void read_streams(const Part& part) {
+  constexpr size_t chains = 4;
+  const size_t length = part.count / streams;
+  Vector sums[streams * chains] = {};
+  for (size_t i = 0; i < length; i += kBlock) {
+#pragma GCC unroll 8
+    for (size_t s = 0; s < streams; ++s) {
+      const float* at = part.in + s * length + i;
+      if (ahead != 0)
+        for (size_t line = 0; line < kBlock; line += 16) __builtin_prefetch(at + ahead + line);
+#pragma GCC unroll 4
+      for (size_t j = 0; j < chains; ++j)
+        sums[s * chains + j] += *reinterpret_cast<const Vector*>(at + j * kLanes);
+    }
+  }
+  for (size_t i = 1; i < streams * chains; ++i) sums[0] += sums[i];
+  sink = first_lane(sums[0]);
+}
+
+template <int streams, class Store>
+void copy_streams(const Part& part, Store store) {
+  const size_t length = part.count / streams;
+  for (size_t i = 0; i < length; i += kBlock) {
+#pragma GCC unroll 4
+    for (size_t s = 0; s < streams; ++s) {
+      const size_t at = s * length + i;
+#pragma GCC unroll 4
+      for (size_t j = 0; j < kBlock; j += kLanes)
+        store(part.out + at + j, *reinterpret_cast<const Vector*>(part.in + at + j));
+    }
+    asm volatile("" ::: "memory");  // else the loop becomes memcpy, which stores past the caches
+  }
+}
+
+template <int streams>
+void copy_plain(const Part& part) {
+  copy_streams<streams>(part, [](float* to, const Vector& v) { *reinterpret_cast<Vector*>(to) = v; });
+}
+
+#if defined(__AVX__)
+template <int streams>
+void copy_stream(const Part& part) {
+  copy_streams<streams>(part, [](float* to, const Vector& v) {
+#if defined(__AVX512F__)
+    _mm512_stream_ps(to, v);
+#else
+    _mm256_stream_ps(to, v);
+#endif
+  });
+  _mm_sfence();
+}
+#endif
+
+struct Limit {
+  std::string_view name, unit;
+  double work;  // of one run of all threads together for memory; of each thread for fma_f32
+  bool memory;
+  std::vector<Form> forms;
 };
 
-#if defined(__x86_64__)
-constexpr int kChains = 16;  // two units of latency 4 need 8; Intel's 10
-
-__attribute__((target("avx512f"))) float fma_avx512(int64_t iterations) {
-  __m512 sums[kChains];
-  for (int i = 0; i < kChains; ++i) sums[i] = _mm512_set1_ps(static_cast<float>(i));
-  const __m512 a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(0.001f);
-  for (int64_t k = 0; k < iterations; ++k) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kChains; ++i) sums[i] = _mm512_fmadd_ps(sums[i], a, b);
-  }
-  for (int i = 1; i < kChains; ++i) sums[0] = _mm512_add_ps(sums[0], sums[i]);
-  float lanes[16];
-  _mm512_storeu_ps(lanes, sums[0]);
-  return lanes[0] + lanes[15];
-}
-
-__attribute__((target("avx512f"))) float sum_avx512(const float* in, size_t count) {
-  __m512 sums[8] = {};
-  for (size_t i = 0; i < count; i += 128) {
-#pragma GCC unroll 8
-    for (size_t j = 0; j < 8; ++j) sums[j] = _mm512_add_ps(sums[j], _mm512_loadu_ps(in + i + 16 * j));
-  }
-  for (int j = 1; j < 8; ++j) sums[0] = _mm512_add_ps(sums[0], sums[j]);
-  float lanes[16];
-  _mm512_storeu_ps(lanes, sums[0]);
-  return lanes[0] + lanes[15];
-}
-
-__attribute__((target("avx512f"))) void copy_avx512(float* out, const float* in, size_t count) {
-  for (size_t i = 0; i < count; i += 64) {
-#pragma GCC unroll 4
-    for (size_t j = 0; j < 64; j += 16) _mm512_storeu_ps(out + i + j, _mm512_loadu_ps(in + i + j));
-    asm volatile("" ::: "memory");
-  }
-}
-
-__attribute__((target("avx2,fma"))) float fma_avx2(int64_t iterations) {
-  constexpr int chains = 12;  // with the two constants, what 16 registers hold
-  __m256 sums[chains];
-  for (int i = 0; i < chains; ++i) sums[i] = _mm256_set1_ps(static_cast<float>(i));
-  const __m256 a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(0.001f);
-  for (int64_t k = 0; k < iterations; ++k) {
-#pragma GCC unroll 12
-    for (int i = 0; i < chains; ++i) sums[i] = _mm256_fmadd_ps(sums[i], a, b);
-  }
-  for (int i = 1; i < chains; ++i) sums[0] = _mm256_add_ps(sums[0], sums[i]);
-  float lanes[8];
-  _mm256_storeu_ps(lanes, sums[0]);
-  return lanes[0] + lanes[7];
-}
-
-__attribute__((target("avx2"))) float sum_avx2(const float* in, size_t count) {
-  __m256 sums[8] = {};
-  for (size_t i = 0; i < count; i += 64) {
-#pragma GCC unroll 8
-    for (size_t j = 0; j < 8; ++j) sums[j] = _mm256_add_ps(sums[j], _mm256_loadu_ps(in + i + 8 * j));
-  }
-  for (int j = 1; j < 8; ++j) sums[0] = _mm256_add_ps(sums[0], sums[j]);
-  float lanes[8];
-  _mm256_storeu_ps(lanes, sums[0]);
-  return lanes[0] + lanes[7];
-}
-
-__attribute__((target("avx2"))) void copy_avx2(float* out, const float* in, size_t count) {
-  for (size_t i = 0; i < count; i += 32) {
-#pragma GCC unroll 4
-    for (size_t j = 0; j < 32; j += 8) _mm256_storeu_ps(out + i + j, _mm256_loadu_ps(in + i + j));
-    asm volatile("" ::: "memory");
-  }
-}
-
-constexpr Machine kAvx512 = {"avx512", kChains * 16 * 2, fma_avx512, sum_avx512, copy_avx512};
-constexpr Machine kAvx2 = {"avx2", 12 * 8 * 2, fma_avx2, sum_avx2, copy_avx2};
+const std::vector<Limit>& limits() {
+  constexpr double bytes = kFloats * sizeof(float);
+  static const std::vector<Limit> table = {
+      {"fma_f32", "FLOP/s", kFmaFlops, false,
+       kRegisters > 16
+           ? std::vector<Form>{fma_chains<8>, fma_chains<12>, fma_chains<16>, fma_chains<20>, fma_chains<24>}
+           : std::vector<Form>{fma_chains<6>, fma_chains<8>, fma_chains<10>, fma_chains<12>}},
+      {"read",
+       "B/s",
+       bytes,
+       true,
+       {read_streams<1, 0>, read_streams<2, 0>, read_streams<4, 0>, read_streams<8, 0>, read_streams<1, 512>,
+        read_streams<4, 512>, read_streams<4, 2048>}},
+      {"copy", "B/s", 2 * bytes, true, {copy_plain<1>, copy_plain<2>, copy_plain<4>}},
+#if defined(__AVX__)
+      {"copy_stream", "B/s", 2 * bytes, true, {copy_stream<1>, copy_stream<2>, copy_stream<4>}},
 #endif
-
-// What the compiler makes of plain loops: other processors.
-constexpr int kLanes = 64;
-
-float fma_plain(int64_t iterations) {
-  float sums[kLanes] = {};
-  for (int64_t k = 0; k < iterations; ++k)
-    for (int i = 0; i < kLanes; ++i) sums[i] = __builtin_fmaf(sums[i], 0.999f, 0.001f);
-  return sums[0] + sums[kLanes - 1];
-}
-
-float sum_plain(const float* in, size_t count) {
-  float sums[kLanes] = {};
-  for (size_t i = 0; i < count; i += kLanes)
-    for (size_t j = 0; j < kLanes; ++j) sums[j] += in[i + j];
-  return sums[0] + sums[kLanes - 1];
-}
-
-void copy_plain(float* out, const float* in, size_t count) {
-  for (size_t i = 0; i < count; i += kLanes) {
-    for (size_t j = 0; j < kLanes; ++j) out[i + j] = in[i + j];
-    asm volatile("" ::: "memory");
-  }
-}
-
-constexpr Machine kPlain = {"plain", kLanes * 2, fma_plain, sum_plain, copy_plain};
-
-const Machine& machine() {
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f")) return kAvx512;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return kAvx2;
-#endif
-  return kPlain;
+  };
+  return table;
 }
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
-
-/// Results go here, so that the loops that make them are not dropped.
-std::atomic<float> sink{0};
 
 std::vector<int> usable_cores() {
   cpu_set_t set;
@@ -174,83 +188,105 @@ void pin(int core) {
     std::fprintf(stderr, "machine-limits: cannot pin to core %d\n", core);
 }
 
-/// Seconds that `threads` threads, each on a core of its own, take for work(thread), all started at once.
-template <class F>
-std::vector<double> measure(const std::vector<int>& cores, int threads, F&& work) {
-  std::vector<double> seconds;
-  std::atomic<int> ready{0}, round{0}, done{0};
-  std::vector<std::thread> pool;
-  for (int thread = 0; thread < threads; ++thread)
-    pool.emplace_back([&, thread] {
-      pin(cores[static_cast<size_t>(thread) % cores.size()]);
-      for (int mine = 1; mine <= kRounds + 1; ++mine) {
-        ++ready;
-        while (round < mine) std::this_thread::yield();
-        work(thread);
-        ++done;
-      }
-    });
-  for (int at = 1; at <= kRounds + 1; ++at) {
-    while (ready < at * threads) std::this_thread::sleep_for(std::chrono::microseconds(100));
-    const double begin = now();
-    round = at;
-    while (done < at * threads) std::this_thread::sleep_for(std::chrono::microseconds(50));
-    if (at > 1) seconds.push_back(now() - begin);  // the first one touches the memory
-  }
-  for (std::thread& thread : pool) thread.join();
-  std::sort(seconds.begin(), seconds.end());
-  return seconds;
-}
-
-void print(const char* limit, int threads, const std::vector<double>& seconds, double work,
-           const char* unit) {
-  const double median = seconds[seconds.size() / 2];
-  std::printf(
-      "{\"limit\": \"%s\", \"isa\": \"%s\", \"threads\": %d, \"seconds\": %.6f, \"value\": %.6g, "
-      "\"best\": %.6g, \"unit\": \"%s\"}\n",
-      limit, machine().name, threads, median, work / median, work / seconds.front(), unit);
-  std::fflush(stdout);
-}
-
-void run(const std::vector<int>& cores, int threads, float* in, float* out) {
-  constexpr int64_t iterations = 4'000'000;
-  const Machine& m = machine();
-  const size_t share = kFloats / static_cast<size_t>(threads) / 128 * 128;
-  const double bytes = static_cast<double>(share * static_cast<size_t>(threads)) * sizeof(float);
-  const auto part = [&](float* all, int thread) { return all + share * static_cast<size_t>(thread); };
-
-  const auto fma = measure(cores, threads, [&](int) { sink = m.fma(iterations); });
-  print("fma_f32", threads, fma, static_cast<double>(iterations * m.flops_per_iteration * threads), "FLOP/s");
-  const auto read = measure(cores, threads, [&](int t) { sink = m.sum(part(in, t), share); });
-  print("read", threads, read, bytes, "B/s");
-  const auto copy = measure(cores, threads, [&](int t) { m.copy(part(out, t), part(in, t), share); });
-  print("copy", threads, copy, 2 * bytes, "B/s");  // read and written
-}
-
 struct Free {
   void operator()(float* memory) const { std::free(memory); }
 };
 using Memory = std::unique_ptr<float[], Free>;
 
 Memory touched() {
-  Memory memory(static_cast<float*>(std::aligned_alloc(64, kFloats * sizeof(float))));
-  if (memory) std::fill_n(memory.get(), kFloats, 1.0f);
+  Memory memory(static_cast<float*>(std::aligned_alloc(kHuge, kFloats * sizeof(float))));
+  if (!memory) return memory;
+#if defined(MADV_HUGEPAGE)
+  madvise(memory.get(), kFloats * sizeof(float), MADV_HUGEPAGE);
+#endif
+  std::fill_n(memory.get(), kFloats, 1.0f);
   return memory;
+}
+
+class Bench {
+ public:
+  Bench(int threads, double seconds) : threads_(threads), seconds_(seconds), cores_(usable_cores()) {}
+
+  /// Seconds of the shortest run of any form.
+  double best(const Limit& limit) {
+    if (limit.memory && !in_) in_ = touched(), out_ = touched();
+    if (limit.memory && (!in_ || !out_)) {
+      std::fprintf(stderr, "machine-limits: no memory for 2 x %zu bytes\n", kFloats * sizeof(float));
+      std::exit(1);
+    }
+    double shortest = run(limit, limit.forms[0]);
+    const double end = now() + seconds_;
+    do {
+      for (Form form : limit.forms) shortest = std::min(shortest, run(limit, form));
+    } while (now() < end);
+    return shortest;
+  }
+
+ private:
+  int threads_;
+  double seconds_;
+  std::vector<int> cores_;
+  Memory in_, out_;
+
+  /// Seconds from the first thread's start of `form` to the last's end. All wait for each other before it.
+  double run(const Limit& limit, Form form) {
+    std::vector<double> begin(static_cast<size_t>(threads_)), end = begin;
+    std::atomic<int> waiting{threads_};
+    const size_t share =
+        limit.memory ? kFloats / static_cast<size_t>(threads_) / (8 * kBlock) * (8 * kBlock) : 0;
+    const auto work = [&](size_t thread) {
+      pin(cores_[thread % cores_.size()]);
+      --waiting;
+      while (waiting > 0)
+        if (static_cast<size_t>(threads_) > cores_.size()) std::this_thread::yield();
+      begin[thread] = now();
+      form({limit.memory ? out_.get() + share * thread : nullptr,
+            limit.memory ? in_.get() + share * thread : nullptr, share});
+      end[thread] = now();
+    };
+    std::vector<std::thread> pool;
+    for (size_t thread = 1; thread < static_cast<size_t>(threads_); ++thread) pool.emplace_back(work, thread);
+    work(0);
+    for (std::thread& thread : pool) thread.join();
+    return *std::max_element(end.begin(), end.end()) - *std::min_element(begin.begin(), begin.end());
+  }
+};
+
+void measure(Bench& bench, std::string_view name, int threads) {
+  const auto& all = limits();
+  const auto limit = std::find_if(all.begin(), all.end(), [&](const Limit& l) { return l.name == name; });
+  if (limit == all.end()) {
+    std::printf("{\"case\": \"%s\", \"value\": null}\n", std::string(name).c_str());
+  } else {
+    const double work = limit->work * (limit->memory ? 1 : threads);
+    std::printf("{\"case\": \"%s\", \"threads\": %d, \"value\": %.6g, \"unit\": \"%s\"}\n",
+                std::string(name).c_str(), threads, work / bench.best(*limit),
+                std::string(limit->unit).c_str());
+  }
+  std::fflush(stdout);
 }
 
 }  // namespace
 
 int main(int count, char** arguments) {
-  const std::vector<int> cores = usable_cores();
-  std::vector<int> threads;
-  for (int i = 1; i < count; ++i) threads.push_back(std::atoi(arguments[i]));
-  if (threads.empty())
-    threads = cores.size() > 1 ? std::vector<int>{1, static_cast<int>(cores.size())} : std::vector<int>{1};
-  for (int n : threads)
-    if (n < 1 || n > 1024) return std::fprintf(stderr, "usage: machine-limits [THREADS...]\n"), 2;
-  const Memory in = touched(), out = touched();
-  if (!in || !out)
-    return std::fprintf(stderr, "machine-limits: no memory for 2 x %zu bytes\n", kFloats * sizeof(float)), 1;
-  for (int n : threads) run(cores, n, in.get(), out.get());
+  int threads = 1;
+  double seconds = 0.5;
+  std::vector<std::string> names;
+  for (int i = 1; i < count; ++i) {
+    const std::string_view argument = arguments[i];
+    if (argument == "--threads" && i + 1 < count) threads = std::atoi(arguments[++i]);
+    else if (argument == "--seconds" && i + 1 < count) seconds = std::atof(arguments[++i]);
+    else names.emplace_back(argument);
+  }
+  if (threads < 1 || threads > 1024 || seconds < 0)
+    return std::fprintf(stderr, "usage: machine-limits [--threads N] [--seconds S] [LIMIT.. | -]\n"), 2;
+  if (names.empty())
+    for (const Limit& limit : limits()) names.emplace_back(limit.name);
+  Bench bench(threads, seconds);
+  if (names[0] != "-") {
+    for (const std::string& name : names) measure(bench, name, threads);
+  } else {
+    for (std::string name; std::getline(std::cin, name);) measure(bench, name, threads);
+  }
   return 0;
 }

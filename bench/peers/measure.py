@@ -1,25 +1,24 @@
-"""What the peers share: repeating a case, and the command line `PEER.py --threads N [--seconds S] CASE...`.
+"""What the peers share: repeating a case, and the command line `PEER.py --threads N [--seconds S] CASE... | -`.
 
-Prints one JSON line a case: {"case", "threads", "seconds" (median of one run), "best", "runs", "engine", "version"}.
-A case this peer has no form of is left out. A case of a whole process (first_step, start_*) runs once and is timed by
-whoever started the process.
+`-` reads names of cases from standard input, one a line. Prints one JSON line a case: {"case", "threads", "value" (median
+seconds of one run), "best", "mean", "runs"}; "value" is null for a case that this peer has no form of, and "error" says
+what went wrong. A case that is a whole process runs once and is timed by whoever started the process.
 """
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
 import statistics
 import sys
 import time
+import typing
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from cases import BY_NAME  # noqa: E402
 
 
-NO_FORM = 77  # exit code of a peer that has no form of a case that is a whole process
-
-
-def repeat(run, seconds, least=5):
+def repeat(run, seconds, least=3):
   """Seconds of each of at least `least` runs, until `seconds` have passed; two runs before them are not counted."""
   run()
   run()
@@ -37,21 +36,36 @@ def arguments():
   parser.add_argument("--threads", type=int, default=1)
   parser.add_argument("--seconds", type=float, default=1.0)
   parser.add_argument("--compile", action="store_true")
-  parser.add_argument("cases", nargs="+", choices=list(BY_NAME))
+  parser.add_argument("cases", nargs="+", choices=["-", *BY_NAME])
   return parser.parse_args()
 
 
-def main(engine, version, make, options):
-  """`make(name)` returns a function that runs the case once and waits for it, or None."""
-  for name in options.cases:
-    case, run = BY_NAME[name], make(name)
-    if run is None and case.process:
-      os._exit(NO_FORM)
-    if run is None:
-      continue
-    if case.process:
-      run()
-      continue
-    taken = [seconds / case.parts for seconds in repeat(run, options.seconds)]
-    print(json.dumps({"case": name, "threads": options.threads, "seconds": statistics.median(taken), "best": min(taken),
-                      "runs": len(taken), "engine": engine, "version": version}), flush=True)
+@dataclasses.dataclass
+class Measured:
+  """A function that returns the figures of its case, instead of being timed."""
+  figures: typing.Callable
+
+
+def figures(case, run, seconds):
+  """What the case's line says beside its name."""
+  if run is None:
+    return {"value": None}
+  if isinstance(run, Measured):
+    return run.figures()
+  if case.kind == "process":
+    run()
+    return {"value": 0}
+  taken = [taken / (64 if case.name == "replay_64" else 1) for taken in repeat(run, seconds)]
+  return {"value": statistics.median(taken), "best": min(taken), "mean": statistics.fmean(taken), "runs": len(taken)}
+
+
+def main(make, options):
+  """`make(name)` returns a function that runs the case once and waits for it (or measures it: Measured), or None."""
+  serving = options.cases == ["-"]
+  for name in (line.strip() for line in sys.stdin) if serving else options.cases:
+    try:
+      found = figures(BY_NAME[name], make(name), options.seconds)
+    except Exception as error:  # the next case may still run
+      found = {"error": f"{type(error).__name__}: {error}"[:300]}
+    print(json.dumps({"case": name, "threads": options.threads, **found}), flush=True)
+  os._exit(0)  # no peer's teardown is timed or waited for

@@ -1,21 +1,16 @@
 """PyTorch's form of the cases, eager or, with --compile, through torch.compile."""
-import os
-import sys
-
 from measure import arguments, main
 
 options = arguments()
-import torch  # noqa: E402
+import torch  # noqa: E402  (after the command line: an unknown case is told at once)
+
+from cases import CONVOLUTIONS, output_shape  # noqa: E402
 
 torch.set_num_threads(options.threads)
 torch.manual_seed(1)
 compiled = torch.compile if options.compile else lambda function: function
-CONVOLUTIONS = {  # input, weight
-    "conv1": ((128, 1, 28, 28), (32, 1, 5, 5)),
-    "conv2": ((128, 32, 24, 24), (32, 32, 5, 5)),
-    "conv3": ((128, 32, 10, 10), (64, 32, 3, 3)),
-    "conv4": ((128, 64, 8, 8), (64, 64, 3, 3)),
-}
+MATMULS = {"matmul_1024": ((1024, 1024), (1024, 1024)), "matmul_2048": ((2048, 2048), (2048, 2048)),
+           "vendors_512": ((512, 1024), (4, 1024, 1024)), "vendors_128": ((128, 1024), (4, 1024, 1024))}
 
 
 def model():
@@ -53,39 +48,57 @@ def without_gradient(function):
   return run
 
 
+def convolution(name):
+  name, _, wrt = name.partition("_")
+  x, w = (torch.randn(shape) for shape in CONVOLUTIONS[name])
+  if not wrt:
+    return without_gradient(lambda: torch.nn.functional.conv2d(x, w))
+  g = torch.randn(output_shape(x.shape, w.shape))
+  one, two = [1, 1], [0, 0]
+  return without_gradient(lambda: torch.ops.aten.convolution_backward(g, x, w, None, one, two, one, False, two, 1,
+                                                                      [wrt == "dx", wrt == "dw", False]))
+
+
 def chain(x, w):
   for _ in range(64):
     x = x @ w
   return x
 
 
+def perturbed(batch, noise):
+  x, theta = torch.randn(batch, 1024), torch.randn(1024, 1024)
+  return without_gradient(lambda: x @ (theta + 1e-3 * noise()))
+
+
+def of_one(shape, function):
+  x = torch.randn(shape)
+  return without_gradient(lambda: function(x))
+
+
 def make(name):
-  if name in CONVOLUTIONS:
-    x, w = (torch.randn(shape) for shape in CONVOLUTIONS[name])
-    return without_gradient(lambda: torch.nn.functional.conv2d(x, w))
-  if name == "matmul_1024":
-    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+  if name.startswith("conv"):
+    return convolution(name)
+  if name in MATMULS:
+    a, b = (torch.randn(shape) for shape in MATMULS[name])
     return without_gradient(lambda: a @ b)
+  if name == "perturbed_512":
+    return perturbed(512, lambda: torch.empty(4, 1024, 1024).uniform_(-1, 1))
+  if name == "perturbed_128":
+    return perturbed(128, lambda: torch.empty(4, 1024, 1024).bernoulli_().mul_(2).sub_(1))
   if name == "sum_64m":
-    x = torch.randn(64 << 20)
-    return without_gradient(lambda: x.sum())
+    return of_one(64 << 20, lambda x: x.sum())
   if name == "exp_64m":
-    x = torch.randn(64 << 20)
-    return without_gradient(lambda: x.exp())
+    return of_one(64 << 20, lambda x: x.exp())
   if name == "softmax":
-    x = torch.randn(16384, 4096)
-    return without_gradient(lambda: x.softmax(-1))
+    return of_one((16384, 4096), lambda x: x.softmax(-1))
   if name == "replay_64":
     x, w = torch.randn(16, 16), torch.randn(16, 16) / 16
     return without_gradient(lambda: chain(x, w))
   if name in ("mnist_step", "first_step"):
     return training_step()
   if name.startswith("start_"):
-    x = torch.ones(1000)
-    return lambda: compiled(lambda: (x * 2 + 1).sum())().item()
+    return lambda: str(compiled(lambda x: (x * 2 + 1).sum(1))(torch.arange(6).reshape(2, 3)))
   return None
 
 
-main("torch-compile" if options.compile else "torch", torch.__version__, make, options)
-sys.stdout.flush()
-os._exit(0)  # a process is timed to its result, not to the end of its teardown
+main(make, options)

@@ -1,0 +1,340 @@
+// Cases of `kontor bench`: products, memory-bound work, training steps, and what the engine itself costs.
+#include "tools/bench_cases.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <memory>
+#include <numeric>
+#include <vector>
+
+#include <kontor/kontor.h>
+#include <kontor/marketplace.h>
+#include <kontor/nn.h>
+
+#include "base/error.h"
+#include "runtime/context_state.h"
+#include "runtime/inspect.h"
+#include "tools/models.h"
+
+namespace kontor::inline v0::tools {
+
+namespace {
+
+using Run = std::function<void()>;
+using Body = std::function<Tensor(std::span<const Tensor>)>;
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// Repeats until the budget's seconds are over, three times at least; the first two runs (recording, and the first
+/// replay) don't count. `parts` divides each time.
+Measured repeat(const Run& run, const Budget& budget, double parts = 1) {
+  run(), run();
+  std::vector<double> times;
+  const double begin = now();
+  while (times.size() < 3 || (now() - begin < budget.seconds && times.size() < 100'000)) {
+    const double t = now();
+    run();
+    times.push_back((now() - t) / parts);
+  }
+  std::sort(times.begin(), times.end());
+  const auto count = static_cast<double>(times.size());
+  return {.value = times[times.size() / 2],
+          .best = times.front(),
+          .mean = std::accumulate(times.begin(), times.end(), 0.0) / count,
+          .runs = static_cast<int64_t>(times.size())};
+}
+
+Measured once(double value) { return {.value = value, .best = value, .mean = value, .runs = 1}; }
+
+/// One jit function on inputs that are made once.
+Run function_of(std::vector<Tensor> inputs, Body body) {
+  for (Tensor& t : inputs) t.realize();
+  auto function = jit([body](std::span<const Tensor> in) { return std::vector<Tensor>{body(in)}; });
+  return [function, inputs]() mutable {
+    function(inputs);
+    Context::current().synchronise();
+  };
+}
+
+BenchCase timed(std::string name, std::function<Run()> make) {
+  return {std::move(name), [make](const Budget& budget) { return repeat(make(), budget); }};
+}
+
+/// Run once: bench/run.py times the whole process, from its start to the line that this prints.
+BenchCase process(std::string name, std::function<Run()> make) {
+  return {std::move(name), [make](const Budget&) {
+            make()();
+            return once(0);
+          }};
+}
+
+// --- Products ---------------------------------------------------------------------------------------------------------
+
+Run matmul(const Shape& a, const Shape& b) {
+  return function_of({Tensor::normal(a), Tensor::normal(b)},
+                     [](std::span<const Tensor> in) { return in[0].matmul(in[1]); });
+}
+
+struct Convolution {
+  int64_t channels, out, size, kernel;
+};
+constexpr int64_t kBatch = 128;
+constexpr Convolution kConvolutions[] = {{1, 32, 28, 5}, {32, 32, 24, 5}, {32, 64, 10, 3}, {64, 64, 8, 3}};
+
+Run convolution(const Convolution& c) {
+  return function_of({Tensor::normal({kBatch, c.channels, c.size, c.size}),
+                      Tensor::normal({c.out, c.channels, c.kernel, c.kernel})},
+                     [](std::span<const Tensor> in) { return in[0].conv2d(in[1]); });
+}
+
+/// The gradient with respect to input (0) or weight (1), given that of the output.
+Run convolution_gradient(const Convolution& c, size_t wrt) {
+  const int64_t out = c.size - c.kernel + 1;
+  return function_of(
+      {Tensor::normal({kBatch, c.channels, c.size, c.size}),
+       Tensor::normal({c.out, c.channels, c.kernel, c.kernel}), Tensor::normal({kBatch, c.out, out, out})},
+      [wrt](std::span<const Tensor> in) {
+        return gradient((in[0].conv2d(in[1]) * in[2]).sum(), {in[wrt]})[0];
+      });
+}
+
+// A matmul whose weights are perturbed for each of four vendors, as a step of Marketplace has it, beside the same with
+// weights that are there already.
+constexpr int64_t kVendors = 4, kIn = 1024, kOut = 1024;
+
+Run perturbed(int64_t batch, std::function<Tensor(const Shape&)> noise) {
+  return function_of({Tensor::normal({batch, kIn}), Tensor::normal({kIn, kOut})},
+                     [noise](std::span<const Tensor> in) {
+                       return in[0].matmul(in[1] + noise({kVendors, kIn, kOut}) * 1e-3);
+                     });
+}
+
+Tensor uniform_noise(const Shape& shape) { return Tensor::uniform(shape, -1, 1); }
+
+/// Plus or minus one, by one random bit each.
+Tensor rademacher_noise(const Shape& shape) {
+  Shape words = shape;
+  words.back() = shape.back().value() / 32;
+  words.push_back(1);
+  const Tensor bits = Tensor::randint(words, 0, int64_t{1} << 32, DType::U32);
+  const Tensor bit = (bits >> Tensor::arange(32, DType::U32)) & Tensor::full({1}, 1, DType::U32);
+  return (bit.cast(DType::F32) * 2 - 1).reshape(shape);
+}
+
+std::vector<BenchCase> products() {
+  std::vector<BenchCase> all;
+  for (int64_t n : {1024, 2048}) {
+    all.push_back(timed(fmt::format("matmul_{}", n), [n] { return matmul({n, n}, {n, n}); }));
+  }
+  int number = 0;
+  for (const Convolution& c : kConvolutions) {
+    const std::string name = fmt::format("conv{}", ++number);
+    all.push_back(timed(name, [c] { return convolution(c); }));
+    all.push_back(timed(name + "_dx", [c] { return convolution_gradient(c, 0); }));
+    all.push_back(timed(name + "_dw", [c] { return convolution_gradient(c, 1); }));
+  }
+  for (int64_t batch : {512, 128}) {
+    all.push_back(timed(fmt::format("vendors_{}", batch),
+                        [batch] { return matmul({batch, kIn}, {kVendors, kIn, kOut}); }));
+  }
+  all.push_back(timed("perturbed_512", [] { return perturbed(512, uniform_noise); }));
+  all.push_back(timed("perturbed_128", [] { return perturbed(128, rademacher_noise); }));
+  return all;
+}
+
+// --- Memory-bound -----------------------------------------------------------------------------------------------------
+
+BenchCase of_one(std::string name, const Shape& shape, std::function<Tensor(const Tensor&)> body) {
+  return timed(std::move(name), [shape, body] {
+    return function_of({Tensor::uniform(shape)}, [body](std::span<const Tensor> in) { return body(in[0]); });
+  });
+}
+
+std::vector<BenchCase> memory_bound() {
+  constexpr int64_t large = int64_t{64} << 20;
+  return {of_one("sum_64m", {large}, [](const Tensor& x) { return x.sum(); }),
+          of_one("exp_64m", {large}, [](const Tensor& x) { return x.exp(); }),
+          of_one("softmax", {16384, 4096}, [](const Tensor& x) { return x.softmax(); })};
+}
+
+// --- Training ---------------------------------------------------------------------------------------------------------
+
+/// A model with a trainer and one batch; the time of a step does not depend on what is in it.
+struct Training {
+  nn::MnistCnn model;
+  std::unique_ptr<nn::Trainer> trainer;
+  Tensor images, labels;
+
+  Training(int64_t batch, const std::function<std::unique_ptr<nn::Trainer>(nn::MnistCnn&)>& make)
+      : trainer(make(model)),
+        images(Tensor::randint({batch, 1, 28, 28}, 0, 256, DType::U8).realize()),
+        labels(Tensor::randint({batch}, 0, 10, DType::U8).realize()) {}
+  void step() { trainer->step(images, labels); }
+};
+
+Run step_of(std::shared_ptr<Training> training) {
+  return [training] { training->step(); };
+}
+
+Run backprop_step() {
+  return step_of(std::make_shared<Training>(kBatch, [](nn::MnistCnn& model) {
+    auto adam = std::make_unique<nn::Adam>(nn::parameters(model), 1e-3);
+    return std::make_unique<nn::BackpropTrainer>(nn::classification(model), std::move(adam));
+  }));
+}
+
+struct MarketCase {
+  std::string name;
+  marketplace::Plan plan;
+  std::vector<int64_t> vendors;
+  int64_t batch;
+};
+
+Run market_step(const MarketCase& c) {
+  return step_of(std::make_shared<Training>(c.batch, [&c](nn::MnistCnn& model) {
+    marketplace::Options options;
+    options.plan = c.plan;
+    options.groups = marketplace::mnist_groups(c.plan, c.vendors);
+    return std::make_unique<marketplace::Trainer>(nn::parameters(model), nn::classification(model), options);
+  }));
+}
+
+const MarketCase kMarkets[] = {
+    {"v2_n8", marketplace::Plan::Full, {8, 8, 8}, 512},
+    {"v2_n4", marketplace::Plan::Full, {4, 4, 4}, 512},
+    {"star", marketplace::Plan::Star, {4, 4, 8, 16, 128}, 32},
+    {"block_star", marketplace::Plan::BlockStar, {4, 2, 8, 8, 64}, 64},
+};
+
+std::vector<BenchCase> training() {
+  std::vector<BenchCase> all = {timed("mnist_step", backprop_step), process("first_step", backprop_step)};
+  for (const MarketCase& c : kMarkets) all.push_back(timed(c.name, [&c] { return market_step(c); }));
+  all.push_back(process("first_v2_n8", [] { return market_step(kMarkets[0]); }));
+  return all;
+}
+
+// --- The engine itself ------------------------------------------------------------------------------------------------
+
+Run chain() {
+  const auto body = [](std::span<const Tensor> in) {
+    Tensor x = in[0];
+    for (int i = 0; i < 64; ++i) x = x.matmul(in[1]);
+    return x;
+  };
+  return function_of({Tensor::normal({16, 16}), Tensor::normal({16, 16})}, body);
+}
+
+/// Seconds a kernel: those of a replay by what it launches.
+Measured replay(const Budget& budget) {
+  const Run run = chain();
+  run(), run();
+  const uint64_t before = Context::current().counters().launches;
+  run();
+  const auto launches = static_cast<double>(Context::current().counters().launches - before);
+  return repeat(run, budget, launches);
+}
+
+/// Seconds to schedule, render and compile a kernel of the training step, mean over its distinct ones, none of them found
+/// in a cache.
+Measured compile(const Budget& budget) {
+  setenv("KONTOR_NO_CACHE", "1", 1);
+  std::vector<double> each;
+  const double begin = now();
+  do {
+    Context context({.device = {}, .threads = budget.threads, .seed = 1});
+    const Context::Use use(context);
+    backprop_step()();
+    const Counters c = context.counters();
+    each.push_back((c.schedule_seconds + c.render_seconds + c.compile_seconds) /
+                   static_cast<double>(c.compiles));
+  } while (now() - begin < budget.seconds);
+  unsetenv("KONTOR_NO_CACHE");
+  std::sort(each.begin(), each.end());
+  return {.value = each[each.size() / 2], .best = each.front(), .mean = each[each.size() / 2], .runs = 1};
+}
+
+BenchCase scheduling(std::string name, std::string model) {
+  return timed(std::move(name), [model]() -> Run {
+    const auto graph = std::make_shared<Graph>(*named_graph(model));
+    const Limits limits = inspect::limits_of(Context::current().device());
+    return [graph, limits] { schedule(*graph, limits); };
+  });
+}
+
+std::vector<BenchCase> engine() {
+  return {{"replay_64", replay},
+          {"compile_kernel", compile},
+          scheduling("schedule_step", "mnist-cnn:step"),
+          scheduling("schedule_star", "mnist-cnn:marketplace")};
+}
+
+// --- Memory -----------------------------------------------------------------------------------------------------------
+
+/// Bytes that the memory plan gives to temporaries: the most of all that was scheduled.
+double planned_bytes() {
+  int64_t most = 0;
+  for (const auto& [key, schedule] : Context::current().state().schedules)
+    most = std::max(most, schedule->arena_bytes());
+  return static_cast<double>(most);
+}
+
+double resident_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) * 1024;
+}
+
+/// Two steps, then what `bytes` says; in a process of its own.
+BenchCase memory(std::string name, std::function<Run()> make, double (*bytes)()) {
+  return {std::move(name), [make, bytes](const Budget&) {
+            const Run run = make();
+            run(), run();
+            return once(bytes());
+          }};
+}
+
+Run inference() {
+  auto model = std::make_shared<nn::MnistCnn>();
+  Tensor images = Tensor::randint({512, 1, 28, 28}, 0, 256, DType::U8).realize();
+  auto function = jit([model](const Tensor& x) { return (*model)(x); });
+  return [function, images]() mutable {
+    function(images);
+    Context::current().synchronise();
+  };
+}
+
+std::vector<BenchCase> memories() {
+  std::vector<BenchCase> all;
+  const auto both = [&](const std::string& name, const std::function<Run()>& make) {
+    all.push_back(memory("plan_" + name, make, planned_bytes));
+    all.push_back(memory("rss_" + name, make, resident_bytes));
+  };
+  both("inference", inference);
+  for (int64_t n : {8, 16}) {
+    const MarketCase c{"", marketplace::Plan::Full, {n, n, n}, 512};
+    both(fmt::format("v2_n{}", n), [c] { return market_step(c); });
+  }
+  return all;
+}
+
+std::vector<BenchCase> make_cases() {
+  std::vector<BenchCase> all;
+  for (auto make : {products, memory_bound, training, engine, memories}) {
+    for (BenchCase& c : make()) all.push_back(std::move(c));
+  }
+  return all;
+}
+
+}  // namespace
+
+std::span<const BenchCase> bench_cases() {
+  static const std::vector<BenchCase> table = make_cases();
+  return table;
+}
+
+}  // namespace kontor::inline v0::tools

@@ -7,7 +7,7 @@
 #   bench/gpu.sh pack         on a machine that has those: builds into .gpu/ programs that need only glibc; take it along
 #   bench/gpu.sh check BUILD  needs no GPU and runs nothing: whether BUILD has every test and option that the steps name
 #
-# NVRTC is found in CUDA toolkits and Python packages; KONTOR_NVRTC names it elsewhere. KONTOR_GPU_STEPS=n trains n steps,
+# NVRTC is found in CUDA toolkits and Python packages; KONTOR_NVRTC names it elsewhere. GPU_STEPS=n trains n steps,
 # not 200.
 set -uo pipefail
 
@@ -44,7 +44,7 @@ build() {
     $meson setup "$1" "$root" --buildtype=release -Dllvm=disabled -Dopencl=disabled -Dtests=enabled >"$1/setup.log" 2>&1 ||
     { tail -n 20 "$1/setup.log"; die "meson setup failed"; }
   timeout -k 5 "$seconds" ninja -C "$1" kontor-program tests/unit >"$1/build.log" 2>&1 ||
-    { tail -n 40 "$1/build.log"; die "the build failed, or took more than $seconds s"; }
+    { grep -A 5 -E '(^FAILED|error):' "$1/build.log" | head -n 40; die "the build failed, or took more than $seconds s (see $1/build.log)"; }
 }
 
 # The libraries of a program that a machine with glibc may lack.
@@ -102,7 +102,7 @@ check() {
 # each DO: does `DO NAME SECONDS COMMAND...` for each step, the shortest first.
 each() {
   local do=$1 unit=$programs/tests/unit kontor=$programs/tools/kontor
-  local training=(--data "$root/data/mnist-12k" --steps "${KONTOR_GPU_STEPS:-200}" --device cuda)
+  local training=(--data "$root/data/mnist-12k" --steps "${GPU_STEPS:-200}" --device cuda)
   $do "kontor devices" 30 "$kontor" devices
   # Catch2 takes [x] for a tag, so names are matched by what follows it.
   $do "memory and launches" 30 "$unit" "*memory and launches of the device"

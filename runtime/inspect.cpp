@@ -13,6 +13,7 @@
 #include "base/hash.h"
 #include "codegen/tree_text.h"
 #include "graph/graph.h"
+#include "graph/index.h"
 #include "graph/text.h"
 #include "runtime/kernels.h"
 
@@ -96,8 +97,22 @@ struct TraceFile {
 };
 TraceFile trace_file;
 
-double most(const Ref& extent) {
-  return extent->is_const() ? static_cast<double>(extent->at(0)) : static_cast<double>(extent->bounds.hi);
+// How many iterations an extent means: its mean over the one loop that it varies with (taps at a border, the last piece of
+// a chain); its bound where it depends on more.
+double iterations(const Ref& extent) {
+  if (extent->is_const()) return static_cast<double>(extent->at(0));
+  const Node* range = nullptr;
+  for (const Node* n : topological(std::span(&extent, 1))) {
+    if (n->op != Op::Range && n->op != Op::Slot) continue;
+    const bool one = range == nullptr && n->op == Op::Range && n->src[0]->is_const();
+    if (!one) return static_cast<double>(extent->bounds.hi);
+    range = n;
+  }
+  const int64_t count = range != nullptr ? range->src[0]->at(0) : 0;
+  if (count < 1 || count > 1 << 16) return static_cast<double>(extent->bounds.hi);
+  double total = 0;
+  for (int64_t i = 0; i < count; i++) total += static_cast<double>(ix::evaluate(extent, {{range, i}}));
+  return total / static_cast<double>(count);
 }
 
 // Operations on floats that a statement's values need once.
@@ -114,7 +129,7 @@ double float_operations(std::span<const Ref> body, double times) {
   double count = 0;
   for (const Ref& s : body) {
     if (s->op == Op::Loop) {
-      count += float_operations(tree::body(*s), times * most(s->src[0]->src[0]));
+      count += float_operations(tree::body(*s), times * iterations(s->src[0]->src[0]));
     } else if (s->op == Op::If) {
       count += std::max(float_operations(tree::then_body(*s), times),
                         float_operations(tree::else_body(*s), times));

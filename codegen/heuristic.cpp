@@ -107,6 +107,18 @@ class Planner {
     int64_t vectors, repeats;
   };
 
+  // Whether the rows that the tile repeats lie a multiple of 4096 bytes apart: lines at that distance share the ways of an L1
+  // cache, of which there are 8 to 12.
+  bool rows_share_ways(const Stage& dot) const {
+    if (dot.unroll_dim < 0) return false;
+    const Ref& range = dot.loops[static_cast<size_t>(dot.unroll_dim)];
+    for (const Ref& load : loads_in(dot.values)) {
+      int64_t apart = stride(program_, load, range);
+      if (apart != 0 && apart != irregular && apart * item_size(load->dtype) % 4096 == 0) return true;
+    }
+    return false;
+  }
+
   Tile tile_of(const Stage& dot, int64_t length, int64_t repeats) const {
     int64_t w = lanes(dot), registers = limits_.vector_registers, need = (length + w - 1) / w;
     Tile best{1, 1};
@@ -119,7 +131,7 @@ class Planner {
       best.vectors = v;
     }
     int64_t most = std::min<int64_t>((registers - best.vectors - 1) / best.vectors, 24 / best.vectors + 2);
-    most = std::min<int64_t>(most, 14);
+    most = std::min<int64_t>(most, rows_share_ways(dot) ? 8 : 14);
     int64_t tiles = (repeats + most - 1) / most;
     best.repeats =
         (repeats + tiles - 1) / tiles;  // tiles of about one size, so that the last is not a sliver

@@ -33,7 +33,7 @@ struct Stage {
   std::vector<int> layout;  ///< memory order of the dimensions, outermost first
   int vector_dim = -1;      ///< dimension best run in vector lanes; -1: none, or the fold's lane
   int unroll_dim = -1;      ///< for Dot: the dimension to tile in registers beside vector_dim
-  int panel = -1;           ///< for Dot: the value that is computed, or transposed, while a panel is filled with it, or -1
+  int panel = -1;           ///< for Dot: the value computed or transposed as a panel is filled, or -1
 
   bool leaves_kernel = false;  ///< another kernel or the caller reads it
   int group = -1;              ///< kernel it is in

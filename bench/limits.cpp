@@ -51,10 +51,8 @@ using Vector = float __attribute__((vector_size(kVectorBytes), aligned(kVectorBy
 constexpr size_t kFloats = size_t{64} << 20;  // 256 MiB: far beyond any cache
 constexpr size_t kHuge = size_t{2} << 20;
 
-/// Results go here, so that the loops that make them are not dropped.
-std::atomic<float> sink{0};
-
-float first_lane(const Vector& v) { return v[0]; }
+/// Makes a value needed, so that no compiler drops the loop that computes it.
+void keep(const Vector& v) { asm volatile("" : : "m"(v) : "memory"); }
 
 /// What a thread works on.
 struct Part {
@@ -78,7 +76,7 @@ void fma_chains(const Part&) {
     for (int i = 0; i < chains; ++i) sums[i] = sums[i] * a + b;
   }
   for (int i = 1; i < chains; ++i) sums[0] += sums[i];
-  sink = first_lane(sums[0]);
+  keep(sums[0]);
 }
 constexpr double kFmaFlops = 2.0 * kLanes * kFmaIterations * 24;
 
@@ -101,7 +99,7 @@ void read_streams(const Part& part) {
     }
   }
   for (size_t i = 1; i < streams * chains; ++i) sums[0] += sums[i];
-  sink = first_lane(sums[0]);
+  keep(sums[0]);
 }
 
 template <int streams, class Store>

@@ -6,6 +6,7 @@
 #include "base/threefry.h"
 #include "graph/formula.h"
 #include "graph/index.h"
+#include "graph/random.h"
 #include "graph/recording.h"
 
 namespace kontor::inline v0::fn {
@@ -60,6 +61,8 @@ Ref interleaved(const Ref& even, const Ref& odd, const Dims& shape) {
   Ref flat = reshape(both, {ix::mul(even->shape[0], index(2))});
   return reshape(shrink(flat, {index(0)}, {ix::product(shape)}), shape);
 }
+
+constexpr int64_t permutation_blocks = 24;  // one a round
 
 Ref pairs_of(const Dims& shape) { return ix::ceil_div(ix::product(shape), index(2)); }
 
@@ -125,6 +128,19 @@ Ref normal_at(const Ref& key, const Ref& counter, const Dims& shape, double mean
   return call("normal", cast(out.node, dtype), {key, counter});
 }
 
+// 32 numbers a word. The words are stored: a bit a number, so that no block is made 64 times.
+Ref rademacher_at(const Ref& key, const Ref& counter, const Dims& shape, DType dtype) {
+  need_float("rademacher", dtype);
+  const Ref words = ix::ceil_div(ix::product(shape), index(32));
+  const Ref drawn = make(Op::Copy, {random_words(key, counter, {words})});
+  const Dims bits{words, index(32)};
+  const Term place(broadcast(iota(index(32), DType::U32), bits));
+  const Term set = op(Op::Shr, Term(broadcast(unsqueeze(drawn, 1), bits)), place) & int64_t{1};
+  const Ref sign = ((set << 31) ^ set.integer(0xBF800000)).bits(DType::F32).node;  // 1: +1
+  const Ref flat = shrink(reshape(sign, {ix::mul(words, index(32))}), {index(0)}, {ix::product(shape)});
+  return cast(reshape(flat, shape), dtype);
+}
+
 Ref uniform(const Dims& shape, double low, double high, DType dtype) {
   Draw d = draw(blocks_of(shape, dtype));
   return uniform_at(d.key, d.counter, shape, low, high, dtype);
@@ -161,13 +177,12 @@ Ref randint(const Dims& shape, int64_t low, int64_t high, DType dtype) {
 
 /// Swap-or-not (Hoang, Morris, Rogaway 2012): a bijection of [0, n) for any n, without cycle walking. In each round x
 /// may change places with k - x; a hash of the greater of the two decides, so both decide alike.
-Ref permutation(const Ref& n, DType dtype) {
-  constexpr int64_t rounds = 24;
+Ref permutation_at(const Ref& key, const Ref& counter, const Ref& n, DType dtype) {
+  constexpr int64_t rounds = permutation_blocks;
   if (is_float(dtype) || dtype == DType::Bool) fail("permutation: makes integers, not {}", name(dtype));
   if (n->bounds.lo < 1 || n->bounds.hi >= INT64_C(0x80000000))
     fail("permutation: of {} numbers", n->bounds.hi);
-  Draw d = draw(index(rounds));
-  Words keys = blocks_from(d.key, d.counter, index(rounds));
+  Words keys = blocks_from(key, counter, index(rounds));
   Dims shape{n};
   Term x(iota(n, DType::U32)), count(splat(cast(n, DType::U32), shape));
   Ref wide = splat(cast(n, DType::U64), {index(rounds)});
@@ -181,7 +196,12 @@ Ref permutation(const Ref& n, DType dtype) {
     hash = (hash ^ (hash >> 15)) * 2221713035.0;  // Wellons' lowbias32
     x = where(((hash >> 31) & int64_t{1}) == 1.0, partner, x);
   }
-  return call("permutation", cast(x.node, dtype), {d.key, d.counter});
+  return call("permutation", cast(x.node, dtype), {key, counter});
+}
+
+Ref permutation(const Ref& n, DType dtype) {
+  Draw d = draw(index(permutation_blocks));
+  return permutation_at(d.key, d.counter, n, dtype);
 }
 
 }  // namespace kontor::inline v0::fn

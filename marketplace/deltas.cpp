@@ -1,23 +1,60 @@
 // How vendors' deltas are drawn from seeds, and how vendors are put into a recorded loss.
 #include "base/error.h"
 #include "graph/index.h"
+#include "graph/random.h"
 #include "marketplace/step.h"
 
 namespace kontor::inline v0::marketplace {
 
+namespace {
+
+/// Seeds [n] of which each pair after the first `alone` shares that of its first.
+Ref paired(const Ref& seeds, int64_t alone) {
+  const int64_t n = extent(seeds->shape[0]), pairs = (n - alone) / 2;
+  const Dims two{index(pairs), index(2)};
+  const Ref first = fn::select(fn::reshape(fn::slice(seeds, 0, alone, n, 1), two), 1, 0);
+  const Ref both = fn::reshape(fn::broadcast(fn::unsqueeze(first, 1), two), {index(2 * pairs)});
+  return alone == 0 ? both : fn::cat({fn::slice(seeds, 0, 0, alone, 1), both}, 0);
+}
+
+/// Deltas of deviation 1 (uniform: in +-1) under `seed`, from block `counter` on.
+Ref unit_delta(Noise noise, const Ref& seed, int64_t counter, const Dims& shape) {
+  const Ref at = constant(DType::U64, counter);
+  return noise == Noise::Uniform ? fn::uniform_at(seed, at, shape, -1, 1, DType::F32)
+                                 : fn::rademacher_at(seed, at, shape, DType::F32);
+}
+
+/// Blocks of 64 bits that a parameter's delta takes.
+int64_t blocks_of(Noise noise, const Dims& shape) {
+  const int64_t weights = extent(ix::product(shape)), a_block = noise == Noise::Uniform ? 2 : 64;
+  return (weights + a_block - 1) / a_block;
+}
+
+/// Each group has counters of its own, so that equal seeds in two groups make different deltas.
+int64_t first_block(size_t g) { return static_cast<int64_t>(g) << 40; }
+
+}  // namespace
+
+Ref Step::lr(size_t g) const { return in.rates ? fn::select(in.rates, 0, static_cast<int64_t>(g)) : in.lr; }
+
+Ref Step::sigma(size_t g) const {
+  return in.rates && !row.fixed_sigma ? fn::mul(lr(g), options.probe_scale) : in.sigma;
+}
+
 // Block counter + i of Threefry under the run's key, i over the vendors of all groups.
-std::vector<Ref> vendor_seeds(const Step& step) {
+std::vector<Ref> vendor_seeds(const Options& options, const StepInputs& in) {
   int64_t total = 0;
-  for (const Group& g : step.options.groups) total += g.vendors;
-  const Ref words = fn::reshape(fn::random_words(step.in.key, step.in.counter, {index(2 * total)}),
-                                {index(total), index(2)});
+  for (const Group& g : options.groups) total += g.vendors;
+  const Ref words =
+      fn::reshape(fn::random_words(in.key, in.counter, {index(2 * total)}), {index(total), index(2)});
   const Ref low = fn::cast(fn::select(words, 1, 0), DType::U64);
   const Ref high = fn::cast(fn::select(words, 1, 1), DType::U64);
   const Ref seeds = fn::bit_or(low, fn::shift_left(high, 32));
   std::vector<Ref> out;
   int64_t first = 0;
-  for (const Group& g : step.options.groups) {
-    out.push_back(fn::slice(seeds, 0, first, first + g.vendors, 1));
+  for (const Group& g : options.groups) {
+    const Ref own = fn::slice(seeds, 0, first, first + g.vendors, 1);
+    out.push_back(options.antithetic ? paired(own, row_of(options.plan).leader ? 1 : 0) : own);
     first += g.vendors;
   }
   return out;
@@ -25,24 +62,26 @@ std::vector<Ref> vendor_seeds(const Step& step) {
 
 Ref deviations(const Step& step, size_t g) {
   const Dims shape{index(step.vendors(g))};
-  const Ref sigma = fn::splat(step.in.sigma, shape);
+  Ref sigma = fn::splat(step.sigma(g), shape);
+  const Ref vendor = fn::iota(shape[0], DType::I64);
+  if (step.options.antithetic)
+    sigma = fn::where(fn::eq(fn::mod(vendor, 2), step.row.leader ? 0 : 1), fn::neg(sigma), sigma);
   if (!step.row.leader) return sigma;
-  return fn::where(fn::eq(fn::iota(shape[0], DType::I64), 0), 0.0, sigma);
+  return fn::where(fn::eq(vendor, 0), 0.0, sigma);
 }
 
 // One vendor with a seed of rank 0 is recorded; batched over the seeds it is all of them. The draws of a group's
 // parameters follow each other under one key.
 Vendors make_vendors(const Step& step, size_t g, const Ref& seeds, const Ref& sigmas) {
+  const Noise noise = step.options.noise;
   const Ref seed = fn::mark(constant(DType::U64, int64_t{0}), "seed");
   const Ref sigma = fn::mark(constant(DType::F32, 0.0), "sigma");
   std::vector<Ref> one;
-  Ref blocks = index(0);
+  int64_t blocks = first_block(g);
   for (size_t i : step.members[g]) {
-    const Ref& mark = step.leader.marks[i];
-    const Ref at = constant(DType::U64, const_int(*blocks));
-    const Ref unit = fn::uniform_at(seed, at, mark->shape, -1, 1, DType::F32);
-    one.push_back(fn::mul(unit, fn::splat(sigma, mark->shape)));
-    blocks = ix::add(blocks, ix::ceil_div(ix::product(mark->shape), index(2)));
+    const Dims& shape = step.leader.marks[i]->shape;
+    one.push_back(fn::mul(unit_delta(noise, seed, blocks, shape), fn::splat(sigma, shape)));
+    blocks += blocks_of(noise, shape);
   }
   Vendors v{.index = step.members[g],
             .deltas = batch(one, std::vector<BatchedLeaf>{{seed, seeds}, {sigma, sigmas}}),
@@ -55,28 +94,37 @@ Vendors make_vendors(const Step& step, size_t g, const Ref& seeds, const Ref& si
 }
 
 std::vector<Vendors> all_vendors(const Step& step) {
-  const std::vector<Ref> seeds = vendor_seeds(step);
   std::vector<Vendors> out;
-  for (size_t g = 0; g < step.members.size(); ++g)
-    out.push_back(make_vendors(step, g, seeds[g], deviations(step, g)));
+  for (size_t g = 0; g < step.groups(); ++g)
+    out.push_back(make_vendors(step, g, step.seeds[g], deviations(step, g)));
   return out;
 }
 
-Ref with_vendors(const Step& step, const Ref& loss, size_t g, std::span<const BatchedLeaf> leaves) {
-  const Ref out = batch(std::vector<Ref>{loss}, leaves)[0];
-  if (out->rank() == loss->rank())
+int64_t after_deltas(const Step& step, size_t g) {
+  int64_t blocks = first_block(g);
+  for (size_t i : step.members[g]) blocks += blocks_of(step.options.noise, step.leader.marks[i]->shape);
+  return blocks;
+}
+
+double inverse_variance(Noise noise) { return noise == Noise::Uniform ? 3 : 1; }
+
+Ref with_vendors(const Step& step, const Ref& root, size_t g, std::span<const BatchedLeaf> leaves) {
+  const Ref out = batch(std::vector<Ref>{root}, leaves)[0];
+  if (out->rank() == root->rank())
     fail("marketplace: the loss does not depend on group '{}'", step.options.groups[g].name);
   return out;
 }
 
+Ref along_vendors(const Ref& weights, const Ref& like) {
+  Dims thin(like->rank(), index(1));
+  thin[0] = like->shape[0];
+  return fn::broadcast(fn::reshape(weights, thin), like->shape);
+}
+
 std::vector<Ref> weighted_sum(const Vendors& vendors, const Ref& weights) {
   std::vector<Ref> out;
-  for (const Ref& delta : vendors.deltas) {
-    Dims thin(delta->rank(), index(1));
-    thin[0] = delta->shape[0];
-    const Ref wide = fn::broadcast(fn::reshape(weights, thin), delta->shape);
-    out.push_back(fn::sum(fn::mul(wide, delta), Ints{0}, false));
-  }
+  for (const Ref& delta : vendors.deltas)
+    out.push_back(fn::sum(fn::mul(along_vendors(weights, delta), delta), Ints{0}, false));
   return out;
 }
 

@@ -1,50 +1,66 @@
-// Full (V2): vendors of all groups crossed, z-scores of the paths' losses weigh the deltas.
-// Source: Fang-Pen Lin, "Marketplace V2 is all you need" (2025), and its code.
+// Full (V2): vendors of all groups crossed, z-scores of the paths' losses weigh the deltas; and Greedy (V1), which
+// takes over the deltas of the best path. Source: Fang-Pen Lin, "Marketplace V2 is all you need" (2025), and its code.
+#include <algorithm>
+
 #include "graph/index.h"
-#include "marketplace/step.h"
+#include "marketplace/paths.h"
 
 namespace kontor::inline v0::marketplace {
 
 namespace {
 
-/// z = -(loss - mean) / std over all paths; 0 where all losses are the same.
-Ref z_scores(const Ref& losses) {
-  const Ref mean = fn::mean(losses, {}, false);
-  const Ref deviation = fn::sqrt(fn::var(losses, {}, false, 1));
-  const Ref some = fn::gt(deviation, 0.0);
-  return fn::div(fn::neg(fn::sub(losses, fn::splat(mean, losses->shape))),
-                 fn::splat(fn::where(some, deviation, 1.0), losses->shape));
-}
+struct Market {
+  std::vector<Vendors> vendors;
+  Crossing crossing;
+  Outcome out;
+};
 
-/// Element 0 of every axis: the path of the first vendors.
-Ref first(Ref paths) {
-  while (paths->rank() > 0) paths = fn::select(paths, 0, 0);
-  return paths;
+/// Losses of all paths. If no path was left out, the first is the leader's: no forward pass beside it.
+Market open_market(const Step& step) {
+  Market m{all_vendors(step), {}, {}};
+  std::vector<Ref> roots{step.leader.loss};
+  if (step.leader.accuracy) roots.push_back(step.leader.accuracy);
+  m.crossing = cross(step, roots, leaves_of(m.vendors));
+  m.out.losses = {m.crossing.values[0]};
+  if (std::any_of(m.crossing.upstream.begin(), m.crossing.upstream.end(),
+                  [](const Ref& u) { return bool(u); }))
+    return m;
+  m.out.loss = fn::select(m.crossing.values[0], 0, 0);
+  if (step.leader.accuracy) m.out.accuracy = fn::select(m.crossing.values[1], 0, 0);
+  return m;
 }
 
 }  // namespace
 
-// The first vendors are the leader: its loss and accuracy are read off their path, not computed a second time. The weight of a vendor is the sum of z over the paths that it is on, so that deltas are summed over vendors and not
+// The weight of a vendor is the sum of z over the paths that it is on, so that deltas are summed over vendors and not
 // over paths.
 Outcome record_full(const Step& step) {
-  const std::vector<Vendors> groups = all_vendors(step);
-  Ref losses = step.leader.loss, accuracy = step.leader.accuracy;
-  for (size_t g = 0; g < groups.size(); ++g) {
-    losses = with_vendors(step, losses, g, groups[g].leaves);
-    if (accuracy) accuracy = batch(std::vector<Ref>{accuracy}, groups[g].leaves)[0];
+  Market m = open_market(step);
+  const Ref& losses = m.crossing.values[0];
+  const Scores scores = z_scores(losses);
+  const std::vector<Ref> sums = sums_over_paths(step, m.crossing, scores.z);
+  for (size_t g = 0; g < step.groups(); ++g) {
+    Ref weights = sums[g];
+    if (step.options.update == Update::Adam)
+      weights = fn::mul(
+          weights,
+          fn::splat(estimate_factor(step, g, scores.deviation, extent(losses->shape[0])), weights->shape));
+    m.out.directions.push_back(weighted_sum(m.vendors[g], weights));
   }
-  const Ref z = z_scores(losses);
-  Outcome out{.loss = first(losses), .accuracy = accuracy ? first(accuracy) : Ref()};
-  const auto axes = static_cast<int64_t>(groups.size());
-  for (int64_t g = 0; g < axes; ++g) {
-    Ints others;
-    for (int64_t a = 0; a < axes; ++a)
-      if (a != axes - 1 - g) others.push_back(a);
-    const Ref weights = others.empty() ? z : fn::sum(z, others, false);
-    out.directions.push_back(weighted_sum(groups[static_cast<size_t>(g)], weights));
+  return std::move(m.out);
+}
+
+Outcome record_greedy(const Step& step) {
+  Market m = open_market(step);
+  const std::vector<Ref> best = vendors_of_path(step, m.crossing, least(m.crossing.values[0]));
+  for (size_t g = 0; g < step.groups(); ++g) {
+    const Ref seed = fn::take(step.seeds[g], fn::unsqueeze(best[g], 0), 0);
+    const Ref sigma = fn::take(deviations(step, g), fn::unsqueeze(best[g], 0), 0);
+    m.out.directions.emplace_back();
+    for (const Ref& delta : make_vendors(step, g, seed, sigma).deltas)
+      m.out.directions.back().push_back(fn::select(delta, 0, 0));
   }
-  out.losses = {fn::reshape(losses, {ix::product(losses->shape)})};
-  return out;
+  return std::move(m.out);
 }
 
 }  // namespace kontor::inline v0::marketplace

@@ -2,9 +2,12 @@
 #include "marketplace/groups.h"
 
 #include <algorithm>
+#include <cmath>
+#include <unordered_set>
 
 #include "base/error.h"
-#include "marketplace/plans.h"
+#include "marketplace/step.h"
+#include "nn/operations.h"
 
 namespace kontor::inline v0::marketplace {
 
@@ -54,6 +57,41 @@ void check_parameter(const nn::Parameter& p) {
     fail("groups: {} is {}; deltas are made for f32", p.name, kontor::name(p.tensor->dtype()));
 }
 
+/// Neighbours joined into `count` groups or fewer, the first of them larger.
+std::vector<Group> joined(const std::vector<Group>& groups, size_t count) {
+  if (groups.size() <= count) return groups;
+  std::vector<Group> out;
+  for (size_t i = 0, at = 0; i < count; ++i) {
+    out.push_back(groups[at]);
+    const size_t size = groups.size() / count + (i < groups.size() % count ? 1 : 0);
+    for (size_t k = 1; k < size; ++k) {
+      const auto& more = groups[at + k].members;
+      out.back().members.insert(out.back().members.end(), more.begin(), more.end());
+    }
+    at += size;
+  }
+  return out;
+}
+
+/// Operations of what depends on each group's parameters: what one vendor of it costs.
+std::vector<double> suffix_costs(const Leader& leader, std::span<const std::vector<size_t>> members) {
+  const std::vector<const Node*> order = topological(std::vector<Ref>{leader.loss});
+  std::vector<double> out;
+  for (const auto& group : members) {
+    std::unordered_set<const Node*> depends;
+    for (size_t i : group) depends.insert(leader.marks[i].get());
+    double cost = 0;
+    for (const Node* n : order) {
+      const auto on = [&](const Ref& s) { return depends.count(s.get()) != 0; };
+      if (std::none_of(n->src.begin(), n->src.end(), on)) continue;
+      depends.insert(n);
+      cost += nn::product_operations(*n);
+    }
+    out.push_back(cost);
+  }
+  return out;
+}
+
 }  // namespace
 
 std::vector<Group> parse_groups(std::string_view text, std::span<const int64_t> vendors) {
@@ -66,18 +104,56 @@ std::vector<Group> parse_groups(std::string_view text, std::span<const int64_t> 
 }
 
 std::vector<Group> mnist_groups(Plan plan, std::span<const int64_t> vendors) {
-  static constexpr int64_t star[] = {4, 4, 8, 16, 128}, full[] = {8, 8, 8};
-  const bool crossed = row_of(plan).leader;
-  const std::span<const int64_t> usual =
-      crossed ? std::span<const int64_t>(full) : std::span<const int64_t>(star);
-  return parse_groups(
-      crossed ? "conv1+conv2+norm1|conv3+conv4+norm2|linear" : "conv1|conv2+norm1|conv3|conv4+norm2|linear",
-      vendors.empty() ? usual : vendors);
+  static constexpr int64_t star[] = {4, 4, 8, 16, 128};
+  const PlanRow& row = row_of(plan);
+  const std::vector<int64_t> crossed(3, row.vendors);
+  const std::span<const int64_t> usual = row.leader ? std::span<const int64_t>(crossed) : star;
+  return parse_groups(row.leader ? "conv1+conv2+norm1|conv3+conv4+norm2|linear"
+                                 : "conv1|conv2+norm1|conv3|conv4+norm2|linear",
+                      vendors.empty() ? usual : vendors);
+}
+
+std::vector<Group> find_groups(std::span<const nn::Parameter> parameters, Plan plan) {
+  std::vector<Group> out;
+  std::string last;
+  for (const nn::Parameter& p : parameters) {
+    const std::string layer = p.name.substr(0, p.name.rfind('.'));
+    if (out.empty() || (layer != last && p.tensor->rank() >= 2))
+      out.push_back({"", {}, row_of(plan).vendors});
+    if (layer != last) out.back().members.push_back(layer);
+    last = layer;
+  }
+  if (out.empty()) fail("groups: the model has no parameters");
+  if (row_of(plan).leader) out = joined(out, 3);
+  for (Group& g : out) g.name = fmt::format("{}", fmt::join(g.members, "+"));
+  return out;
+}
+
+std::vector<Group> find_groups(std::span<const nn::Parameter> parameters, Plan plan,
+                               const nn::Objective& objective, const Tensor& x, const Tensor& labels) {
+  constexpr double most = 128;
+  std::vector<Group> groups = find_groups(parameters, plan);
+  if (row_of(plan).leader) return groups;
+  const std::vector<double> costs =
+      suffix_costs(record_leader(objective, x, labels, parameters, 1), resolve(groups, plan, parameters));
+  const double dearest = *std::max_element(costs.begin(), costs.end());
+  for (size_t g = 0; g < groups.size(); ++g) {
+    const auto least = static_cast<double>(row_of(plan).vendors);
+    const double count = costs[g] > 0 ? least * std::sqrt(dearest / costs[g]) : most;
+    groups[g].vendors = int64_t{1} << std::lround(std::log2(std::clamp(count, least, most)));
+  }
+  return groups;
 }
 
 std::string to_text(std::span<const Group> groups) {
   std::string out;
   for (const Group& g : groups) out += fmt::format("{}{}", out.empty() ? "" : "|", fmt::join(g.members, "+"));
+  return out;
+}
+
+std::string upstream_text(std::span<const Group> groups) {
+  std::string out;
+  for (const Group& g : groups) out += fmt::format("{}{}", out.empty() ? "" : ",", g.upstream);
   return out;
 }
 

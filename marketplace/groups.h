@@ -10,7 +10,8 @@ inline constexpr int64_t most_vendors = 1 << 20;
 /// For each group the indexes of its parameters. Throws Error if they do not fit; see Trainer.
 std::vector<std::vector<size_t>> resolve(std::span<const Group> groups, Plan plan,
                                          std::span<const nn::Parameter> parameters);
-std::string to_text(std::span<const Group> groups);       ///< "conv1|conv2+norm1"
-std::string vendors_text(std::span<const Group> groups);  ///< "4,4"
+std::string to_text(std::span<const Group> groups);        ///< "conv1|conv2+norm1"
+std::string vendors_text(std::span<const Group> groups);   ///< "4,4"
+std::string upstream_text(std::span<const Group> groups);  ///< "0,4"
 
 }  // namespace kontor::inline v0::marketplace

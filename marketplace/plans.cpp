@@ -8,11 +8,15 @@ namespace kontor::inline v0::marketplace {
 
 namespace {
 
+constexpr unsigned usual = AdamUpdate | WholeUnit | Antithetic | RademacherNoise;
+
 // clang-format off
 constexpr PlanRow rows[] = {
-    //                         leader crossed fixed_sigma samples moves takes
-    {Plan::Full, "full",       true,  true,   false,      false,  false, 0, record_full},
-    {Plan::Star, "star",       false, false,  true,       false,  false, 0, record_star},
+    //                                   leader crossed fixed_sigma samples moves vendors, takes
+    {Plan::Full,      "full",       true,  true,   false,      false,  false, 8, usual | Upstream | MetaLr | Passes, record_full},
+    {Plan::Greedy,    "v1",         true,  true,   false,      false,  true,  8, RademacherNoise | Antithetic | Upstream | Passes, record_greedy},
+    {Plan::Star,      "star",       false, false,  true,       false,  false, 4, usual | MetaLr | Passes, record_star},
+    {Plan::PerSample, "per-sample", true,  false,  false,      true,   false, 4, usual, record_per_sample},
 };
 // clang-format on
 

@@ -8,13 +8,14 @@ struct Step;
 struct Outcome;
 
 /// Options that not every plan has, or-ed together.
-enum Takes : uint8_t {
+enum Takes : unsigned {
   Upstream = 1,
   MetaLr = 2,
   AdamUpdate = 4,
   Antithetic = 8,
   RademacherNoise = 16,
-  Passes = 32
+  Passes = 32,
+  WholeUnit = 64
 };
 
 struct PlanRow {
@@ -25,6 +26,7 @@ struct PlanRow {
   bool fixed_sigma;  ///< sigma is of the first lr; else it follows lr
   bool samples;      ///< losses belong to single samples
   bool moves;        ///< directions are moves themselves: added as they are
+  int64_t vendors;   ///< of a group, if nothing is said; without a leader: of the dearest group
   unsigned takes;    ///< Takes
   Outcome (*record)(const Step& step);
 };

@@ -9,15 +9,26 @@ StepGraph record_step(const nn::Objective& objective, const Tensor& x, const Ten
                       std::span<const nn::Parameter> parameters, const Options& options,
                       std::span<const std::vector<size_t>> members, const StepInputs& inputs) {
   const PlanRow& row = row_of(options.plan);
-  const Step step{row, options, members, inputs, record_leader(objective, x, labels, parameters)};
-  Outcome outcome = row.record(step);
-  StepGraph out{.loss = outcome.loss ? outcome.loss : step.leader.loss,
-                .accuracy = outcome.accuracy ? outcome.accuracy : step.leader.accuracy,
-                .losses = {},
-                .changed = {},
-                .index = {}};
+  const int64_t parts = row.samples ? x.size(0) : options.forward_passes;
+  const Step step{row,
+                  options,
+                  members,
+                  inputs,
+                  record_leader(objective, x, labels, parameters, parts),
+                  vendor_seeds(options, inputs)};
+  const Outcome outcome = row.record(step);
+  StepGraph out;
+  out.loss = outcome.loss ? outcome.loss : step.leader.loss;
+  out.accuracy = outcome.accuracy ? outcome.accuracy : step.leader.accuracy;
+  out.losses = outcome.losses;
+  out.fine = finite(out.loss);
+  Ref any;
+  for (const Ref& losses : out.losses) {
+    const Ref some = fn::any(finite(losses), {}, false);
+    any = any ? fn::logical_or(any, some) : some;
+  }
+  out.fine = fn::logical_and(out.fine, any);
   record_update(step, outcome, out);
-  out.losses = std::move(outcome.losses);
   return out;
 }
 

@@ -1,12 +1,14 @@
-// marketplace::Trainer: the step as one jit function, its Scalars, checks and checkpoint.
+// marketplace::Trainer: the step as one jit function, its Scalars and state, checks and checkpoint.
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "base/error.h"
 #include "base/threefry.h"
 #include "marketplace/groups.h"
+#include "marketplace/options.h"
 #include "marketplace/plans.h"
 #include "marketplace/record.h"
 
@@ -29,84 +31,110 @@ void set(ScalarState& state, double value) {
   state.bits = std::bit_cast<uint32_t>(static_cast<float>(value));
 }
 
-void check_takes(const Options& o) {
-  const PlanRow& row = row_of(o.plan);
-  const bool upstream =
-      std::any_of(o.groups.begin(), o.groups.end(), [](const Group& g) { return g.upstream != 0; });
-  const struct {
-    Takes option;
-    bool wanted;
-    const char* name;
-  } options[] = {{Upstream, upstream, "upstream sampling"},
-                 {MetaLr, o.meta_lr != 0, "meta-lr"},
-                 {AdamUpdate, o.update == Update::Adam, "update by Adam"},
-                 {Antithetic, o.antithetic, "antithetic vendors"},
-                 {RademacherNoise, o.noise == Noise::Rademacher, "Rademacher noise"},
-                 {Passes, o.forward_passes != 1, "forward passes beside one"}};
-  for (const auto& option : options)
-    if (option.wanted && !(row.takes & option.option))
-      fail("marketplace: the {} plan has no {}", row.name, option.name);
-}
-
-void check_options(const Options& o) {
-  if (!(o.lr > 0 && std::isfinite(o.lr))) fail("marketplace: a learning rate of {}", o.lr);
-  if (!(o.lr_decay >= 0 && o.lr_decay < 1)) fail("marketplace: a learning rate decay of {}", o.lr_decay);
-  if (!(o.probe_scale > 0 && std::isfinite(o.probe_scale)))
-    fail("marketplace: a probe scale of {}", o.probe_scale);
-  if (!(o.meta_lr >= 0 && o.meta_lr < 1)) fail("marketplace: a meta-lr of {}; it is a part of lr", o.meta_lr);
-  if (o.forward_passes < 1) fail("marketplace: {} forward passes", o.forward_passes);
-  check_takes(o);
-}
-
 }  // namespace
 
 struct Trainer::State {
   std::vector<nn::Parameter> parameters;
   nn::Objective objective;
   Options options;
-  std::vector<std::vector<size_t>> members;
-  double lr;
+  double lr, meta_lr;
   uint64_t key;
-  std::shared_ptr<ScalarState> key_scalar, counter, rate, sigma;
+  std::vector<std::vector<size_t>> members = {};
+  std::shared_ptr<ScalarState> key_scalar = scalar_of(DType::U64, key), counter = scalar_of(DType::U64),
+                               rate = scalar_of(DType::F32), sigma = scalar_of(DType::F32),
+                               range = scalar_of(DType::F32);
+  Tensor rates = {};                    // meta-lr: [groups]
+  std::unique_ptr<nn::Adam> adam = {};  // of the parameters of all groups
   std::vector<Jit> update = {};
   double operations = 0;
-  bool has_accuracy = false;
+  bool has_accuracy = false, told_constant = false;
   std::vector<float> losses = {};
+  std::vector<double> learning_rates = {};
 
+  const PlanRow& row() const { return row_of(options.plan); }
+  void start(std::vector<Group> groups);
+  void set_rates(double value);
   std::vector<Tensor> record(const Tensor& x, const Tensor& labels);
   void set_scalars(int64_t step);
+  void decay();
   std::string who(size_t loss) const;
   static std::vector<Tensor> trace(void* self, std::span<const Tensor> in) {
     return (*static_cast<State**>(self))->record(in[0], in[1]);
   }
 };
 
+// The groups are known from now on.
+void Trainer::State::start(std::vector<Group> groups) {
+  Options with = options;
+  with.groups = std::move(groups);
+  check_options(with);
+  members = resolve(with.groups, with.plan, parameters);
+  options = std::move(with);
+  if (options.update == Update::Adam) {
+    std::vector<nn::Parameter> trained;
+    for (const auto& group : members)
+      for (size_t i : group) trained.push_back(parameters[i]);
+    adam = std::make_unique<nn::Adam>(std::move(trained), lr);
+  }
+  set_rates(lr);
+}
+
+void Trainer::State::set_rates(double value) {
+  learning_rates.assign(options.groups.size(), value);
+  if (options.meta_lr == 0) return;
+  const Tensor all = Tensor::full({static_cast<int64_t>(options.groups.size())}, value);
+  if (rates.empty()) rates = all;
+  else rates.assign(all);  // stays the one that the jit function knows
+  rates.realize();
+}
+
 std::vector<Tensor> Trainer::State::record(const Tensor& x, const Tensor& labels) {
-  const StepInputs in{scalar_leaf(key_scalar), scalar_leaf(counter), scalar_leaf(rate), scalar_leaf(sigma)};
+  StepInputs in{scalar_leaf(key_scalar), scalar_leaf(counter), scalar_leaf(rate), scalar_leaf(sigma)};
+  if (!rates.empty()) in.rates = node_of(rates), in.rate_range = scalar_leaf(range);
   const StepGraph graph = record_step(objective, x, labels, parameters, options, members, in);
-  std::vector<Tensor> losses_only{tensor_of(graph.loss)};
-  for (const Ref& l : graph.losses) losses_only.push_back(tensor_of(l));
-  operations = nn::product_operations(losses_only);
-  std::vector<Tensor> out = std::move(losses_only);
+  std::vector<Tensor> out{tensor_of(graph.loss)}, gradients, all;
+  for (const Ref& l : graph.losses) out.push_back(tensor_of(l));
+  all = out;
+  if (graph.rates) all.push_back(tensor_of(graph.rates));
+  operations = nn::product_operations(all);
   has_accuracy = static_cast<bool>(graph.accuracy);
   if (has_accuracy) out.push_back(tensor_of(graph.accuracy));
-  for (size_t k = 0; k < graph.index.size(); ++k)
+  for (const Ref& g : graph.gradients) gradients.push_back(tensor_of(g));
+  if (adam) adam->step(gradients, tensor_of(graph.fine));
+  for (size_t k = 0; k < graph.changed.size(); ++k)
     parameters[graph.index[k]].tensor->assign(tensor_of(graph.changed[k]));
+  if (graph.rates) rates.assign(tensor_of(graph.rates));
   return out;
 }
 
 void Trainer::State::set_scalars(int64_t step) {
   counter->bits = static_cast<uint64_t>(step) << kStepShift;
   set(*rate, lr);
-  set(*sigma, (row_of(options.plan).fixed_sigma ? options.lr : lr) * options.probe_scale);
+  set(*sigma, (row().fixed_sigma ? options.lr : lr) * options.probe_scale);
+  set(*range, meta_lr);
+  if (adam) adam->lr.set(lr);
 }
 
-// Which vendor or path has loss number `loss`.
+void Trainer::State::decay() {
+  if (rates.empty()) {
+    lr *= 1 - options.lr_decay;
+    learning_rates.assign(options.groups.size(), lr);
+  } else {
+    meta_lr *= 1 - options.lr_decay;
+    learning_rates = rates.to_vector<double>();
+  }
+}
+
+// Which vendor, path or sample has loss number `loss`.
 std::string Trainer::State::who(size_t loss) const {
+  if (row().samples) return fmt::format("sample {}", loss);
+  const bool drawn = std::any_of(options.groups.begin(), options.groups.end(),
+                                 [](const Group& g) { return g.upstream != 0; });
+  if (drawn) return fmt::format("path number {}", loss);
   std::string path;
   auto left = static_cast<int64_t>(loss);
   for (const Group& g : options.groups) {
-    if (row_of(options.plan).crossed) {
+    if (row().crossed) {
       path += fmt::format("{}{}", path.empty() ? "" : ",", left % g.vendors);
       left /= g.vendors;
     } else if (left < g.vendors) {
@@ -120,72 +148,128 @@ std::string Trainer::State::who(size_t loss) const {
 
 Trainer::Trainer(std::vector<nn::Parameter> parameters, nn::Objective objective, Options options) {
   check_options(options);
-  auto members = resolve(options.groups, options.plan, parameters);
   const uint64_t key = subkey(options.seed, kSeedUse);
-  const double lr = options.lr;
+  const double lr = options.lr, meta_lr = options.meta_lr;
   state_ = std::make_unique<State>(
-      State{std::move(parameters), std::move(objective), std::move(options), std::move(members), lr, key,
-            scalar_of(DType::U64, key), scalar_of(DType::U64), scalar_of(DType::F32), scalar_of(DType::F32)});
-  state_->update.emplace_back(std::make_shared<State*>(state_.get()), &State::trace);
+      State{std::move(parameters), std::move(objective), std::move(options), lr, meta_lr, key});
+  State& s = *state_;
+  s.update.emplace_back(std::make_shared<State*>(state_.get()), &State::trace);
   std::vector<Tensor*> tensors;
-  for (const nn::Parameter& p : state_->parameters) tensors.push_back(p.tensor);
+  for (const nn::Parameter& p : s.parameters) tensors.push_back(p.tensor);
   realize_all(tensors);
+  if (!s.options.groups.empty()) s.start(s.options.groups);
 }
 
 Trainer::~Trainer() = default;
-double Trainer::learning_rate() const { return state_->lr; }
+const std::vector<double>& Trainer::learning_rates() const { return state_->learning_rates; }
 const std::vector<float>& Trainer::losses() const { return state_->losses; }
+const std::vector<Group>& Trainer::groups() const { return state_->options.groups; }
+
+double Trainer::learning_rate() const {
+  const std::vector<double>& all = state_->learning_rates;
+  if (all.empty() || state_->rates.empty()) return state_->lr;
+  return std::accumulate(all.begin(), all.end(), 0.0) / static_cast<double>(all.size());
+}
+
+void Trainer::set_learning_rate(double lr) {
+  if (!(lr > 0 && std::isfinite(lr))) fail("marketplace: a learning rate of {}", lr);
+  state_->lr = lr;
+  state_->set_rates(lr);
+}
 
 uint64_t Trainer::vendor_seed(int64_t step, size_t group, int64_t vendor) const {
-  for (size_t g = 0; g < group; ++g) vendor += state_->options.groups[g].vendors;
+  const Options& o = state_->options;
+  if (group >= o.groups.size() || vendor < 0 || vendor >= o.groups[group].vendors)
+    fail("marketplace: no vendor {} of group {}; there are {} groups", vendor, group, o.groups.size());
+  const int64_t alone = row_of(o.plan).leader ? 1 : 0;
+  if (o.antithetic && vendor >= alone) vendor -= (vendor - alone) % 2;
+  for (size_t g = 0; g < group; ++g) vendor += o.groups[g].vendors;
   return random_bits64(state_->key,
                        (static_cast<uint64_t>(step) << kStepShift) + static_cast<uint64_t>(vendor));
 }
 
 nn::Metrics Trainer::run(const Tensor& x, const Tensor& labels) {
   State& s = *state_;
+  if (s.members.empty()) s.start(find_groups(s.parameters, s.options.plan, s.objective, x, labels));
   s.set_scalars(steps_);
+  const int64_t before = s.adam ? s.adam->steps() : 0;
   const std::vector<Tensor> out = s.update[0](std::vector<Tensor>{x, labels});
   const auto loss = out[0].item<double>();
-  if (!std::isfinite(loss))
-    fail("marketplace: the leader's loss of step {} is {}; lr {}", steps_ + 1, loss, s.lr);
   s.losses.clear();
   const size_t count = out.size() - (s.has_accuracy ? 1 : 0);
   for (size_t i = 1; i < count; ++i) {
     const std::vector<float> part = out[i].to_vector<float>();
     s.losses.insert(s.losses.end(), part.begin(), part.end());
   }
-  for (size_t i = 0; i < s.losses.size(); ++i) {
-    if (!std::isfinite(s.losses[i]))
-      fail("marketplace: the loss of {} in step {} is {}; lr {}, probe scale {}", s.who(i), steps_ + 1,
-           s.losses[i], s.lr, s.options.probe_scale);
+  try {
+    judge(loss);
+  } catch (...) {
+    if (s.adam) s.adam->set_steps(before);  // the step changed nothing else
+    throw;
   }
-  s.lr *= 1 - s.options.lr_decay;
+  s.decay();
+  const auto failed =
+      std::count_if(s.losses.begin(), s.losses.end(), [](float l) { return !std::isfinite(l); });
   return {.loss = loss,
           .accuracy = s.has_accuracy ? out.back().item<double>() : std::numeric_limits<double>::quiet_NaN(),
-          .operations = s.operations};
+          .operations = s.operations,
+          .failed = failed};
 }
 
-std::vector<nn::Parameter> Trainer::tensors() { return state_->parameters; }
+// Losses that allow no step are an Error; others that are not what they should be are told.
+void Trainer::judge(double loss) {
+  const State& s = *state_;
+  const auto bad = [](float l) { return !std::isfinite(l); };
+  const auto first =
+      static_cast<size_t>(std::find_if(s.losses.begin(), s.losses.end(), bad) - s.losses.begin());
+  const auto failed = static_cast<size_t>(std::count_if(s.losses.begin(), s.losses.end(), bad));
+  if (!std::isfinite(loss))
+    fail("marketplace: the leader's loss of step {} is {}; lr {}", steps_ + 1, loss, learning_rate());
+  if (failed == s.losses.size())
+    fail("marketplace: the loss of {} in step {} is {}, and so are all {}; lr {}, probe scale {}", s.who(0),
+         steps_ + 1, s.losses[0], failed, learning_rate(), s.options.probe_scale);
+  if (failed > 0)
+    warnings_.push_back(fmt::format(
+        "marketplace: step {}: {} of {} losses are not finite and have no weight, the first is that of {}: {}",
+        steps_ + 1, failed, s.losses.size(), s.who(first), s.losses[first]));
+  const auto [least, most] = std::minmax_element(s.losses.begin(), s.losses.end());
+  const bool constant =
+      failed == 0 && *least == *most && (s.row().samples || *least == static_cast<float>(loss));
+  if (constant && !state_->told_constant)
+    warnings_.push_back(fmt::format("marketplace: step {}: all {} losses are {}: nothing moves", steps_ + 1,
+                                    s.losses.size(), s.losses[0]));
+  state_->told_constant = constant;
+}
 
-nn::Metadata Trainer::settings() const {
-  const Options& o = state_->options;
-  nn::Metadata all{{"method", "marketplace"},
-                   {"plan", std::string(name(o.plan))},
-                   {"unit", o.unit == Unit::Whole ? "whole" : "per-group"},
-                   {"groups", to_text(o.groups)},
-                   {"vendors", vendors_text(o.groups)},
-                   {"probe_scale", fmt::format("{}", o.probe_scale)},
-                   {"seed", std::to_string(o.seed)}};
-  if (row_of(o.plan).fixed_sigma) all["first_lr"] = fmt::format("{}", o.lr);  // sets sigma
+std::vector<nn::Parameter> Trainer::tensors() {
+  std::vector<nn::Parameter> all = state_->parameters;
+  if (state_->adam)
+    for (nn::Parameter& p : state_->adam->state()) all.push_back(std::move(p));
+  if (!state_->rates.empty()) all.push_back({"marketplace.lr", &state_->rates});
   return all;
 }
 
+nn::Metadata Trainer::settings() const { return settings_text(state_->options); }
+
 nn::Metadata Trainer::progress() const {
-  return {{"lr", fmt::format("{:.17g}", state_->lr)},
-          {"lr_decay", fmt::format("{}", state_->options.lr_decay)}};
+  nn::Metadata all{{"lr", fmt::format("{:.17g}", state_->lr)},
+                   {"lr_decay", fmt::format("{}", state_->options.lr_decay)},
+                   {"meta_lr_range", fmt::format("{:.17g}", state_->meta_lr)}};
+  if (state_->adam) all["optimizer_steps"] = std::to_string(state_->adam->steps());
+  return all;
 }
 
-void Trainer::restore(const nn::Metadata& metadata) { state_->lr = std::stod(metadata.at("lr")); }
+void Trainer::prepare(const nn::Metadata& metadata) {
+  if (state_->members.empty() && metadata.count("groups")) state_->start(groups_of(metadata));
+}
+
+void Trainer::restore(const nn::Metadata& metadata) {
+  State& s = *state_;
+  s.lr = std::stod(metadata.at("lr"));
+  s.meta_lr = std::stod(metadata.at("meta_lr_range"));
+  if (s.adam) s.adam->set_steps(std::stoll(metadata.at("optimizer_steps")));
+  if (s.rates.empty()) s.learning_rates.assign(s.options.groups.size(), s.lr);
+  else s.learning_rates = s.rates.to_vector<double>();
+}
 
 }  // namespace kontor::inline v0::marketplace

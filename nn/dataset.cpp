@@ -6,6 +6,7 @@
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <numeric>
 #include <thread>
 
 #include <unistd.h>
@@ -58,6 +59,50 @@ Dataset load_mnist(const std::string& folder, Split split) {
   data.labels = std::move(labels.data);
   check_labels(label_path, data);
   return data;
+}
+
+namespace {
+
+Dataset chosen(const Dataset& data, std::span<const int64_t> samples) {
+  Batch all = gather(data, samples);
+  return {static_cast<int64_t>(samples.size()),
+          data.rows,
+          data.cols,
+          data.classes,
+          std::move(all.images),
+          std::move(all.labels)};
+}
+
+Dataset by_label(const Dataset& data, std::span<const int64_t> labels, bool with) {
+  std::vector<bool> named(static_cast<size_t>(data.classes));
+  for (const int64_t l : labels) {
+    if (l < 0 || l >= data.classes) fail("dataset: label {} is not below {}", l, data.classes);
+    named[static_cast<size_t>(l)] = true;
+  }
+  std::vector<int64_t> samples;
+  for (int64_t i = 0; i < data.count; ++i)
+    if (named[data.labels[static_cast<size_t>(i)]] == with) samples.push_back(i);
+  if (samples.empty())
+    fail("dataset: none of {} samples is left {} labels {}", data.count, with ? "with" : "without",
+         fmt::join(labels, ","));
+  return chosen(data, samples);
+}
+
+}  // namespace
+
+Dataset with_labels(const Dataset& data, std::span<const int64_t> labels) {
+  return by_label(data, labels, true);
+}
+
+Dataset without_labels(const Dataset& data, std::span<const int64_t> labels) {
+  return by_label(data, labels, false);
+}
+
+Dataset first_samples(const Dataset& data, int64_t count) {
+  if (count < 1 || count > data.count) fail("dataset: the first {} of {} samples", count, data.count);
+  std::vector<int64_t> samples(static_cast<size_t>(count));
+  std::iota(samples.begin(), samples.end(), 0);
+  return chosen(data, samples);
 }
 
 Batch gather(const Dataset& data, std::span<const int64_t> samples) {

@@ -26,6 +26,13 @@ enum class Split : bool { Train, Test };
 /// with a label.
 Dataset load_mnist(const std::string& folder, Split split);
 
+/// The samples whose label is (with_labels) or is not (without_labels) one of `labels`, in their order; `classes` stays.
+/// Throws Error if a label is not below `classes`, or no sample is left.
+Dataset with_labels(const Dataset& data, std::span<const int64_t> labels);
+Dataset without_labels(const Dataset& data, std::span<const int64_t> labels);
+/// The first `count` samples: a pool to draw from. Throws Error if there are not so many.
+Dataset first_samples(const Dataset& data, int64_t count);
+
 /// The images and labels of some samples, in that order: u8 [batch, rows, cols] and u8 [batch].
 struct Batch {
   int64_t step = 0;

@@ -1,7 +1,10 @@
 // Layers, and the walk that names their tensors.
+#include <algorithm>
 #include <cmath>
 
 #include <kontor/nn.h>
+
+#include "base/error.h"
 
 namespace kontor::inline v0::nn {
 
@@ -45,6 +48,18 @@ Tensor MnistCnn::operator()(const Tensor& images) const {
 
 Tensor accuracy(const Tensor& logits, const Tensor& labels) {
   return (logits.argmax(-1) == labels.cast(DType::I64)).cast(DType::F32).mean();
+}
+
+Tensor without_classes(const Tensor& logits, std::span<const int64_t> excluded) {
+  const int64_t classes = logits.size(-1);
+  std::vector<float> kept(static_cast<size_t>(classes), 1);
+  for (const int64_t c : excluded) {
+    if (c < 0 || c >= classes) fail("without_classes: class {} of {}", c, classes);
+    kept[static_cast<size_t>(c)] = 0;
+  }
+  if (std::find(kept.begin(), kept.end(), 1.0F) == kept.end())
+    fail("without_classes: all {} classes are excluded", classes);
+  return where(Tensor::from(kept) > 0, logits, -1e30);
 }
 
 }  // namespace kontor::inline v0::nn

@@ -1,5 +1,6 @@
 // SGD and Adam: fused updates of parameters and state, written in place where nobody needs the old values.
 #include <cmath>
+#include <limits>
 
 #include <kontor/nn.h>
 
@@ -39,14 +40,16 @@ Optimizer::Optimizer(std::vector<Parameter> parameters, double rate)
 
 Optimizer::~Optimizer() = default;
 
-void Optimizer::step(std::span<const Tensor> gradients) {
+void Optimizer::step(std::span<const Tensor> gradients, const Tensor& only_if) {
   if (gradients.size() != parameters_.size())
     fail("{}: {} gradients for {} parameters", kind(), gradients.size(), parameters_.size());
   for (size_t i = 0; i < gradients.size(); ++i) {
     if (gradients[i].shape() != parameters_[i].tensor->shape())
       fail("{}: the gradient of {} has another shape than it", kind(), parameters_[i].name);
   }
+  only_if_ = only_if;
   update(gradients);
+  only_if_ = {};
   std::vector<Tensor*> changed = tensors_of(parameters_);
   for (const Parameter& p : state()) changed.push_back(p.tensor);
   realize_all(changed);
@@ -57,7 +60,11 @@ void Optimizer::step(const Tensor& loss) {
   for (const Parameter& p : parameters_) leaves.push_back(*p.tensor);
   const std::vector<Tensor> gradients = gradient(loss, leaves);
   leaves.clear();
-  step(gradients);
+  step(gradients, loss.reshape({}).abs() < std::numeric_limits<double>::infinity());
+}
+
+void Optimizer::set(Tensor& state, const Tensor& value) const {
+  state.assign(only_if_.empty() ? value : where(only_if_, value, state));
 }
 
 SGD::SGD(std::vector<Parameter> parameters, double rate, double momentum)
@@ -73,12 +80,12 @@ void SGD::update(std::span<const Tensor> gradients) {
   for (size_t i = 0; i < parameters_.size(); ++i) {
     Tensor& x = *parameters_[i].tensor;
     if (velocity_.empty()) {
-      x.assign(x - gradients[i] * lr);
+      set(x, x - gradients[i] * lr);
       continue;
     }
     const Tensor v = velocity_[i] * momentum_ + gradients[i];
-    x.assign(x - v * lr);
-    velocity_[i].assign(v);
+    set(x, x - v * lr);
+    set(velocity_[i], v);
   }
 }
 
@@ -124,9 +131,9 @@ void Adam::update(std::span<const Tensor> gradients) {
     const Tensor& g = gradients[i];
     const Tensor m = m_[i] * beta1_ + g * (1 - beta1_);
     const Tensor v = v_[i] * beta2_ + g * g * (1 - beta2_);
-    x.assign(x - m * corrections_->first * lr / ((v * corrections_->second).sqrt() + eps_));
-    m_[i].assign(m);
-    v_[i].assign(v);
+    set(x, x - m * corrections_->first * lr / ((v * corrections_->second).sqrt() + eps_));
+    set(m_[i], m);
+    set(v_[i], v);
   }
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "graph/recording.h"
+#include "nn/operations.h"
 
 namespace kontor::inline v0::nn {
 
@@ -45,13 +46,15 @@ double product_operations(std::span<const Tensor> values) {
   std::vector<Ref> roots;
   for (const Tensor& v : values) roots.push_back(node_of(v));
   double total = 0;
-  for (const Node* n : topological(roots)) {
-    if (n->op != Op::Reduce || static_cast<Fold>(n->at(0)) != Fold::Dot) continue;
-    double steps = 1;
-    for (const Ref& d : n->src[0]->shape) steps *= static_cast<double>(d->bounds.hi);
-    total += 2 * steps;
-  }
+  for (const Node* n : topological(roots)) total += product_operations(*n);
   return total;
+}
+
+double product_operations(const Node& node) {
+  if (node.op != Op::Reduce || static_cast<Fold>(node.at(0)) != Fold::Dot) return 0;
+  double steps = 1;
+  for (const Ref& d : node.src[0]->shape) steps *= static_cast<double>(d->bounds.hi);
+  return 2 * steps;
 }
 
 Trainer::~Trainer() = default;
@@ -81,6 +84,7 @@ Metadata Trainer::load(const std::string& path) {
   }
   const uint64_t steps = number(metadata, "steps", path), seed = number(metadata, "context_seed", path);
   const uint64_t counter = number(metadata, "context_counter", path);
+  prepare(metadata);
   load_parameters(path, tensors());
   restore(metadata);
   steps_ = static_cast<int64_t>(steps);
@@ -116,15 +120,23 @@ BackpropTrainer::BackpropTrainer(Objective objective, std::unique_ptr<Optimizer>
 
 BackpropTrainer::~BackpropTrainer() = default;
 double BackpropTrainer::learning_rate() const { return state_->lr; }
+void BackpropTrainer::set_learning_rate(double lr) {
+  if (!(lr > 0 && std::isfinite(lr))) fail("backprop: a learning rate of {}", lr);
+  state_->lr = lr;
+}
+
 Optimizer& BackpropTrainer::optimizer() { return *state_->optimizer; }
 
 Metrics BackpropTrainer::run(const Tensor& x, const Tensor& labels) {
   State& s = *state_;
   s.optimizer->lr.set(s.lr);
+  const int64_t before = s.optimizer->steps();
   const std::vector<Tensor> out = s.update[0](std::vector<Tensor>{x, labels});
   const auto loss = out[0].item<double>();
-  if (!std::isfinite(loss))
-    fail("backprop: the loss of step {} is {}; the learning rate {} may be too high", steps_ + 1, loss, s.lr);
+  if (!std::isfinite(loss)) {  // and nothing was changed
+    s.optimizer->set_steps(before);
+    fail("backprop: the loss of step {} is {}; the learning rate {:g} may be too high", steps_ + 1, loss, s.lr);
+  }
   s.lr *= 1 - s.decay;
   return {
       .loss = loss, .accuracy = out.size() > 1 ? out[1].item<double>() : kNone, .operations = s.operations};

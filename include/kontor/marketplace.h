@@ -44,7 +44,8 @@ struct Group {
 struct Options {
   Plan plan = Plan::Star;
   Unit unit = Unit::PerGroup;
-  std::vector<Group> groups;  ///< in the order of the forward pass; what stands in none is not trained
+  /// In the order of the forward pass; what stands in none is not trained. None: find_groups() at the first step.
+  std::vector<Group> groups;
   double lr = 0.1;
   double lr_decay = 5e-4;     ///< lr *= 1 - lr_decay after each step
   double probe_scale = 0.01;  ///< sigma = lr * probe_scale; Star, BlockStar: of the first lr
@@ -63,18 +64,35 @@ KONTOR_API std::vector<Group> parse_groups(std::string_view text, std::span<cons
 /// How nn::MnistCnn is divided: by layers for Star, in the articles' three for Full. No vendors: 4,4,8,16,128 or 8,8,8.
 KONTOR_API std::vector<Group> mnist_groups(Plan plan, std::span<const int64_t> vendors = {});
 
+/// Groups of any model, by its layers in the order of the walk, which is to be that of the forward pass: a layer with a
+/// weight of two or more axes begins a group, others (norms) join the one before. Plans whose vendors are crossed get at
+/// most three groups, of neighbouring layers. The last three arguments are one batch: then plans that perturb one group
+/// at a time get the more vendors the less has to be evaluated again for the group: 4 sqrt(most / of this group), 4 to
+/// 128, a power of two. Without them, and for other plans, each group has the plan's usual number (8; per-sample: 4).
+KONTOR_API std::vector<Group> find_groups(std::span<const nn::Parameter> parameters, Plan plan);
+KONTOR_API std::vector<Group> find_groups(std::span<const nn::Parameter> parameters, Plan plan,
+                                          const nn::Objective& objective, const Tensor& x,
+                                          const Tensor& labels);
+
 /// Trains any parameters of which an Objective records a loss. A step is one jit call: forward passes of leader and
 /// vendors, directions and update; deltas are made from seeds where they are needed, a tensor of vendors x parameters
 /// never exists. Nothing is compiled after the second step. The same bits for any number of threads, and after a resume.
 class KONTOR_API Trainer final : public nn::Trainer {
  public:
-  /// Throws Error if a group names what is not there or was named before, or has too few vendors.
-  Trainer(std::vector<nn::Parameter> parameters, nn::Objective objective, Options options);
+  /// Throws Error if a group names what is not there or was named before, has too few vendors, or the plan does not have
+  /// an option.
+  Trainer(std::vector<nn::Parameter> parameters, nn::Objective objective, Options options = {});
   ~Trainer() override;
-  double learning_rate() const override;
-  /// Losses of the last step: Star: the vendors of each group in turn; Full: the paths, the last group varying slowest.
+  double learning_rate() const override;              ///< meta-lr: the mean of the groups'
+  const std::vector<double>& learning_rates() const;  ///< of each group
+  void set_learning_rate(double lr) override;  ///< of all groups; leaves sigma where it is of the first lr
+  /// What is trained; empty before the first step if none were given.
+  const std::vector<Group>& groups() const;
+  /// Losses of the last step. Star: the vendors of each group in turn; Full, Greedy: the paths, the last group varying
+  /// slowest; PerSample: the samples.
   const std::vector<float>& losses() const;
-  /// The seed from which vendor `vendor` of group `group` makes its deltas in step `step` (0, 1, ..).
+  /// The seed from which vendor `vendor` of group `group` makes its deltas in step `step` (0, 1, ..). Throws Error if
+  /// there is no such group.
   uint64_t vendor_seed(int64_t step, size_t group, int64_t vendor) const;
 
  private:
@@ -82,7 +100,9 @@ class KONTOR_API Trainer final : public nn::Trainer {
   std::vector<nn::Parameter> tensors() override;
   nn::Metadata settings() const override;
   nn::Metadata progress() const override;
+  void prepare(const nn::Metadata& metadata) override;
   void restore(const nn::Metadata& metadata) override;
+  void judge(double loss);
   struct State;
   std::unique_ptr<State> state_;
 };

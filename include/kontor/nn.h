@@ -131,6 +131,10 @@ struct KONTOR_API MnistCnn {
 /// Part of the rows of logits [n, classes] whose greatest is at the label [n].
 KONTOR_API Tensor accuracy(const Tensor& logits, const Tensor& labels);
 
+/// Logits [.., classes] with those of `excluded` so low that they never win and add nothing to a softmax. Throws Error
+/// if one is not below the number of classes, or none is left.
+KONTOR_API Tensor without_classes(const Tensor& logits, std::span<const int64_t> excluded);
+
 /// Updates parameters by gradients. Under jit the update is a part of the recorded function; what changes from step to
 /// step (rate, corrections) are Scalars, so that nothing is compiled again. Keeps pointers to the tensors.
 class KONTOR_API Optimizer {
@@ -140,9 +144,10 @@ class KONTOR_API Optimizer {
   Optimizer(const Optimizer&) = delete;
   Optimizer& operator=(const Optimizer&) = delete;
 
-  /// One update; gradients in the order of the parameters. Throws Error if their number or a shape differs.
-  void step(std::span<const Tensor> gradients);
-  /// One update by the gradients of `loss`.
+  /// One update; gradients in the order of the parameters. Throws Error if their number or a shape differs. Where
+  /// `only_if` (bool, one element; empty: yes) is false, parameters and state stay as they are.
+  void step(std::span<const Tensor> gradients, const Tensor& only_if = {});
+  /// One update by the gradients of `loss`; none if the loss is not a finite number.
   void step(const Tensor& loss);
   /// Tensors to keep in a checkpoint beside the parameters, as "conv1.weight.m".
   virtual std::vector<Parameter> state() { return {}; }
@@ -156,7 +161,12 @@ class KONTOR_API Optimizer {
 
  protected:
   virtual void update(std::span<const Tensor> gradients) = 0;
+  /// state.assign(value), under the condition of step().
+  void set(Tensor& state, const Tensor& value) const;
   std::vector<Parameter> parameters_;
+
+ private:
+  Tensor only_if_;
 };
 
 /// v = momentum v + g; x -= lr v (PyTorch's form). Without momentum there is no state.
@@ -234,6 +244,15 @@ Objective classification(const Model& model) {
   };
 }
 
+/// The same without some classes: their logits count as -infinity, so that they have no part in loss or accuracy.
+template <class Model>
+Objective classification(const Model& model, std::vector<int64_t> excluded) {
+  return [&model, excluded = std::move(excluded)](const Tensor& x, const Tensor& labels) -> Score {
+    const Tensor logits = without_classes(model(x), excluded);
+    return {cross_entropy(logits, labels).mean(), accuracy(logits, labels)};
+  };
+}
+
 /// Operations of the products (matmul, conv2d, ..) that the values need: two a multiply-add.
 KONTOR_API double product_operations(std::span<const Tensor> values);
 
@@ -244,16 +263,22 @@ struct Metrics {
   double accuracy = 0;    ///< NaN where the objective records none
   double seconds = 0;     ///< of this step
   double operations = 0;  ///< of this step's products; backward counted as twice forward
+  int64_t failed = 0;  ///< Marketplace: losses of vendors or paths that are not finite; they have no weight
 };
 
 /// A way to train: one step a batch, and all there is to go on from later.
 class KONTOR_API Trainer {
  public:
   virtual ~Trainer();
-  /// Throws Error if the loss is not a finite number any more.
+  /// Throws Error if the loss is not a finite number; parameters and state are then as before the step, so that training
+  /// can go on, with a smaller learning rate for example.
   Metrics step(const Tensor& x, const Tensor& labels);
   int64_t steps() const { return steps_; }
   virtual double learning_rate() const = 0;
+  /// From the next step on; the decay goes on from it. Throws Error if it is not positive.
+  virtual void set_learning_rate(double lr) = 0;
+  /// What went wrong without stopping anything since the last call.
+  std::vector<std::string> take_warnings() { return std::exchange(warnings_, {}); }
   /// Parameters, state of the method, the Context's random numbers, and `more`, in one safetensors file.
   void save(const std::string& path, const Metadata& more = {});
   /// Goes on from a file of save(): the steps after it have the same bits. Returns the metadata. Throws Error if the
@@ -265,8 +290,10 @@ class KONTOR_API Trainer {
   virtual std::vector<Parameter> tensors() = 0;
   virtual Metadata settings() const = 0;            ///< must be equal to go on
   virtual Metadata progress() const { return {}; }  ///< is taken over
+  virtual void prepare(const Metadata&) {}          ///< settings were compared, tensors() not yet read
   virtual void restore(const Metadata&) {}
   int64_t steps_ = 0;
+  std::vector<std::string> warnings_;
 };
 
 /// Training by gradients: forward, backward and update are one jit function.
@@ -275,6 +302,7 @@ class KONTOR_API BackpropTrainer final : public Trainer {
   BackpropTrainer(Objective objective, std::unique_ptr<Optimizer> optimizer, double lr_decay = 0);
   ~BackpropTrainer() override;
   double learning_rate() const override;
+  void set_learning_rate(double lr) override;
   Optimizer& optimizer();
 
  private:

@@ -1,0 +1,93 @@
+// Options as text for checkpoints, and what they must fulfil.
+#include "marketplace/options.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "marketplace/groups.h"
+#include "marketplace/plans.h"
+
+namespace kontor::inline v0::marketplace {
+
+namespace {
+
+void check_takes(const Options& o) {
+  const PlanRow& row = row_of(o.plan);
+  const bool upstream =
+      std::any_of(o.groups.begin(), o.groups.end(), [](const Group& g) { return g.upstream != 0; });
+  const struct {
+    Takes option;
+    bool wanted;
+    const char* name;
+  } options[] = {{Upstream, upstream, "upstream sampling"},
+                 {MetaLr, o.meta_lr != 0, "meta-lr"},
+                 {AdamUpdate, o.update == Update::Adam, "update by Adam"},
+                 {Antithetic, o.antithetic, "antithetic vendors"},
+                 {RademacherNoise, o.noise == Noise::Rademacher, "Rademacher noise"},
+                 {Passes, o.forward_passes != 1, "forward passes beside one"},
+                 {WholeUnit, o.unit == Unit::Whole, "unit over all groups"}};
+  for (const auto& option : options)
+    if (option.wanted && !(row.takes & option.option))
+      fail("marketplace: the {} plan has no {}", row.name, option.name);
+}
+
+std::vector<int64_t> numbers(const std::string& text) {
+  std::vector<int64_t> out;
+  for (size_t begin = 0; begin < text.size();) {
+    size_t length = 0;
+    out.push_back(std::stoll(text.substr(begin), &length));
+    begin += length + 1;
+  }
+  return out;
+}
+
+}  // namespace
+
+void check_options(const Options& o) {
+  if (!(o.lr > 0 && std::isfinite(o.lr))) fail("marketplace: a learning rate of {}", o.lr);
+  if (!(o.lr_decay >= 0 && o.lr_decay < 1)) fail("marketplace: a learning rate decay of {}", o.lr_decay);
+  if (!(o.probe_scale > 0 && std::isfinite(o.probe_scale)))
+    fail("marketplace: a probe scale of {}", o.probe_scale);
+  if (!(o.meta_lr >= 0 && o.meta_lr < 1)) fail("marketplace: a meta-lr of {}; it is a part of lr", o.meta_lr);
+  if (o.forward_passes < 1) fail("marketplace: {} forward passes", o.forward_passes);
+  check_takes(o);
+  if (o.meta_lr > 0 && o.update == Update::Adam)
+    fail("marketplace: meta-lr {} chooses the length of a unit step; Adam's steps have their own", o.meta_lr);
+  const int64_t leaders = row_of(o.plan).leader ? 1 : 0;
+  for (const Group& g : o.groups) {
+    if (o.antithetic && (g.vendors - leaders) % 2 != 0)
+      fail("groups: {} perturbed vendors of '{}' are no pairs of opposites; their number must be even",
+           g.vendors - leaders, g.name);
+    if (g.upstream < 0) fail("groups: '{}' continues {} paths", g.name, g.upstream);
+  }
+}
+
+nn::Metadata settings_text(const Options& o) {
+  nn::Metadata all{{"method", "marketplace"},
+                   {"plan", std::string(name(o.plan))},
+                   {"unit", o.unit == Unit::Whole ? "whole" : "per-group"},
+                   {"noise", o.noise == Noise::Uniform ? "uniform" : "rademacher"},
+                   {"update", o.update == Update::Unit ? "unit" : "adam"},
+                   {"antithetic", o.antithetic ? "yes" : "no"},
+                   {"meta_lr", fmt::format("{}", o.meta_lr)},
+                   {"forward_passes", std::to_string(o.forward_passes)},
+                   {"probe_scale", fmt::format("{}", o.probe_scale)},
+                   {"seed", std::to_string(o.seed)}};
+  if (!o.groups.empty()) {
+    all["groups"] = to_text(o.groups);
+    all["vendors"] = vendors_text(o.groups);
+    all["upstream"] = upstream_text(o.groups);
+  }
+  if (row_of(o.plan).fixed_sigma) all["first_lr"] = fmt::format("{}", o.lr);  // sets sigma
+  return all;
+}
+
+std::vector<Group> groups_of(const nn::Metadata& settings) {
+  std::vector<Group> out = parse_groups(settings.at("groups"), numbers(settings.at("vendors")));
+  const std::vector<int64_t> upstream = numbers(settings.at("upstream"));
+  for (size_t g = 0; g < out.size() && g < upstream.size(); ++g) out[g].upstream = upstream[g];
+  return out;
+}
+
+}  // namespace kontor::inline v0::marketplace

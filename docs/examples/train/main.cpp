@@ -50,12 +50,9 @@ int main() {
                                std::make_unique<nn::Adam>(nn::parameters(taught), 0.02));
   train("backprop", backprop, data, 200);
 
-  // 16 vendors try deltas of the hidden layer, 64 of the output layer; both follow what lowers the loss.
+  // Vendors try deltas of each layer, more of them where less has to be evaluated again; the model's layers are found.
   Model offered;
-  marketplace::Options options;
-  options.groups = {{"hidden", {"hidden"}, 16}, {"output", {"output"}, 64}};
-  options.lr = 0.3, options.lr_decay = 2e-3;
-  marketplace::Trainer market(nn::parameters(offered), nn::classification(offered), options);
+  marketplace::Trainer market(nn::parameters(offered), nn::classification(offered), {.lr = 0.3, .lr_decay = 2e-3});
   train("marketplace", market, data, 1000);
 
   nn::save_parameters("model.safetensors", nn::parameters(offered));

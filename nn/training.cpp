@@ -135,7 +135,8 @@ Metrics BackpropTrainer::run(const Tensor& x, const Tensor& labels) {
   const auto loss = out[0].item<double>();
   if (!std::isfinite(loss)) {  // and nothing was changed
     s.optimizer->set_steps(before);
-    fail("backprop: the loss of step {} is {}; the learning rate {:g} may be too high", steps_ + 1, loss, s.lr);
+    fail("backprop: the loss of step {} is {}; the learning rate {:g} may be too high", steps_ + 1, loss,
+         s.lr);
   }
   s.lr *= 1 - s.decay;
   return {

@@ -16,7 +16,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "nn/dataset.h"
-#include "nn/svg.h"
+#include "nn/chart.h"
 #include "tools/evaluate.h"
 #include "tools/models.h"
 #include "tools/progress.h"

@@ -1,0 +1,31 @@
+// Learning curves as pictures: one description of panels, written as SVG or as PNG.
+#pragma once
+#include <span>
+#include <string>
+#include <vector>
+
+namespace kontor::inline v0 {
+
+/// A line through the points (x[i], y[i]), in the order given. A value that is not finite breaks the line.
+struct Series {
+  std::string name;  ///< in the legend; "" stands in none
+  std::vector<double> x, y;
+  /// Thin and pale, for what is too noisy to be read point by point (the loss of each step).
+  bool faint = false;
+  int colour = -1;  ///< place in the palette; -1: the series' own place in the chart
+};
+
+/// One panel: series over common axes. The ranges follow from the data and end at round numbers.
+struct Chart {
+  std::string title, x_label, y_label;
+  std::vector<Series> series;
+  bool log_x = false;  ///< decades are equally long; x that is not positive is left out
+};
+
+/// The panels one below the other, 760 wide, 320 high and more where a legend needs several rows. A series of any
+/// length is thinned to what the pixels can show. Throws Error where a series has unlike numbers of x and y.
+std::string format_svg(std::span<const Chart> panels);
+/// The same picture as the bytes of a PNG file, `scale` pixels a unit.
+std::string format_png(std::span<const Chart> panels, double scale = 2);
+
+}  // namespace kontor::inline v0

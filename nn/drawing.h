@@ -1,0 +1,72 @@
+// A picture as a list of marks, between the layout of charts and the writers of SVG and PNG.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "nn/chart.h"
+
+namespace kontor::inline v0::drawing {
+
+struct Point {
+  double x = 0, y = 0;  ///< from the upper left corner
+};
+
+using Colour = uint32_t;  ///< 0xrrggbb
+
+enum class Style : uint8_t { Title, Tick, Label, Name, Grid, Axis, Line, Faint };
+
+/// How marks of a style look. `size` is that of text, `stroke` the width of lines; one of the two is 0.
+struct StyleRow {
+  Style style;
+  const char* name;
+  double size;
+  bool bold;
+  double stroke, opacity;
+  Colour colour;  ///< where a mark has none of its own
+};
+std::span<const StyleRow> style_table();
+const StyleRow& row_of(Style style);
+
+enum class Anchor : uint8_t { Start, Middle, End };
+
+struct Text {
+  Point at;  ///< on the baseline
+  Style style;
+  Anchor anchor;
+  bool upward;  ///< turned by a quarter to the left around `at`
+  std::string text;
+};
+
+struct Path {
+  std::vector<Point> points;
+  Style style;
+  Colour colour;
+};
+
+struct Dot {
+  Point at;
+  double radius;
+  Colour colour;
+};
+
+/// Paths lie over each other in their order, then come dots and text.
+struct Drawing {
+  double width = 0, height = 0;
+  std::vector<Path> paths;
+  std::vector<Dot> dots;
+  std::vector<Text> texts;
+};
+
+/// The panels laid out.
+Drawing draw(std::span<const Chart> panels);
+
+/// Strokes of a line of text of unit size whose baseline starts at (0, 0), and how far it reaches.
+struct Strokes {
+  std::vector<std::vector<Point>> lines;
+  double width = 0;
+};
+Strokes strokes_of(const std::string& text);
+
+}  // namespace kontor::inline v0::drawing

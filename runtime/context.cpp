@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "graph/index.h"
 #include "runtime/context_state.h"
+#include "runtime/events.h"
 #include "runtime/inspect.h"
 
 namespace kontor::inline v0 {
@@ -106,8 +107,10 @@ std::shared_ptr<CompiledSchedule> compiled_for(ContextState& context, const Grap
   inspect::graph_made(graph);
   const auto start = std::chrono::steady_clock::now();
   Schedule made = schedule_or_repro(graph, context.device->limits());
-  context.counters.schedule_seconds +=
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const auto end = std::chrono::steady_clock::now();
+  context.counters.schedule_seconds += std::chrono::duration<double>(end - start).count();
+  if (events::on())
+    events::add("schedule", "schedule", start, end, {{"kernels", static_cast<int64_t>(made.kernels.size())}});
   inspect::schedule_made(made);
   auto kernels = context.kernels.get(made.kernels, context.parallel);
   auto compiled = std::make_shared<CompiledSchedule>(std::move(made), std::move(kernels), graph.inputs.size(),
@@ -122,7 +125,9 @@ void throw_failure(ContextState& context) {
 }
 
 Context::Context(const ContextOptions& options) : state_(std::make_unique<ContextState>(options)) {}
-Context::~Context() = default;
+Context::~Context() {
+  if (events::on()) events::write();
+}
 
 Context& Context::current() {
   if (current_context != nullptr) return *current_context;

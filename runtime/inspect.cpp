@@ -15,6 +15,7 @@
 #include "graph/graph.h"
 #include "graph/index.h"
 #include "graph/text.h"
+#include "runtime/events.h"
 #include "runtime/kernels.h"
 
 namespace kontor::inline v0::inspect {
@@ -25,7 +26,7 @@ constexpr std::string_view kStages[] = {"graph", "schedule", "kernel", "source",
 struct Settings {
   int64_t level = 0;
   std::vector<std::string> dumped;
-  std::string folder = ".", overrides, trace;
+  std::string folder = ".", overrides;
 };
 
 // What the environment said when the latest Context was made.
@@ -33,12 +34,12 @@ std::mutex settings_mutex;
 Settings settings;
 std::atomic<bool> timed = false, sources = false;
 std::atomic<int> graphs = 0;
+std::atomic<int64_t> launches = 0;
 
 Settings read_environment() {
   Settings s;
   s.level = env_int(Env::Debug);
   s.overrides = env_text(Env::OverrideDir);
-  s.trace = env_text(Env::Trace);
   std::string dump = env_text(Env::Dump);
   if (const size_t colon = dump.find(':'); colon != std::string::npos) {
     s.folder = dump.substr(colon + 1);
@@ -72,30 +73,6 @@ std::string_view source_ending(std::string_view device) {
 }
 
 void say(const std::string& text) { std::fputs(text.c_str(), stderr); }
-
-// A trace in the form of Chrome's trace events, which Perfetto opens; written when the process ends.
-struct TraceFile {
-  std::mutex mutex;
-  std::string events;
-  Time start = std::chrono::steady_clock::now();
-
-  void add(const std::string& name, Time from, Time to) {
-    using Micro = std::chrono::duration<double, std::micro>;
-    std::lock_guard lock(mutex);
-    events +=
-        fmt::format("{}{{\"name\":\"{}\",\"ph\":\"X\",\"pid\":1,\"tid\":1,\"ts\":{:.3f},\"dur\":{:.3f}}}",
-                    events.empty() ? "" : ",\n", name, Micro(from - start).count(), Micro(to - from).count());
-  }
-  ~TraceFile() {
-    if (events.empty()) return;
-    try {
-      write_file(settings.trace, "{\"traceEvents\":[\n" + events + "\n]}\n");
-    } catch (const Error& error) {
-      say(fmt::format("kontor: KONTOR_TRACE: {}\n", error.what()));
-    }
-  }
-};
-TraceFile trace_file;
 
 // How many iterations an extent means: its mean over the one loop that it varies with (taps at a border, the last piece of
 // a chain); its bound where it depends on more.
@@ -233,7 +210,8 @@ void device_opened(const Backend& backend, int threads) {
   Settings now = read_environment();
   std::lock_guard lock(settings_mutex);
   settings = std::move(now);
-  timed = settings.level >= 2 || !settings.trace.empty();
+  events::open(env_text(Env::Trace));
+  timed = settings.level >= 2 || events::on();
   sources = settings.level >= 4 || dumps("kernel") || dumps("source") || dumps("ir") || dumps("asm");
   if (settings.level < 1) return;
   say(fmt::format("kontor: device {}: {}; {} threads\n", backend.name(), backend.description(), threads));
@@ -277,7 +255,7 @@ std::string override_source(const std::string& kernel, std::string_view device) 
 bool timing() { return timed; }
 
 void kernel_ran(const ScheduledKernel& kernel, const std::string& name, Time start, Time end, int64_t bytes) {
-  if (!settings.trace.empty()) trace_file.add(name, start, end);
+  if (events::on()) events::add("kernel", name, start, end, {{"launch", launches++}, {"bytes", bytes}});
   if (settings.level < 2) return;
   const double nanoseconds =
       static_cast<double>(std::chrono::duration_cast<std::chrono::nanoseconds>(end - start).count());

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "codegen/tree.h"
 #include "codegen/tree_text.h"
+#include "runtime/events.h"
 #include "runtime/inspect.h"
 
 namespace kontor::inline v0 {
@@ -102,6 +103,7 @@ bool KernelStore::load_cached(const Hash128& key, Kernel& kernel) {
   }
   figures_.loads++;
   figures_.load_ns += since(start);
+  if (events::on()) events::add("load", "load " + kernel.name, start, Clock::now());
   return true;
 }
 
@@ -132,6 +134,7 @@ std::vector<std::shared_ptr<Kernel>> KernelStore::get(std::span<const ScheduledK
     const auto start = Clock::now();
     KernelSource source = render_for(device_.name(), tree, kernel->name, device_.limits());
     figures_.render_ns += since(start);
+    if (events::on()) events::add("render", "render " + kernel->name, start, Clock::now());
     if (!edited.empty()) source.text = edited;
     inspect::kernel_rendered(wanted[i], source, device_.backend());
     if (edited.empty() && show && load_cached(key, *kernel)) continue;
@@ -147,7 +150,8 @@ void KernelStore::compile(std::vector<Missing>& missing, std::span<const std::sh
   if (missing.empty()) return;
   const auto start = Clock::now();
   std::vector<KernelSource> sources;
-  for (const Missing& m : missing) sources.push_back(m.source);
+  std::vector<std::string_view> names;
+  for (const Missing& m : missing) sources.push_back(m.source), names.push_back(m.source.name);
   std::vector<std::string> binaries = device_.backend().compile(sources, parallel);
   for (size_t i = 0; i < missing.size(); ++i) {
     const Missing& m = missing[i];
@@ -158,6 +162,9 @@ void KernelStore::compile(std::vector<Missing>& missing, std::span<const std::sh
           {.name = m.source.name, .scratch_bytes = m.source.scratch_bytes, .binary = std::move(binaries[i])});
     }
   }
+  if (events::on())
+    events::add("compile", fmt::format("compile {}", fmt::join(names, ", ")), start, Clock::now(),
+                {{"kernels", static_cast<int64_t>(missing.size())}});
   figures_.compiles += missing.size();
   figures_.compile_ns += since(start);
 }

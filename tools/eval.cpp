@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "tools/evaluate.h"
 #include "tools/models.h"
+#include "tools/run.h"
 #include "tools/verbs.h"
 
 namespace kontor::inline v0::tools {
@@ -44,7 +45,7 @@ namespace {
 
 struct Options {
   std::string model, data, device;
-  int64_t show = 6;
+  int64_t show = 6, withhold = -1;
   bool json = false;
 };
 
@@ -81,6 +82,34 @@ void show_digits(const nn::MnistCnn& model, const Dataset& test, int64_t count) 
   }
 }
 
+// The accuracy on all images, and on those that are, or are not, of a withheld label.
+struct Part {
+  std::string name, text;
+  double accuracy;
+  int64_t images;
+};
+
+std::vector<Part> parts_of(const nn::MnistCnn& model, const Dataset& test, int64_t withheld) {
+  Evaluation evaluation(model);
+  if (withheld < 0) return {{"accuracy", "test accuracy", evaluation.accuracy(test), test.count}};
+  const Dataset old = subset(test, [&](int label) { return label != withheld; }),
+                fresh = subset(test, [&](int label) { return label == withheld; });
+  if (old.count == 0 || fresh.count == 0)
+    fail("eval: {} of {} images have label {}", fresh.count, test.count, withheld);
+  const double a = evaluation.accuracy(old), b = evaluation.accuracy(fresh);
+  const double all = (a * static_cast<double>(old.count) + b * static_cast<double>(fresh.count)) /
+                     static_cast<double>(test.count);
+  return {{"accuracy", "test accuracy", all, test.count},
+          {"accuracy_old", fmt::format("without label {}:", withheld), a, old.count},
+          {"accuracy_new", fmt::format("label {} alone:", withheld), b, fresh.count}};
+}
+
+void print_json(const Options& o, const std::string& data, const std::vector<Part>& parts) {
+  nlohmann::ordered_json out = {{"model", o.model}, {"data", data}, {"images", parts[0].images}};
+  for (const Part& p : parts) out[p.name] = p.accuracy;
+  fmt::print("{}\n", out.dump(1));
+}
+
 void run(const Options& o) {
   Context::set_default({.device = o.device, .threads = 0, .seed = 0});
   const std::string data = o.data.empty() ? shipped_data("mnist-12k") : o.data;
@@ -92,14 +121,11 @@ void run(const Options& o) {
   const std::vector<nn::Parameter> parameters = nn::parameters(model);
   nn::load_parameters(o.model, parameters);
   const Dataset test = load_mnist(data, Split::Test);
-  const double accuracy = Evaluation(model).accuracy(test);
-  if (o.json) {
-    nlohmann::ordered_json out = {
-        {"model", o.model}, {"data", data}, {"images", test.count}, {"accuracy", accuracy}};
-    return fmt::print("{}\n", out.dump(1));
-  }
+  const std::vector<Part> parts = parts_of(model, test, o.withhold);
+  if (o.json) return print_json(o, data, parts);
   show_digits(model, test, o.show);
-  fmt::print("test accuracy {:.2f} % of {} images from {}\n", 100 * accuracy, test.count, data);
+  for (const Part& p : parts)
+    fmt::print("{} {:.2f} % of {} images from {}\n", p.text, 100 * p.accuracy, p.images, data);
 }
 
 }  // namespace
@@ -115,6 +141,8 @@ void add_eval(CLI::App& app) {
   verb->add_option("--show", o->show, "How many digits to show")
       ->check(CLI::Range(0, 1000))
       ->capture_default_str();
+  verb->add_option("--withhold", o->withhold, "Show accuracies of this label and of the others apart")
+      ->check(CLI::Range(0, 9));
   verb->add_flag("--json", o->json, "As JSON");
   verb->callback([o] { run(*o); });
 }

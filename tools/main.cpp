@@ -12,7 +12,7 @@ namespace kontor::inline v0::tools {
 namespace {
 
 using Adder = void (*)(CLI::App&);
-constexpr Adder verbs[] = {add_train, add_eval,    add_dump,  add_rules,
+constexpr Adder verbs[] = {add_train, add_study,   add_eval,  add_dump, add_rules,
                            add_env,   add_devices, add_cache, add_bench};
 
 int run(int argc, char** argv) {

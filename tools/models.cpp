@@ -46,11 +46,12 @@ Graph training_step() {
   return make_graph(outputs, targets);
 }
 
-// A step of the star plan: leader and vendors of every group, directions, update.
-Graph marketplace_step() {
+// A step of a plan: leader and vendors of every group, directions, update.
+Graph marketplace_step(std::string_view plan) {
   Example e;
   const std::vector<nn::Parameter> parameters = nn::parameters(e.model);
   marketplace::Options options;
+  options.plan = marketplace::plan_of(plan);
   options.groups = marketplace::mnist_groups(options.plan);
   const Scalar key(int64_t{1}, DType::U64), counter(int64_t{0}, DType::U64), lr(options.lr),
       sigma(options.lr * options.probe_scale);
@@ -71,20 +72,23 @@ struct Named {
   std::string_view name;
   Graph (*graph)();
 };
-constexpr Named models[] = {
-    {"mnist-cnn", forward}, {"mnist-cnn:step", training_step}, {"mnist-cnn:marketplace", marketplace_step}};
+constexpr Named models[] = {{"mnist-cnn", forward}, {"mnist-cnn:step", training_step}};
+constexpr std::string_view of_plans = "mnist-cnn:";  // and the name of a plan
 
 }  // namespace
 
 std::optional<Graph> named_graph(const std::string& name) {
   for (const Named& m : models)
     if (m.name == name) return m.graph();
+  for (std::string_view plan : marketplace::plan_names())
+    if (name == std::string(of_plans).append(plan)) return marketplace_step(plan);
   return {};
 }
 
 std::string model_names() {
   std::string out;
-  for (const Named& m : models) out += (out.empty() ? "" : ", ") + std::string(m.name);
+  for (const Named& m : models) out += fmt::format("{}{}", out.empty() ? "" : ", ", m.name);
+  for (std::string_view plan : marketplace::plan_names()) out += fmt::format(", {}{}", of_plans, plan);
   return out;
 }
 

@@ -8,8 +8,7 @@
 namespace kontor::inline v0::tools {
 
 /// The graph of a named model ("mnist-cnn": its forward pass, "mnist-cnn:step": a training step,
-/// "mnist-cnn:marketplace": a step of the star plan); nothing if `name` is
-/// not one.
+/// "mnist-cnn:star" and so on: a step of that plan of Marketplace); nothing if `name` is not one.
 std::optional<Graph> named_graph(const std::string& name);
 std::string model_names();  ///< for help and messages
 

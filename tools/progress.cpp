@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 
@@ -14,22 +15,22 @@ static double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-Progress::Progress(int64_t first, int64_t last)
-    : first_(first), last_(last), begin_(now()), terminal_(isatty(STDOUT_FILENO) != 0) {}
+Progress::Progress(int64_t first, std::string label)
+    : first_(first), label_(std::move(label)), begin_(now()), terminal_(isatty(STDOUT_FILENO) != 0) {}
 
-void Progress::show(int64_t step, double loss, double accuracy) {
+void Progress::show(int64_t step, int64_t last, double loss, double accuracy) {
   // Single batches are noisy: the line shows a mean over about the last twenty.
   const double weight = any_ ? 0.05 : 1;
   loss_ += weight * (loss - loss_), accuracy_ += weight * (accuracy - accuracy_);
   any_ = true;
   const double t = now();
-  if (step != last_ && t - shown_ < (terminal_ ? 0.1 : 5.0)) return;
+  if (step < last && t - shown_ < (terminal_ ? 0.1 : 5.0)) return;
   shown_ = t;
   const double rate = static_cast<double>(step - first_) / (t - begin_),
-               left = static_cast<double>(last_ - step) / rate;
-  fmt::print("{}step {:>5}/{}  loss {:.4f}  accuracy {:5.1f} %  {:.1f} steps/s  {:d}:{:02d} left{}",
-             terminal_ ? "\r" : "", step, last_, loss_, 100 * accuracy_, rate, static_cast<int>(left) / 60,
-             static_cast<int>(left) % 60, terminal_ ? "\x1b[K" : "\n");
+               left = static_cast<double>(std::max<int64_t>(0, last - step)) / rate;
+  fmt::print("{}{}step {:>5}/{}  loss {:.4f}  accuracy {:5.1f} %  {:.1f} steps/s  {:d}:{:02d} left{}",
+             terminal_ ? "\r" : "", label_, step, last, loss_, 100 * accuracy_, rate,
+             static_cast<int>(left) / 60, static_cast<int>(left) % 60, terminal_ ? "\x1b[K" : "\n");
   std::fflush(stdout);
 }
 

@@ -6,6 +6,7 @@ namespace kontor::inline v0::tools {
 
 void add_train(CLI::App& app);
 void add_eval(CLI::App& app);
+void add_study(CLI::App& app);
 void add_dump(CLI::App& app);
 void add_rules(CLI::App& app);
 void add_env(CLI::App& app);

@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""kontor train: its files, checkpoints that resume to the same bits, comparisons, and what it says of mistakes."""
+import json
+import pathlib
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from program import cut, kontor, png, report, rows  # noqa: E402
+
+# Each way to train, as small as it gets.
+WAYS = {
+  "star": ["--plan", "star", "--vendors", "2,2,2,2,4"],
+  "full": ["--plan", "full", "--vendors", "2,2,2"],
+  "adam": ["--method", "backprop"],
+  "sgd": ["--method", "backprop", "--optimizer", "sgd"],
+}
+DATA = None
+
+
+def train(out, *arguments, **more):
+  return kontor("train", "--data", DATA, "--batch", 8, "--out", out, *arguments, **more)
+
+
+def files(out):
+  return {name: (out / name).read_bytes() for name in ("model.safetensors", "checkpoint.safetensors")}
+
+
+def leaves_metrics_and_curves(out):
+  printed = train(out, "--steps", 7, "--test-every", 3, *WAYS["star"])
+  assert "test accuracy" in printed, printed
+  table = rows(out / "metrics.csv")
+  assert [row["step"] for row in table] == [str(i) for i in range(1, 8)], table
+  assert [bool(row["test_accuracy"]) for row in table] == [False, False, True, False, False, True, True], table
+  assert all(float(a["tflop"]) < float(b["tflop"]) for a, b in zip(table, table[1:])), table
+  width, height, lines = png(out / "curve.png")
+  assert (width, height) == (1520, 1280), (width, height)
+  assert any(bytes([0xD5, 0x5E, 0x00]) in line for line in lines[640:]), "no curve of test accuracy"
+  assert "<svg" in (out / "curve.svg").read_text()
+
+
+def tests_a_tenth_of_the_steps_by_default(out):
+  train(out, "--steps", 20, *WAYS["adam"])
+  assert [row["step"] for row in rows(out / "metrics.csv") if row["test_accuracy"]] == [str(i) for i in range(2, 21, 2)]
+
+
+def resumes_to_the_same_bits(out):
+  for name, way in WAYS.items():
+    train(out / name / "whole", "--steps", 6, *way)
+    train(out / name / "half", "--steps", 6, "--checkpoint-every", 2, *way)
+    # As a run that was killed after step 4 left it: the checkpoint before the last is that of step 4.
+    half = out / name / "half"
+    (half / "checkpoint-before.safetensors").rename(half / "checkpoint.safetensors")
+    train(half, "--steps", 6, "--resume", half / "checkpoint.safetensors", *way)
+    assert files(out / name / "whole") == files(half), name
+    whole, resumed = rows(out / name / "whole/metrics.csv"), rows(half / "metrics.csv")
+    for row in whole + resumed:
+      del row["seconds"]
+    assert whole == resumed, name
+
+
+def keeps_the_newest_checkpoint_and_the_one_before(out):
+  train(out, "--steps", 5, "--checkpoint-every", 2, *WAYS["adam"])
+  for name, steps in (("checkpoint", 5), ("checkpoint-before", 4)):
+    assert f'"steps":"{steps}"'.encode() in (out / f"{name}.safetensors").read_bytes(), name
+  assert sorted(p.name for p in out.iterdir()) == ["checkpoint-before.safetensors", "checkpoint.safetensors", "curve.png",
+                                                   "curve.svg", "metrics.csv", "model.safetensors"]
+
+
+def stops_before_the_work_is_exceeded(out):
+  train(out, "--steps", 3, *WAYS["star"])
+  step = float(rows(out / "metrics.csv")[0]["tflop"])
+  train(out, "--steps", 100, "--tflop", 4.5 * step, *WAYS["star"])
+  assert len(rows(out / "metrics.csv")) == 4
+
+
+def compares_from_the_same_weights(out):
+  printed = train(out, "--steps", 4, "--compare", "marketplace,backprop", "--seed", 5)
+  lines = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")] for line in printed.splitlines() if line.startswith("| ")}
+  for name in ("marketplace", "backprop"):
+    work, seconds, accuracy = (float(lines[name][i]) for i in (4, 5, 6))
+    last = rows(out / name / "metrics.csv")[-1]
+    assert work > 0 and seconds > 0 and abs(accuracy - 100 * float(last["test_accuracy"])) < 0.01, printed
+    assert abs(work - float(last["tflop"])) < 0.01 * work, printed
+  assert float(lines["marketplace"][4]) > float(lines["backprop"][4]), printed
+  first = {name: rows(out / name / "metrics.csv")[0]["loss"] for name in ("marketplace", "backprop")}
+  assert first["marketplace"] == first["backprop"], first  # the loss before the first update
+  assert png(out / "compare.png")[0] == 1520 and "backprop" in (out / "compare.svg").read_text()
+
+
+def withholds_a_label_and_learns_it(out):
+  train(out / "base", "--steps", 20, "--withhold", 9, *WAYS["adam"])
+  base = rows(out / "base/metrics.csv")[-1]
+  assert float(base["test_new"]) == 0 < float(base["test_old"]), base
+  train(out / "more", "--steps", 12, "--pool", 256, "--new-label", 9, "--init", out / "base/model.safetensors", *WAYS["adam"])
+  last = rows(out / "more/metrics.csv")[-1]
+  assert last["test_new"] and last["test_old"], last
+  shown = json.loads(kontor("eval", out / "more/model.safetensors", "--data", DATA, "--withhold", 9, "--json"))
+  for column, name in (("test_old", "accuracy_old"), ("test_new", "accuracy_new"), ("test_accuracy", "accuracy")):
+    assert abs(float(last[column]) - shown[name]) < 1e-4, (last, shown)
+
+
+def says_what_is_wrong(out):
+  train(out / "run", "--steps", 2, *WAYS["star"])
+  checkpoint = out / "run/checkpoint.safetensors"
+  for code, arguments, text in [
+      (2, ["--plan", "stars"], "stars"),
+      (2, ["--steps", "0"], "0"),
+      (2, ["--vendors", "4,x"], "'x' in '4,x'"),
+      (2, ["--no-such-option"], "--no-such-option"),
+      (1, ["--preset", "v9"], "no preset 'v9'; there are marketplace, backprop,"),
+      (1, ["--preset", "v2", "--method", "backprop"], "preset v2 is of method marketplace, not of backprop"),
+      (1, ["--method", "backprop", "--vendors", "4,4"], "--vendors is not of --method backprop"),
+      (1, ["--optimizer", "sgd"], "--optimizer is not of --method marketplace"),
+      (1, ["--groups", "conv1|linear"], "conv1|linear needs --vendors"),
+      (1, ["--vendors", "4,4"], "2 vendor counts for"),
+      (1, ["--pool", "601"], "601 of the 600"),
+      (1, ["--withhold", "3", "--new-label", "3"], "label 3 is withheld and new"),
+      (1, ["--compare", "marketplace,v9"], "no preset 'v9'"),
+      (1, ["--resume", checkpoint, *WAYS["full"]], "was trained with"),
+      (1, ["--init", checkpoint.parent / "none"], "none"),
+  ]:
+    printed = train(out / "wrong", *arguments, code=code)
+    assert text in printed, (arguments, printed)
+
+
+def main():
+  global DATA
+  with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    DATA = cut(folder / "data")
+    return report([leaves_metrics_and_curves, tests_a_tenth_of_the_steps_by_default, resumes_to_the_same_bits,
+                   keeps_the_newest_checkpoint_and_the_one_before, stops_before_the_work_is_exceeded,
+                   compares_from_the_same_weights, withholds_a_label_and_learns_it, says_what_is_wrong], folder)
+
+
+if __name__ == "__main__":
+  raise SystemExit(main())

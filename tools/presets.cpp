@@ -1,0 +1,87 @@
+// Settings by name. The first row of a method, of a plan and of an optimizer is what that is trained with if nothing else
+// is said.
+#include <algorithm>
+
+#include <kontor/marketplace.h>
+
+#include "base/error.h"
+#include "tools/settings.h"
+
+namespace kontor::inline v0::tools {
+
+namespace {
+
+// Sources: the articles' scripts (docs/marketplace.md, "as published"), and bench/RESULTS.md for ours.
+// clang-format off
+constexpr Preset kPresets[] = {
+    {"star",  "one group at a time around a leader, settings that learn well from data/mnist-12k",
+              "--plan=star --batch=32 --lr=0.25 --lr-decay=1e-3 --probe-scale=0.01 --steps=2400"},
+    {"block-star",    "one channel at a time from the leader's activations: the most accurate for its work",
+                      "--plan=block-star --vendors=4,2,8,8,64 --batch=64 --lr=0.3 --lr-decay=2e-3 --probe-scale=0.0033333 --steps=300"},
+    {"block-star-3",  "block-star for 3 TFLOP",
+                      "--plan=block-star --vendors=4,2,8,8,64 --batch=64 --lr=0.2 --lr-decay=3e-3 --probe-scale=0.005 --tflop=3"},
+    {"block-star-16", "block-star for 16.5 TFLOP",
+                      "--plan=block-star --vendors=4,2,8,8,64 --batch=64 --lr=0.3 --lr-decay=2e-3 --probe-scale=0.0033333 --tflop=16.5 --steps=2000"},
+    {"block-star-33", "block-star for 33 TFLOP",
+                      "--plan=block-star --vendors=4,2,8,8,64 --batch=64 --lr=0.3 --lr-decay=2e-3 --probe-scale=0.0033333 --tflop=33 --steps=4000"},
+    {"block-star-continual", "block-star learns a new label from a small pool",
+                      "--plan=block-star --vendors=2,1,4,4,64 --batch=256 --lr=0.03 --probe-scale=0.033333 --steps=40"},
+    {"v2",    "Marketplace V2 as published, 8 vendors a spec",
+              "--plan=full --vendors=8,8,8 --batch=512 --lr=0.1 --lr-decay=1e-5 --probe-scale=0.1 --steps=1000"},
+    {"v2-16", "V2 as published beside backprop, 16 vendors a spec",
+              "--plan=full --vendors=16,16,16 --batch=512 --lr=0.1 --lr-decay=1e-5 --probe-scale=0.1 --steps=1000"},
+    {"v2-meta-lr", "V2 with a second forward pass that chooses each spec's lr",
+              "--plan=full --vendors=8,8,8 --batch=512 --lr=0.1 --lr-decay=1e-5 --probe-scale=0.1 --meta-lr=0.1 --steps=1000"},
+    {"v2-small", "V2 with 4 vendors a spec and small batches: the same algorithm at an eighth of the work",
+              "--plan=full --vendors=4,4,4 --batch=64 --lr=0.1 --lr-decay=1e-5 --probe-scale=0.1 --steps=1000"},
+    {"v2-vendor16", "V2 of the published study of 16 vendors",
+              "--plan=full --vendors=16,16,16 --batch=512 --lr=0.08 --lr-decay=1e-5 --probe-scale=0.1 --steps=1000"},
+    {"v2-base", "V2 as the published base of continual learning",
+              "--plan=full --vendors=16,16,16 --unit=whole --batch=512 --lr=0.3 --lr-decay=1e-5 --probe-scale=0.01 --steps=2000"},
+    {"v1",    "Marketplace V1 as published: the best path is taken over",
+              "--plan=v1 --vendors=8,8,8 --batch=512 --lr=1e-3 --lr-decay=1e-4 --probe-scale=1 --steps=1000"},
+    {"continual", "continual learning as published: a random path for each sample",
+              "--plan=per-sample --vendors=4,4,4 --unit=whole --batch=256 --lr=1e-2 --probe-scale=1 --steps=2000"},
+    {"adam",  "backprop by Adam",  "--method=backprop --optimizer=adam --batch=64 --lr=1e-3 --steps=400"},
+    {"sgd",   "backprop by SGD",   "--method=backprop --optimizer=sgd --batch=64 --lr=1e-2 --steps=400"},
+};
+// clang-format on
+
+// Whether the library has the preset's plan.
+bool has_plan(std::string_view arguments) {
+  constexpr std::string_view option = "--plan=";
+  const size_t at = arguments.find(option);
+  if (at == std::string_view::npos) return true;
+  const size_t begin = at + option.size();
+  const std::vector<std::string_view> names = marketplace::plan_names();
+  return std::find(names.begin(), names.end(), arguments.substr(begin, arguments.find(' ', begin) - begin)) !=
+         names.end();
+}
+
+}  // namespace
+
+std::span<const Preset> presets() {
+  static const std::vector<Preset> known = [] {
+    std::vector<Preset> out;
+    for (const Preset& p : kPresets)
+      if (has_plan(p.arguments)) out.push_back(p);
+    return out;
+  }();
+  return known;
+}
+
+const Preset& find_preset(const std::string& name) {
+  std::string known = "marketplace, backprop";
+  for (const Preset& preset : presets()) {
+    if (name == preset.name) return preset;
+    known += fmt::format(", {}", preset.name);
+  }
+  const bool backprop = name == "backprop";
+  if (!backprop && name != "marketplace") fail("train: no preset '{}'; there are {}", name, known);
+  for (const Preset& preset : presets())
+    if ((std::string_view(preset.arguments).find("--method=backprop") != std::string_view::npos) == backprop)
+      return preset;
+  broken("no preset of method {}", name);
+}
+
+}  // namespace kontor::inline v0::tools

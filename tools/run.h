@@ -1,0 +1,92 @@
+// One training run: its data, its steps, what it records and the files it leaves.
+#pragma once
+#include <atomic>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <kontor/nn.h>
+
+#include "nn/chart.h"
+#include "nn/dataset.h"
+#include "tools/evaluate.h"
+#include "tools/settings.h"
+
+namespace kontor::inline v0::tools {
+
+/// Set by Ctrl-C: runs end after the step they are at.
+extern std::atomic<bool> interrupted;
+
+/// What a run is trained and tested on.
+struct Data {
+  std::string folder;
+  Dataset train, test;
+};
+/// The four files of MNIST in a folder ("": data/mnist-12k, which comes with Kontor).
+Data load_data(const std::string& folder);
+/// The images of some labels only; the first `most` of them.
+template <class Keep>
+Dataset subset(const Dataset& data, Keep&& keep, int64_t most = std::numeric_limits<int64_t>::max()) {
+  std::vector<int64_t> samples;
+  for (int64_t i = 0; i < data.count && static_cast<int64_t>(samples.size()) < most; ++i)
+    if (keep(data.labels[static_cast<size_t>(i)])) samples.push_back(i);
+  Batch batch = gather(data, samples);
+  return {static_cast<int64_t>(samples.size()),
+          data.rows,
+          data.cols,
+          data.classes,
+          std::move(batch.images),
+          std::move(batch.labels)};
+}
+
+/// A row of metrics.csv; the tests' columns are NaN where there was none, `old` and `fresh` where no label is new.
+struct Row {
+  static constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+  int64_t step = 0;
+  double loss = 0, accuracy = kNone, learning_rate = 0, seconds = 0, tflop = 0;
+  double test = kNone, old = kNone, fresh = kNone;
+};
+std::string format_rows(const std::vector<Row>& rows);
+/// Throws Error naming the line that is none.
+std::vector<Row> read_rows(const std::string& path);
+
+class Run {
+ public:
+  /// Of the default Context, whose random numbers begin anew. `label` stands before the progress ("" says nothing).
+  Run(const Settings& settings, const Data& data, std::string folder, std::string label = "");
+  /// Goes on from a checkpoint, with the rows of the metrics.csv beside it.
+  void resume(const std::string& checkpoint);
+  /// Trains until the steps or the work are done or Ctrl-C, and writes the files.
+  void execute();
+
+  const std::vector<Row>& rows() const { return rows_; }
+  const Dataset& training_data() const { return train_; }
+
+ private:
+  Settings settings_;
+  const Data& data_;
+  std::string folder_, label_;
+  Dataset train_;
+  std::vector<Dataset> tests_;  // one, or that of the old labels and that of the new one
+  std::unique_ptr<nn::MnistCnn> model_;
+  std::unique_ptr<nn::Trainer> trainer_;
+  std::unique_ptr<Evaluation> evaluation_;
+  std::vector<Row> rows_;
+
+  void choose_data();
+  int64_t planned(double step_tflop) const;
+  bool due(int64_t step, int64_t every) const;
+  void record(const nn::Metrics& metrics);
+  void test(Row& row);
+  void checkpoint();
+  void write_files();
+};
+
+/// Loss and accuracies of one run.
+std::vector<Chart> charts_of(const std::vector<Row>& rows);
+/// Writes `stem`.svg and `stem`.png.
+void write_charts(const std::string& stem, std::span<const Chart> charts);
+
+}  // namespace kontor::inline v0::tools

@@ -1,0 +1,238 @@
+// The table of settings, its command line, and what a trainer is made of.
+#include "tools/settings.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include <kontor/marketplace.h>
+
+#include "base/error.h"
+
+namespace kontor::inline v0::tools {
+
+namespace {
+
+const CLI::Range counts(int64_t{1}, int64_t{1} << 40), counts_or_none(int64_t{0}, int64_t{1} << 40);
+const CLI::Range labels(int64_t{0}, int64_t{9});
+
+// "8,8,8" as numbers. Throws Error that shows what is none.
+std::vector<int64_t> numbers(const std::string& text) {
+  std::vector<int64_t> out;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    int64_t value = 0;
+    const auto [stop, code] = std::from_chars(&text[begin], &text[begin] + (end - begin), value);
+    if (code != std::errc() || stop != &text[begin] + (end - begin))
+      fail("'{}' in '{}' is not a whole number", text.substr(begin, end - begin), text);
+    out.push_back(value);
+    begin = end + 1;
+  }
+  return out;
+}
+
+CLI::Validator numbers_only() {
+  const auto check = [](std::string& text) -> std::string {
+    try {
+      numbers(text);
+      return "";
+    } catch (const Error& error) {
+      return error.what();
+    }
+  };
+  return {check, "N,N,.."};
+}
+
+std::vector<std::string> plan_names() {
+  std::vector<std::string> out;
+  for (std::string_view name : marketplace::plan_names()) out.emplace_back(name);
+  return out;
+}
+
+// clang-format off
+const std::vector<SettingRow>& table() {
+  using S = Settings;
+  static const std::vector<SettingRow> rows = {
+    {"method",      &S::method,      Of::All,         CLI::IsMember({"marketplace", "backprop"}),   "marketplace: forward passes only; backprop"},
+    {"plan",        &S::plan,        Of::Marketplace, CLI::IsMember(plan_names()),                  "How vendors are put together, and what is made of their losses (docs/marketplace.md)"},
+    {"groups",      &S::groups,      Of::Marketplace, {},                                           "Layers perturbed together, as \"conv1|conv2+norm1|conv3|conv4+norm2|linear\""},
+    {"vendors",     &S::vendors,     Of::Marketplace, numbers_only(),                               "Vendors of each group, as 4,4,8,16,128"},
+    {"unit",        &S::unit,        Of::Marketplace, CLI::IsMember({"per-spec", "whole"}),         "A step has length lr in each group (per-spec) or in all (whole)"},
+    {"probe-scale", &S::probe_scale, Of::Marketplace, CLI::PositiveNumber,                          "Deltas have size lr * this"},
+    {"noise",       &S::noise,       Of::Marketplace, CLI::IsMember({"uniform", "rademacher"}),     "Deltas uniform in their range, or of its ends only"},
+    {"antithetic",  &S::antithetic,  Of::Marketplace, {},                                           "Vendors in pairs of opposite deltas"},
+    {"update",      &S::update,      Of::Marketplace, CLI::IsMember({"unit", "adam"}),              "A step of length lr along the direction, or Adam on the estimated gradient"},
+    {"meta-lr",     &S::meta_lr,     Of::Marketplace, CLI::Range(0.0, 1.0),                         "A second forward pass chooses each spec's lr within +- this part (0: none)"},
+    {"upstream",    &S::upstream,    Of::Marketplace, numbers_only(),                               "Paths that each vendor of a group continues, drawn, as 0,2,4 (0: all)"},
+    {"forward-passes", &S::forward_passes, Of::Marketplace, CLI::Range(int64_t{1}, int64_t{1} << 20), "Evaluate a step's samples in this many parts"},
+    {"optimizer",   &S::optimizer,   Of::Backprop,    CLI::IsMember({"adam", "sgd"}),               "adam or sgd"},
+    {"batch",       &S::batch,       Of::All,         CLI::Range(int64_t{1}, int64_t{1} << 20),     "Samples a step"},
+    {"steps",       &S::steps,       Of::All,         counts,                                       "Steps in all, those before a resume included"},
+    {"tflop",       &S::tflop,       Of::All,         CLI::NonNegativeNumber,                       "Stop before the work done exceeds this (0: no limit)"},
+    {"lr",          &S::lr,          Of::All,         CLI::PositiveNumber,                          "Learning rate; of Marketplace: the length of a step"},
+    {"lr-decay",    &S::lr_decay,    Of::All,         CLI::Range(0.0, 1.0),                         "lr *= 1 - this after each step"},
+    {"seed",        &S::seed,        Of::All,         {},                                           "Of weights, batches and deltas"},
+    {"test-every",  &S::test_every,  Of::All,         counts_or_none,                               "Steps from one test to the next (0: a tenth of all); the last step is always tested"},
+    {"checkpoint-every", &S::checkpoint_every, Of::All, counts_or_none,                             "Steps from one checkpoint to the next (0: only at the end)"},
+    {"init",        &S::init,        Of::All,         {},                                           "A model.safetensors to start from, instead of random weights"},
+    {"withhold",    &S::withhold,    Of::All,         labels,                                       "Train without the images of this label"},
+    {"new-label",   &S::new_label,   Of::All,         labels,                                       "Show test accuracies of this label and of the others apart"},
+    {"pool",        &S::pool,        Of::All,         counts_or_none,                               "Train on the first images only, this many (0: all)"},
+  };
+  return rows;
+}
+// clang-format on
+
+// A value as its option reads it.
+template <class Value>
+std::string text_of(const Value& value) {
+  return fmt::format("{}", value);
+}
+
+std::string argument(const SettingRow& row, const std::string& value) {
+  return fmt::format("--{}={}", row.name, value);
+}
+
+void put_over(Settings& settings, std::span<const std::string> arguments) {
+  CLI::App parser;
+  parser.allow_extras(false);
+  add_settings(parser, settings);
+  Arguments reversed(arguments.rbegin(), arguments.rend());  // as CLI11 takes them
+  parser.parse(std::move(reversed));
+}
+
+std::string_view name_of(std::string_view argument) { return argument.substr(2, argument.find('=') - 2); }
+
+// The first preset of the method, and of its plan or optimizer where that was given.
+const Preset& usual_preset(std::span<const std::string> arguments) {
+  Settings wanted;
+  put_over(wanted, arguments);
+  const auto has = [&](std::string_view name) {
+    return std::any_of(arguments.begin(), arguments.end(), [&](auto& a) { return name_of(a) == name; });
+  };
+  for (const Preset& preset : presets()) {
+    Settings s;
+    put_over(s, split_arguments(preset.arguments));
+    if (s.method != wanted.method) continue;
+    const bool backprop = s.method == "backprop";
+    if (!backprop && has("plan") && s.plan != wanted.plan) continue;
+    if (backprop && has("optimizer") && s.optimizer != wanted.optimizer) continue;
+    return preset;
+  }
+  fail("train: there is no preset of method {}, plan {}", wanted.method, wanted.plan);
+}
+
+// Whether an argument is of the other method.
+bool is_foreign(const std::string& argument, const std::string& method) {
+  const auto row = std::find_if(table().begin(), table().end(),
+                                [&](const SettingRow& r) { return name_of(argument) == r.name; });
+  return row != table().end() && row->of == (method == "backprop" ? Of::Marketplace : Of::Backprop);
+}
+
+void check(const Settings& s, std::span<const std::string> given) {
+  for (const std::string& argument : given)
+    if (is_foreign(argument, s.method))
+      fail("train: --{} is not of --method {}", name_of(argument), s.method);
+  if (!s.groups.empty() && s.vendors.empty())
+    fail("train: --groups {} needs --vendors, a count for each group", s.groups);
+  if (s.withhold >= 0 && s.withhold == s.new_label)
+    fail("train: label {} is withheld and new at once; to learn it, leave --withhold out", s.withhold);
+}
+
+marketplace::Options market(const Settings& s) {
+  marketplace::Options m;
+  m.plan = marketplace::plan_of(s.plan);
+  m.unit = s.unit == "whole" ? marketplace::Unit::Whole : marketplace::Unit::PerGroup;
+  const std::vector<int64_t> vendors = numbers(s.vendors);
+  m.groups = s.groups.empty() ? marketplace::mnist_groups(m.plan, vendors)
+                              : marketplace::parse_groups(s.groups, vendors);
+  const std::vector<int64_t> upstream = numbers(s.upstream);
+  if (!upstream.empty() && upstream.size() != m.groups.size())
+    fail("train: --upstream {} has {} counts for {} groups", s.upstream, upstream.size(), m.groups.size());
+  for (size_t i = 0; i < upstream.size(); ++i) m.groups[i].upstream = upstream[i];
+  m.noise = s.noise == "rademacher" ? marketplace::Noise::Rademacher : marketplace::Noise::Uniform;
+  m.update = s.update == "adam" ? marketplace::Update::Adam : marketplace::Update::Unit;
+  m.antithetic = s.antithetic, m.meta_lr = s.meta_lr, m.forward_passes = s.forward_passes;
+  m.lr = s.lr, m.lr_decay = s.lr_decay, m.probe_scale = s.probe_scale, m.seed = s.seed;
+  return m;
+}
+
+}  // namespace
+
+std::span<const SettingRow> setting_table() { return table(); }
+
+void add_settings(CLI::App& verb, Settings& settings) {
+  static constexpr const char* groups[] = {"Options", "Options of Marketplace", "Options of backprop"};
+  for (const SettingRow& row : table()) {
+    const std::string name = fmt::format("--{}", row.name);
+    const auto add = [&](auto member) {
+      auto& value = settings.*member;
+      if constexpr (std::is_same_v<decltype(value), bool&>) return verb.add_flag(name, value, row.help);
+      else return verb.add_option(name, value, row.help);
+    };
+    CLI::Option* option = std::visit(add, row.member);
+    option->check(row.check)->take_last()->group(groups[static_cast<size_t>(row.of)]);
+  }
+}
+
+Arguments given(const CLI::App& verb) {
+  Arguments out;
+  for (const SettingRow& row : table()) {
+    const CLI::Option* option = verb.get_option(fmt::format("--{}", row.name));
+    if (option->count() > 0) out.push_back(argument(row, option->results().back()));
+  }
+  return out;
+}
+
+Arguments split_arguments(std::string_view text) {
+  Arguments out;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find(' ', begin), text.size());
+    if (end > begin) out.emplace_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return out;
+}
+
+Settings settings_of(const std::string& preset, std::span<const std::string> arguments) {
+  const Preset& row = preset.empty() ? usual_preset(arguments) : find_preset(preset);
+  Settings s;
+  put_over(s, split_arguments(row.arguments));
+  const std::string method = s.method;
+  put_over(s, arguments);
+  if (s.method != method) fail("train: preset {} is of method {}, not of {}", row.name, method, s.method);
+  check(s, arguments);
+  return s;
+}
+
+Arguments to_arguments(const Settings& settings) {
+  Arguments out;
+  const Settings usual;
+  for (const SettingRow& row : table()) {
+    std::visit(
+        [&](auto member) {
+          if (settings.*member != usual.*member) out.push_back(argument(row, text_of(settings.*member)));
+        },
+        row.member);
+  }
+  return out;
+}
+
+Arguments of_method(std::span<const std::string> arguments, const std::string& method) {
+  Arguments out;
+  for (const std::string& a : arguments)
+    if (!is_foreign(a, method)) out.push_back(a);
+  return out;
+}
+
+std::unique_ptr<nn::Trainer> make_trainer(const Settings& s, nn::MnistCnn& model) {
+  const nn::Objective objective = nn::classification(model);
+  std::vector<nn::Parameter> parameters = nn::parameters(model);
+  if (s.method == "marketplace")
+    return std::make_unique<marketplace::Trainer>(parameters, objective, market(s));
+  std::unique_ptr<nn::Optimizer> optimizer;
+  if (s.optimizer == "adam") optimizer = std::make_unique<nn::Adam>(parameters, s.lr);
+  else optimizer = std::make_unique<nn::SGD>(parameters, s.lr);
+  return std::make_unique<nn::BackpropTrainer>(objective, std::move(optimizer), s.lr_decay);
+}
+
+}  // namespace kontor::inline v0::tools

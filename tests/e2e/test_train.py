@@ -12,6 +12,8 @@ from program import cut, kontor, png, report, rows  # noqa: E402
 WAYS = {
   "star": ["--plan", "star", "--vendors", "2,2,2,2,4"],
   "full": ["--plan", "full", "--vendors", "2,2,2"],
+  "v1": ["--plan", "v1", "--vendors", "2,2,2"],
+  "per-sample": ["--plan", "per-sample", "--vendors", "2,2,2"],
   "adam": ["--method", "backprop"],
   "sgd": ["--method", "backprop", "--optimizer", "sgd"],
 }

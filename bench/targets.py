@@ -69,7 +69,7 @@ TARGETS = [
 
 ASSERTED = [
     Asserted("0 schedules and 0 compiles in steps 3 to 1,000",
-             (("tests/test_marketplace.cpp", "steps 3 to 1000 schedule and compile nothing"),
+             (("tests/test_marketplace_bits.cpp", "steps 3 to 1000 schedule and compile nothing"),
               ("tests/test_runtime.cpp", "a loop with a decaying Scalar schedules and compiles nothing")), FIRST),
     Asserted("kernels: softmax 1; layer norm 1; mean + var 1; cross-entropy forward at most 2",
              (("tests/test_golden.cpp", "[golden] kernel counts"),), FIRST),
@@ -77,7 +77,7 @@ ASSERTED = [
              (("tests/test_golden.cpp", "one Adam step of a parameter is one kernel"),
               ("tests/test_nn.cpp", "the step of one parameter is one kernel")), FIRST),
     Asserted("50 training steps have the same bits on 1, 2, 3 threads, and stopped and resumed at step 20",
-             (("tests/test_marketplace.cpp", "equal bits for 1, 2, 3 threads, and stopped and resumed"),
+             (("tests/test_marketplace_bits.cpp", "equal bits for 1, 2, 3 threads, and stopped and resumed"),
               ("tests/test_nn.cpp", "goes on from a checkpoint with the same bits for any number of threads")), FIRST),
     Asserted("the same bits on AVX2 and AVX-512",
              (("tests/test_llvm_backend.cpp", "AVX2 and AVX-512 give equal bits"),

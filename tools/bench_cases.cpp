@@ -15,6 +15,8 @@
 #include <kontor/nn.h>
 
 #include "base/error.h"
+#include "graph/random.h"
+#include "graph/recording.h"
 #include "runtime/context_state.h"
 #include "runtime/inspect.h"
 #include "tools/models.h"
@@ -118,12 +120,12 @@ Tensor uniform_noise(const Shape& shape) { return Tensor::uniform(shape, -1, 1);
 
 /// Plus or minus one, by one random bit each.
 Tensor rademacher_noise(const Shape& shape) {
-  Shape words = shape;
-  words.back() = shape.back().value() / 32;
-  words.push_back(1);
-  const Tensor bits = Tensor::randint(words, 0, int64_t{1} << 32, DType::U32);
-  const Tensor bit = (bits >> Tensor::arange(32, DType::U32)) & Tensor::full({1}, 1, DType::U32);
-  return (bit.cast(DType::F32) * 2 - 1).reshape(shape);
+  Dims dims;
+  int64_t count = 1;
+  for (const Dim& d : shape) dims.push_back(index(d.value())), count *= d.value();
+  RandomSource& source = random_source();
+  const Ref counter = source.counter(index(count / 64));  // a block has 64 bits
+  return tensor_of(fn::rademacher_at(source.key(), counter, dims, DType::F32));
 }
 
 std::vector<BenchCase> products() {

@@ -1,5 +1,6 @@
 // Division and remainder of index expressions: what the divisor divides is taken out, the rest is decided by bounds.
 #include <algorithm>
+#include <unordered_set>
 
 #include "graph/algebra.h"
 
@@ -9,11 +10,27 @@ struct Algebra::Parts {
   Sum quotient, remainder;  // x = quotient * d + remainder; the remainder's coefficients keep their sign
 };
 
-// Expressions of loop variables alone do not overflow: they count elements of something that exists.
-static bool counts_elements(const Node* n) {
-  if (n->op == Op::Range || n->op == Op::Variable || n->op == Op::Slot || n->is_const()) return true;
-  if (n->src.empty() || n->op == Op::Load) return false;
-  return std::all_of(n->src.begin(), n->src.end(), [](const Ref& s) { return counts_elements(s.get()); });
+// Whether an op makes a position of positions; bits that are shifted, mixed or cast (random numbers) count nothing.
+static bool index_op(const Node& n) {
+  if (has(n.op, Comparison) || n.op == Op::Not) return true;
+  if (n.op == Op::And || n.op == Op::Or) return n.dtype == DType::Bool;
+  constexpr Op ops[] = {Op::Add, Op::Sub, Op::Neg, Op::Mul, Op::IDiv, Op::Mod, Op::Max, Op::Min, Op::Where};
+  return n.dtype == DType::I64 && std::find(std::begin(ops), std::end(ops), n.op) != std::end(ops);
+}
+
+// Index expressions of loop variables alone do not overflow: they count elements of something that exists.
+static bool counts_elements(const Node* root) {
+  std::vector<const Node*> open = {root};
+  std::unordered_set<const Node*> seen;  // what is shared is looked at once
+  while (!open.empty()) {
+    const Node* n = open.back();
+    open.pop_back();
+    if (!seen.insert(n).second) continue;
+    if (n->op == Op::Range || n->op == Op::Variable || n->op == Op::Slot || n->is_const()) continue;
+    if (!index_op(*n)) return false;
+    for (const Ref& s : n->src) open.push_back(s.get());
+  }
+  return true;
 }
 
 bool Algebra::tame(const Sum& sum) const {

@@ -201,6 +201,7 @@ constexpr OpCase rows[] = {
     {.name = "uniform",        .expression = "uniform([33], -2.0, 3.0) * f32[33]", .gradient = false},
     {.name = "uniform_f64",    .expression = "uniform([33], dtype=f64)", .gradient = false},
     {.name = "normal",         .expression = "normal([3, 11], 1.0, 2.0)", .gradient = false},
+    {.name = "normal_f64",     .expression = "normal([3, 11], 1.0, 2.0, dtype=f64)", .gradient = false},
     {.name = "randint",        .expression = "randint([40], -3, 12)", .gradient = false},
     {.name = "randint_wide",   .expression = "randint([40], -5000000000, 6000000000)", .gradient = false},
     {.name = "permutation",    .expression = "permutation(23)", .gradient = false},

@@ -31,8 +31,8 @@ Dims broadcast_shape(std::string_view who, std::span<const Ref> tensors) {
       Ref& to = out[rank - t->rank() + i];
       if (is_int(to, 1)) to = dim;
       if (dim != to && !is_int(dim, 1))
-        fail("{}: {}: sizes {} and {} of axis -{} differ", who, describe_all(tensors),
-             to->is_const() ? to->at(0) : -1, dim->is_const() ? dim->at(0) : -1, t->rank() - i);
+        fail("{}: {}: sizes {} and {} of axis -{} differ", who, describe_all(tensors), describe_dim(to),
+             describe_dim(dim), t->rank() - i);
     }
   return out;
 }
@@ -247,16 +247,22 @@ Ref mark(const Ref& x, const std::string& name) {
 }
 
 Ref full(const Dims& shape, const Input& value, DType dtype) {
+  check_dims("full", shape);
   Ref scalar = value.node ? cast(value.node, dtype) : number_constant("full", value.number, dtype);
   if (scalar->rank() != 0) fail("full: the value is {}, not one number", describe(*scalar));
   return splat(scalar, shape);
 }
 
-Ref iota(const Ref& extent, DType dtype) { return make(Op::Iota, {extent}, {}, dtype); }
+Ref iota(const Ref& extent, DType dtype) {
+  check_dims("iota", std::span(&extent, 1));
+  return make(Op::Iota, {extent}, {}, dtype);
+}
 
 Ref arange(double begin, double end, double step, DType dtype) {
   if (step == 0 || !std::isfinite(begin + end + step)) fail("arange: from {} to {} by {}", begin, end, step);
-  int64_t count = std::max<int64_t>(0, static_cast<int64_t>(std::ceil((end - begin) / step)));
+  double length = std::ceil((end - begin) / step);
+  if (length > 0x1p53) fail("arange: from {} to {} by {}: {} elements", begin, end, step, length);
+  int64_t count = std::max<int64_t>(0, static_cast<int64_t>(length));
   Ref at = iota(index(count), is_float(dtype) ? DType::I64 : dtype);
   if (begin == 0 && step == 1) return cast(at, dtype);
   // In f64 throughout, as NumPy: a step of 0.1 does not gather errors.

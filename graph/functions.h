@@ -41,6 +41,9 @@ namespace fn {
 // Shapes and dtypes.
 int64_t axis_of(std::string_view who, const Node& x,
                 int64_t axis);  ///< 0..rank-1 of a possibly negative axis
+Ints axes_of(std::string_view who, const Ref& x, const AxisList& axes);  ///< sorted, each once; none: all
+/// 0, 1, .. count-1 to compare integers x with: of x's dtype if that holds them.
+Ref numbers_for(const Ref& x, const Ref& count);
 Dims broadcast_shape(std::string_view who, std::span<const Ref> tensors);
 Ref broadcast(const Ref& x, const Dims& shape);   ///< leading axes may be new, dimensions of 1 expand
 Ref splat(const Ref& scalar, const Dims& shape);  ///< a value of rank 0, everywhere

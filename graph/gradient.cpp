@@ -235,7 +235,7 @@ void log_softmax_back(Tape& to, const Node& n, const Term& g) {
 void cross_entropy_back(Tape& to, const Node& n, const Term& g) {
   const Ref &logits = n[1], &labels = n[2];
   Term p(fn::softmax(logits, -1));
-  Ref hit = fn::eq(fn::unsqueeze(labels, -1), fn::iota(logits->shape.back(), labels->dtype));
+  Ref hit = fn::eq(fn::unsqueeze(labels, -1), fn::numbers_for(labels, logits->shape.back()));
   Term difference = where(Term(hit), p - 1.0, p);
   to.add(logits, (difference * Term(fn::broadcast(fn::unsqueeze(g.node, -1), logits->shape))).node);
 }

@@ -20,8 +20,9 @@ static Dims infer_shape(const Ref& x, Dims shape) {
   int unknown = -1;
   for (size_t i = 0; i < shape.size(); i++) {
     if (!is_int(shape[i], -1)) {
-      if (shape[i]->is_const() && shape[i]->at(0) < 0)
-        fail("reshape: {} to {}", describe(*x), describe_shape(shape));
+      if (shape[i]->bounds.lo < 0)
+        fail("reshape: {} to {}: a dimension may be {}", describe(*x), describe_shape(shape),
+             shape[i]->bounds.lo);
       known = ix::mul(known, shape[i]);
     } else if (unknown >= 0) {
       fail("reshape: {} to {}: more than one -1", describe(*x), describe_shape(shape));
@@ -39,9 +40,9 @@ Ref reshape(const Ref& x, const Dims& wanted) {
   Dims shape = infer_shape(x, wanted);
   if (shape == x->shape) return x;
   Ref before = ix::product(x->shape), after = ix::product(shape);
-  if (before->is_const() && after->is_const() && before != after)
-    fail("reshape: {} to {}: {} elements become {}", describe(*x), describe_shape(wanted), before->at(0),
-         after->at(0));
+  if (before != after)
+    fail("reshape: {} to {}: {} elements become {}", describe(*x), describe_shape(wanted),
+         describe_dim(before), describe_dim(after));
   const Ref& from = x->is(Op::Reshape) ? x->src[0] : x;
   return from->shape == shape ? from : moved(Op::Reshape, from, shape);
 }
@@ -144,24 +145,14 @@ Ref slice(const Ref& x, int64_t which, int64_t begin, int64_t end, int64_t step)
 Ref select(const Ref& x, int64_t which, int64_t at) {
   size_t axis = static_cast<size_t>(axis_of("select", *x, which));
   const Ref& dim = x->shape[axis];
-  if (dim->is_const() && (at < -dim->at(0) || at >= dim->at(0)))
-    fail("select: {}: no index {} on axis {}", describe(*x), at, which);
+  int64_t least = dim->bounds.lo;
+  if (at < -least || at >= least)
+    fail("select: {}: no index {} on axis {}{}", describe(*x), at, which,
+         dim->is_const() ? "" : fmt::format(", whose size may be {}", least));
   Dims first(x->rank(), index(0)), size = x->shape;
   first[axis] = at < 0 ? ix::add(dim, at) : index(at);
   size[axis] = index(1);
   return squeeze(shrink(x, first, size), Ints{static_cast<int64_t>(axis)});
-}
-
-static Ints axes_of(std::string_view who, const Ref& x, const AxisList& axes) {
-  Ints out(x->rank());
-  std::iota(out.begin(), out.end(), 0);
-  if (!axes) return out;
-  out.clear();
-  for (int64_t a : *axes) out.push_back(axis_of(who, *x, a));
-  std::sort(out.begin(), out.end());
-  if (std::adjacent_find(out.begin(), out.end()) != out.end())
-    fail("{}: {}: an axis is named twice in ({})", who, describe(*x), fmt::join(*axes, ", "));
-  return out;
 }
 
 Ref flip(const Ref& x, const AxisList& axes) {
@@ -195,8 +186,9 @@ Ref window(const Ref& x, int64_t which, int64_t size, int64_t stride, int64_t di
   if (size < 1 || stride < 1 || dilation < 1)
     fail("window: {}: size {}, stride {}, dilation {}: each must be at least 1", describe(*x), size, stride,
          dilation);
-  if (dim->is_const() && dim->at(0) < (size - 1) * dilation + 1)
-    fail("window: {}: axis {} is shorter than {} taps at distance {}", describe(*x), which, size, dilation);
+  if (dim->bounds.lo < (size - 1) * dilation + 1)
+    fail("window: {}: axis {} {} shorter than {} taps at distance {}", describe(*x), which,
+         dim->is_const() ? "is" : "may be", size, dilation);
   if (size == 1 && stride == 1) return unsqueeze(x, axis + 1);
   if (stride == size && dilation == 1) {  // no element is used twice: a reshape, whose gradient is one too
     Dims first(x->rank(), index(0)), part = x->shape, shape = x->shape;
@@ -212,8 +204,9 @@ Ref unwindow(const Ref& x, int64_t which, const Ref& extent, int64_t stride, int
   int64_t axis = axis_of("unwindow", *x, which);
   if (axis + 1 >= static_cast<int64_t>(x->rank()))
     fail("unwindow: {}: axis {} has no taps after it", describe(*x), which);
-  if (stride < 1 || dilation < 1)
-    fail("unwindow: {}: stride {}, dilation {}", describe(*x), stride, dilation);
+  if (stride < 1 || dilation < 1 || extent->bounds.lo < 0)
+    fail("unwindow: {}: extent {}, stride {}, dilation {}", describe(*x), describe_dim(extent), stride,
+         dilation);
   return make(Op::Unwindow, {x, extent}, {.ints = {axis, stride, dilation}});
 }
 

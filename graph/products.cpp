@@ -32,8 +32,8 @@ static Dims broadcast_batches(const Ref& a, const Ref& b) {
   for (size_t i = 0; i < x.size(); i++) {
     if (is_int(x[i], 1)) x[i] = y[i];
     if (x[i] != y[i] && !is_int(y[i], 1))
-      fail("matmul: {} x {}: leading sizes {} and {} differ", describe(*a), describe(*b),
-           x[i]->is_const() ? x[i]->at(0) : -1, y[i]->is_const() ? y[i]->at(0) : -1);
+      fail("matmul: {} x {}: leading sizes {} and {} differ", describe(*a), describe(*b), describe_dim(x[i]),
+           describe_dim(y[i]));
   }
   return x;
 }
@@ -47,9 +47,8 @@ Ref matmul(const Ref& x, const Ref& y) {
   const Ref& inner_a = x->shape.back();
   const Ref& inner_b = y->shape[y->rank() == 1 ? 0 : y->rank() - 2];
   if (inner_a != inner_b)
-    fail("matmul: {} x {}: inner sizes {} and {} differ", describe(*x), describe(*y),
-         inner_a->is_const() ? fmt::format("{}", inner_a->at(0)) : "?",
-         inner_b->is_const() ? fmt::format("{}", inner_b->at(0)) : "?");
+    fail("matmul: {} x {}: inner sizes {} and {} differ", describe(*x), describe(*y), describe_dim(inner_a),
+         describe_dim(inner_b));
   Ref a = cast(x, dtype), b = cast(y, dtype);
   Ref rows = a->rank() == 1 ? unsqueeze(a, 0) : a, columns = b->rank() == 1 ? unsqueeze(b, 1) : b;
   Ref out = dot_rows_columns(rows, columns, broadcast_batches(rows, columns));
@@ -74,7 +73,7 @@ static void check_conv(const Ref& x, const Ref& weight, const Ref& bias, int64_t
   if (groups < 1 || outputs % groups != 0) fail("conv2d: {} outputs in {} groups", outputs, groups);
   if (ix::mul(weight->shape[1], index(groups)) != x->shape[1])
     fail("conv2d: {} x {}: channels {} and {} x {} groups differ", describe(*x), describe(*weight),
-         x->shape[1]->is_const() ? x->shape[1]->at(0) : -1, weight->shape[1]->at(0), groups);
+         describe_dim(x->shape[1]), weight->shape[1]->at(0), groups);
   if (bias && bias->shape != Dims{weight->shape[0]})
     fail("conv2d: bias {}: needs [{}]", describe(*bias), outputs);
 }

@@ -8,6 +8,7 @@
 #include "graph/index.h"
 #include "graph/random.h"
 #include "graph/recording.h"
+#include "graph/shape.h"
 
 namespace kontor::inline v0::fn {
 
@@ -142,11 +143,13 @@ Ref rademacher_at(const Ref& key, const Ref& counter, const Dims& shape, DType d
 }
 
 Ref uniform(const Dims& shape, double low, double high, DType dtype) {
+  check_dims("uniform", shape);
   Draw d = draw(blocks_of(shape, dtype));
   return uniform_at(d.key, d.counter, shape, low, high, dtype);
 }
 
 Ref normal(const Dims& shape, double mean, double deviation, DType dtype) {
+  check_dims("normal", shape);
   Draw d = draw(pairs_of(shape));
   return normal_at(d.key, d.counter, shape, mean, deviation, dtype);
 }
@@ -167,6 +170,7 @@ Ref randint(const Dims& shape, int64_t low, int64_t high, DType dtype) {
   if (low >= high) fail("randint: no integer in {} .. {}", low, high);
   number_constant("randint", Number::of(low), dtype);
   number_constant("randint", Number::of(high - 1), dtype);
+  check_dims("randint", shape);
   Ref blocks = ix::product(shape);
   Draw d = draw(blocks);
   uint64_t span = static_cast<uint64_t>(high) - static_cast<uint64_t>(low);

@@ -10,7 +10,7 @@
 
 namespace kontor::inline v0::fn {
 
-static Ints axes_of(std::string_view who, const Ref& x, const AxisList& axes) {
+Ints axes_of(std::string_view who, const Ref& x, const AxisList& axes) {
   Ints out(x->rank());
   std::iota(out.begin(), out.end(), 0);
   if (!axes) return out;
@@ -210,11 +210,15 @@ Ref instance_norm(const Ref& given, const Ref& weight, const Ref& bias, double e
   return scaled("instance_norm", normalised(x, over, eps), weight, bias, {x->shape[1]}, 1);
 }
 
+Ref numbers_for(const Ref& x, const Ref& count) {
+  const bool holds = kind(x->dtype) != Kind::Bool && count->bounds.hi - 1 <= dtype_bounds(x->dtype).hi;
+  return iota(count, holds ? x->dtype : DType::I64);
+}
+
 Ref one_hot(const Ref& x, int64_t classes, DType dtype) {
   if (is_float(x->dtype)) fail("one_hot: {}: takes integers", describe(*x));
   if (classes < 1) fail("one_hot: {} classes", classes);
-  return cast(eq(unsqueeze(x, -1), iota(index(classes), x->dtype == DType::Bool ? DType::I64 : x->dtype)),
-              dtype);
+  return cast(eq(unsqueeze(x, -1), numbers_for(x, index(classes))), dtype);
 }
 
 Ref take(const Ref& x, const Ref& indices, int64_t which) {
@@ -222,9 +226,11 @@ Ref take(const Ref& x, const Ref& indices, int64_t which) {
     fail("take: {} by {}: indices are integers", describe(*x), describe(*indices));
   int64_t axis = axis_of("take", *x, which);
   Ref at = indices;
-  if (kind(at->dtype) == Kind::Signed)
-    at = where(lt(at, 0), add(at, cast(broadcast(x->shape[static_cast<size_t>(axis)], at->shape), at->dtype)),
-               at);
+  const Ref& dim = x->shape[static_cast<size_t>(axis)];
+  if (kind(at->dtype) == Kind::Signed) {
+    if (dim->bounds.hi > dtype_bounds(at->dtype).hi) at = cast(at, DType::I64);
+    at = where(lt(at, 0), add(at, cast(broadcast(dim, at->shape), at->dtype)), at);
+  }
   Ref out = make(Op::Gather, {x, at}, {.ints = {axis}});
   // Gather puts the axes of the indices first; they belong where the axis was.
   Ints order;

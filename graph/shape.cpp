@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "graph/expression_text.h"
 #include "graph/index.h"
 
 namespace kontor::inline v0 {
@@ -16,13 +17,23 @@ Bounds dtype_bounds(DType dtype) {
   return {-(int64_t{1} << (r.bits - 1)), (int64_t{1} << (r.bits - 1)) - 1};
 }
 
+std::string describe_dim(const Ref& dim) {
+  if (dim->is_const()) return fmt::format("{}", dim->at(0));
+  return print_expression(*dim, [](const Node& n) -> std::string {
+    if (n.is_const() || is_elementwise(n.op)) return "";
+    return n.op == Op::Variable || n.op == Op::Range ? n.arg.text : "?";
+  });
+}
+
 std::string describe_shape(std::span<const Ref> shape) {
   std::string out = "[";
-  for (const Ref& d : shape) {
-    if (out.size() > 1) out += ", ";
-    out += d->is_const() ? fmt::format("{}", d->at(0)) : d->op == Op::Variable ? d->arg.text : "?";
-  }
+  for (const Ref& d : shape) out += (out.size() > 1 ? ", " : "") + describe_dim(d);
   return out + "]";
+}
+
+void check_dims(std::string_view who, std::span<const Ref> dims) {
+  for (const Ref& d : dims)
+    if (d->bounds.lo < 0) fail("{}: {}: a dimension may be {}", who, describe_shape(dims), d->bounds.lo);
 }
 
 std::string describe(const Node& node) {

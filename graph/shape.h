@@ -18,5 +18,8 @@ Bounds dtype_bounds(DType dtype);
 /// "f32[2, 3]": dtype and shape, for messages.
 std::string describe(const Node& node);
 std::string describe_shape(std::span<const Ref> shape);
+std::string describe_dim(const Ref& dim);  ///< "3", "n * 2"
+/// Throws Error if a dimension that a user gave may be negative.
+void check_dims(std::string_view who, std::span<const Ref> dims);
 
 }  // namespace kontor::inline v0

@@ -237,7 +237,7 @@ constexpr FunctionRow table[] = {
     KONTOR_FUNCTION(conv2d,        "model", "x, weight, bias=none, stride=1, padding=0, dilation=1, groups=1", "x [n, c, h, w], weight [o, c/groups, kh, kw], bias [o]."),
     KONTOR_FUNCTION(max_pool2d,    "model", "x, size, stride=0", "Greatest in each window of [n, c, h, w]; stride 0 means the size."),
     KONTOR_FUNCTION(avg_pool2d,    "model", "x, size, stride=0", "Mean of each window of [n, c, h, w]; stride 0 means the size."),
-    KONTOR_FUNCTION(softmax,       "model", "x, axis=-1", "exp(x - max) / sum of it, along an axis."),
+    KONTOR_FUNCTION(softmax,       "model", "x, axis=-1", "exp(x - max) times the reciprocal of its sum, along an axis."),
     KONTOR_FUNCTION(log_softmax,   "model", "x, axis=-1", "The logarithm of softmax."),
     KONTOR_FUNCTION(cross_entropy, "model", "logits, labels", "-log_softmax(logits)[label] of each row; labels are integers."),
     KONTOR_FUNCTION(layer_norm,    "model", "x, axes=1, weight=none, bias=none, eps=1e-5", "Normalised over the last `axes` axes, times weight plus bias."),

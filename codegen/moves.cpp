@@ -231,7 +231,10 @@ Ref replace(const Ref& root, const Substitution& map) {
       done.emplace(n, Ref(n));
       continue;
     }
-    Ref made = with_sources(*n, std::move(sources));
+    const bool always = n->op == Op::Load && n->at(0) && is_int(sources.back(), 1);
+    if (always) sources.pop_back();
+    Ref made = always ? tree::load(sources[0], {sources.begin() + 1, sources.end()})
+                      : with_sources(*n, std::move(sources));
     bool integer = is_elementwise(made->op) && (made->dtype == DType::I64 || made->dtype == DType::Bool) &&
                    made->src[0]->op != Op::Load && !is_float(made->src[0]->dtype);
     done.emplace(n, integer ? ix::simplify_node(made) : made);

@@ -140,7 +140,7 @@ std::string of_writer(const TreeScope& scope, const Node& n) {
   if (!declared) return "";
   for (size_t l = declared->loops; l < scope.loops.size(); l++) {
     const Ref& range = scope.loops[l]->src[0];
-    if (is_int(range->src[0], 1) || is_int(range->src[0], 0)) continue;
+    if (range->src[0]->bounds.hi <= 1) continue;  // one iteration at most
     auto mentions = [&](const Ref& e) { return ix::depends_on(e, range); };
     std::span<const Ref> at = tree::at(n);
     bool once = std::any_of(at.begin(), at.end(), mentions) ||

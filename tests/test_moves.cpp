@@ -69,6 +69,14 @@ std::string change(const Ref& before, const Ref& after) {
   return "";
 }
 
+/// "" if the tree's text reads back as the same tree.
+std::string text_change(const Ref& kernel) {
+  const std::string text = tree::print(kernel);
+  std::string again;
+  const std::string refused = error_of([&] { again = tree::print(tree::parse(text)); });
+  return !refused.empty() ? refused + "\n" + text : again == text ? "" : text + "becomes\n" + again;
+}
+
 class Chooser {
  public:
   explicit Chooser(uint64_t seed) : seed_(seed) {}
@@ -114,6 +122,7 @@ TEST_CASE("[moves] the heuristic's, one by one") {
         INFO("seed " << seed << ": " << to_string(std::span(&m, 1)) << "\n"
                      << tree::print(tree) << tree::print(next));
         REQUIRE(change(tree, next) == "");
+        REQUIRE(text_change(next) == "");
         tree = next;
       }
       REQUIRE(to_string(parse_moves(to_string(k.moves))) == to_string(k.moves));
@@ -159,6 +168,7 @@ TEST_CASE("[moves] any, in any order: equal or refused") {
         INFO("seed " << seed << ": " << to_string(std::span(&m, 1)) << "\n"
                      << tree::print(tree) << tree::print(next));
         CHECK(change(tree, next) == "");
+        CHECK(text_change(next) == "");
         applied[m.kind]++;
         tree = next;
         if (loops_in(tree).empty()) break;
@@ -168,6 +178,33 @@ TEST_CASE("[moves] any, in any order: equal or refused") {
     INFO("move " << kind);
     CHECK(applied[static_cast<MoveKind>(kind)] > 0);
   }
+}
+
+TEST_CASE("[moves] stage of what is read under an if deeper in the loop is refused") {
+  Ref kernel = tree::parse(R"(kernel k(x f32[25], n i64[1]) -> y f32[4, 30]
+  loop i 4
+    loop j 30
+      if j < 10
+        y[i, j] = x[j] * 2.0
+      else
+        if 25 <= j
+          y[i, j] = x[j - 5]
+        else
+          y[i, j] = 1.0
+)");
+  CHECK(error_of([&] { stage(kernel, "x", "i"); }) == "stage i: it is read under a condition");
+  CHECK(error_of([&] { stage(split(kernel, "j", -8, "j1"), "x", "i"); }) ==
+        "stage i: it is read under a condition");
+}
+
+TEST_CASE("[moves] stage of what is found by values computed inside the loop is refused") {
+  Ref kernel = tree::parse(R"(kernel k(x f32[25], at i64[4]) -> y f32[4]
+  loop i 4
+    p i64
+    p = at[i]
+    y[i] = x[p]
+)");
+  CHECK(error_of([&] { stage(kernel, "x", "i"); }) == "stage i: it reads 'p', a place of the kernel");
 }
 
 TEST_CASE("[moves] what would change the order of a fold is refused") {

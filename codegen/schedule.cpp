@@ -1,6 +1,8 @@
 // schedule(): the passes of codegen in order.
 #include "codegen/schedule.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "codegen/heuristic.h"
 #include "codegen/moves.h"
@@ -26,6 +28,24 @@ std::string kernel_name(const ProgramTree& program, const Group& group, size_t n
   for (const Ref& l : root.loops)
     name += l->src[0]->is_const() ? fmt::format("_{}", extent(l->src[0])) : "_n";
   return name;
+}
+
+// What fusion decided for the stages of a kernel but its last: `fuse` is stored and shares the kernel's loops, `inline` is
+// computed where it is read, `at` is kept on chip inside a loop.
+std::string placements(const ProgramTree& program, const Group& group) {
+  std::vector<std::string> moves;
+  for (int i : group.stages) {
+    const Stage& s = program.stages[static_cast<size_t>(i)];
+    const bool bound = std::all_of(s.bound.begin(), s.bound.end(), [](int loop) { return loop >= 0; });
+    if (i == group.stages.back()) continue;
+    if (s.leaves_kernel) moves.push_back(fmt::format("fuse {}", s.name));
+    else if (bound && !is_fold(s)) moves.push_back(fmt::format("inline {}", s.name));
+    else {
+      const size_t depth = static_cast<size_t>(s.depth);
+      moves.push_back(fmt::format("at {} {}", s.name, depth ? group.spine[depth - 1]->arg.text : "kernel"));
+    }
+  }
+  return fmt::format("{}", fmt::join(moves, "; "));
 }
 
 class Plan {
@@ -98,6 +118,7 @@ Schedule schedule(const Graph& recorded, const Limits& limits) {
     kernel.tree = normalise(apply_moves(kernel.tree, moves));
     if (verifies) require_sound_tree(kernel.tree, to_string(moves));
     kernel.moves = to_string(moves);
+    kernel.placed = placements(program, group);
     kernel.work = estimate_work(program, group);
     const Node* parallel = tree::parallel_loop(*kernel.tree);
     kernel.shares = parallel ? parallel->src[0]->src[0] : index(1);

@@ -24,7 +24,7 @@ struct ScheduledKernel {
   Ref shares;          ///< extent of the parallel loop, an index expression over Slots (1 if there is none)
   double work = 0;     ///< estimated operations plus bytes, to decide whether to wake threads
   std::string moves;   ///< the moves that made it, as text
-  std::string before;  ///< the tree before moves, as text (only where asked for)
+  std::string placed;  ///< what at, inline and fuse decided, in the form of moves
   std::vector<std::string> checks;  ///< what each Check id of the tree says when it fails (id 1 is checks[0])
 };
 

@@ -123,6 +123,7 @@ double float_operations(std::span<const Ref> body, double times) {
 std::string print(const ScheduledKernel& kernel) {
   std::string text = tree::print(kernel.tree);
   if (!text.ends_with('\n')) text += '\n';
+  if (!kernel.placed.empty()) text += fmt::format("  fusion: {}\n", kernel.placed);
   if (!kernel.moves.empty()) text += fmt::format("  moves: {}\n", kernel.moves);
   for (size_t i = 0; i < kernel.checks.size(); ++i)
     text += fmt::format("  check {}: {}\n", i + 1, kernel.checks[i]);

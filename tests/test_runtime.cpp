@@ -123,8 +123,8 @@ TEST_CASE("[runtime] assign: elements that other elements still read are not ove
     std::vector<float> flipped(values.rbegin(), values.rend());
     CHECK(x.to_vector<float>() == flipped);
     x.assign(x.reshape({10, 100}).transpose().reshape({1000}));
-    for (size_t i = 0; i < 1000; ++i) REQUIRE(x.to_vector<float>()[i] == flipped[(i % 10) * 100 + i / 10]);
-    break;
+    const std::vector<float> turned = x.to_vector<float>();
+    for (size_t i = 0; i < 1000; ++i) REQUIRE(turned[i] == flipped[(i % 10) * 100 + i / 10]);
   }
 }
 
@@ -334,6 +334,22 @@ TEST_CASE("[runtime] several threads record and compute in one Context") {
   }
   for (std::thread& t : threads) t.join();
   CHECK(sums == std::vector<double>{0, 250, 500, 750});
+}
+
+TEST_CASE("[runtime] jit: several threads call one function, the first time too") {
+  OnDevice on("llvm");
+  auto f = jit([](const Tensor& x, const auto&... more) { return ((x * 2) + ... + more); });
+  std::vector<std::thread> threads;
+  std::vector<float> sums(4, 0);
+  for (size_t t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      Context::Use use(on.context);
+      const Tensor x = Tensor::full({8}, static_cast<double>(t));
+      for (int i = 0; i < 10; ++i) sums[t] += (i % 2 ? f(x, x) : f(x)).sum().template item<float>();
+    });
+  }
+  for (std::thread& t : threads) t.join();
+  CHECK(sums == floats({0, 200, 400, 600}));
 }
 
 TEST_CASE("[runtime] a failed check reaches the caller with what it says, once") {

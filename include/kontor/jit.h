@@ -1,7 +1,9 @@
 // Context (device, caches, threads, random numbers) and jit, which records a function once and replays it.
 #pragma once
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -86,7 +88,8 @@ class KONTOR_API Context {
 KONTOR_API void at_each_call(std::shared_ptr<void> state, void (*advance)(void* state));
 
 /// A function that is recorded once for each signature (dtypes, ranks, static dimensions) and then replayed. What may
-/// change between calls: the inputs, Scalars, Variables, and Tensors that the function assigns.
+/// change between calls: the inputs, Scalars, Variables, and Tensors that the function assigns. Several threads may call
+/// one: it is recorded by one of them at a time.
 class KONTOR_API Jit {
  public:
   using Trace = std::vector<Tensor> (*)(void* function, std::span<const Tensor> inputs);
@@ -102,15 +105,14 @@ class KONTOR_API Jit {
 template <class F>
 class JitOf {
  public:
-  explicit JitOf(F f) : function_(std::make_shared<F>(std::move(f))) {}
+  explicit JitOf(F f) : shared_(std::make_shared<Shared>(std::move(f))) {}
 
   template <class... T>
     requires(std::is_convertible_v<T, Tensor> && ...)
   auto operator()(const T&... inputs) {
     using Result = std::invoke_result_t<F&, const std::conditional_t<true, Tensor, T>&...>;
-    if (jit_.empty()) jit_.emplace_back(function_, &trace<Result, sizeof...(T)>);
     std::vector<Tensor> all{Tensor(inputs)...};
-    std::vector<Tensor> out = jit_[0](all);
+    std::vector<Tensor> out = with_trace(sizeof...(T), &trace<Result, sizeof...(T)>)(all);
     if constexpr (std::is_same_v<Result, Tensor>) return out.at(0);
     else if constexpr (!std::is_void_v<Result>) return out;
   }
@@ -128,8 +130,19 @@ class JitOf {
     else return f(in[I]...);
   }
 
-  std::shared_ptr<F> function_;
-  std::vector<Jit> jit_;  // none before the first call
+  struct Shared {
+    explicit Shared(F f) : function(std::make_shared<F>(std::move(f))) {}
+    std::shared_ptr<F> function;
+    std::mutex mutex;
+    std::map<size_t, Jit> jits;  // by the number of inputs, made at the first call
+  };
+
+  Jit with_trace(size_t inputs, Jit::Trace trace) {
+    std::lock_guard lock(shared_->mutex);
+    return shared_->jits.try_emplace(inputs, shared_->function, trace).first->second;
+  }
+
+  std::shared_ptr<Shared> shared_;
 };
 
 /// f takes a span of Tensors and returns a vector of Tensors, or takes Tensors one by one.

@@ -13,6 +13,11 @@ bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool starts_name(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
 bool in_name(char c) { return starts_name(c) || is_digit(c); }
 
+std::string shown(char c) {  // bytes that are no printable ASCII as \x..
+  if (c >= ' ' && c <= '~') return fmt::format("'{}'", c);
+  return fmt::format("'\\x{:02x}'", static_cast<unsigned char>(c));
+}
+
 struct Scanner {
   std::string_view text;
   std::string what;
@@ -64,7 +69,7 @@ struct Scanner {
     for (std::string_view p : pairs)
       if (text.substr(at, 2) == p) return at += 2, add(Token::Symbol, std::string(p));
     if (std::string_view("()[]{},;:=<>+-*/%&|^!").find(look()) == std::string_view::npos)
-      fail("{}, line {}: character '{}' is not expected", what, line, look());
+      fail("{}, line {}: character {} is not expected", what, line, shown(look()));
     add(Token::Symbol, std::string(1, text[at++]));
   }
 

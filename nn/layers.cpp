@@ -5,6 +5,8 @@
 #include <kontor/nn.h>
 
 #include "base/error.h"
+#include "graph/recording.h"
+#include "graph/shape.h"
 
 namespace kontor::inline v0::nn {
 
@@ -40,6 +42,10 @@ LayerNorm::LayerNorm(int64_t size, double epsilon)
 Tensor LayerNorm::operator()(const Tensor& x) const { return x.layer_norm(1, weight, bias, eps); }
 
 Tensor MnistCnn::operator()(const Tensor& images) const {
+  const Ref given = node_of(images);
+  if (given->rank() != 4 || !is_int(given->shape[1], 1) || !is_int(given->shape[2], 28) ||
+      !is_int(given->shape[3], 28))
+    fail("MnistCnn: images {}: needs [n, 1, 28, 28]", describe(*given));
   const Tensor x = images.cast(DType::F32);
   const Tensor low = norm1(conv2(conv1(x).relu()).relu()).max_pool2d(2);
   const Tensor high = norm2(conv4(conv3(low).relu()).relu()).max_pool2d(2);

@@ -17,20 +17,28 @@ constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 
 std::string exact(double value) { return fmt::format("{:.17g}", value); }
 
-const std::string& entry(const Metadata& metadata, const std::string& key, const std::string& path) {
+const std::string& entry(const Metadata& metadata, const std::string& key) {
   const auto it = metadata.find(key);
-  if (it == metadata.end()) fail("{}: is no checkpoint: it says nothing of '{}'", path, key);
+  if (it == metadata.end()) fail("is no checkpoint: it says nothing of '{}'", key);
   return it->second;
 }
 
-uint64_t number(const Metadata& metadata, const std::string& key, const std::string& path) {
-  const std::string& text = entry(metadata, key, path);
+// The entry as `convert` (of std::string, with the place where the number ends) reads it.
+template <class Convert>
+auto number_of(const Metadata& metadata, const std::string& key, const Convert& convert) {
+  const std::string& text = entry(metadata, key);
   size_t end = 0;
   try {
-    const uint64_t value = std::stoull(text, &end);
-    if (end == text.size() && text[0] != '-') return value;
+    const auto value = convert(text, &end);
+    if (end == text.size()) return value;
   } catch (const std::logic_error&) {}
-  fail("{}: '{}' is '{}', not a number", path, key, text);
+  fail("'{}' is '{}', not a number", key, text);
+}
+
+uint64_t count_of(const Metadata& metadata, const std::string& key) {
+  return number_of(metadata, key, [](const std::string& text, size_t* end) {
+    return text.starts_with('-') ? 0 : std::stoull(text, end);
+  });
 }
 
 // Loss, and accuracy if there is one, as what a jit function returns.
@@ -76,15 +84,32 @@ void Trainer::save(const std::string& path, const Metadata& more) {
   save_parameters(path, tensors(), metadata);
 }
 
+double Trainer::number(const Metadata& metadata, const std::string& key) {
+  return number_of(metadata, key, [](const std::string& text, size_t* end) { return std::stod(text, end); });
+}
+
+// What differs in a checkpoint from the settings that have to be equal, the method first: others are of the method.
+static void compare_settings(const Metadata& saved, const Metadata& settings) {
+  const auto compare = [&](const std::string& key, const std::string& value) {
+    if (const std::string& was = entry(saved, key); was != value)
+      fail("was trained with {} '{}', not '{}'", key, was, value);
+  };
+  compare("method", settings.at("method"));
+  for (const auto& [key, value] : settings) compare(key, value);
+}
+
 Metadata Trainer::load(const std::string& path) {
   Metadata metadata = load_metadata(path);
-  for (const auto& [key, value] : settings()) {
-    if (const std::string& saved = entry(metadata, key, path); saved != value)
-      fail("{}: was trained with {} '{}', not '{}'", path, key, saved, value);
+  uint64_t steps = 0, seed = 0, counter = 0;
+  try {
+    compare_settings(metadata, settings());
+    steps = count_of(metadata, "steps"), seed = count_of(metadata, "context_seed");
+    counter = count_of(metadata, "context_counter");
+    prepare(metadata);
+    for (const auto& [key, value] : progress()) number(metadata, key);  // before anything is changed
+  } catch (const Error& error) {
+    fail("{}: {}", path, error.what());
   }
-  const uint64_t steps = number(metadata, "steps", path), seed = number(metadata, "context_seed", path);
-  const uint64_t counter = number(metadata, "context_counter", path);
-  prepare(metadata);
   load_parameters(path, tensors());
   restore(metadata);
   steps_ = static_cast<int64_t>(steps);
@@ -160,9 +185,10 @@ Metadata BackpropTrainer::progress() const {
 }
 
 void BackpropTrainer::restore(const Metadata& metadata) {
-  state_->lr = std::stod(metadata.at("lr"));
-  state_->decay = std::stod(metadata.at("lr_decay"));
-  state_->optimizer->set_steps(std::stoll(metadata.at("optimizer_steps")));
+  const double lr = number(metadata, "lr"), decay = number(metadata, "lr_decay");
+  const uint64_t steps = count_of(metadata, "optimizer_steps");
+  state_->lr = lr, state_->decay = decay;
+  state_->optimizer->set_steps(static_cast<int64_t>(steps));
 }
 
 struct Evaluator::State {

@@ -15,6 +15,17 @@ using Adder = void (*)(CLI::App&);
 constexpr Adder verbs[] = {add_train, add_study,   add_eval,  add_dump, add_rules,
                            add_env,   add_devices, add_cache, add_bench};
 
+/// "" if the first word of the command line is a verb or an option.
+std::string unknown_verb(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-') return "";
+  std::vector<std::string> known;
+  for (const CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; })) {
+    if (verb->get_name() == argv[1]) return "";
+    known.push_back(verb->get_name());
+  }
+  return fmt::format("no verb '{}'; there are: {}", argv[1], fmt::join(known, " "));
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Kontor: a lazy tensor compiler, and training without backprop.", "kontor");
   app.set_version_flag("--version",
@@ -22,6 +33,10 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_help_all_flag("--help-all", "Help of all verbs");
   for (Adder add : verbs) add(app);
+  if (const std::string wrong = unknown_verb(app, argc, argv); !wrong.empty()) {
+    fmt::print(stderr, "kontor: {}\n", wrong);
+    return 2;
+  }
   try {
     app.parse(argc, argv);
     return 0;

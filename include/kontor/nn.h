@@ -291,7 +291,10 @@ class KONTOR_API Trainer {
   virtual Metadata settings() const = 0;            ///< must be equal to go on
   virtual Metadata progress() const { return {}; }  ///< is taken over
   virtual void prepare(const Metadata&) {}          ///< settings were compared, tensors() not yet read
+  /// Takes over what progress() said, which load() has seen to be numbers.
   virtual void restore(const Metadata&) {}
+  /// The number of this name; throws Error if there is none.
+  static double number(const Metadata& metadata, const std::string& key);
   int64_t steps_ = 0;
   std::vector<std::string> warnings_;
 };

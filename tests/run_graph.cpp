@@ -10,7 +10,9 @@
 #include "base/error.h"
 #include "base/threefry.h"
 #include "codegen/tree_text.h"
+#include "codegen/verify_tree.h"
 #include "graph/index.h"
+#include "graph/verify.h"
 
 namespace kontor::inline v0 {
 
@@ -127,9 +129,17 @@ KernelSource source_of(const Ref& tree, const std::string& entry, Backend& backe
   return source;
 }
 
+/// Verified in release builds too, whose schedule() does not.
+static Schedule sound_schedule(const Graph& graph, const Limits& limits) {
+  require_sound(graph, "recording");
+  Schedule made = schedule(graph, limits);
+  for (const ScheduledKernel& k : made.kernels) require_sound_tree(k.tree, k.moves);
+  return made;
+}
+
 Run run_graph(const Graph& graph, Backend& backend, std::span<const Array> inputs,
               std::span<const int64_t> scalars) {
-  Run run{.schedule = schedule(graph, backend.limits())};
+  Run run{.schedule = sound_schedule(graph, backend.limits())};
   std::vector<KernelSource> sources;
   for (size_t k = 0; k < run.schedule.kernels.size(); k++)
     sources.push_back(source_of(run.schedule.kernels[k].tree, fmt::format("kontor_test_{}", k), backend));
@@ -158,7 +168,7 @@ Run run_graph(const Graph& graph, Backend& backend, std::span<const Array> input
 
 Run run_trees(const Graph& graph, const Limits& limits, std::span<const Array> inputs,
               std::span<const int64_t> scalars) {
-  Run run{.schedule = schedule(graph, limits)};
+  Run run{.schedule = sound_schedule(graph, limits)};
   Memory memory = plan(graph, run.schedule, inputs, scalars);
   for (const ScheduledKernel& kernel : run.schedule.kernels) {
     std::vector<void*> buffers;

@@ -1,12 +1,18 @@
 // Text forms read back: loop trees and graphs.
 #include <cmath>
 
+#include "base/threefry.h"
+#include "codegen/schedule.h"
 #include "codegen/tree_text.h"
+#include "codegen/verify_tree.h"
 #include "graph/expression_text.h"
 #include "graph/index.h"
 #include "graph/text.h"
+#include "graph/verify.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
+#include "tests/op_jobs.h"
+#include "tests/random_graph.h"
 
 using namespace kontor;
 
@@ -249,4 +255,94 @@ TEST_CASE("[text] what is wrong with a graph's text is said with its line") {
   }
   REQUIRE(error_of([] { parse_graph(""); }) == "graph text, line 1: 'graph' expected before \"end of text\"");
   REQUIRE(error_of([] { parse_graph("graph\n  %0 = buffer f32[2]\n"); }) != "");
+}
+
+TEST_CASE("[text] the graphs of the op table and of its gradients read back") {
+  for (const OpCase& row : op_table()) {
+    INFO(row.name);
+    std::vector<Graph> graphs = {value_job(row).graph};
+    if (row.gradient) graphs.push_back(gradient_job(row).graph);
+    for (const Graph& graph : graphs) {
+      const Graph again = parse_graph(print(graph));
+      CHECK(print(again) == print(graph));
+      CHECK(graph_key(again) == graph_key(graph));
+    }
+  }
+}
+
+namespace {
+
+/// A text with one thing wrong: characters taken away or put in, a line lost, doubled or moved, a number that is too large.
+std::string damaged(std::string text, uint64_t seed) {
+  uint64_t counter = 0;
+  const auto below = [&](size_t n) { return static_cast<size_t>(random_below(seed, counter++, n)); };
+  const size_t at = below(text.size());
+  const size_t line = text.rfind('\n', at) + 1, end = std::min(text.find('\n', at), text.size() - 1) + 1;
+  const std::string whole = text.substr(line, end - line);
+  constexpr std::string_view pieces[] = {"-1",
+                                         "99999999999999999999",
+                                         "9223372036854775807",
+                                         "0",
+                                         "[",
+                                         "}",
+                                         "%1",
+                                         "\"",
+                                         "f8e4m3",
+                                         "nan",
+                                         "\xff",
+                                         " ",
+                                         "{0, 1}",
+                                         "sum",
+                                         "x",
+                                         "load"};
+  switch (below(7)) {
+    case 0: return text.erase(at, 1 + below(6));
+    case 1: return text.insert(at, pieces[below(std::size(pieces))]);
+    case 2:
+      return text.replace(at, std::min<size_t>(1 + below(3), text.size() - at),
+                          pieces[below(std::size(pieces))]);
+    case 3:  return text.erase(line, whole.size());
+    case 4:  return text.insert(line, whole);
+    case 5:  return text.substr(0, at);
+    default: return text.erase(line, whole.size()).insert(text.rfind('\n', below(text.size())) + 1, whole);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("[text] a damaged graph is an Error or a sound graph") {
+  int refused = 0, sound = 0;
+  for (uint64_t seed = 1; seed <= 2000; seed++) {
+    const std::string text = damaged(print(random_case(seed % 60 + 1).graph), seed);
+    INFO("seed " << seed << "\n" << text);
+    try {
+      const Graph graph = parse_graph(text);
+      REQUIRE(verify(graph) == std::vector<std::string>{});
+      sound++;
+    } catch (const Error&) {
+      refused++;
+    }
+  }
+  CHECK(refused > 700);
+  CHECK(sound > 50);
+}
+
+TEST_CASE("[text] a damaged loop tree is an Error or a tree that the verifier can judge") {
+  int refused = 0, judged = 0;
+  std::vector<std::string> texts;
+  for (uint64_t seed = 1; seed <= 40; seed++)
+    for (const ScheduledKernel& k : schedule(random_case(seed).graph, Limits{.threads = 2}).kernels)
+      texts.push_back(tree::print(k.tree));
+  for (uint64_t seed = 1; seed <= 2000; seed++) {
+    const std::string text = damaged(texts[seed % texts.size()], seed);
+    INFO("seed " << seed << "\n" << text);
+    try {
+      verify_tree(tree::parse(text));
+      judged++;
+    } catch (const Error&) {
+      refused++;
+    }
+  }
+  CHECK(refused > 500);
+  CHECK(judged > 50);
 }

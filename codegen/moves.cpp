@@ -2,6 +2,7 @@
 #include "codegen/moves.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "base/error.h"
 #include "graph/index.h"
@@ -534,8 +535,12 @@ static Move parse_move(std::string_view text) {
     if (w.empty() || w[0] != r.name || w.size() < 2) continue;
     Move m{.kind = r.kind, .loop = w[1], .factor = 0, .other = {}, .through = {}};
     size_t i = 2;
-    if (i < w.size() && (std::isdigit(static_cast<unsigned char>(w[i][0])) || w[i][0] == '-'))
-      m.factor = std::stoll(w[i++]);
+    if (i < w.size() && (std::isdigit(static_cast<unsigned char>(w[i][0])) || w[i][0] == '-')) {
+      const char* end = w[i].data() + w[i].size();
+      const auto [read, wrong] = std::from_chars(w[i].data(), end, m.factor);
+      if (read != end || wrong != std::errc()) break;
+      i++;
+    }
     if (r.kind == MoveKind::Reorder) m.through.assign(w.begin() + static_cast<ptrdiff_t>(i), w.end());
     else if (i < w.size()) m.other = w[i];
     return m;

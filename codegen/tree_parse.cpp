@@ -1,4 +1,5 @@
 // Reading loop trees.
+#include <charconv>
 #include <unordered_map>
 
 #include "base/error.h"
@@ -86,7 +87,11 @@ class Parser {
       lex_.expect("..");
       bounds.hi = parse_integer(lex_);
     }
-    declare(name, slot(type, std::stoll(name.substr(1)), bounds));
+    int64_t number = 0;
+    const char* end = name.data() + name.size();
+    const auto [read, wrong] = std::from_chars(name.data() + 1, end, number);
+    if (read != end || wrong != std::errc()) lex_.error(fmt::format("'{}' is no number of a scalar", name));
+    declare(name, slot(type, number, bounds));
   }
 
   int fold() {

@@ -207,6 +207,11 @@ TEST_CASE("[moves] stage of what is found by values computed inside the loop is 
   CHECK(error_of([&] { stage(kernel, "x", "i"); }) == "stage i: it reads 'p', a place of the kernel");
 }
 
+TEST_CASE("[moves] a text that is no move is refused") {
+  for (const char* text : {"spilt i 4", "split", "split i 99999999999999999999", "split i 4x i1", "at"})
+    CHECK(error_of([&] { parse_moves(text); }) == "not a move: '" + std::string(text) + "'");
+}
+
 TEST_CASE("[moves] what would change the order of a fold is refused") {
   Ref kernel = tree::parse(R"(kernel k(x f32[4, 5]) -> y f32
   p sum f32

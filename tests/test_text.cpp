@@ -159,6 +159,8 @@ TEST_CASE("[text] what is wrong with a kernel's text is said with its line") {
   for (const Row& r : rows)
     REQUIRE(error_of([&] { tree::parse(std::string("kernel k(x f32[4]) -> y f32[4]\n") + r.body + "\n"); }) ==
             r.message);
+  REQUIRE(error_of([] { tree::parse("kernel k($99999999999999999999 f32) -> y f32\n"); }) ==
+          "kernel text, line 1: '$99999999999999999999' is no number of a scalar");
   REQUIRE(error_of([] { tree::parse("kernel k(x f32[4]"); }) ==
           "kernel text, line 1: ')' expected before \"end of text\"");
 }

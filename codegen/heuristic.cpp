@@ -13,6 +13,7 @@ namespace kontor::inline v0 {
 namespace {
 
 constexpr double parallel_work = 1 << 16;  // below this a kernel stays on one thread
+constexpr int64_t widest = 64;             // lanes of a vector loop that every renderer takes
 constexpr int64_t grain = 1 << 14;         // elements of a map that one share takes
 
 class Planner {
@@ -296,7 +297,7 @@ class Planner {
   // Several registers' worth of lanes where the expression is short, so that their latencies overlap.
   int64_t wide(const Stage& s) const {
     size_t ops = operations(s);
-    return std::min<int64_t>(64, lanes(s) * (ops <= 24 ? 4 : ops <= 80 || pairs_lanes(s) ? 2 : 1));
+    return std::min<int64_t>(widest, lanes(s) * (ops <= 24 ? 4 : ops <= 80 || pairs_lanes(s) ? 2 : 1));
   }
 
   void vectorise_loop(const std::string& loop, int64_t width) {
@@ -322,9 +323,9 @@ class Planner {
     bool any_lane = std::any_of(group_.stages.begin(), group_.stages.end(),
                                 [&](int i) { return stage(i).lane && stage(i).vector_dim < 0; });
     if (k >= 0 && k < least_depth() && !any_lane) {
+      const std::string& loop = name_of(group_.spine[static_cast<size_t>(k)]);
       int64_t w = lanes(root());
-      return vectorise_loop(name_of(group_.spine[static_cast<size_t>(k)]),
-                            2 * w <= size(name_of(group_.spine[static_cast<size_t>(k)])) ? 2 * w : w);
+      return vectorise_loop(loop, 2 * w <= std::min(size(loop), widest) ? 2 * w : w);
     }
     vectorise_nests();
     if (k >= 0 && !encloses_nests(k))

@@ -2,6 +2,7 @@
 #include "codegen/order.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "graph/index.h"
 
@@ -21,6 +22,12 @@ static bool all_static(std::span<const Ref> dims) {
   return std::all_of(dims.begin(), dims.end(), [](const Ref& d) { return d->is_const(); });
 }
 
+// Iterations in a piece of a loop whose body has a chain of `inner` steps.
+static int64_t piece_of(int64_t inner) {
+  const int64_t most = std::bit_floor(static_cast<uint64_t>(std::max<int64_t>(1, longest_chain / inner)));
+  return inner == 1 ? most : std::min(most, fold_lanes);
+}
+
 void cut_chain(FoldOrder& order) {
   order.chunk_loop = -1;
   if (!all_static(order.steps)) return;
@@ -29,7 +36,7 @@ void cut_chain(FoldOrder& order) {
     int64_t e = extent(order.steps[q]);
     if (inner * e > longest_chain) {
       order.chunk_loop = static_cast<int>(q);
-      order.chunk = std::max<int64_t>(1, longest_chain / inner);
+      order.chunk = piece_of(inner);
       return;
     }
     inner *= e;

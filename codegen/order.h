@@ -9,7 +9,8 @@ namespace kontor::inline v0 {
 /// Every other fold has one lane. Steps of a lane run in row-major order of (outer reduced axes.., j div 64), or of the
 /// reduced axes. A chain of more than 4096 steps is cut: `steps` are the extents of that loop nest, the loop `chunk_loop`
 /// is cut into pieces of `chunk`, loops outside it are cut into single iterations, and the partial results are folded in
-/// row-major order of the pieces by the merge of the fold, in one chain.
+/// row-major order of the pieces by the merge of the fold, in one chain. `chunk` is the largest power of two that keeps a
+/// piece within 4096 steps, and at most 64 unless that loop is the innermost: pieces of a stream then hold whole ones.
 struct FoldOrder {
   int64_t lanes = 1;
   int trailing = 0;        ///< number of source axes in the flattened block (0 with one lane)

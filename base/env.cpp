@@ -29,6 +29,7 @@ constexpr EnvRow kTable[] = {
   {Env::Llvm,        "KONTOR_LLVM",         EnvType::Path,    "searched",         "path of the module libkontor-llvm.so"},
   {Env::Nvrtc,       "KONTOR_NVRTC",        EnvType::Path,    "searched",         "path of libnvrtc.so"},
   {Env::Trace,       "KONTOR_TRACE",        EnvType::Path,    "none",             "file that gets a trace of kernels, for Perfetto"},
+  {Env::MemoryBudget, "KONTOR_MEMORY_BUDGET", EnvType::Integer, "32 MiB, no limit", "bytes that the temporaries of one graph may take; what is larger is run in pieces, with the same results"},
 };
 // clang-format on
 

@@ -20,7 +20,8 @@ enum class Env : uint8_t {
   RuleOff,
   Llvm,
   Nvrtc,
-  Trace
+  Trace,
+  MemoryBudget
 };
 
 enum class EnvType : uint8_t { Flag, Integer, Text, List, Path };

@@ -76,6 +76,14 @@ class Builder {
     memory_[s.place.get()] = tree::place(s.place->dtype, dims, s.name);
   }
 
+  // Where in its place a stage stores what its loops have come to.
+  static std::vector<Ref> index_of(const Stage& s) {
+    std::vector<Ref> at = s.loops;
+    for (size_t d = 0; d < s.begin.size(); d++)
+      if (s.begin[d]) at[d] = ix::add(s.begin[d], at[d]);
+    return at;
+  }
+
   // The indexes of a stage's place in the tree: in memory order, without what the spine binds if it is local.
   std::vector<Ref> place_at(const Ref& logical, std::span<const Ref> at) {
     const Stage* s = stage_of(program_, logical);
@@ -159,7 +167,7 @@ class Builder {
       body.insert(body.end(), inner.begin(), inner.end());
       return;
     }
-    inner.push_back(tree::store(memory_.at(s.place.get()), place_at(s.place, s.loops), value));
+    inner.push_back(tree::store(memory_.at(s.place.get()), place_at(s.place, index_of(s)), value));
     for (size_t k = s.layout.size(); k-- > 0;) {
       size_t d = static_cast<size_t>(s.layout[k]);
       if (s.bound[d] < 0) inner = {tree::loop(LoopKind::Loop, s.loops[d], inner)};
@@ -197,11 +205,51 @@ class Builder {
     Ref sum = tree::place(s.place->dtype, dims, s.name + (local && fully_bound(s) && !s.lane ? "" : "_sum"),
                           s.fold);
     inner.push_back(sum);
+    if (s.accumulator.place) resume(s, sum, inner);
     if (s.lane) lane_loops(s, sum, inner);
     else fold_loops(s, sum, inner);
+    if (s.accumulator.place) keep(s, sum, inner);
     Ref result = s.lane ? tree::merge(sum, {}) : tree::load(sum, {});
     if (fully_bound(s)) inlined_[s.place.get()] = result;
     return local && fully_bound(s) ? Ref() : result;
+  }
+
+  // ---- a fold that goes on from piece to piece of a stream
+
+  Ref accumulator(const Stage& s) {
+    const int number = static_cast<int>(&s - program_.stages.data());
+    const std::span<const Ref> dims = tree::dims(*s.accumulator.place);
+    return param(number + static_cast<int>(program_.stages.size()), s.place->dtype,
+                 {dims.begin(), dims.end()}, s.name + "_kept");
+  }
+
+  // To fold what there is so far into the identity changes no bit of it.
+  void resume(const Stage& s, const Ref& sum, Body& out) {
+    const Fold fold = static_cast<Fold>(s.fold);
+    on_lanes(s, out, [&](const std::vector<Ref>& lane, std::vector<Ref> at) {
+      Ref value = tree::load(accumulator(s), std::move(at), s.accumulator.resumes);
+      Ref identity = tree::identity(fold, s.place->dtype);
+      if (fold != Fold::Sum && fold != Fold::Dot)
+        value = make(Op::Where, {s.accumulator.resumes, value, identity});
+      std::vector<Ref> values = {value};
+      if (fold == Fold::Dot) values.push_back(constant(s.place->dtype, int64_t{1}));
+      return tree::fold(sum, lane, values);
+    });
+  }
+
+  void keep(const Stage& s, const Ref& sum, Body& out) {
+    on_lanes(s, out, [&](const std::vector<Ref>& lane, std::vector<Ref> at) {
+      return tree::store(accumulator(s), std::move(at), tree::load(sum, lane));
+    });
+  }
+
+  template <class F>
+  static void on_lanes(const Stage& s, Body& out, const F& statement) {
+    if (!s.lane) return out.push_back(statement(std::vector<Ref>{}, s.accumulator.at));
+    const Ref lane = ix::range(s.lane->src[0], s.lane->arg.text);
+    std::vector<Ref> at = s.accumulator.at;
+    at.push_back(lane);
+    out.push_back(tree::loop(LoopKind::Loop, lane, {statement(std::vector<Ref>{lane}, std::move(at))}));
   }
 
   Body step(const Stage& s, const Ref& sum, const std::vector<Ref>& at, const Substitution& map) {

@@ -27,7 +27,6 @@ class Fusion {
     std::stable_sort(program_.groups.begin(), program_.groups.end(),
                      [](const Group& a, const Group& b) { return a.stages.back() < b.stages.back(); });
     find_leaving();
-    choose_in_place();
   }
 
  private:
@@ -348,42 +347,6 @@ class Fusion {
     std::sort(into.stages.begin(), into.stages.end());
     from.stages.clear();
     for (int i : into.stages) stage(i).group = -2;
-  }
-
-  // ---- assigns: written into the input's own memory where nothing reads an element after it is written
-
-  void choose_in_place() {
-    for (size_t o = 0; o < program_.in_place.size(); o++) {
-      int input = program_.in_place[o];
-      if (input >= 0 && !safe_in_place(static_cast<int>(o), input)) program_.in_place[o] = -1;
-    }
-  }
-
-  bool safe_in_place(int output, int input) {
-    const Ref& place = program_.inputs[static_cast<size_t>(input)];
-    bool reached = false;
-    for (const Group& g : program_.groups) {
-      bool own = false;
-      for (int i : g.stages) own = own || stage(i).output == output;
-      for (int i : g.stages)
-        for (const Ref& l : loads_of(expressions(stage(i)), place))
-          if (reached || (own && !elementwise_read(g, output, l, i))) return false;
-      reached = reached || own;
-    }
-    return reached;
-  }
-
-  bool elementwise_read(const Group& g, int output, const Ref& load, int reader) {
-    for (int i : g.stages) {
-      const Stage& s = stage(i);
-      if (s.output != output) continue;
-      if (s.place->dtype != load->dtype || is_fold(s) || is_fold(stage(reader)) ||
-          s.depth != static_cast<int>(g.spine.size()))
-        return false;
-      std::span<const Ref> at = tree::at(*load);
-      return std::equal(at.begin(), at.end(), s.loops.begin(), s.loops.end());
-    }
-    return false;
   }
 };
 

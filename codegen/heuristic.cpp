@@ -428,8 +428,23 @@ class Planner {
 
   // ---- threads
 
+  // What the kernel makes for itself before its last loop (the noise of one vendor), each share makes for itself.
+  void sink_before_last() {
+    std::span<const Ref> body = tree::body(*kernel_);
+    if (limits_.threads < 2 || body.size() < 2 || body.back()->op != Op::Loop) return;
+    if (tree::kind(*body.back()) != LoopKind::Loop) return;
+    for (const Node* n : topological(body.first(body.size() - 1)))
+      if ((n->op == Op::Store || n->op == Op::FoldStep) && tree::space(*n->src[0]) == Space::Param) return;
+    const std::string last = name_of(body.back()->src[0]);
+    const int64_t n = size(last), shares = 2 * limits_.threads;
+    if (n < limits_.threads) return;
+    if (n > shares) move(MoveKind::Split, last, -((n + shares - 1) / shares), last + "b");
+    move(MoveKind::Sink, last);
+  }
+
   void share_out() {
     if (estimate_work(program_, group_) < parallel_work) return;
+    if (outermost().empty()) sink_before_last();
     std::string first = outermost();
     if (first.empty()) return;
     const Node* l = find(first);

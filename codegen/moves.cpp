@@ -479,6 +479,28 @@ Ref normalise(const Ref& kernel) {
   return tree::kernel(kernel->arg.text, {params.begin(), params.end()}, Walk::body(tree::body(*kernel), {}));
 }
 
+static bool writes_parameter(const Ref& statement) {
+  const std::vector<const Node*> nodes = topological(std::span(&statement, 1));
+  return std::any_of(nodes.begin(), nodes.end(), [](const Node* n) {
+    return (n->op == Op::Store || n->op == Op::FoldStep) && tree::space(*n->src[0]) == Space::Param;
+  });
+}
+
+Ref sink(const Ref& kernel, const std::string& loop) {
+  Body body = {tree::body(*kernel).begin(), tree::body(*kernel).end()};
+  if (body.empty() || !is_loop(body.back(), loop))
+    fail("sink {}: it is not the last statement of kernel {}", loop, kernel->arg.text);
+  const Ref last = body.back();
+  if (tree::kind(*last) != LoopKind::Loop)
+    fail("sink {}: it is a {} loop already", loop, name(tree::kind(*last)));
+  body.pop_back();
+  for (const Ref& s : body)
+    if (writes_parameter(s)) fail("sink {}: a result is stored before it", loop);
+  body.insert(body.end(), tree::body(*last).begin(), tree::body(*last).end());
+  std::span<const Ref> params = tree::params(*kernel);
+  return tree::kernel(kernel->arg.text, {params.begin(), params.end()}, {same_loop(last, std::move(body))});
+}
+
 // ---- moves as data
 
 namespace {
@@ -502,6 +524,7 @@ const MoveRow move_rows[] = {
     {MoveKind::Global, "global",
      [](const Ref& k, const Move& m) { return parallel(k, m.loop, LoopKind::Global); }},
     {MoveKind::Stage, "stage", [](const Ref& k, const Move& m) { return stage(k, m.other, m.loop); }},
+    {MoveKind::Sink, "sink", [](const Ref& k, const Move& m) { return sink(k, m.loop); }},
 };
 
 }  // namespace

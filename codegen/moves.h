@@ -9,7 +9,7 @@
 
 namespace kontor::inline v0 {
 
-enum class MoveKind : uint8_t { Split, Reorder, Merge, Vectorise, Unroll, Thread, Global, Stage };
+enum class MoveKind : uint8_t { Split, Reorder, Merge, Vectorise, Unroll, Thread, Global, Stage, Sink };
 
 /// One move as data; prints and reads back as text such as "split i 8 i1" (codegen/moves.cpp has the table).
 struct Move {
@@ -31,6 +31,9 @@ Ref apply_moves(const Ref& kernel, std::span<const Move> moves);
 Ref split(const Ref& kernel, const std::string& loop, int64_t factor, const std::string& inner);
 /// Moves a loop inside of the loops named, splitting it where it holds several statements; places it held get a dimension.
 Ref reorder(const Ref& kernel, const std::string& loop, const std::vector<std::string>& through);
+/// The kernel's last loop takes in what stands before it, which each of its iterations then makes anew: only places of the
+/// kernel's own may be written there.
+Ref sink(const Ref& kernel, const std::string& loop);
 /// Two loops, one directly and alone within the other, become one.
 Ref merge(const Ref& kernel, const std::string& outer, const std::string& inner);
 Ref vectorise(const Ref& kernel, const std::string& loop, int64_t width);

@@ -83,6 +83,8 @@ class Plan {
 
   int buffer(int id) {
     if (auto it = number_.find(id); it != number_.end()) return it->second;
+    const int stages = static_cast<int>(program_.stages.size());
+    if (id >= stages) return accumulator(id, program_.stages[static_cast<size_t>(id - stages)]);
     const Stage& s = program_.stages[static_cast<size_t>(id)];
     bool output = s.output >= 0;
     add({output ? ScheduledBuffer::Output : ScheduledBuffer::Temporary, output ? s.output : temporaries_++,
@@ -90,9 +92,55 @@ class Plan {
         id);
     return number_.at(id);
   }
+
+  int accumulator(int id, const Stage& s) {
+    const std::span<const Ref> dims = tree::dims(*s.accumulator.place);
+    add({ScheduledBuffer::Temporary,
+         temporaries_++,
+         s.place->dtype,
+         {dims.begin(), dims.end()},
+         false,
+         s.accumulator.stream},
+        id);
+    return number_.at(id);
+  }
 };
 
 }  // namespace
+
+// A kernel within a stream touches what outlives a piece in every piece.
+std::vector<Lifetime> lifetimes(const Schedule& schedule) {
+  std::vector<Lifetime> lives;
+  for (size_t b = 0; b < schedule.buffers.size(); b++) {
+    std::vector<int> touched;
+    for (size_t k = 0; k < schedule.kernels.size(); k++) {
+      const std::vector<int>& used = schedule.kernels[k].buffers;
+      if (std::find(used.begin(), used.end(), static_cast<int>(b)) != used.end())
+        touched.push_back(static_cast<int>(k));
+    }
+    lives.push_back(lifetime(touched, schedule.streams, schedule.buffers[b].stream));
+  }
+  return lives;
+}
+
+Lifetime lifetime(std::span<const int> touched, std::span<const ScheduledStream> streams, int kept) {
+  Lifetime life;
+  if (touched.empty()) return life;
+  life.first = *std::min_element(touched.begin(), touched.end());
+  life.last = *std::max_element(touched.begin(), touched.end());
+  for (size_t i = streams.size(); i-- > 0;) {  // inner ones first
+    const int first = static_cast<int>(streams[i].first), last = static_cast<int>(streams[i].last);
+    const bool apart = life.last < first || last < life.first;
+    const bool within = first <= life.first && life.last <= last && static_cast<int>(i) != kept;
+    if (apart || within) continue;
+    const bool used =
+        std::any_of(touched.begin(), touched.end(), [&](int k) { return first <= k && k <= last; });
+    if (!used) continue;
+    life.first = std::min(life.first, first);
+    life.last = std::max(life.last, last);
+  }
+  return life;
+}
 
 #ifdef NDEBUG
 static constexpr bool verifies = false;
@@ -106,8 +154,11 @@ Schedule schedule(const Graph& recorded, const Limits& limits) {
   if (verifies) require_sound(graph, "the rules");
   ProgramTree program = lower(graph, limits);
   program.in_place = graph.target;
+  program.slots = graph.scalars.size();
   choose_layouts(program, limits);
   fuse(program, limits);
+  stream(program, limits);
+  choose_in_place(program);
   Plan plan(program, graph);
   for (size_t g = 0; g < program.groups.size(); g++) {
     const Group& group = program.groups[g];
@@ -126,6 +177,7 @@ Schedule schedule(const Graph& recorded, const Limits& limits) {
     plan.add_kernel(std::move(kernel), ids);
   }
   Schedule out = plan.take();
+  out.streams = program.streams;
   out.notes = program.notes;
   return out;
 }

@@ -2,7 +2,7 @@
 #pragma once
 #include <string>
 
-#include "codegen/limits.h"
+#include "codegen/schedule.h"
 #include "codegen/tree.h"
 #include "graph/graph.h"
 
@@ -39,6 +39,15 @@ struct Stage {
   int group = -1;              ///< kernel it is in
   int depth = 0;               ///< number of the group's spine loops that it is inside of
   std::vector<int> bound;      ///< for each dimension: spine loop that it is read at, or -1
+
+  std::vector<Ref>
+      begin;  ///< in a stream, for each dimension: where its loop begins in the place, or null for 0
+  struct Accumulator {         ///< of a fold that goes on from piece to piece of a stream
+    Ref place;                 ///< null: there is none. Dimensions in memory order, then the lane
+    std::vector<Ref> at = {};  ///< indexes without the lane
+    Ref resumes = {};          ///< whether this is not the first piece
+    int stream = -1;           ///< in ProgramTree::streams
+  } accumulator = {};
 };
 
 /// A kernel to be: stages that share the outer loops of the last of them.
@@ -50,7 +59,9 @@ struct Group {
 struct ProgramTree {
   std::vector<Stage> stages;
   std::vector<Group> groups;
-  std::vector<Ref> inputs;    ///< places of the graph's inputs
+  size_t slots = 0;                      ///< numbers below are taken by the graph's scalars
+  std::vector<ScheduledStream> streams;  ///< over `groups`
+  std::vector<Ref> inputs;               ///< places of the graph's inputs
   std::vector<int> in_place;  ///< for each graph output: the input whose memory it is written into, or -1
   std::vector<std::string> checks;
   std::string notes;  ///< why two kernels were not fused
@@ -62,8 +73,12 @@ ProgramTree lower(const Graph& graph, const Limits& limits);
 void choose_layouts(ProgramTree& program, const Limits& limits);
 /// Groups stages into kernels: at, inline, fuse (fuse.cpp).
 void fuse(ProgramTree& program, const Limits& limits);
-/// The loop tree of a group before moves (build.cpp). `buffers` gets, for each parameter, a stage's number, or ~i for
-/// input i.
+/// Runs groups piece by piece over an axis until temporaries fit the memory budget (stream.cpp). Orders the groups.
+void stream(ProgramTree& program, const Limits& limits);
+/// Which assigns are written into their input's own memory, in the final order of the groups (in_place.cpp).
+void choose_in_place(ProgramTree& program);
+/// The loop tree of a group before moves (build.cpp). `buffers` gets, for each parameter, a stage's number, ~i for input i,
+/// or for a stage's accumulator its number + the number of stages.
 Ref build_tree(const ProgramTree& program, const Group& group, const std::string& name,
                std::vector<int>& buffers);
 

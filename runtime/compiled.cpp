@@ -5,9 +5,10 @@
 #include <chrono>
 
 #include "base/error.h"
+#include "codegen/launches.h"
+#include "codegen/memory_plan.h"
 #include "graph/index.h"
 #include "runtime/inspect.h"
-#include "runtime/memory_plan.h"
 
 namespace kontor::inline v0 {
 namespace {
@@ -22,16 +23,6 @@ bool is_static(std::span<const Ref> dims) {
 bool has_check(const Ref& tree) {
   const std::vector<const Node*> nodes = topological(std::span(&tree, 1));
   return std::any_of(nodes.begin(), nodes.end(), [](const Node* n) { return n->op == Op::Check; });
-}
-
-// The largest size that a buffer can take.
-int64_t most_bytes(const ScheduledBuffer& buffer) {
-  int64_t bytes = item_size(buffer.dtype);
-  for (const Ref& d : buffer.dims) {
-    if (d->bounds.hi == INT64_MAX) broken("a temporary has a dimension without an upper bound");
-    bytes *= std::max<int64_t>(d->bounds.hi, 0);
-  }
-  return bytes;
 }
 
 }  // namespace
@@ -69,26 +60,8 @@ CompiledSchedule::CompiledSchedule(Schedule schedule, std::vector<std::shared_pt
 }
 
 void CompiledSchedule::plan_temporaries() {
-  std::vector<Lifetime> lives(schedule_.buffers.size(), {0, INT32_MAX, -1});
-  for (size_t k = 0; k < schedule_.kernels.size(); ++k) {
-    for (int b : schedule_.kernels[k].buffers) {
-      Lifetime& life = lives.at(static_cast<size_t>(b));
-      life.first = std::min(life.first, static_cast<int>(k));
-      life.last = static_cast<int>(k);
-    }
-  }
-  std::vector<Lifetime> temporaries;
-  for (size_t b = 0; b < lives.size(); ++b) {
-    if (schedule_.buffers[b].role != ScheduledBuffer::Temporary) continue;
-    lives[b].bytes = most_bytes(schedule_.buffers[b]);
-    temporaries.push_back(lives[b]);
-  }
-  MemoryPlan plan = plan_memory(temporaries);
-  auto offset = plan.offset.begin();
-  temporary_offset_.assign(schedule_.buffers.size(), -1);
-  for (size_t b = 0; b < lives.size(); ++b) {
-    if (schedule_.buffers[b].role == ScheduledBuffer::Temporary) temporary_offset_[b] = *offset++;
-  }
+  MemoryPlan plan = kontor::plan_temporaries(schedule_);
+  temporary_offset_ = std::move(plan.offset);
   arena_bytes_ = plan.bytes;
 }
 
@@ -112,6 +85,7 @@ void CompiledSchedule::plan_launches() {
     }
   }
   pointers_.resize(sources_.size());
+  launched_ = count_launches(schedule_);
 }
 
 int64_t CompiledSchedule::output_bytes(size_t output, std::span<const int64_t> scalars) const {
@@ -144,25 +118,39 @@ std::string CompiledSchedule::failed_check(size_t launch, uint32_t error) const 
 
 std::string CompiledSchedule::run(Device& device, const ParallelFor& parallel, const Binding& binding) {
   bind(device, binding);
-  if (inspect::timing()) return run_timed(device, parallel, binding);
-  Backend& backend = device.backend();
-  std::string failed;
-  for (size_t k = 0; k < launches_.size(); ++k) {
-    const LaunchPlan& plan = launches_[k];
-    const int64_t count = shares(k, binding.scalars);
-    if (count == 0) continue;
-    backend.launch({.program = plan.program,
-                    .buffers = std::span<void* const>(pointers_).subspan(plan.first, plan.count),
-                    .scalars = binding.scalars,
-                    .shares = count,
-                    .parallel = plan.parallel},
-                   parallel);
-    if (!plan.checked) continue;
-    // Ids of checks are the kernel's own, so that equal kernels share a program: asked for before the next one starts.
-    if (const uint32_t error = backend.synchronise(); error != 0 && failed.empty())
-      failed = failed_check(k, error);
+  Run run{device.backend(), parallel, binding.scalars, inspect::timing()};
+  if (schedule_.streams.empty()) {
+    for (size_t k = 0; k < launches_.size(); ++k) launch(run, k);
+    return std::move(run.failed);
   }
-  return failed;
+  slots_.assign(binding.scalars.begin(), binding.scalars.end());
+  for_each_launch(schedule_, slots_, [&](size_t k) {
+    run.scalars = slots_;
+    launch(run, k);
+  });
+  return std::move(run.failed);
+}
+
+void CompiledSchedule::launch(Run& run, size_t k) {
+  using Clock = std::chrono::steady_clock;
+  const LaunchPlan& plan = launches_[k];
+  const int64_t count = shares(k, run.scalars);
+  if (count == 0) return;
+  const Clock::time_point start = run.timed ? Clock::now() : Clock::time_point();
+  run.backend.launch({.program = plan.program,
+                      .buffers = std::span<void* const>(pointers_).subspan(plan.first, plan.count),
+                      .scalars = run.scalars,
+                      .shares = count,
+                      .parallel = plan.parallel},
+                     run.parallel);
+  if (!plan.checked && !run.timed) return;
+  // Ids of checks are the kernel's own, so that equal kernels share a program: asked for before the next one starts.
+  const uint32_t error = run.backend.synchronise();
+  if (run.timed) {
+    inspect::kernel_ran(schedule_.kernels[k], kernels_[k]->name, start, Clock::now(),
+                        traffic(k, run.scalars));
+  }
+  if (error != 0 && run.failed.empty()) run.failed = failed_check(k, error);
 }
 
 // Bytes that a kernel at least moves: each of its buffers once.
@@ -173,26 +161,6 @@ int64_t CompiledSchedule::traffic(size_t launch, std::span<const int64_t> scalar
     bytes += bytes_of(buffer.dtype, buffer.dims, scalars);
   }
   return bytes;
-}
-
-std::string CompiledSchedule::run_timed(Device& device, const ParallelFor& parallel, const Binding& binding) {
-  using Clock = std::chrono::steady_clock;
-  std::string failed;
-  Backend& backend = device.backend();
-  for (size_t k = 0; k < launches_.size(); ++k) {
-    const LaunchPlan& plan = launches_[k];
-    const int64_t count = shares(k, binding.scalars);
-    if (count == 0) continue;
-    const auto start = Clock::now();
-    backend.launch({plan.program, std::span<void* const>(pointers_).subspan(plan.first, plan.count),
-                    binding.scalars, count, plan.parallel},
-                   parallel);
-    const uint32_t error = backend.synchronise();
-    inspect::kernel_ran(schedule_.kernels[k], kernels_[k]->name, start, Clock::now(),
-                        traffic(k, binding.scalars));
-    if (error != 0 && failed.empty()) failed = failed_check(k, error);
-  }
-  return failed;
 }
 
 }  // namespace kontor::inline v0

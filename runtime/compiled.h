@@ -23,7 +23,8 @@ class CompiledSchedule {
   /// Runs all kernels. Returns what the first failed check says, or "".
   std::string run(Device& device, const ParallelFor& parallel, const Binding& binding);
 
-  size_t launches() const { return launches_.size(); }
+  /// Kernels launched by a run: those of a stream once for each of its pieces.
+  size_t launches() const { return launched_; }
   /// Whether the kernels write an output over the input that is its target: its address is that input's then. If
   /// someone else still needs that value, the input's address must be that of a copy.
   bool in_place(size_t output) const { return outputs_[output].in_place; }
@@ -54,7 +55,14 @@ class CompiledSchedule {
   void bind(Device& device, const Binding& binding);
   int64_t shares(size_t launch, std::span<const int64_t> scalars) const;
   std::string failed_check(size_t launch, uint32_t error) const;
-  std::string run_timed(Device& device, const ParallelFor& parallel, const Binding& binding);
+  struct Run {
+    Backend& backend;
+    const ParallelFor& parallel;
+    std::span<const int64_t> scalars;
+    bool timed;
+    std::string failed = {};  // what the first failed check says
+  };
+  void launch(Run& run, size_t k);
   int64_t traffic(size_t launch, std::span<const int64_t> scalars) const;
 
   Schedule schedule_;
@@ -64,6 +72,8 @@ class CompiledSchedule {
   std::vector<int64_t> temporary_offset_;  // by index in Schedule::buffers; -1 for others
   std::vector<Source> sources_;
   std::vector<void*> pointers_;
+  std::vector<int64_t> slots_;  // scalars of a run, and where the pieces of its streams begin
+  size_t launched_ = 0;
   int64_t arena_bytes_ = 0;
 };
 

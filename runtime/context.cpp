@@ -12,13 +12,13 @@
 namespace kontor::inline v0 {
 namespace {
 
-std::shared_ptr<Device> open_device(const std::string& chosen) {
-  const std::string name = chosen.empty() ? env_text(Env::Device) : chosen;
-  if (!name.empty()) return std::make_shared<Device>(open_backend(name));
+std::shared_ptr<Device> open_device(const ContextOptions& options) {
+  const std::string name = options.device.empty() ? env_text(Env::Device) : options.device;
+  if (!name.empty()) return std::make_shared<Device>(open_backend(name), options.memory_budget);
   std::string reasons;
   for (std::string_view candidate : backend_names()) {
     try {
-      return std::make_shared<Device>(open_backend(candidate));
+      return std::make_shared<Device>(open_backend(candidate), options.memory_budget);
     } catch (const Error& error) {
       reasons += fmt::format("\n  {}: {}", candidate, error.what());
     }
@@ -67,7 +67,7 @@ int64_t evaluate_variables(const Ref& expression) {
 ContextState::ContextState(const ContextOptions& options)
     : pool(options.threads),
       parallel(pool.parallel_for()),
-      device(open_device(options.device)),
+      device(open_device(options)),
       kernels(*device),
       seed(engine_scalar(options.seed)) {
   inspect::device_opened(device->backend(), pool.threads());
@@ -101,6 +101,17 @@ static Schedule schedule_or_repro(const Graph& graph, const Limits& limits) {
   }
 }
 
+static void keep_budget(ContextState& context, const CompiledSchedule& compiled) {
+  const Limits& limits = context.device->limits();
+  if (limits.budget_is_asked && compiled.arena_bytes() > limits.memory_budget) {
+    fail(
+        "a memory budget of {} bytes: the temporaries of this graph need {} bytes even if it runs in the smallest pieces",
+        limits.memory_budget, compiled.arena_bytes());
+  }
+  uint64_t& most = context.counters.temporary_bytes;
+  most = std::max(most, static_cast<uint64_t>(compiled.arena_bytes()));
+}
+
 std::shared_ptr<CompiledSchedule> compiled_for(ContextState& context, const Graph& graph) {
   std::vector<uint64_t> key = graph_key(graph);
   if (auto it = context.schedules.find(key); it != context.schedules.end()) return it->second;
@@ -115,6 +126,7 @@ std::shared_ptr<CompiledSchedule> compiled_for(ContextState& context, const Grap
   auto kernels = context.kernels.get(made.kernels, context.parallel);
   auto compiled = std::make_shared<CompiledSchedule>(std::move(made), std::move(kernels), graph.inputs.size(),
                                                      graph.outputs.size());
+  keep_budget(context, *compiled);
   context.counters.schedules++;
   context.schedules.emplace(std::move(key), compiled);
   return compiled;
@@ -138,7 +150,8 @@ Context& Context::current() {
 void Context::set_default(const ContextOptions& options) {
   std::lock_guard lock(default_mutex);
   const bool same = options.device == default_options.device && options.threads == default_options.threads &&
-                    options.seed == default_options.seed;
+                    options.seed == default_options.seed &&
+                    options.memory_budget == default_options.memory_budget;
   if (default_context != nullptr && !same) {
     fail("set_default: the default Context was made already; call this before the first operation");
   }

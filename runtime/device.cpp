@@ -3,6 +3,7 @@
 
 #include <bit>
 
+#include "base/env.h"
 #include "base/error.h"
 
 namespace kontor::inline v0 {
@@ -10,6 +11,8 @@ namespace {
 
 constexpr size_t kAlignment = 64, kPage = 4096;
 constexpr size_t kIdleFloor = size_t{64} << 20;  // so many idle bytes are kept however little is in use
+constexpr int64_t kMemoryBudget = int64_t{32}
+                                  << 20;  // of temporaries, where none is asked for: about what a cache holds
 
 // Up to an eighth more than asked, so that tensors of nearly one size share blocks.
 size_t capacity_for(size_t bytes) {
@@ -25,8 +28,16 @@ Memory::Memory(std::shared_ptr<Device> device, void* data, size_t bytes, size_t 
 
 Memory::~Memory() { device_->give_back(data_, capacity_); }
 
-Device::Device(std::unique_ptr<Backend> backend)
-    : backend_(std::move(backend)), limits_(backend_->limits()) {}
+Limits with_budget(Limits limits, int64_t asked) {
+  if (asked == 0) asked = env_int(Env::MemoryBudget);
+  if (asked < 0) fail("a memory budget of {} bytes", asked);
+  limits.budget_is_asked = asked > 0;
+  limits.memory_budget = asked > 0 ? asked : kMemoryBudget;
+  return limits;
+}
+
+Device::Device(std::unique_ptr<Backend> backend, int64_t memory_budget)
+    : backend_(std::move(backend)), limits_(with_budget(backend_->limits(), memory_budget)) {}
 
 Device::~Device() {
   trim(0);

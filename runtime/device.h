@@ -38,10 +38,14 @@ struct MemoryFigures {
   size_t live = 0, peak = 0, idle = 0;
 };
 
+/// Limits with a memory budget: `asked` bytes of temporaries; 0: KONTOR_MEMORY_BUDGET, else the default. Throws Error where
+/// it is negative.
+Limits with_budget(Limits limits, int64_t asked = 0);
+
 /// Every call but figures() needs the context's lock: a Backend is used by one thread at a time.
 class Device : public std::enable_shared_from_this<Device> {
  public:
-  explicit Device(std::unique_ptr<Backend> backend);
+  explicit Device(std::unique_ptr<Backend> backend, int64_t memory_budget = 0);
   ~Device();
 
   Backend& backend() { return *backend_; }

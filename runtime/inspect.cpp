@@ -11,10 +11,12 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "codegen/memory_plan.h"
 #include "codegen/tree_text.h"
 #include "graph/graph.h"
 #include "graph/index.h"
 #include "graph/text.h"
+#include "runtime/device.h"
 #include "runtime/events.h"
 #include "runtime/kernels.h"
 
@@ -141,14 +143,29 @@ std::string describe_buffer(const ScheduledBuffer& buffer) {
                      buffer.in_place ? " in place" : "");
 }
 
+std::string describe_stream(const ScheduledStream& stream) {
+  std::string slots;
+  for (const ScheduledStream::Slot& s : stream.slots) {
+    slots += fmt::format("; ${} is where a piece begins", s.number);
+    if (s.divisor != 1) slots += fmt::format(", divided by {}", s.divisor);
+  }
+  return fmt::format("stream {} {} by {}: kernels {} to {}{}\n", stream.name, stream.extent, stream.chunk,
+                     stream.first, stream.last, slots);
+}
+
 }  // namespace
 
 std::string print(const Schedule& schedule) {
   std::string text;
   for (size_t i = 0; i < schedule.buffers.size(); ++i)
     text += fmt::format("buffer {}: {}\n", i, describe_buffer(schedule.buffers[i]));
-  for (const ScheduledKernel& k : schedule.kernels) {
-    text += fmt::format("\n{}  buffers: {}\n", print(k), fmt::join(k.buffers, " "));
+  text += fmt::format("temporaries: {} bytes at most\n", plan_temporaries(schedule).bytes);
+  for (size_t k = 0; k < schedule.kernels.size(); ++k) {
+    for (const ScheduledStream& s : schedule.streams) {
+      if (s.first == k) text += '\n' + describe_stream(s);
+    }
+    const ScheduledKernel& kernel = schedule.kernels[k];
+    text += fmt::format("\n{}  buffers: {}\n", print(kernel), fmt::join(kernel.buffers, " "));
   }
   if (!schedule.notes.empty()) text += '\n' + schedule.notes;
   if (!text.ends_with('\n')) text += '\n';
@@ -159,16 +176,16 @@ Limits limits_of(std::string_view device) {
   const auto names = backend_names();
   const bool gpu = device == "opencl" || device == "cuda";
   if (!gpu && std::find(names.begin(), names.end(), device) == names.end())
-    return open_backend(device)->limits();
+    return with_budget(open_backend(device)->limits());
   try {
-    return open_backend(device)->limits();
+    return with_budget(open_backend(device)->limits());
   } catch (const Error&) {
     if (!gpu) throw;
   }
   Limits common;
   common.vector_bytes = 0;
   common.gpu = true;
-  return common;
+  return with_budget(common);
 }
 
 std::vector<Piece> stage(const Graph& graph, std::string_view stage, std::string_view device) {

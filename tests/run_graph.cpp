@@ -9,6 +9,8 @@
 #include "backends/interp/evaluate_tree.h"
 #include "base/error.h"
 #include "base/threefry.h"
+#include "codegen/launches.h"
+#include "codegen/memory_plan.h"
 #include "codegen/tree_text.h"
 #include "codegen/verify_tree.h"
 #include "graph/index.h"
@@ -52,6 +54,17 @@ Memory plan(const Graph& graph, const Schedule& schedule, std::span<const Array>
         memory.alias[i] = static_cast<int>(k);
   }
   return memory;
+}
+
+/// Where each buffer lies: temporaries in the arena, by the memory plan.
+std::vector<std::byte*> addresses(const Schedule& schedule, Memory& memory, std::vector<std::byte>& arena) {
+  const MemoryPlan plan = plan_temporaries(schedule);
+  arena.assign(static_cast<size_t>(plan.bytes), std::byte{0xA5});
+  std::vector<std::byte*> out;
+  for (size_t b = 0; b < schedule.buffers.size(); b++)
+    out.push_back(plan.offset[b] < 0 ? memory.host[static_cast<size_t>(memory.alias[b])].bytes.data()
+                                     : arena.data() + plan.offset[b]);
+  return out;
 }
 
 std::string check_text(const ScheduledKernel& kernel, uint32_t id) {
@@ -138,8 +151,11 @@ static Schedule sound_schedule(const Graph& graph, const Limits& limits) {
 }
 
 Run run_graph(const Graph& graph, Backend& backend, std::span<const Array> inputs,
-              std::span<const int64_t> scalars) {
-  Run run{.schedule = sound_schedule(graph, backend.limits())};
+              std::span<const int64_t> scalars, int64_t memory_budget) {
+  Limits limits = backend.limits();
+  limits.memory_budget = memory_budget;
+  limits.budget_is_asked = memory_budget > 0;
+  Run run{.schedule = sound_schedule(graph, limits)};
   std::vector<KernelSource> sources;
   for (size_t k = 0; k < run.schedule.kernels.size(); k++)
     sources.push_back(source_of(run.schedule.kernels[k].tree, fmt::format("kontor_test_{}", k), backend));
@@ -147,21 +163,22 @@ Run run_graph(const Graph& graph, Backend& backend, std::span<const Array> input
   Memory memory = plan(graph, run.schedule, inputs, scalars);
   DeviceMemory on_device{backend};
   for (const Array& a : memory.host) on_device.add(a);
-  for (size_t k = 0; k < sources.size(); k++) {
+  std::vector<int64_t> slots(scalars.begin(), scalars.end());
+  for_each_launch(run.schedule, slots, [&](size_t k) {
     const ScheduledKernel& kernel = run.schedule.kernels[k];
     std::unique_ptr<Program> program = backend.load(sources[k], binaries[k]);
     std::vector<void*> buffers;
     for (int b : kernel.buffers)
       buffers.push_back(on_device.address[static_cast<size_t>(memory.alias[static_cast<size_t>(b)])]);
     int64_t shares = number(kernel.shares, scalars);
-    backend.launch({.program = program.get(), .buffers = buffers, .scalars = scalars, .shares = shares},
+    backend.launch({.program = program.get(), .buffers = buffers, .scalars = slots, .shares = shares},
                    {backwards});
     uint32_t failed = backend.synchronise();
     if (failed && run.error.empty()) run.error = check_text(kernel, failed);
     for (size_t i = 0; i < memory.host.size(); i++)
       if (!on_device.take(i, memory.host[i]))
         broken("kernel {} writes beyond the end of buffer {}\n{}", k, i, tree::print(kernel.tree));
-  }
+  });
   take_outputs(graph, memory, run);
   return run;
 }
@@ -170,13 +187,16 @@ Run run_trees(const Graph& graph, const Limits& limits, std::span<const Array> i
               std::span<const int64_t> scalars) {
   Run run{.schedule = sound_schedule(graph, limits)};
   Memory memory = plan(graph, run.schedule, inputs, scalars);
-  for (const ScheduledKernel& kernel : run.schedule.kernels) {
+  std::vector<std::byte> arena;
+  const std::vector<std::byte*> address = addresses(run.schedule, memory, arena);
+  std::vector<int64_t> slots(scalars.begin(), scalars.end());
+  for_each_launch(run.schedule, slots, [&](size_t k) {
+    const ScheduledKernel& kernel = run.schedule.kernels[k];
     std::vector<void*> buffers;
-    for (int b : kernel.buffers)
-      buffers.push_back(memory.host[static_cast<size_t>(memory.alias[static_cast<size_t>(b)])].bytes.data());
-    uint32_t failed = evaluate_tree(kernel.tree, buffers, scalars);
+    for (int b : kernel.buffers) buffers.push_back(address[static_cast<size_t>(b)]);
+    uint32_t failed = evaluate_tree(kernel.tree, buffers, slots);
     if (failed && run.error.empty()) run.error = check_text(kernel, failed);
-  }
+  });
   take_outputs(graph, memory, run);
   return run;
 }

@@ -31,6 +31,7 @@ std::vector<Untouched> kernels_of(const Graph& graph, const Limits& limits) {
   program.in_place = graph.target;
   choose_layouts(program, limits);
   fuse(program, limits);
+  choose_in_place(program);
   std::vector<Untouched> out;
   for (const Group& group : program.groups) {
     std::vector<int> buffers;
@@ -84,7 +85,7 @@ class Chooser {
   Move any(const Ref& kernel) {
     std::vector<const Node*> loops = loops_in(kernel);
     const Node& loop = *loops[below(loops.size())];
-    Move m{static_cast<MoveKind>(below(8)), loop[0]->arg.text, 0, "", {}};
+    Move m{static_cast<MoveKind>(below(9)), loop[0]->arg.text, 0, "", {}};
     const std::string another = (*loops[below(loops.size())])[0]->arg.text;
     constexpr int64_t factors[] = {2, 3, 4, 5, 16, -2, -3, -8}, widths[] = {0, 4, 8, 16, 64};
     if (m.kind == MoveKind::Split) m.factor = factors[below(std::size(factors))], m.other = m.loop + "x";
@@ -174,7 +175,7 @@ TEST_CASE("[moves] any, in any order: equal or refused") {
         if (loops_in(tree).empty()) break;
       }
     }
-  for (int kind = 0; kind < 8; kind++) {
+  for (int kind = 0; kind < 9; kind++) {
     INFO("move " << kind);
     CHECK(applied[static_cast<MoveKind>(kind)] > 0);
   }

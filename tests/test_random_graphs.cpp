@@ -73,6 +73,14 @@ TEST_CASE("[random] graphs: loop trees for a small CPU") {
   run_seeds(200, [&](const Case& c) { return run_trees(c.graph, small, c.inputs); });
 }
 
+TEST_CASE("[random] graphs: loop trees in pieces, under memory budgets that are too small") {
+  for (int64_t budget : {1, 256, 2048})
+    run_seeds(budget == 1 ? 400 : 100, [&](const Case& c) {
+      return run_trees(c.graph, Limits{.threads = 2, .memory_budget = budget, .budget_is_asked = true},
+                       c.inputs);
+    });
+}
+
 TEST_CASE("[random] graphs: loop trees for a GPU") {
   run_seeds(200, [](const Case& c) {
     return run_trees(c.graph, Limits{.vector_bytes = 0, .gpu = true}, c.inputs);

@@ -7,8 +7,8 @@
 #include <thread>
 
 #include "base/file.h"
+#include "codegen/memory_plan.h"
 #include "graph/recording.h"
-#include "runtime/memory_plan.h"
 #include "runtime/storage.h"
 #include "tests/catch.h"
 #include "tests/errors.h"

@@ -27,6 +27,7 @@ struct Counters {
   double schedule_seconds = 0;  ///< spent in scheduling, rendering, compiling and loading
   double render_seconds = 0, compile_seconds = 0, load_seconds = 0;
   uint64_t live_bytes = 0, peak_bytes = 0;  ///< device memory in use, and at most so far
+  uint64_t temporary_bytes = 0;  ///< the most that the temporaries of one schedule take (planned, so far)
 };
 
 struct ContextOptions {
@@ -34,6 +35,10 @@ struct ContextOptions {
       {};           ///< "llvm", "opencl", "cuda", "interp"; empty: KONTOR_DEVICE, else the first that opens
   int threads = 0;  ///< 0: KONTOR_THREADS, else one a core
   uint64_t seed = 0;
+  /// Bytes that the temporaries of one graph may take: axes such as samples are run in pieces so that they do (results
+  /// have the same bits). 0: KONTOR_MEMORY_BUDGET, else 32 MiB where that can be reached. Where a budget that was asked
+  /// for cannot be kept, realizing throws Error that names both numbers.
+  int64_t memory_budget = 0;
 };
 
 /// Owns a device, its caches, thread pool, memory, and the state of random numbers. There is a default one. Every

@@ -4,18 +4,18 @@
 #include <span>
 #include <vector>
 
-namespace kontor::inline v0 {
+#include "codegen/schedule.h"
 
-/// A temporary: its size and the first and last kernel that touch it.
-struct Lifetime {
-  int64_t bytes = 0;
-  int first = 0, last = 0;
-};
+namespace kontor::inline v0 {
 
 struct MemoryPlan {
   std::vector<int64_t> offset;  ///< of each temporary; a multiple of 64
   int64_t bytes = 0;            ///< of the arena
 };
+
+/// Where the temporaries of a schedule lie: an offset for each of its buffers, -1 for inputs and outputs. Sizes are the
+/// largest that Variables allow.
+MemoryPlan plan_temporaries(const Schedule& schedule);
 
 /// Largest first, each into the smallest gap that fits between those alive with it.
 MemoryPlan plan_memory(std::span<const Lifetime> temporaries);

@@ -1,8 +1,10 @@
 // Greedy placement by size (Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020).
-#include "runtime/memory_plan.h"
+#include "codegen/memory_plan.h"
 
 #include <algorithm>
 #include <numeric>
+
+#include "base/error.h"
 
 namespace kontor::inline v0 {
 namespace {
@@ -29,7 +31,32 @@ int64_t best_gap(const std::vector<Placed>& placed, const Lifetime& life, int64_
   return best >= 0 ? best : top;
 }
 
+int64_t most_bytes(const ScheduledBuffer& buffer) {
+  int64_t bytes = item_size(buffer.dtype);
+  for (const Ref& d : buffer.dims) {
+    if (d->bounds.hi == INT64_MAX) broken("a temporary has a dimension without an upper bound");
+    bytes *= std::max<int64_t>(d->bounds.hi, 0);
+  }
+  return bytes;
+}
+
 }  // namespace
+
+MemoryPlan plan_temporaries(const Schedule& schedule) {
+  std::vector<Lifetime> lives = lifetimes(schedule), temporaries;
+  for (size_t b = 0; b < lives.size(); ++b) {
+    if (schedule.buffers[b].role != ScheduledBuffer::Temporary) continue;
+    lives[b].bytes = most_bytes(schedule.buffers[b]);
+    temporaries.push_back(lives[b]);
+  }
+  const MemoryPlan plan = plan_memory(temporaries);
+  MemoryPlan all{std::vector<int64_t>(lives.size(), -1), plan.bytes};
+  auto offset = plan.offset.begin();
+  for (size_t b = 0; b < lives.size(); ++b) {
+    if (schedule.buffers[b].role == ScheduledBuffer::Temporary) all.offset[b] = *offset++;
+  }
+  return all;
+}
 
 MemoryPlan plan_memory(std::span<const Lifetime> temporaries) {
   std::vector<size_t> order(temporaries.size());

@@ -22,6 +22,7 @@ struct Options {
   std::string dataset = "mnist", preset, device, data, out = "out/mnist", resume;
   std::vector<std::string> compare;
   int threads = 0;
+  int64_t memory_budget = 0;
 };
 
 double peak_megabytes() {
@@ -82,7 +83,8 @@ void run(const Options& o, const Arguments& arguments) {
   Settings settings;
   if (o.compare.empty()) settings = settings_of(o.preset, arguments);
   std::signal(SIGINT, [](int) { interrupted = true; });
-  Context::set_default({.device = o.device, .threads = o.threads, .seed = o.settings.seed});
+  Context::set_default(
+      {.device = o.device, .threads = o.threads, .seed = o.settings.seed, .memory_budget = o.memory_budget});
   const Data data = load_data(o.data);
   if (o.compare.empty()) return train(o, settings, data);
   compare(o, arguments, data);
@@ -110,6 +112,10 @@ void add_train(CLI::App& app) {
       ->allow_extra_args(false);
   add_settings(*verb, o->settings);
   verb->add_option("--threads", o->threads, "Threads (0: one a core)")->check(CLI::Range(0, 4096));
+  verb->add_option(
+          "--memory-budget", o->memory_budget,
+          "Memory that temporaries may take, as 64MB; what is larger runs in pieces, with the same results")
+      ->transform(CLI::AsSizeValue(false));
   verb->add_option("--device", o->device, "llvm, opencl, cuda or interp");
   verb->add_option("--data", o->data,
                    "Folder with the four IDX files of MNIST (default: mnist-12k, which comes with Kontor)");

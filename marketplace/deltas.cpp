@@ -2,6 +2,7 @@
 #include "base/error.h"
 #include "graph/index.h"
 #include "graph/random.h"
+#include "marketplace/groups.h"
 #include "marketplace/step.h"
 
 namespace kontor::inline v0::marketplace {
@@ -44,7 +45,7 @@ Ref Step::sigma(size_t g) const {
 // Block counter + i of Threefry under the run's key, i over the vendors of all groups.
 std::vector<Ref> vendor_seeds(const Options& options, const StepInputs& in) {
   int64_t total = 0;
-  for (const Group& g : options.groups) total += g.vendors;
+  for (const Group& g : options.groups) total += seeds_of(g);
   const Ref words =
       fn::reshape(fn::random_words(in.key, in.counter, {index(2 * total)}), {index(total), index(2)});
   const Ref low = fn::cast(fn::select(words, 1, 0), DType::U64);
@@ -53,9 +54,9 @@ std::vector<Ref> vendor_seeds(const Options& options, const StepInputs& in) {
   std::vector<Ref> out;
   int64_t first = 0;
   for (const Group& g : options.groups) {
-    const Ref own = fn::slice(seeds, 0, first, first + g.vendors, 1);
+    const Ref own = fn::slice(seeds, 0, first, first + seeds_of(g), 1);
     out.push_back(options.antithetic ? paired(own, row_of(options.plan).leader ? 1 : 0) : own);
-    first += g.vendors;
+    first += seeds_of(g);
   }
   return out;
 }
@@ -70,19 +71,26 @@ Ref deviations(const Step& step, size_t g) {
   return fn::where(fn::eq(vendor, 0), 0.0, sigma);
 }
 
-// One vendor with a seed of rank 0 is recorded; batched over the seeds it is all of them. The draws of a group's
-// parameters follow each other under one key.
-Vendors make_vendors(const Step& step, size_t g, const Ref& seeds, const Ref& sigmas) {
+// The draws of a group's parameters follow each other under one key.
+std::vector<Ref> draw_deltas(const Step& step, size_t g, const Ref& seed, const Ref& sigma,
+                             std::span<const Dims> shapes) {
   const Noise noise = step.options.noise;
-  const Ref seed = fn::mark(constant(DType::U64, int64_t{0}), "seed");
-  const Ref sigma = fn::mark(constant(DType::F32, 0.0), "sigma");
-  std::vector<Ref> one;
+  std::vector<Ref> out;
   int64_t blocks = first_block(g);
-  for (size_t i : step.members[g]) {
-    const Dims& shape = step.leader.marks[i]->shape;
-    one.push_back(fn::mul(unit_delta(noise, seed, blocks, shape), fn::splat(sigma, shape)));
+  for (const Dims& shape : shapes) {
+    out.push_back(fn::mul(unit_delta(noise, seed, blocks, shape), fn::splat(sigma, shape)));
     blocks += blocks_of(noise, shape);
   }
+  return out;
+}
+
+// One vendor with a seed of rank 0 is recorded; batched over the seeds it is all of them.
+Vendors make_vendors(const Step& step, size_t g, const Ref& seeds, const Ref& sigmas) {
+  const Ref seed = fn::mark(constant(DType::U64, int64_t{0}), "seed");
+  const Ref sigma = fn::mark(constant(DType::F32, 0.0), "sigma");
+  std::vector<Dims> shapes;
+  for (size_t i : step.members[g]) shapes.push_back(step.leader.marks[i]->shape);
+  const std::vector<Ref> one = draw_deltas(step, g, seed, sigma, shapes);
   Vendors v{.index = step.members[g],
             .deltas = batch(one, std::vector<BatchedLeaf>{{seed, seeds}, {sigma, sigmas}}),
             .leaves = {}};
@@ -113,6 +121,13 @@ Ref with_vendors(const Step& step, const Ref& root, size_t g, std::span<const Ba
   if (out->rank() == root->rank())
     fail("marketplace: the loss does not depend on group '{}'", step.options.groups[g].name);
   return out;
+}
+
+Ref difference_weights(const Step& step, size_t g, const Ref& losses) {
+  const double factor = -inverse_variance(step.options.noise) / static_cast<double>(step.vendors(g));
+  const Ref scale = fn::div(factor, fn::square(step.sigma(g)));
+  const Ref difference = fn::sub(losses, fn::splat(step.leader.loss, losses->shape));
+  return fn::mul(fn::where(finite(losses), difference, 0.0), fn::splat(scale, losses->shape));
 }
 
 Ref along_vendors(const Ref& weights, const Ref& like) {

@@ -6,6 +6,9 @@
 #include <unordered_set>
 
 #include "base/error.h"
+#include "graph/incremental.h"
+#include "graph/index.h"
+#include "graph/shape.h"
 #include "marketplace/step.h"
 #include "nn/operations.h"
 
@@ -92,6 +95,48 @@ std::vector<double> suffix_costs(const Leader& leader, std::span<const std::vect
   return out;
 }
 
+double operations(const Ref& root, const std::unordered_set<const Node*>& but = {}) {
+  double total = 0;
+  for (const Node* n : topological(std::vector<Ref>{root}))
+    if (!but.count(n)) total += nn::product_operations(*n);
+  return total;
+}
+
+/// Operations of one vendor for every channel of a group.
+double channels_cost(const Leader& leader, const std::vector<size_t>& members) {
+  const Ref channel = fn::mark(constant(DType::I64, int64_t{0}), "channel");
+  std::vector<Slab> slabs;
+  for (size_t i : members) {
+    const Ref& mark = leader.marks[i];
+    slabs.push_back(
+        {mark, 0, channel, make(Op::Gather, {mark, fn::reshape(channel, {index(1)})}, {.ints = {0}})});
+  }
+  const std::vector<Ref> loss{leader.loss};
+  const std::vector<const Node*> shared = topological(loss);
+  return operations(incremental(loss, slabs)[0], {shared.begin(), shared.end()}) *
+         static_cast<double>(extent(leader.marks[members[0]]->shape[0]));
+}
+
+bool has_channels(const Leader& leader, const std::vector<size_t>& members) {
+  const Node& first = *leader.marks[members[0]];
+  return std::all_of(members.begin(), members.end(), [&](size_t i) {
+    const Node& p = *leader.marks[i];
+    return p.rank() > 0 && p.shape[0] == first.shape[0];
+  });
+}
+
+/// Costs of groups perturbed one channel at a time; those for which that is dear are to be perturbed whole.
+void use_channels(std::vector<Group>& groups, std::vector<double>& costs, const Leader& leader,
+                  std::span<const std::vector<size_t>> members) {
+  constexpr double most = 6;  // forward passes that a vendor for every channel may cost
+  const double forward = operations(leader.loss);
+  for (size_t g = 0; g < groups.size(); ++g) {
+    const double cost = has_channels(leader, members[g]) ? channels_cost(leader, members[g]) : HUGE_VAL;
+    groups[g].whole = cost > most * forward;
+    if (!groups[g].whole) costs[g] = cost;
+  }
+}
+
 }  // namespace
 
 std::vector<Group> parse_groups(std::string_view text, std::span<const int64_t> vendors) {
@@ -99,13 +144,22 @@ std::vector<Group> parse_groups(std::string_view text, std::span<const int64_t> 
   if (parts.size() != vendors.size())
     fail("groups: {} vendor counts for {} groups: {}", vendors.size(), parts.size(), text);
   std::vector<Group> out;
-  for (size_t i = 0; i < parts.size(); ++i) out.push_back({parts[i], split(parts[i], '+'), vendors[i]});
+  for (size_t i = 0; i < parts.size(); ++i) {
+    std::string_view part = parts[i];
+    const bool whole = part.starts_with("whole(") && part.ends_with(")");
+    if (whole) part = part.substr(6, part.size() - 7);
+    out.push_back({std::string(part), split(part, '+'), vendors[i]});
+    out.back().whole = whole;
+  }
   return out;
 }
 
 std::vector<Group> mnist_groups(Plan plan, std::span<const int64_t> vendors) {
-  static constexpr int64_t star[] = {4, 4, 8, 16, 128};
+  static constexpr int64_t star[] = {4, 4, 8, 16, 128}, block_star[] = {4, 2, 8, 8, 64};
   const PlanRow& row = row_of(plan);
+  if (row.channels)
+    return parse_groups("whole(conv1)|conv2+norm1|conv3|conv4+norm2|linear",
+                        vendors.empty() ? std::span<const int64_t>(block_star) : vendors);
   const std::vector<int64_t> crossed(3, row.vendors);
   const std::span<const int64_t> usual = row.leader ? std::span<const int64_t>(crossed) : star;
   return parse_groups(row.leader ? "conv1+conv2+norm1|conv3+conv4+norm2|linear"
@@ -134,8 +188,10 @@ std::vector<Group> find_groups(std::span<const nn::Parameter> parameters, Plan p
   constexpr double most = 128;
   std::vector<Group> groups = find_groups(parameters, plan);
   if (row_of(plan).leader) return groups;
-  const std::vector<double> costs =
-      suffix_costs(record_leader(objective, x, labels, parameters, 1), resolve(groups, plan, parameters));
+  const Leader leader = record_leader(objective, x, labels, parameters, 1);
+  const auto members = resolve(groups, plan, parameters);
+  std::vector<double> costs = suffix_costs(leader, members);
+  if (row_of(plan).channels) use_channels(groups, costs, leader, members);
   const double dearest = *std::max_element(costs.begin(), costs.end());
   for (size_t g = 0; g < groups.size(); ++g) {
     const auto least = static_cast<double>(row_of(plan).vendors);
@@ -147,7 +203,9 @@ std::vector<Group> find_groups(std::span<const nn::Parameter> parameters, Plan p
 
 std::string to_text(std::span<const Group> groups) {
   std::string out;
-  for (const Group& g : groups) out += fmt::format("{}{}", out.empty() ? "" : "|", fmt::join(g.members, "+"));
+  for (const Group& g : groups)
+    out += fmt::format("{}{}{}{}", out.empty() ? "" : "|", g.whole ? "whole(" : "", fmt::join(g.members, "+"),
+                       g.whole ? ")" : "");
   return out;
 }
 
@@ -173,7 +231,7 @@ std::vector<std::vector<size_t>> resolve(std::span<const Group> groups, Plan pla
   for (const Group& g : groups) {
     if (g.vendors < least || g.vendors > most_vendors)
       fail("groups: {} vendors for '{}'; {} to {} are possible", g.vendors, g.name, least, most_vendors);
-    total += g.vendors;
+    total += seeds_of(g);
     if (g.members.empty()) fail("groups: '{}' names no parameters", g.name);
     out.emplace_back();
     for (const std::string& member : g.members) add_member(out.back(), member, g.name, parameters, owner);
@@ -181,6 +239,26 @@ std::vector<std::vector<size_t>> resolve(std::span<const Group> groups, Plan pla
   }
   if (total > most_vendors) fail("groups: {} vendors in all; at most {} are possible", total, most_vendors);
   return out;
+}
+
+void find_channels(std::span<Group> groups, Plan plan, std::span<const nn::Parameter> parameters,
+                   std::span<const std::vector<size_t>> members) {
+  for (size_t g = 0; g < groups.size(); ++g) {
+    groups[g].channels = 1;
+    if (!row_of(plan).channels || groups[g].whole) continue;
+    const nn::Parameter& first = parameters[members[g][0]];
+    for (size_t i : members[g]) {
+      const nn::Parameter& p = parameters[i];
+      if (p.tensor->rank() == 0 || p.tensor->shape()[0] != first.tensor->shape()[0])
+        fail("groups: '{}' has no output channels in common: {} is {}, {} is {}; say whole({})",
+             groups[g].name, first.name, describe(*node_of(*first.tensor)), p.name,
+             describe(*node_of(*p.tensor)), groups[g].name);
+    }
+    groups[g].channels = first.tensor->shape()[0];
+    if (seeds_of(groups[g]) > most_vendors)
+      fail("groups: {} vendors for each of {} channels of '{}'; {} in all are possible", groups[g].vendors,
+           groups[g].channels, groups[g].name, most_vendors);
+  }
 }
 
 }  // namespace kontor::inline v0::marketplace

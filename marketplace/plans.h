@@ -26,6 +26,7 @@ struct PlanRow {
   bool fixed_sigma;  ///< sigma is of the first lr; else it follows lr
   bool samples;      ///< losses belong to single samples
   bool moves;        ///< directions are moves themselves: added as they are
+  bool channels;     ///< groups are perturbed one output channel at a time
   int64_t vendors;   ///< of a group, if nothing is said; without a leader: of the dearest group
   unsigned takes;    ///< Takes
   Outcome (*record)(const Step& step);

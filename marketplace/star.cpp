@@ -11,11 +11,7 @@ Outcome record_star(const Step& step) {
   for (size_t g = 0; g < step.groups(); ++g) {
     const Ref losses = with_vendors(step, step.leader.loss, g, groups[g].leaves);
     out.losses.push_back(losses);
-    const double factor = -inverse_variance(step.options.noise) / static_cast<double>(step.vendors(g));
-    const Ref scale = fn::div(factor, fn::square(step.sigma(g)));
-    const Ref difference = fn::sub(losses, fn::splat(step.leader.loss, losses->shape));
-    const Ref weights = fn::mul(fn::where(finite(losses), difference, 0.0), fn::splat(scale, losses->shape));
-    out.directions.push_back(weighted_sum(groups[g], weights));
+    out.directions.push_back(weighted_sum(groups[g], difference_weights(step, g, losses)));
   }
   return out;
 }

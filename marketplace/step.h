@@ -29,6 +29,7 @@ struct Step {
 
   size_t groups() const { return members.size(); }
   int64_t vendors(size_t g) const { return options.groups[g].vendors; }
+  int64_t channels(size_t g) const { return options.groups[g].channels; }
   int64_t perturbed(size_t g) const { return vendors(g) - (row.leader ? 1 : 0); }
   Ref lr(size_t g) const;
   Ref sigma(size_t g) const;
@@ -46,6 +47,9 @@ struct Vendors {
 std::vector<Ref> vendor_seeds(const Options& options, const StepInputs& in);
 /// f32 [vendors of group g]: sigma; 0 for vendor 0 where that is the leader; -sigma for the second of a pair.
 Ref deviations(const Step& step, size_t g);
+/// What one vendor with this seed and deviation (rank 0) adds to parts of the group's parameters of these shapes.
+std::vector<Ref> draw_deltas(const Step& step, size_t g, const Ref& seed, const Ref& sigma,
+                             std::span<const Dims> shapes);
 /// Vendors of group g with these seeds u64 [n] and deviations f32 [n].
 Vendors make_vendors(const Step& step, size_t g, const Ref& seeds, const Ref& sigmas);
 /// The vendors of every group.
@@ -57,6 +61,9 @@ double inverse_variance(Noise noise);
 
 /// `root` for each vendor of group g: one more axis in front. Throws Error if it does not depend on the group.
 Ref with_vendors(const Step& step, const Ref& root, size_t g, std::span<const BatchedLeaf> leaves);
+/// f32, of the losses' shape: -1 / (n E[delta^2]) (loss - loss of the leader): weighted by these, the deltas of a group's n
+/// vendors add up to an estimate of -gradient. 0 for a loss that is not finite.
+Ref difference_weights(const Step& step, size_t g, const Ref& losses);
 /// weights [vendors] in the rank of `like` [vendors, ..].
 Ref along_vendors(const Ref& weights, const Ref& like);
 /// For each parameter of the group: sum over vendors of weights [vendors] * delta.
@@ -88,6 +95,7 @@ struct Outcome {
 Outcome record_full(const Step& step);
 Outcome record_greedy(const Step& step);
 Outcome record_star(const Step& step);
+Outcome record_block_star(const Step& step);
 Outcome record_per_sample(const Step& step);
 
 /// Adds the parameters' new values to `out`, or their gradients if Adam makes the update (update.cpp).

@@ -69,6 +69,7 @@ void Trainer::State::start(std::vector<Group> groups) {
   with.groups = std::move(groups);
   check_options(with);
   members = resolve(with.groups, with.plan, parameters);
+  find_channels(with.groups, with.plan, parameters, members);
   options = std::move(with);
   if (options.update == Update::Adam) {
     std::vector<nn::Parameter> trained;
@@ -137,10 +138,12 @@ std::string Trainer::State::who(size_t loss) const {
     if (row().crossed) {
       path += fmt::format("{}{}", path.empty() ? "" : ",", left % g.vendors);
       left /= g.vendors;
-    } else if (left < g.vendors) {
-      return fmt::format("vendor {} of group '{}'", left, g.name);
+    } else if (left < seeds_of(g)) {
+      return g.channels == 1 ? fmt::format("vendor {} of group '{}'", left, g.name)
+                             : fmt::format("vendor {} of channel {} of group '{}'", left % g.vendors,
+                                           left / g.vendors, g.name);
     } else {
-      left -= g.vendors;
+      left -= seeds_of(g);
     }
   }
   return fmt::format("path {}", path);
@@ -179,11 +182,11 @@ void Trainer::set_learning_rate(double lr) {
 
 uint64_t Trainer::vendor_seed(int64_t step, size_t group, int64_t vendor) const {
   const Options& o = state_->options;
-  if (group >= o.groups.size() || vendor < 0 || vendor >= o.groups[group].vendors)
+  if (group >= o.groups.size() || vendor < 0 || vendor >= seeds_of(o.groups[group]))
     fail("marketplace: no vendor {} of group {}; there are {} groups", vendor, group, o.groups.size());
   const int64_t alone = row_of(o.plan).leader ? 1 : 0;
   if (o.antithetic && vendor >= alone) vendor -= (vendor - alone) % 2;
-  for (size_t g = 0; g < group; ++g) vendor += o.groups[g].vendors;
+  for (size_t g = 0; g < group; ++g) vendor += seeds_of(o.groups[g]);
   return random_bits64(state_->key,
                        (static_cast<uint64_t>(step) << kStepShift) + static_cast<uint64_t>(vendor));
 }

@@ -141,9 +141,14 @@ class Reference {
   mp::Options o_;
   Values first_ = {}, second_ = {};  // Adam's moments
 
-  bool leader() const { return o_.plan != mp::Plan::Star; }
+  bool star_shaped() const { return o_.plan == mp::Plan::Star || o_.plan == mp::Plan::BlockStar; }
+  bool leader() const { return !star_shaped(); }
   size_t vendors(size_t g) const { return static_cast<size_t>(o_.groups[g].vendors); }
-  double sigma(size_t g) const { return (o_.plan == mp::Plan::Star ? o_.lr : rates[g]) * o_.probe_scale; }
+  /// Block-star: rows of the layer, each with `vendors` of its own.
+  size_t channels(size_t g) const {
+    return o_.plan == mp::Plan::BlockStar && !o_.groups[g].whole ? w[2 * g + 1].size() : 1;
+  }
+  double sigma(size_t g) const { return (star_shaped() ? o_.lr : rates[g]) * o_.probe_scale; }
   uint64_t seed(size_t g, size_t v) const { return trainer_.vendor_seed(steps, g, static_cast<int64_t>(v)); }
   double inverse_variance() const { return o_.noise == mp::Noise::Uniform ? 3 : 1; }
 
@@ -159,14 +164,16 @@ class Reference {
     double sigma_v = leader() && v == 0 ? 0 : sigma(g);
     if (o_.antithetic && (v - (leader() ? 1 : 0)) % 2 == 1) sigma_v = -sigma_v;
     for (size_t p : {2 * g, 2 * g + 1}) {
-      for (size_t e = 0; e < w[p].size(); ++e) {
+      const size_t part = w[p].size() / channels(g);
+      out[p].assign(v / vendors(g) * part, 0.0);  // channels before
+      for (size_t e = 0; e < part; ++e) {
         const bool bits = o_.noise == mp::Noise::Rademacher;
         const uint32_t word = random_word(seed(g, v), counter, bits ? e / 32 : e);
         const double unit = bits ? (word >> (e % 32) & 1 ? 1.0 : -1.0) : 2.0 * unit_float(word) - 1;
         out[p].push_back(unit * sigma_v);
       }
       const size_t a_block = o_.noise == mp::Noise::Uniform ? 2 : 64;
-      counter += (w[p].size() + a_block - 1) / a_block;
+      counter += (part + a_block - 1) / a_block;
     }
     return out;
   }
@@ -220,7 +227,7 @@ inline std::vector<Values> Reference::star(const Data& data) const {
   std::vector<Values> directions;
   for (size_t g = 0; g < 3; ++g) {
     directions.push_back(zeros(w));
-    for (size_t v = 0; v < vendors(g); ++v) {
+    for (size_t v = 0; v < vendors(g) * channels(g); ++v) {
       const Values d = delta(g, v);
       Values there = w;
       add(there, d, 1);
@@ -255,7 +262,7 @@ inline std::vector<Values> Reference::by_scores(const std::vector<Path>& paths,
 inline void Reference::step(const Data& data) {
   std::vector<Values> directions;
   std::vector<double> losses;
-  if (o_.plan == mp::Plan::Star) {
+  if (star_shaped()) {
     directions = star(data);
   } else if (o_.plan == mp::Plan::PerSample) {
     std::vector<Path> own(kPoints);

@@ -30,13 +30,15 @@ void upstream_meta(mp::Options& o) { upstream(o), meta(o); }
 /// Even numbers of perturbed vendors.
 void opposites(mp::Options& o) {
   o.antithetic = true;
-  const int64_t leader = o.plan == mp::Plan::Star ? 0 : 1;
+  const int64_t leader = o.plan == mp::Plan::Star || o.plan == mp::Plan::BlockStar ? 0 : 1;
   o.groups[0].vendors = 2 + leader, o.groups[1].vendors = 4 + leader, o.groups[2].vendors = 2 + leader;
 }
 void opposites_bits(mp::Options& o) { opposites(o), rademacher(o); }
 
-constexpr mp::Plan star = mp::Plan::Star, full = mp::Plan::Full, greedy = mp::Plan::Greedy,
-                   sample = mp::Plan::PerSample;
+void first_whole(mp::Options& o) { o.groups[0].whole = true; }
+
+constexpr mp::Plan star = mp::Plan::Star, block = mp::Plan::BlockStar, full = mp::Plan::Full,
+                   greedy = mp::Plan::Greedy, sample = mp::Plan::PerSample;
 constexpr Case cases[] = {
     {"star", star, plain},
     {"star, whole", star, whole},
@@ -47,6 +49,12 @@ constexpr Case cases[] = {
     {"star, meta-lr", star, meta},
     {"star, antithetic", star, opposites},
     {"star, antithetic, rademacher", star, opposites_bits},
+    {"block-star", block, plain},
+    {"block-star, one group whole", block, first_whole},
+    {"block-star, whole unit", block, whole},
+    {"block-star, rademacher", block, rademacher},
+    {"block-star, adam", block, adam},
+    {"block-star, antithetic", block, opposites},
     {"full", full, plain},
     {"full, whole", full, whole},
     {"full, rademacher", full, rademacher},
@@ -108,6 +116,7 @@ TEST_CASE("[marketplace] losses: vendors of each group in turn, or paths, or sam
     return trainer.losses().size();
   };
   CHECK(count(options_of(star)) == 3 + 5 + 4);
+  CHECK(count(options_of(block)) == 4 * 3 + 4 * 5 + 3 * 4);
   CHECK(count(options_of(full)) == 3 * 5 * 4);
   CHECK(count(options_of(greedy)) == 3 * 5 * 4);
   CHECK(count(options_of(sample)) == kPoints);

@@ -58,6 +58,7 @@ Graph marketplace_step(std::string_view plan) {
   const marketplace::StepInputs inputs{node_of(Tensor(key)), node_of(Tensor(counter)), node_of(Tensor(lr)),
                                        node_of(Tensor(sigma))};
   const auto members = marketplace::resolve(options.groups, options.plan, parameters);
+  marketplace::find_channels(options.groups, options.plan, parameters, members);
   const marketplace::StepGraph step = marketplace::record_step(
       nn::classification(e.model), e.images, e.labels, parameters, options, members, inputs);
   std::vector<Ref> outputs = {step.loss}, targets = {Ref()};

@@ -38,7 +38,9 @@ struct Group {
   std::vector<std::string> members;
   int64_t vendors = 0;
   int64_t upstream =
-      0;  ///< Full, Greedy: paths of the groups before that each vendor continues, drawn; 0: all
+      0;               ///< Full, Greedy: paths of the groups before that each vendor continues, drawn; 0: all
+  bool whole = false;  ///< BlockStar: perturbed as a whole, as in Star, not one output channel at a time
+  int64_t channels = 1;  ///< BlockStar: output channels, each with `vendors` of its own; found by the Trainer
 };
 
 struct Options {
@@ -59,7 +61,7 @@ struct Options {
       1;  ///< a step's samples are evaluated in this many parts, whose losses are averaged
 };
 
-/// Groups from text, as "conv1|conv2+norm1|linear", and the vendors of each. Throws Error if their numbers differ.
+/// Groups from text, as "whole(conv1)|conv2+norm1|linear", and the vendors of each. Throws Error if their numbers differ.
 KONTOR_API std::vector<Group> parse_groups(std::string_view text, std::span<const int64_t> vendors);
 /// How nn::MnistCnn is divided: by layers for Star, in the articles' three for Full. No vendors: 4,4,8,16,128 or 8,8,8.
 KONTOR_API std::vector<Group> mnist_groups(Plan plan, std::span<const int64_t> vendors = {});
@@ -68,7 +70,8 @@ KONTOR_API std::vector<Group> mnist_groups(Plan plan, std::span<const int64_t> v
 /// weight of two or more axes begins a group, others (norms) join the one before. Plans whose vendors are crossed get at
 /// most three groups, of neighbouring layers. The last three arguments are one batch: then plans that perturb one group
 /// at a time get the more vendors the less has to be evaluated again for the group: 4 sqrt(most / of this group), 4 to
-/// 128, a power of two. Without them, and for other plans, each group has the plan's usual number (8; per-sample: 4).
+/// 128, a power of two; BlockStar perturbs a group whole if a vendor for each of its channels would cost more than six
+/// forward passes. Without them, and for other plans, each group has the plan's usual number (8; per-sample: 4).
 KONTOR_API std::vector<Group> find_groups(std::span<const nn::Parameter> parameters, Plan plan);
 KONTOR_API std::vector<Group> find_groups(std::span<const nn::Parameter> parameters, Plan plan,
                                           const nn::Objective& objective, const Tensor& x,

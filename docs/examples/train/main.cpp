@@ -52,7 +52,8 @@ int main() {
 
   // Vendors try deltas of each layer, more of them where less has to be evaluated again; the model's layers are found.
   Model offered;
-  marketplace::Trainer market(nn::parameters(offered), nn::classification(offered), {.lr = 0.3, .lr_decay = 2e-3});
+  marketplace::Trainer market(nn::parameters(offered), nn::classification(offered),
+                              {.lr = 0.3, .lr_decay = 2e-3});
   train("marketplace", market, data, 1000);
 
   nn::save_parameters("model.safetensors", nn::parameters(offered));

@@ -2,8 +2,6 @@
 // is said.
 #include <algorithm>
 
-#include <kontor/marketplace.h>
-
 #include "base/error.h"
 #include "tools/settings.h"
 
@@ -14,10 +12,10 @@ namespace {
 // Sources: the articles' scripts (docs/marketplace.md, "as published"), and bench/RESULTS.md for ours.
 // clang-format off
 constexpr Preset kPresets[] = {
-    {"star",  "one group at a time around a leader, settings that learn well from data/mnist-12k",
-              "--plan=star --batch=32 --lr=0.25 --lr-decay=1e-3 --probe-scale=0.01 --steps=2400"},
     {"block-star",    "one channel at a time from the leader's activations: the most accurate for its work",
                       "--plan=block-star --vendors=4,2,8,8,64 --batch=64 --lr=0.3 --lr-decay=2e-3 --probe-scale=0.0033333 --steps=300"},
+    {"star",  "one group at a time around a leader, settings that learn well from data/mnist-12k",
+              "--plan=star --batch=32 --lr=0.25 --lr-decay=1e-3 --probe-scale=0.01 --steps=2400"},
     {"block-star-3",  "block-star for 3 TFLOP",
                       "--plan=block-star --vendors=4,2,8,8,64 --batch=64 --lr=0.2 --lr-decay=3e-3 --probe-scale=0.005 --tflop=3"},
     {"block-star-16", "block-star for 16.5 TFLOP",
@@ -47,28 +45,9 @@ constexpr Preset kPresets[] = {
 };
 // clang-format on
 
-// Whether the library has the preset's plan.
-bool has_plan(std::string_view arguments) {
-  constexpr std::string_view option = "--plan=";
-  const size_t at = arguments.find(option);
-  if (at == std::string_view::npos) return true;
-  const size_t begin = at + option.size();
-  const std::vector<std::string_view> names = marketplace::plan_names();
-  return std::find(names.begin(), names.end(), arguments.substr(begin, arguments.find(' ', begin) - begin)) !=
-         names.end();
-}
-
 }  // namespace
 
-std::span<const Preset> presets() {
-  static const std::vector<Preset> known = [] {
-    std::vector<Preset> out;
-    for (const Preset& p : kPresets)
-      if (has_plan(p.arguments)) out.push_back(p);
-    return out;
-  }();
-  return known;
-}
+std::span<const Preset> presets() { return kPresets; }
 
 const Preset& find_preset(const std::string& name) {
   std::string known = "marketplace, backprop";

@@ -14,7 +14,7 @@ import tempfile
 KONTOR = os.environ["KONTOR"]
 SOURCE = pathlib.Path(os.environ["KONTOR_SOURCE"])
 TRAIN = ["train", "--steps", "2", "--batch", "4"]
-SMALL = TRAIN + ["--vendors", "1,1,1,1,1"]  # the star plan
+SMALL = TRAIN + ["--plan", "star", "--vendors", "1,1,1,1,1"]
 BACKPROP = TRAIN + ["--method", "backprop"]
 
 
@@ -160,7 +160,7 @@ def rows(f):
   yield "garbage as checkpoint", train + ["--resume", f.garbage], 1, ["garbage.safetensors"], {}
   yield "model as checkpoint", train + ["--resume", f.model], 1, ["model.safetensors", "checkpoint"], {}
   yield "checkpoint of another method", train + ["--resume", f.adam], 1, ["backprop", "marketplace"], {}
-  yield "checkpoint of other vendors", TRAIN + data + ["--vendors", "1,1,1,1,2", "--resume", f.star], 1, ["1,1,1,1,2"], {}
+  yield "checkpoint of other vendors", TRAIN + data + ["--plan", "star", "--vendors", "1,1,1,1,2", "--resume", f.star], 1, ["1,1,1,1,2"], {}
   yield "checkpoint without steps", train + ["--resume", f.no_steps], 1, ["no_steps.safetensors", "steps"], {}
   yield "checkpoint of many steps", train + ["--resume", f.bad_steps], 1, ["bad_steps.safetensors", "many"], {}
   yield "checkpoint without lr", back + ["--resume", f.no_lr], 1, ["no_lr.safetensors", "lr"], {}

@@ -8,7 +8,8 @@ import sys
 NAME = "training on AVX2 and AVX-512 leaves equal weights"
 FULL = ["--plan", "full", "--vendors", "3,3,3"]
 STAR = ["--plan", "star", "--vendors", "2,2,2,2,4"]
-RUNS = {"star": [*STAR, "--batch", "8"], "full": [*FULL, "--batch", "8"], "backprop": ["--method", "backprop", "--batch", "16"]}
+BLOCKS = ["--plan", "block-star", "--vendors", "2,1,1,1,2"]
+RUNS = {"star": [*STAR, "--batch", "8"], "block-star": [*BLOCKS, "--batch", "8"], "full": [*FULL, "--batch", "8"], "backprop": ["--method", "backprop", "--batch", "16"]}
 
 
 def weights(folder, cpu, arguments):

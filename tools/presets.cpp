@@ -13,7 +13,7 @@ namespace {
 // clang-format off
 constexpr Preset kPresets[] = {
     {"block-star",    "one channel at a time from the leader's activations: the most accurate for its work",
-                      "--plan=block-star --vendors=4,2,8,8,64 --batch=64 --lr=0.3 --lr-decay=2e-3 --probe-scale=0.0033333 --steps=300"},
+                      "--plan=block-star --batch=64 --lr=0.3 --lr-decay=2e-3 --probe-scale=0.0033333 --steps=300"},
     {"star",  "one group at a time around a leader, settings that learn well from data/mnist-12k",
               "--plan=star --batch=32 --lr=0.25 --lr-decay=1e-3 --probe-scale=0.01 --steps=2400"},
     {"block-star-3",  "block-star for 3 TFLOP",

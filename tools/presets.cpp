@@ -13,13 +13,13 @@ namespace {
 // clang-format off
 constexpr Preset kPresets[] = {
     {"block-star",    "one channel at a time from the leader's activations: the most accurate for its work",
-                      "--plan=block-star --batch=64 --lr=0.3 --lr-decay=2e-3 --probe-scale=0.0033333 --steps=300"},
+                      "--plan=block-star --batch=64 --lr=0.3 --lr-decay=6e-3 --probe-scale=0.0033333 --steps=350"},
     {"star",  "one group at a time around a leader, settings that learn well from data/mnist-12k",
               "--plan=star --batch=32 --lr=0.25 --lr-decay=1e-3 --probe-scale=0.01 --steps=2400"},
     {"block-star-3",  "block-star for 3 TFLOP",
-                      "--plan=block-star --vendors=4,2,8,8,64 --batch=64 --lr=0.2 --lr-decay=3e-3 --probe-scale=0.005 --tflop=3"},
+                      "--plan=block-star --vendors=4,2,8,8,64 --batch=64 --lr=0.4 --lr-decay=2e-2 --probe-scale=0.0025 --tflop=3"},
     {"block-star-16", "block-star for 16.5 TFLOP",
-                      "--plan=block-star --vendors=4,2,8,8,64 --batch=64 --lr=0.3 --lr-decay=2e-3 --probe-scale=0.0033333 --tflop=16.5 --steps=2000"},
+                      "--plan=block-star --vendors=4,2,8,8,64 --batch=64 --lr=0.3 --lr-decay=4e-3 --probe-scale=0.0033333 --tflop=16.5 --steps=2000"},
     {"block-star-33", "block-star for 33 TFLOP",
                       "--plan=block-star --vendors=4,2,8,8,64 --batch=64 --lr=0.3 --lr-decay=2e-3 --probe-scale=0.0033333 --tflop=33 --steps=4000"},
     {"block-star-continual", "block-star learns a new label from a small pool",

@@ -25,7 +25,7 @@ class Fusion {
     std::reverse(program_.groups.begin(), program_.groups.end());
     merge_siblings();
     std::stable_sort(program_.groups.begin(), program_.groups.end(),
-                     [](const Group& a, const Group& b) { return a.stages.back() < b.stages.back(); });
+                     [](const Group& a, const Group& b) { return place_of(a) < place_of(b); });
     find_leaving();
   }
 
@@ -326,16 +326,30 @@ class Fusion {
     for (size_t c = 0; c < program_.groups.size(); c++) {
       if (c == a || c == b || program_.groups[c].stages.empty()) continue;
       if ((needs(c, a) && needs(b, c)) || (needs(c, b) && needs(a, c))) return true;
-      // The merged kernel stands where its last stage does: whoever reads the earlier one must come after that.
-      const Group &x = program_.groups[a], &y = program_.groups[b];
-      const Group& earlier = x.stages.back() < y.stages.back() ? x : y;
-      int last = std::max(x.stages.back(), y.stages.back());
-      if (reads_of(program_.groups[c], earlier) && program_.groups[c].stages.back() < last) return true;
+      // Whoever reads the earlier one must come after where the merged kernel stands.
+      const Group& earlier = earlier_of(program_.groups[a], program_.groups[b]);
+      if (reads_of(program_.groups[c], earlier) &&
+          place_of(program_.groups[c]) < merged_place(program_.groups[a], program_.groups[b]))
+        return true;
     }
     return false;
   }
 
+  static int place_of(const Group& g) { return g.place >= 0 ? g.place : g.stages.back(); }
+  static const Group& earlier_of(const Group& x, const Group& y) { return place_of(x) < place_of(y) ? x : y; }
+
+  // Where the earlier one stands if all that the later one reads has been computed by then, else where the later one does.
+  int merged_place(const Group& x, const Group& y) {
+    const Group &earlier = earlier_of(x, y), &later = &earlier == &x ? y : x;
+    const bool ready = std::all_of(program_.groups.begin(), program_.groups.end(), [&](const Group& c) {
+      return &c == &earlier || &c == &later || c.stages.empty() || place_of(c) < place_of(earlier) ||
+             !reads_of(later, c);
+    });
+    return place_of(ready ? earlier : later);
+  }
+
   void absorb(Group& into, Group& from) {
+    into.place = merged_place(into, from);
     Substitution map;
     for (size_t k = 0; k < into.spine.size(); k++) map.emplace(from.spine[k].get(), into.spine[k]);
     for (int i : from.stages) {

@@ -54,6 +54,7 @@ struct Stage {
 struct Group {
   std::vector<int> stages;  ///< in program order
   std::vector<Ref> spine;   ///< loops shared by its stages, outermost first: those of its last stage
+  int place = -1;           ///< stage where it stands in program order, if that is not its last
 };
 
 struct ProgramTree {

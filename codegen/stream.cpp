@@ -196,7 +196,7 @@ class Estimate {
 
   template <class Cut>
   int64_t bytes(const Stage& s, int number, const Cut& is_cut) const {
-    double n = item_size(s.place->dtype);
+    auto n = static_cast<double>(item_size(s.place->dtype));
     for (const Ref& d : tree::dims(*s.place))
       n *= d->bounds.hi < (1 << 30) ? static_cast<double>(d->bounds.hi) : 1;
     for (size_t a = 0; a < axes.size(); a++)

@@ -142,9 +142,9 @@ class JitOf {
     std::map<size_t, Jit> jits;  // by the number of inputs, made at the first call
   };
 
-  Jit with_trace(size_t inputs, Jit::Trace trace) {
+  Jit with_trace(size_t inputs, Jit::Trace record) {
     std::lock_guard lock(shared_->mutex);
-    return shared_->jits.try_emplace(inputs, shared_->function, trace).first->second;
+    return shared_->jits.try_emplace(inputs, shared_->function, record).first->second;
   }
 
   std::shared_ptr<Shared> shared_;

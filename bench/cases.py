@@ -98,6 +98,7 @@ CASES = [
          kind="own", threads=(1,), empty=True),
     Case("schedule_step", "engine", "schedule a training step of the MNIST CNN, SGD", threads=(1,)),
     Case("schedule_star", "engine", "schedule a step of star", threads=(1,)),
+    Case("schedule_block_star", "engine", "schedule a step of block-star", threads=(1,)),
     Case("start_cold", "engine", "process start to the end of docs/examples/embed, empty caches", kind="process",
          empty=True),
     Case("start_warm", "engine", "the same, second time", kind="process"),

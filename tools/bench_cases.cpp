@@ -262,7 +262,9 @@ Measured compile(const Budget& budget) {
 
 BenchCase scheduling(std::string name, std::string model) {
   return timed(std::move(name), [model]() -> Run {
-    const auto graph = std::make_shared<Graph>(*named_graph(model));
+    const std::optional<Graph> named = named_graph(model);
+    if (!named) fail("bench: no model '{}'; there are {}", model, model_names());
+    const auto graph = std::make_shared<Graph>(*named);
     const Limits limits = inspect::limits_of(Context::current().device());
     return [graph, limits] { schedule(*graph, limits); };
   });
@@ -272,7 +274,8 @@ std::vector<BenchCase> engine() {
   return {{"replay_64", replay},
           {"compile_kernel", compile},
           scheduling("schedule_step", "mnist-cnn:step"),
-          scheduling("schedule_star", "mnist-cnn:marketplace")};
+          scheduling("schedule_star", "mnist-cnn:star"),
+          scheduling("schedule_block_star", "mnist-cnn:block-star")};
 }
 
 // --- Memory -----------------------------------------------------------------------------------------------------------

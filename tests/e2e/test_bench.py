@@ -26,12 +26,20 @@ def cases_are_those_of_the_program():
 
 
 def a_case_runs():
+  """And one that can't is told in its place."""
   out = subprocess.run([BUILD / "tools/kontor", "bench", "--json", "--threads", "1", "--seconds", "0", "-"], check=True,
                        input="replay_64\nno_such_case\nconv4\n", capture_output=True, text=True).stdout
   lines = [engines.json.loads(line) for line in out.splitlines()]
   good = [line["case"] for line in lines] == ["replay_64", "no_such_case", "conv4"] and lines[1]["value"] is None and \
       all(0 < line["best"] <= line["value"] < 1 and line["runs"] >= 3 for line in lines[::2])
   return [] if good else [out]
+
+
+def models_are_scheduled():
+  names = [name for name in cases.BY_NAME if name.startswith("schedule_")]
+  done = subprocess.run([BUILD / "tools/kontor", "bench", "--json", "--threads", "1", "--seconds", "0", *names],
+                        capture_output=True, text=True)
+  return [] if done.returncode == 0 and done.stdout.count('"value"') == len(names) >= 3 else [done.stdout + done.stderr]
 
 
 def targets_name_what_is_there():
@@ -74,7 +82,7 @@ def gpu_script_names_what_is_there():
 
 def main():
   failures = 0
-  for check in (cases_are_those_of_the_program, a_case_runs, targets_name_what_is_there, a_missed_target_is_told,
+  for check in (cases_are_those_of_the_program, a_case_runs, models_are_scheduled, targets_name_what_is_there, a_missed_target_is_told,
                 writing_keeps_what_people_wrote, gpu_script_names_what_is_there):
     wrong = check()
     failures += bool(wrong)

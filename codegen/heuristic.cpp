@@ -164,6 +164,7 @@ class Planner {
     std::string v = name_of(dot.loops[static_cast<size_t>(dot.vector_dim)]);
     std::string u = dot.unroll_dim >= 0 ? name_of(dot.loops[static_cast<size_t>(dot.unroll_dim)]) : "";
     if (few_uneven_shares()) sink(outermost(), v);
+    v = joined_rows(dot, v);
     int64_t length = size(v), repeats = has(u) ? size(u) : 1;
     if (length < 2 || repeats == 0) return false;
     Tile t = tile_of(dot, length, repeats);
@@ -181,6 +182,42 @@ class Planner {
     lanes_of(inner, w);
     if (panel && length > block) stage_panel(dot, v, inner);
     return true;
+  }
+
+  // Rows that fill vectors badly (24 of 16 lanes) run together with the loop around them, where the result is contiguous
+  // over both and half a vector never goes across the end of a row. Returns the loop of the lanes.
+  std::string joined_rows(const Stage& dot, const std::string& v) {
+    const int64_t w = lanes(dot), length = size(v);
+    if (length % w == 0 || length % (w / 2) != 0 || w < 8) return v;
+    const Node* around = loop_around(v);
+    if (!around || varying_along(Ref(around), around->src[0]) || !around->src[0]->src[0]->is_const()) return v;
+    for (const Ref& load : loads_in(dot.values)) {
+      const bool of_lanes = stride(program_, load, dot.loops[static_cast<size_t>(dot.vector_dim)]) == 1;
+      if (tree::guard(*load) || (!of_lanes && stride(program_, load, around->src[0]) != 0)) return v;
+    }
+    const std::string outer = name_of(around->src[0]);
+    const Ref merged = merge(kernel_, outer, v);
+    if (size(outer) * length % w != 0 || stores_divide(merged)) return v;
+    move(MoveKind::Merge, outer, 0, v);
+    return outer;
+  }
+
+  // The loop of which this one is the whole body; null if there is none.
+  const Node* loop_around(const std::string& loop) const {
+    for (const Node* l : loops_in(kernel_)) {
+      std::span<const Ref> body = tree::body(*l);
+      if (body.size() == 1 && body[0]->op == Op::Loop && name_of(body[0]->src[0]) == loop) return l;
+    }
+    return nullptr;
+  }
+
+  static bool stores_divide(const Ref& kernel) {
+    std::vector<Ref> positions;
+    for (const Node* n : topological(std::span(&kernel, 1)))
+      if (n->op == Op::Store && tree::space(*n->src[0]) == Space::Param)
+        positions.push_back(ix::flatten(tree::at(*n), tree::dims(*n->src[0])));
+    const std::vector<const Node*> nodes = topological(positions);
+    return std::any_of(nodes.begin(), nodes.end(), [](const Node* n) { return n->op == Op::IDiv || n->op == Op::Mod; });
   }
 
   // The pieces of a chain: the last is shorter, and threads that share out few of them wait for each other.

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "codegen/llvm_renderer.h"
+#include "codegen/moves.h"
 #include "graph/index.h"
 
 namespace kontor::inline v0::ir {
@@ -167,6 +168,49 @@ Val Renderer::load_grouped(const Access& a, const Guard& guard) {
   return load_text(a, or_zeros(guard.uniform, address(a)), lanes, {}, item_size(a.dtype));
 }
 
+Val Renderer::joined(Val low, Val high) {
+  Type t = b_.type(low);
+  std::string order = "<";
+  for (int i = 0; i < 2 * t.lanes; i++) order.append(i ? ", i32 " : "i32 ").append(std::to_string(i));
+  return b_.emit({t.of, 2 * t.lanes}, "shufflevector ", typed(low), ", ", typed(high), ", ",
+                 Type{Scalar::I32, 2 * t.lanes}, " ", order, ">");
+}
+
+/// The position of the first of `run` lanes that lie side by side whatever the loops around are at; null if they do not.
+Ref Renderer::position_of_run(const Node& n, const PlaceState& p, int first, int run) const {
+  const Ref step = ix::range(run, "run");
+  const Substitution lanes{{lanes_, ix::add(step, first)}}, start{{step.get(), index(0)}};
+  std::vector<Ref> at(tree::at(n).begin(), tree::at(n).end());
+  for (Ref& i : at) i = replace(i, lanes);
+  const Ref position = ix::flatten(at, p.dims);
+  int64_t apart = 0;
+  return ix::affine(position, step, apart) && apart == 1 ? replace(position, start) : Ref();
+}
+
+/// Rows of a dimension that was merged with the one around it, each a whole number of runs: two or four loads instead of
+/// a gather. None if it is another access.
+Val Renderer::load_runs(const Node& n, const Access& a, const Guard& guard) {
+  constexpr int shortest = 4;
+  if (mask_ || guard.lanes || a.place->lanes) return {};
+  for (int run = vector_ / 2; run >= std::max(shortest, vector_ / 4); run /= 2) {
+    std::vector<Ref> positions;
+    for (int first = 0; first < vector_; first += run) {
+      positions.push_back(position_of_run(n, *a.place, first, run));
+      if (!positions.back()) break;
+    }
+    if (!positions.back()) continue;
+    std::vector<Val> parts;
+    for (const Ref& position : positions) {
+      const Access part{a.place, linear(position), a.dtype};
+      parts.push_back(load_text(part, or_zeros(guard.uniform, address(part)), run, {}, alignment(part, 0)));
+    }
+    for (; parts.size() > 1; parts.resize(parts.size() / 2))
+      for (size_t i = 0; i < parts.size() / 2; i++) parts[i] = joined(parts[2 * i], parts[2 * i + 1]);
+    return parts[0];
+  }
+  return {};
+}
+
 Val Renderer::load_access(const Access& a, const Guard& guard) {
   if (has_vector_terms(a.at)) {
     Val grouped = load_grouped(a, guard);
@@ -182,7 +226,10 @@ Val Renderer::load(const Node& n) {
   Guard guard;
   if (Ref condition = tree::guard(n)) guard_of(condition, guard);
   if (guard.uniform && b_.is_int(guard.uniform, 0)) return zero(n.dtype, 0);
-  return load_access(access(n), guard);
+  const Access a = access(n);
+  if (has_vector_terms(a.at))
+    if (Val runs = load_runs(n, a, guard)) return runs;
+  return load_access(a, guard);
 }
 
 // ---- stores

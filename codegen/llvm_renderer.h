@@ -107,6 +107,9 @@ class Renderer {
   Val load_pairs(const Access& a, const Guard& guard);
   Val load_gather(const Access& a, const Guard& guard);
   Val load_grouped(const Access& a, const Guard& guard);
+  Val load_runs(const Node& n, const Access& a, const Guard& guard);
+  Ref position_of_run(const Node& n, const PlaceState& p, int first, int run) const;
+  Val joined(Val low, Val high);
   Val load_text(const Access& a, Val pointer, int lanes, Val mask, int64_t align);
   Val or_zeros(Val condition, Val pointer);
   Val zero(DType dtype, int lanes);
@@ -181,6 +184,7 @@ class Renderer {
       writes_;                                // of each Loop and If: places written in it
   std::vector<const Node*> open_statements_;  // while surveying
   int vector_ = 0;                            // lanes of the open vector loop
+  const Node* lanes_ = nullptr;               // its Range
   Val mask_ = {};                             // lanes that are switched on; none: all
   Val extent_mask_ = {};                      // those below the extent of the vector loop
   int mask_frame_ = 0;

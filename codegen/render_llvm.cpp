@@ -165,6 +165,7 @@ void Renderer::vector_loop(const Node& n) {
   bindings_[n.src[0].get()] = {{}, top_frame()};
   int outer = std::exchange(mask_frame_, top_frame());
   vector_ = width;
+  lanes_ = n.src[0].get();
   if (!is_int(extent, width)) {
     Val active = value(extent);
     if (extent->bounds.lo < 0) active = apply(b_, Op::Max, DType::I64, {active, b_.i64(0)});

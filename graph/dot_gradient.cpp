@@ -179,9 +179,8 @@ void through_window(DotCotangent& c, const Node& window) {
   sum_over(c, {window.at(0) + 1});
 }
 
-}  // namespace
-
-DotCotangent dot_cotangent(const Node& dot, const Ref& g, size_t operand) {
+/// The cotangent of operand 0 or 1 of a Reduce Dot whose own cotangent is g.
+DotCotangent of_operand(const Node& dot, const Ref& g, size_t operand) {
   Dims kept = dot.src[0]->shape;
   for (size_t i = 1; i < dot.arg.ints.size(); i++) kept[to_size(dot.at(i))] = index(1);
   Factor own = factor_of(g);
@@ -191,9 +190,12 @@ DotCotangent dot_cotangent(const Node& dot, const Ref& g, size_t operand) {
       dot.src[operand], {fn::reshape(own.base, base), dot.src[0]->shape}, factor_of(dot.src[1 - operand]), 0};
 }
 
-void through_views(DotCotangent& c) {
+/// Through the views (expand, permute, reshape, pad, shrink, flip, window) down to what they are views of, or to the first
+/// window.
+void through_views(DotCotangent& c, bool through_windows) {
   while (is_movement(c.of->op) && !c.of->is(Op::Unwindow)) {
     const Node& view = *c.of;
+    if (view.is(Op::Window) && !through_windows) return;
     size_t lead = view.rank();
     switch (view.op) {
       case Op::Expand:  through_expand(c, view); break;
@@ -218,12 +220,54 @@ void through_views(DotCotangent& c) {
   }
 }
 
+/// Whether each factor varies along an axis that the other does not: else no loaded value is used for several sums.
+bool is_outer_product(const DotCotangent& c) {
+  const size_t lead = c.a.dims.size() - c.pending;
+  auto has_own = [&](const Factor& f, const Factor& other) {
+    for (size_t i = 0; i < lead; i++)
+      if (!is_int(f.base->shape[i], 1) && is_int(other.base->shape[i], 1)) return true;
+    return false;
+  };
+  return has_own(c.a, c.b) && has_own(c.b, c.a);
+}
+
+/// The axes along which the windows of a view lie, in the view's own shape, ascending.
+Ints windowed_axes(const Node& view) {
+  Ints outer, out;
+  for (const Node* n = &view; n->is(Op::Window); n = n->src[0].get()) {
+    int64_t axis = n->at(0);
+    for (size_t i = outer.size(); i-- > 0;) axis += axis > outer[i];  // one taps before it
+    outer.push_back(n->at(0));
+    out.push_back(axis);
+  }
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+}  // namespace
+
+DotCotangent dot_cotangent(const Node& dot, const Ref& g, size_t operand) {
+  const DotCotangent start = of_operand(dot, g, operand);
+  DotCotangent whole = start, part = start;
+  through_views(whole, true);
+  if (is_outer_product(whole)) return whole;
+  through_views(part, false);
+  return part.of->is(Op::Window) && part.pending > 0 ? part : whole;
+}
+
 Ref materialised(const DotCotangent& c) {
   if (c.pending == 0) return make(Op::Mul, {expanded(c.a), expanded(c.b)});
-  size_t rank = c.a.dims.size();
-  Ints axes(c.pending);
-  std::iota(axes.begin(), axes.end(), static_cast<int64_t>(rank - c.pending));
-  return fn::reduce(Fold::Dot, {expanded(c.a), expanded(c.b)}, axes, false);
+  const size_t rank = c.a.dims.size(), lead = rank - c.pending;
+  const Ints last = windowed_axes(*c.of);  // rows of the result run along them
+  Ints order, back(lead), sums(c.pending);
+  for (size_t a = 0; a < lead; a++)
+    if (!std::binary_search(last.begin(), last.end(), static_cast<int64_t>(a))) order.push_back(static_cast<int64_t>(a));
+  order.insert(order.end(), last.begin(), last.end());
+  for (size_t i = 0; i < lead; i++) back[to_size(order[i])] = static_cast<int64_t>(i);
+  std::iota(sums.begin(), sums.end(), static_cast<int64_t>(lead));
+  order.insert(order.end(), sums.begin(), sums.end());
+  return fn::permute(
+      fn::reduce(Fold::Dot, {expanded(permuted(c.a, order)), expanded(permuted(c.b, order))}, sums, false), back);
 }
 
 }  // namespace kontor::inline v0

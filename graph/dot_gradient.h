@@ -17,11 +17,9 @@ struct DotCotangent {
   size_t pending;
 };
 
-/// The cotangent of operand 0 or 1 of a Reduce Dot whose own cotangent is g.
+/// The cotangent of what the views of operand 0 or 1 of a Reduce Dot are views of; g is the Dot's own. Where the sum would
+/// give each value loaded to one element alone (the input of a convolution that has one channel), of the first window.
 DotCotangent dot_cotangent(const Node& dot, const Ref& g, size_t operand);
-/// Moves the cotangent through the views under `of` (expand, permute, reshape, pad, shrink, flip, window) down to what
-/// they are views of.
-void through_views(DotCotangent& cotangent);
 /// The cotangent as a node: a Reduce Dot over all axes pending.
 Ref materialised(const DotCotangent& cotangent);
 

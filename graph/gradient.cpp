@@ -177,8 +177,7 @@ void extreme_back(Tape& to, const Node& n, const Term& g) {
 void dot_back(Tape& to, const Node& n, const Term& g) {
   for (size_t i = 0; i < 2; i++) {
     if (!to.wants(n[i])) continue;
-    DotCotangent c = dot_cotangent(n, g.node, i);
-    through_views(c);
+    const DotCotangent c = dot_cotangent(n, g.node, i);
     to.add(c.of, materialised(c));
   }
 }

@@ -177,6 +177,7 @@ class Planner {
       inner = v + "t";
       move(MoveKind::Split, v, v_outermost ? -block : block, inner);
       if (panel) move(MoveKind::Reorder, u, 0, "", {v});
+      else keep_vectors_near(dot, u, v);
     }
     if (repeats > 1) repeat(u, t.repeats, repeats);
     lanes_of(inner, w);
@@ -200,6 +201,24 @@ class Planner {
     if (size(outer) * length % w != 0 || stores_divide(merged)) return v;
     move(MoveKind::Merge, outer, 0, v);
     return outer;
+  }
+
+  // Loops along which the vector operand does not vary run inside of a tile's vectors, while these are in L1.
+  void keep_vectors_near(const Stage& dot, const std::string& u, const std::string& v) {
+    const Node* operand = vector_operand(dot);
+    if (!operand || outermost() == v) return;
+    for (const Ref& r : group_.spine) {
+      const std::string& loop = name_of(r);
+      if (loop == u || loop == v || loop == outermost() || ix::depends_on(Ref(operand), r)) continue;
+      const Node* around = find(loop);
+      if (around && !varying_along(Ref(around), around->src[0]) && encloses(*around, v))
+        move(MoveKind::Reorder, loop, 0, "", {u, v});
+    }
+  }
+
+  static bool encloses(const Node& loop, const std::string& inner) {
+    const std::vector<const Node*> inside = loops_in(Ref(&loop));
+    return std::any_of(inside.begin(), inside.end(), [&](const Node* l) { return name_of(l->src[0]) == inner; });
   }
 
   // The loop of which this one is the whole body; null if there is none.

@@ -175,6 +175,8 @@ constexpr OpCase rows[] = {
     {.name = "conv2d_stride",  .expression = "conv2d(f32[2, 2, 9, 8], f32[3, 2, 3, 2], stride=[2, 3], padding=[1, 0])"},
     {.name = "conv2d_dilated", .expression = "conv2d(f32[1, 2, 9, 9], f32[3, 2, 3, 3], dilation=2)"},
     {.name = "conv2d_groups",  .expression = "conv2d(f32[2, 4, 5, 5], f32[6, 2, 3, 3], groups=2)"},
+    {.name = "conv2d_channel", .expression = "conv2d(f32[2, 1, 9, 10], f32[3, 1, 3, 2], stride=[1, 2], padding=1, dilation=[2, 1])"},
+    {.name = "conv2d_rows",    .expression = "conv2d(f32[2, 1, 28, 28], f32[5, 1, 5, 5])", .gradient = false},
     {.name = "conv2d_model",   .expression = "relu(conv2d(f32[4, 1, 12, 12], f32[8, 1, 5, 5], f32[8]))", .gradient = false},
     {.name = "max_pool2d",     .expression = "max_pool2d(f32[2, 3, 6, 7], 2)"},
     {.name = "max_pool2d_overlap", .expression = "max_pool2d(f32[1, 2, 7, 7], 3, 2)"},

@@ -21,6 +21,7 @@ constexpr Row rows[] = {
     {"layer_norm", "layer_norm(f32[64, 512], 1, f32[512], f32[512])"},
     {"matmul", "matmul(f32[256, 256], f32[256, 256])"},
     {"panel", "matmul(f32[256, 256], abs(f32[256, 256]))"},
+    {"conv2d_rows", "conv2d(f32[128, 1, 28, 28], f32[32, 1, 5, 5])"},
     {"conv2d", "relu(conv2d(f32[32, 32, 24, 24], f32[32, 32, 5, 5], f32[32]))"},
     {"sum", "sum(f32[1000000])"},
     {"transpose", "transpose(f32[300, 200]) * 2"},

@@ -136,6 +136,17 @@ TEST_CASE("[gradient] a convolution's is one sum of products over channels and t
   }
 }
 
+TEST_CASE("[gradient] a convolution's of one channel sums the channels first, then the taps") {
+  Ref x = buffer({4, 1, 12, 12}), w = buffer({8, 1, 5, 5}), g = buffer({4, 8, 8, 8});
+  Ref loss = fn::sum(fn::mul(fn::conv2d(x, w, {}, {1}, {0}, {1}, 1), g), {}, false);
+  std::vector<Ref> wrt{x, w};
+  std::vector<Ref> d = gradient(loss, wrt);
+  CHECK(count(d[0], Op::Reduce, static_cast<int64_t>(Fold::Dot)) == 1);
+  CHECK(count(d[0], Op::Reduce, static_cast<int64_t>(Fold::Sum)) == 2);
+  CHECK(d[1]->op == Op::Reduce);
+  CHECK(count(d[1], Op::Reduce) == 1);
+}
+
 TEST_CASE("[gradient] stops at detach and at integers; what is independent gets zeros") {
   Ref x = buffer({3}), y = buffer({3});
   Ref loss = fn::sum(fn::mul(fn::detach(x), x), {}, false);

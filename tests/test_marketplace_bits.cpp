@@ -12,8 +12,7 @@ namespace {
 // Each plan with as many options at once as it takes.
 std::vector<mp::Options> everything() {
   std::vector<mp::Options> out;
-  for (const auto plan : {mp::Plan::Star, mp::Plan::Full, mp::Plan::Greedy, mp::Plan::PerSample})
-    out.push_back(options_of(plan));
+  for (const std::string_view plan : mp::plan_names()) out.push_back(options_of(mp::plan_of(plan)));
   mp::Options o = options_of(mp::Plan::Star, {4, 6, 4});
   o.noise = mp::Noise::Rademacher, o.antithetic = true, o.update = mp::Update::Adam, o.lr = 0.01,
   o.probe_scale = 3;
@@ -24,6 +23,10 @@ std::vector<mp::Options> everything() {
   out.push_back(o);
   o = options_of(mp::Plan::Star);
   o.meta_lr = 0.3, o.forward_passes = 4;
+  out.push_back(o);
+  o = options_of(mp::Plan::BlockStar);
+  o.noise = mp::Noise::Rademacher, o.update = mp::Update::Adam, o.lr = 0.01, o.probe_scale = 3;
+  o.groups[0].whole = true;
   out.push_back(o);
   o = options_of(mp::Plan::Greedy);
   o.noise = mp::Noise::Rademacher, o.groups[2].upstream = 4;

@@ -3,6 +3,7 @@
 #include <kontor/kontor.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "codegen/launches.h"
 #include "codegen/memory_plan.h"
@@ -173,23 +174,26 @@ struct Trained {
   uint64_t temporaries;
 };
 
-enum class How { Star, Full, Sgd };
+std::vector<int64_t> vendors_of(mp::Plan plan) {
+  if (plan == mp::Plan::Star) return {2, 2, 2, 2, 4};
+  if (plan == mp::Plan::BlockStar) return {2, 1, 1, 1, 4};
+  return {2, 3, 2};
+}
 
-Trained train(How how, int64_t budget, int threads) {
+/// Two steps of a plan of Marketplace, or of SGD where there is none.
+Trained train(std::optional<mp::Plan> plan, int64_t budget, int threads) {
   Context context({.device = "llvm", .threads = threads, .seed = 5, .memory_budget = budget});
   const Context::Use use(context);
   nn::MnistCnn model;
   std::unique_ptr<nn::Trainer> trainer;
-  if (how == How::Sgd) {
+  if (plan) {
+    mp::Options options;
+    options.plan = *plan;
+    options.groups = mp::mnist_groups(*plan, vendors_of(*plan));
+    trainer = std::make_unique<mp::Trainer>(nn::parameters(model), nn::classification(model), options);
+  } else {
     trainer = std::make_unique<nn::BackpropTrainer>(nn::classification(model),
                                                     std::make_unique<nn::SGD>(nn::parameters(model), 0.01));
-  } else {
-    mp::Options options;
-    options.plan = how == How::Star ? mp::Plan::Star : mp::Plan::Full;
-    const std::vector<int64_t> vendors =
-        how == How::Star ? std::vector<int64_t>{2, 2, 2, 2, 4} : std::vector<int64_t>{2, 3, 2};
-    options.groups = mp::mnist_groups(options.plan, vendors);
-    trainer = std::make_unique<mp::Trainer>(nn::parameters(model), nn::classification(model), options);
   }
   const Tensor images = (Tensor::uniform({128, 1, 28, 28}) * 255).cast(DType::U8).realize();
   const Tensor labels = (Tensor::arange(128) % 10).cast(DType::U8).realize();
@@ -200,12 +204,12 @@ Trained train(How how, int64_t budget, int threads) {
   return out;
 }
 
-void check_budgets(How how, std::initializer_list<int64_t> budgets) {
+void check_budgets(std::optional<mp::Plan> plan, std::initializer_list<int64_t> budgets) {
   if (!device("llvm")) KONTOR_SKIP("no llvm");
-  const Trained whole = train(how, int64_t{1} << 40, 2);
+  const Trained whole = train(plan, int64_t{1} << 40, 2);
   for (int64_t budget : budgets) {
     INFO("budget " << budget);
-    const Trained pieces = train(how, budget, budget % 3 == 0 ? 1 : 2);
+    const Trained pieces = train(plan, budget, budget % 3 == 0 ? 1 : 2);
     CHECK(pieces.weights == whole.weights);
     CHECK(pieces.temporaries <= static_cast<uint64_t>(budget));
     CHECK(pieces.temporaries < whole.temporaries);
@@ -215,11 +219,20 @@ void check_budgets(How how, std::initializer_list<int64_t> budgets) {
 }  // namespace
 
 TEST_CASE("[stream] marketplace, full plan: the same weights for every budget") {
-  check_budgets(How::Full, {24'000'000, 9'000'000});
+  check_budgets(mp::Plan::Full, {24'000'000, 9'000'000});
+}
+TEST_CASE("[stream] marketplace, v1 plan: the same weights for every budget") {
+  check_budgets(mp::Plan::Greedy, {24'000'000, 9'000'000});
 }
 TEST_CASE("[stream] marketplace, star plan: the same weights for every budget") {
-  check_budgets(How::Star, {24'000'000, 18'000'000});
+  check_budgets(mp::Plan::Star, {24'000'000, 18'000'000});
+}
+TEST_CASE("[stream] marketplace, block-star plan: the same weights for every budget") {
+  check_budgets(mp::Plan::BlockStar, {60'000'000, 30'000'000});
+}
+TEST_CASE("[stream] marketplace, per-sample plan: the same weights for every budget") {
+  check_budgets(mp::Plan::PerSample, {24'000'000, 18'000'000});
 }
 TEST_CASE("[stream] backprop: the same weights for every budget") {
-  check_budgets(How::Sgd, {40'000'000, 36'000'002});
+  check_budgets({}, {40'000'000, 36'000'002});
 }

@@ -21,7 +21,7 @@ constexpr Preset kPresets[] = {
     {"block-star-16", "block-star for 16.5 TFLOP",
                       "--plan=block-star --vendors=4,2,8,8,64 --batch=64 --lr=0.3 --lr-decay=4e-3 --probe-scale=0.0033333 --tflop=16.5 --steps=2000"},
     {"block-star-33", "block-star for 33 TFLOP",
-                      "--plan=block-star --vendors=4,2,8,8,64 --batch=64 --lr=0.3 --lr-decay=2e-3 --probe-scale=0.0033333 --tflop=33 --steps=4000"},
+                      "--plan=block-star --vendors=4,2,8,8,64 --batch=64 --lr=0.4 --lr-decay=2.5e-3 --probe-scale=0.0033333 --tflop=33 --steps=4000"},
     {"block-star-continual", "block-star learns a new label from a small pool",
                       "--plan=block-star --vendors=2,1,4,4,64 --batch=256 --lr=0.03 --probe-scale=0.033333 --steps=40"},
     {"v2",    "Marketplace V2 as published, 8 vendors a spec",

@@ -6,10 +6,15 @@ import subprocess
 import sys
 
 NAME = "training on AVX2 and AVX-512 leaves equal weights"
-FULL = ["--plan", "full", "--vendors", "3,3,3"]
-STAR = ["--plan", "star", "--vendors", "2,2,2,2,4"]
-BLOCKS = ["--plan", "block-star", "--vendors", "2,1,1,1,2"]
-RUNS = {"star": [*STAR, "--batch", "8"], "block-star": [*BLOCKS, "--batch", "8"], "full": [*FULL, "--batch", "8"], "backprop": ["--method", "backprop", "--batch", "16"]}
+SMALL = ["--batch", "8"]
+RUNS = {
+    "star": ["--plan", "star", "--vendors", "2,2,2,2,4", *SMALL],
+    "block-star": ["--plan", "block-star", "--vendors", "2,1,1,1,2", *SMALL],
+    "full": ["--plan", "full", "--vendors", "3,3,3", *SMALL],
+    "v1": ["--plan", "v1", "--vendors", "3,3,3", *SMALL],
+    "per-sample": ["--plan", "per-sample", "--vendors", "3,3,3", *SMALL],
+    "backprop": ["--method", "backprop", "--batch", "16"],
+}
 
 
 def weights(folder, cpu, arguments):

@@ -228,10 +228,10 @@ TEST_CASE("[stream] marketplace, star plan: the same weights for every budget") 
   check_budgets(mp::Plan::Star, {24'000'000, 18'000'000});
 }
 TEST_CASE("[stream] marketplace, block-star plan: the same weights for every budget") {
-  check_budgets(mp::Plan::BlockStar, {60'000'000, 30'000'000});
+  check_budgets(mp::Plan::BlockStar, {60'000'000, 45'000'000});
 }
 TEST_CASE("[stream] marketplace, per-sample plan: the same weights for every budget") {
-  check_budgets(mp::Plan::PerSample, {24'000'000, 18'000'000});
+  check_budgets(mp::Plan::PerSample, {12'000'000, 9'000'000});
 }
 TEST_CASE("[stream] backprop: the same weights for every budget") {
   check_budgets({}, {40'000'000, 36'000'002});

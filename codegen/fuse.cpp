@@ -62,10 +62,10 @@ class Fusion {
     }
   }
 
-  // Order of the loops of a kernel made of stage i alone: memory order, but a dot's vectors innermost.
+  // Order of the loops of a kernel made of stage i alone: memory order, but a fold's vectors innermost.
   static std::vector<int> loop_order(const Stage& s) {
     std::vector<int> order = s.layout;
-    if (is_dot(s) && s.vector_dim >= 0) {
+    if (is_fold(s) && s.vector_dim >= 0) {
       order.erase(std::find(order.begin(), order.end(), s.vector_dim));
       order.push_back(s.vector_dim);
     }

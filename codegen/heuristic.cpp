@@ -447,7 +447,7 @@ class Planner {
     std::string wanted = dim >= 0 ? name_of(root().loops[static_cast<size_t>(dim)]) : "";
     std::string loop = has(wanted) ? wanted : last;
     if (loop.empty()) return;
-    if (loop == wanted && outermost() != loop && block_lines(loop, dim)) return share_out();
+    if (loop == wanted && outermost() != loop && block_lines(loop)) return share_out();
     if (outermost() == loop && size(loop) >= 2 * grain) {
       move(MoveKind::Split, loop, -grain, loop + "s");
       vectorise_loop(loop + "s", wide(root()));
@@ -459,25 +459,27 @@ class Planner {
 
   // Lanes far apart in memory: the lines that they touch hold the next iterations of another loop, a block of which runs
   // while the lines are near. Returns that loop's name, or "".
-  std::string loop_of_lines(const Stage& s, int dim) const {
-    for (const Ref& load : loads_in(s.values)) {
-      int64_t apart = stride(program_, load, s.loops[static_cast<size_t>(dim)]);
-      if (apart == irregular || std::abs(apart) < 16) continue;
-      for (size_t d = 0; d < s.loops.size(); d++)
-        if (static_cast<int>(d) != dim && stride(program_, load, s.loops[d]) == 1 && has(name_of(s.loops[d])))
-          return name_of(s.loops[d]);
+  std::string loop_of_lines(const std::string& lanes) const {
+    for (const Node* n : topological(std::span(&kernel_, 1))) {
+      if (n->op != Op::Load || tree::space(*n->src[0]) != Space::Param) continue;
+      const Ref position = ix::flatten(tree::at(*n), tree::dims(*n->src[0]));
+      int64_t apart = 0;
+      if (!ix::affine(position, find(lanes)->src[0], apart) || std::abs(apart) < 16) continue;
+      for (const Node* l : loops_in(kernel_))
+        if (ix::affine(position, l->src[0], apart) && apart == 1) return name_of(l->src[0]);
     }
     return "";
   }
 
-  // A transpose: true if it is one, and blocks were made.
-  bool block_lines(const std::string& loop, int dim) {
-    const std::string other = loop_of_lines(root(), dim);
+  // A transpose: true if it is one, and blocks were made. A square one of a few lanes is transposed in registers.
+  bool block_lines(const std::string& loop) {
+    const std::string other = loop_of_lines(loop);
     const int64_t block = lanes(root());
     if (other.empty() || size(other) < 2 * block || size(loop) < 2 * block) return false;
     move(MoveKind::Split, other, outermost() == other ? -block : block, other + "b");
     move(MoveKind::Split, loop, block, loop + "v");
     move(MoveKind::Reorder, other + "b", 0, "", {loop});
+    if (block <= 16) move(MoveKind::Unroll, other + "b");
     move(MoveKind::Vectorise, loop + "v", block);
     return true;
   }

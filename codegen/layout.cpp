@@ -115,7 +115,8 @@ class Layouts {
       int64_t d = stride(program_, load, range);
       score += d == 1 ? 2 : d == 0 ? 0.5 : d == irregular ? -1 : -2;
     }
-    if (dim >= 0 && s.output >= 0) score += dim + 1 == static_cast<int>(s.loops.size()) ? 2 : -2;
+    if (dim >= 0 && s.output >= 0)  // a fold reads for each of its steps, and writes once
+      score += (dim + 1 == static_cast<int>(s.loops.size()) ? 2 : -2) / iterations(s.folds);
     double n = static_cast<double>(size_of(range)), w = static_cast<double>(lanes(s));
     if (score <= 0) return score - 1;
     return n <= 1 ? 0 : (score + 0.25) * (n / (std::ceil(n / w) * w));
@@ -214,7 +215,7 @@ class Layouts {
       elements *= static_cast<double>(std::max<int64_t>(1, d->bounds.hi));
     for (const auto* ranges : {&s.loops, &s.folds})
       for (const Ref& r : *ranges) products *= static_cast<double>(size_of(r));
-    return 8 * elements * width / products;
+    return 3 * elements * width / products;
   }
 
   // The dimension to repeat in registers: the broadcast operand depends on it, the vector operand does not.

@@ -211,6 +211,53 @@ Val Renderer::load_runs(const Node& n, const Access& a, const Guard& guard) {
   return {};
 }
 
+/// rows[i][k] = rows[k][i], by halves, quarters and so on down to single elements.
+void Renderer::transpose(std::vector<Val>& rows) {
+  const size_t n = rows.size();
+  const Type t = b_.type(rows[0]);
+  for (size_t block = n / 2; block > 0; block /= 2) {
+    std::string low = "<", high = "<";
+    for (size_t k = 0; k < n; k++) {
+      const bool first = (k & block) == 0;
+      const std::string between = k ? ", i32 " : "i32 ";
+      low.append(between).append(std::to_string(first ? k : n + k - block));
+      high.append(between).append(std::to_string(first ? k + block : n + k));
+    }
+    for (size_t i = 0; i < n; i++) {
+      if (i & block) continue;
+      const Val x = rows[i], y = rows[i + block];
+      const Type order{Scalar::I32, t.lanes};
+      rows[i] = b_.emit(t, "shufflevector ", typed(x), ", ", typed(y), ", ", order, " ", low, ">");
+      rows[i + block] = b_.emit(t, "shufflevector ", typed(x), ", ", typed(y), ", ", order, " ", high, ">");
+    }
+  }
+}
+
+/// Lanes far apart, while the copies of an unrolled loop around them lie side by side: a square block, which is loaded along
+/// memory, transposed in registers, and serves as many copies as there are lanes. None if it is another access.
+Val Renderer::load_transposed(const Node& n, const Access& a, const Guard& guard) {
+  constexpr int most = 16;
+  if (mask_ || guard.uniform || guard.lanes || a.place->written || vector_ < 4 || vector_ > most) return {};
+  const Ref position = ix::flatten(tree::at(n), a.place->dims);
+  for (Unrolled& u : unrolled_) {
+    const int64_t begin = u.at / vector_ * vector_;
+    int64_t apart = 0;
+    if (u.depth != b_.depth() || begin + vector_ > u.count) continue;
+    if (!ix::affine(position, Ref(u.range), apart) || apart != 1) continue;
+    std::vector<Val>& rows = u.blocks[{&n, begin}];
+    if (rows.empty()) {
+      for (int lane = 0; lane < vector_; lane++) {
+        const Ref row = replace(position, {{u.range, index(begin)}, {lanes_, index(lane)}});
+        const Access part{a.place, linear(row), a.dtype};
+        rows.push_back(load_text(part, address(part), vector_, {}, alignment(part, 0)));
+      }
+      transpose(rows);
+    }
+    return rows[static_cast<size_t>(u.at - begin)];
+  }
+  return {};
+}
+
 Val Renderer::load_access(const Access& a, const Guard& guard) {
   if (has_vector_terms(a.at)) {
     Val grouped = load_grouped(a, guard);
@@ -229,6 +276,8 @@ Val Renderer::load(const Node& n) {
   const Access a = access(n);
   if (has_vector_terms(a.at))
     if (Val runs = load_runs(n, a, guard)) return runs;
+  if (!has_vector_terms(a.at) && std::abs(a.at.lane) > 1)
+    if (Val block = load_transposed(n, a, guard)) return block;
   return load_access(a, guard);
 }
 

@@ -2,6 +2,7 @@
 // render_llvm.cpp (statements).
 #pragma once
 #include <deque>
+#include <map>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -110,6 +111,8 @@ class Renderer {
   Val load_runs(const Node& n, const Access& a, const Guard& guard);
   Ref position_of_run(const Node& n, const PlaceState& p, int first, int run) const;
   Val joined(Val low, Val high);
+  Val load_transposed(const Node& n, const Access& a, const Guard& guard);
+  void transpose(std::vector<Val>& rows);
   Val load_text(const Access& a, Val pointer, int lanes, Val mask, int64_t align);
   Val or_zeros(Val condition, Val pointer);
   Val zero(DType dtype, int lanes);
@@ -169,6 +172,14 @@ class Renderer {
     int frame = 0;
   };
 
+  /// An open unrolled loop.
+  struct Unrolled {
+    const Node* range;
+    int64_t count, at;
+    int depth;                                                                ///< of the builder
+    std::map<std::pair<const Node*, int64_t>, std::vector<Val>> blocks = {};  ///< of Loads: from the copy on, transposed
+  };
+
   Ref kernel_;
   Builder b_;
   std::unordered_map<const Node*, Entry> memo_;
@@ -178,6 +189,7 @@ class Renderer {
   std::vector<int> scope_frames_ = {0};  // the frame of each of the builder's scopes
   int serials_ = 0;
   std::unordered_map<const Node*, Binding> bindings_;
+  std::vector<Unrolled> unrolled_;
   std::unordered_map<const Node*, PlaceState> places_;
   std::deque<PlaceState> merging_;  // memory in which merges halve
   std::unordered_map<const Node*, std::vector<const Node*>>

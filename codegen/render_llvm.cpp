@@ -146,12 +146,15 @@ void Renderer::counted_loop(const Node& n, Val begin, Val end, bool may_be_empty
 }
 
 void Renderer::unrolled(const Node& n, int64_t count) {
+  unrolled_.push_back({n.src[0].get(), count, 0, b_.depth()});
   for (int64_t i = 0; i < count; i++) {
     push_frame();
+    unrolled_.back().at = i;
     bindings_[n.src[0].get()] = {b_.i64(i), top_frame()};
     body(tree::body(n));
     pop_frame();
   }
+  unrolled_.pop_back();
 }
 
 void Renderer::vector_loop(const Node& n) {

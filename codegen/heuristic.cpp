@@ -191,7 +191,8 @@ class Planner {
     const int64_t w = lanes(dot), length = size(v);
     if (length % w == 0 || length % (w / 2) != 0 || w < 8) return v;
     const Node* around = loop_around(v);
-    if (!around || varying_along(Ref(around), around->src[0]) || !around->src[0]->src[0]->is_const()) return v;
+    if (!around || varying_along(Ref(around), around->src[0]) || !around->src[0]->src[0]->is_const())
+      return v;
     for (const Ref& load : loads_in(dot.values)) {
       const bool of_lanes = stride(program_, load, dot.loops[static_cast<size_t>(dot.vector_dim)]) == 1;
       if (tree::guard(*load) || (!of_lanes && stride(program_, load, around->src[0]) != 0)) return v;
@@ -218,7 +219,8 @@ class Planner {
 
   static bool encloses(const Node& loop, const std::string& inner) {
     const std::vector<const Node*> inside = loops_in(Ref(&loop));
-    return std::any_of(inside.begin(), inside.end(), [&](const Node* l) { return name_of(l->src[0]) == inner; });
+    return std::any_of(inside.begin(), inside.end(),
+                       [&](const Node* l) { return name_of(l->src[0]) == inner; });
   }
 
   // The loop of which this one is the whole body; null if there is none.
@@ -236,7 +238,8 @@ class Planner {
       if (n->op == Op::Store && tree::space(*n->src[0]) == Space::Param)
         positions.push_back(ix::flatten(tree::at(*n), tree::dims(*n->src[0])));
     const std::vector<const Node*> nodes = topological(positions);
-    return std::any_of(nodes.begin(), nodes.end(), [](const Node* n) { return n->op == Op::IDiv || n->op == Op::Mod; });
+    return std::any_of(nodes.begin(), nodes.end(),
+                       [](const Node* n) { return n->op == Op::IDiv || n->op == Op::Mod; });
   }
 
   // The pieces of a chain: the last is shorter, and threads that share out few of them wait for each other.

@@ -176,8 +176,9 @@ class Renderer {
   struct Unrolled {
     const Node* range;
     int64_t count, at;
-    int depth;                                                                ///< of the builder
-    std::map<std::pair<const Node*, int64_t>, std::vector<Val>> blocks = {};  ///< of Loads: from the copy on, transposed
+    int depth;  ///< of the builder
+    std::map<std::pair<const Node*, int64_t>, std::vector<Val>> blocks =
+        {};  ///< of Loads: from the copy on, transposed
   };
 
   Ref kernel_;

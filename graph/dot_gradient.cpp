@@ -261,13 +261,15 @@ Ref materialised(const DotCotangent& c) {
   const Ints last = windowed_axes(*c.of);  // rows of the result run along them
   Ints order, back(lead), sums(c.pending);
   for (size_t a = 0; a < lead; a++)
-    if (!std::binary_search(last.begin(), last.end(), static_cast<int64_t>(a))) order.push_back(static_cast<int64_t>(a));
+    if (!std::binary_search(last.begin(), last.end(), static_cast<int64_t>(a)))
+      order.push_back(static_cast<int64_t>(a));
   order.insert(order.end(), last.begin(), last.end());
   for (size_t i = 0; i < lead; i++) back[to_size(order[i])] = static_cast<int64_t>(i);
   std::iota(sums.begin(), sums.end(), static_cast<int64_t>(lead));
   order.insert(order.end(), sums.begin(), sums.end());
   return fn::permute(
-      fn::reduce(Fold::Dot, {expanded(permuted(c.a, order)), expanded(permuted(c.b, order))}, sums, false), back);
+      fn::reduce(Fold::Dot, {expanded(permuted(c.a, order)), expanded(permuted(c.b, order))}, sums, false),
+      back);
 }
 
 }  // namespace kontor::inline v0

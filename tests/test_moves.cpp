@@ -151,7 +151,9 @@ TEST_CASE("[moves] the heuristic's for panels of computed values and for taps in
     }
     INFO(moves);
     if (value->rank() == 2) CHECK(moves.find("_sum.1") != std::string::npos);
-    else CHECK(moves.find("unroll j1; reorder j1; vectorise i1") != std::string::npos);  // along others the taps vary
+    else
+      CHECK(moves.find("unroll j1; reorder j1; vectorise i1") !=
+            std::string::npos);  // along others the taps vary
   }
 }
 

@@ -1,5 +1,5 @@
-// The renderer of one kernel as LLVM IR: shared by its parts, llvm_values.cpp (expressions), llvm_memory.cpp (places) and
-// render_llvm.cpp (statements).
+// The renderer of one kernel as LLVM IR: shared by its parts, llvm_values.cpp (expressions), llvm_memory.cpp (places),
+// llvm_loads.cpp and render_llvm.cpp (statements).
 #pragma once
 #include <deque>
 #include <map>

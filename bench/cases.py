@@ -102,10 +102,13 @@ CASES = [
     Case("start_cold", "engine", "process start to the end of docs/examples/embed, empty caches", kind="process",
          empty=True),
     Case("start_warm", "engine", "the same, second time", kind="process"),
-    *(Case(f"{kind}_{name}", "memory", f"{which} of {what}", kind="own", unit="B", threads=(2,))
-      for name, what in (("inference", "plain inference, 512 samples"), ("v2_n8", "a step of V2, vendors 8,8,8, batch 512"),
-                         ("v2_n16", "a step of V2, vendors 16,16,16, batch 512"))
-      for kind, which in (("plan", "planned peak of temporaries"), ("rss", "peak resident memory"))),
+    *(Case(name, "memory", what, kind="own", unit="B", threads=(2,)) for name, what in (
+        ("plan_inference", "planned peak of temporaries of plain inference, 64 samples"),
+        ("plan_v2_n8", "the same of a step of V2, vendors 8,8,8, batch 512 in pieces of 64 (a budget of 8.9 MB)"),
+        ("plan_v2_n16", "the same of a step of V2, vendors 16,16,16, batch 512 in pieces of 64 (a budget of 8.9 MB)"),
+        ("rss_inference", "peak resident memory of plain inference, 512 samples, default budget"),
+        ("rss_v2_n8", "the same of a step of V2, vendors 8,8,8, batch 512, default budget"),
+        ("rss_v2_n16", "the same of a step of V2, vendors 16,16,16, batch 512, default budget"))),
 ]
 BY_NAME = {case.name: case for case in CASES}
 GROUP_NAMES = list(dict.fromkeys(case.group for case in CASES))

@@ -1,6 +1,8 @@
 // Binaries of GPU kernels: four lines of text, then the code.
 #include "backends/gpu_binary.h"
 
+#include <dlfcn.h>
+
 #include <charconv>
 #include <cstdlib>
 
@@ -9,6 +11,22 @@
 #include "base/hash.h"
 
 namespace kontor::inline v0 {
+
+void* open_library(std::span<const char* const> files, std::string& log) {
+  for (const char* file : files) {
+    if (void* library = ::dlopen(file, RTLD_NOW | RTLD_LOCAL)) return library;
+    log += fmt::format("\n  {}", ::dlerror());
+  }
+  return nullptr;
+}
+
+Limits gpu_limits() {
+  Limits limits;
+  limits.gpu = true;
+  limits.vector_bytes = 0;
+  limits.place_bytes = 16 << 10;
+  return limits;
+}
 namespace {
 
 constexpr std::string_view kMagic = "kontor gpu kernel 1";

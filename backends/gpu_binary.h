@@ -1,4 +1,5 @@
-// What the GPU back ends share: how a compiled kernel is kept in the cache, and what is said when one does not compile.
+// What the GPU back ends share: opening their libraries, limits, how a compiled kernel is kept in the cache, and what is said
+// when one does not compile.
 #pragma once
 #include <string>
 #include <string_view>
@@ -7,6 +8,11 @@
 #include "backends/backend.h"
 
 namespace kontor::inline v0 {
+
+/// The first of the files that the dynamic linker opens; null, and in `log` a line each that says why, if none.
+void* open_library(std::span<const char* const> files, std::string& log);
+/// Those of a device of whose vectors and registers its own compiler takes care.
+Limits gpu_limits();
 
 /// Code for a device, with what a launch must know of it.
 struct GpuBinary {

@@ -61,9 +61,7 @@ Dataset load_mnist(const std::string& folder, Split split) {
   return data;
 }
 
-namespace {
-
-Dataset chosen(const Dataset& data, std::span<const int64_t> samples) {
+Dataset chosen_samples(const Dataset& data, std::span<const int64_t> samples) {
   Batch all = gather(data, samples);
   return {static_cast<int64_t>(samples.size()),
           data.rows,
@@ -72,6 +70,8 @@ Dataset chosen(const Dataset& data, std::span<const int64_t> samples) {
           std::move(all.images),
           std::move(all.labels)};
 }
+
+namespace {
 
 Dataset by_label(const Dataset& data, std::span<const int64_t> labels, bool with) {
   std::vector<bool> named(static_cast<size_t>(data.classes));
@@ -85,7 +85,7 @@ Dataset by_label(const Dataset& data, std::span<const int64_t> labels, bool with
   if (samples.empty())
     fail("dataset: none of {} samples is left {} labels {}", data.count, with ? "with" : "without",
          fmt::join(labels, ","));
-  return chosen(data, samples);
+  return chosen_samples(data, samples);
 }
 
 }  // namespace
@@ -102,7 +102,7 @@ Dataset first_samples(const Dataset& data, int64_t count) {
   if (count < 1 || count > data.count) fail("dataset: the first {} of {} samples", count, data.count);
   std::vector<int64_t> samples(static_cast<size_t>(count));
   std::iota(samples.begin(), samples.end(), 0);
-  return chosen(data, samples);
+  return chosen_samples(data, samples);
 }
 
 Batch gather(const Dataset& data, std::span<const int64_t> samples) {

@@ -42,6 +42,8 @@ struct Batch {
 
 /// Copies the named samples. Throws Error where an index is out of range.
 Batch gather(const Dataset& data, std::span<const int64_t> samples);
+/// The same as a dataset of its own.
+Dataset chosen_samples(const Dataset& data, std::span<const int64_t> samples);
 
 /// Replacement: each sample is drawn independently, as Marketplace does. Epochs: every sample once, in a new
 /// random order each epoch; batches run across the border of epochs, so that all have the same size.

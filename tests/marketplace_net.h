@@ -11,18 +11,12 @@
 #include "base/threefry.h"
 #include "graph/random.h"
 #include "graph/recording.h"
+#include "tests/on_device.h"
 
 namespace market_test {
 
 using namespace kontor;
 namespace mp = kontor::marketplace;
-
-struct OnDevice {
-  explicit OnDevice(const std::string& device = "llvm", int threads = 2, uint64_t seed = 3)
-      : context({.device = device, .threads = threads, .seed = seed}), use(context) {}
-  Context context;
-  Context::Use use;
-};
 
 /// 2 -> 4 -> 4 -> 3.
 struct Net {

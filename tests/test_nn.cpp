@@ -6,18 +6,12 @@
 #include "nn/dataset.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
+#include "tests/on_device.h"
 #include "tests/temporary_folder.h"
 
 using namespace kontor;
 
 namespace {
-
-struct OnDevice {
-  explicit OnDevice(const std::string& device = "llvm", int threads = 2, uint64_t seed = 0)
-      : context({.device = device, .threads = threads, .seed = seed}), use(context) {}
-  Context context;
-  Context::Use use;
-};
 
 struct Block {
   nn::Linear up{3, 4}, down{4, 3, false};

@@ -32,13 +32,7 @@ Dataset subset(const Dataset& data, Keep&& keep, int64_t most = std::numeric_lim
   std::vector<int64_t> samples;
   for (int64_t i = 0; i < data.count && static_cast<int64_t>(samples.size()) < most; ++i)
     if (keep(data.labels[static_cast<size_t>(i)])) samples.push_back(i);
-  Batch batch = gather(data, samples);
-  return {static_cast<int64_t>(samples.size()),
-          data.rows,
-          data.cols,
-          data.classes,
-          std::move(batch.images),
-          std::move(batch.labels)};
+  return chosen_samples(data, samples);
 }
 
 /// A row of metrics.csv; the tests' columns are NaN where there was none, `old` and `fresh` where no label is new.

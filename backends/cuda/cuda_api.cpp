@@ -5,6 +5,7 @@
 
 #include <string>
 
+#include "backends/gpu_binary.h"
 #include "base/error.h"
 
 namespace kontor::inline v0::cuda {
@@ -15,11 +16,7 @@ constexpr const char* kFiles[] = {"libcuda.so.1", "/usr/lib/wsl/lib/libcuda.so.1
 
 Api open_api() {
   std::string log;
-  void* library = nullptr;
-  for (const char* file : kFiles) {
-    if ((library = ::dlopen(file, RTLD_NOW | RTLD_LOCAL)) != nullptr) break;
-    log += fmt::format("\n  {}", ::dlerror());
-  }
+  void* library = open_library(kFiles, log);
   if (library == nullptr) fail("cuda: NVIDIA's driver was not opened:{}", log);
   Api api;
 #define KONTOR_CUDA_FIND(member, name, parameters)                              \

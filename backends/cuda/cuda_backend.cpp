@@ -44,13 +44,7 @@ class CudaBackend final : public Backend {
   std::string_view name() const override { return "cuda"; }
   std::string description() const override { return description_; }
   std::string fingerprint() const override { return fingerprint_; }
-  Limits limits() const override {
-    Limits limits;
-    limits.gpu = true;
-    limits.vector_bytes = 0;
-    limits.place_bytes = 16 << 10;
-    return limits;
-  }
+  Limits limits() const override { return gpu_limits(); }
 
   void* allocate(size_t bytes) override;
   void release(void* memory) override;

@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 
+#include "backends/gpu_binary.h"
 #include "base/error.h"
 
 namespace kontor::inline v0::cl {
@@ -42,11 +43,7 @@ constexpr ErrorRow kErrors[] = {
 
 Api open_api() {
   std::string log;
-  void* library = nullptr;
-  for (const char* file : kFiles) {
-    if ((library = ::dlopen(file, RTLD_NOW | RTLD_LOCAL)) != nullptr) break;
-    log += fmt::format("\n  {}", ::dlerror());
-  }
+  void* library = open_library(kFiles, log);
   if (library == nullptr)
     fail(
         "opencl: no OpenCL loader was opened (Debian: ocl-icd-libopencl1, and a driver such as pocl-opencl-icd):{}",

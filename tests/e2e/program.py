@@ -34,6 +34,13 @@ def kontor(*arguments, code=0, env=None, cwd=None):
   return done.stdout + done.stderr
 
 
+def refuses(call, cases):
+  """Each of (exit code, arguments, words): the call with the arguments ends so, and says the words."""
+  for code, arguments, text in cases:
+    printed = call(*arguments, code=code)
+    assert text in printed, (arguments, printed)
+
+
 def rows(path):
   with open(path) as file:
     return list(csv.DictReader(file))

@@ -6,7 +6,7 @@ import sys
 import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from program import cut, kontor, png, report, rows  # noqa: E402
+from program import cut, kontor, png, refuses, report, rows  # noqa: E402
 
 # Each way to train, as small as it gets.
 WAYS = {
@@ -105,7 +105,7 @@ def withholds_a_label_and_learns_it(out):
 def says_what_is_wrong(out):
   train(out / "run", "--steps", 2, *WAYS["star"])
   checkpoint = out / "run/checkpoint.safetensors"
-  for code, arguments, text in [
+  refuses(lambda *a, code: train(out / "wrong", *a, code=code), [
       (2, ["--plan", "stars"], "stars"),
       (2, ["--steps", "0"], "0"),
       (2, ["--vendors", "4,x"], "'x' in '4,x'"),
@@ -121,9 +121,7 @@ def says_what_is_wrong(out):
       (1, ["--compare", "marketplace,v9"], "no preset 'v9'"),
       (1, ["--resume", checkpoint, *WAYS["full"]], "was trained with"),
       (1, ["--init", checkpoint.parent / "none"], "none"),
-  ]:
-    printed = train(out / "wrong", *arguments, code=code)
-    assert text in printed, (arguments, printed)
+  ])
 
 
 def main():

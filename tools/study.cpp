@@ -48,7 +48,8 @@ class Runner {
   std::string folder_;
 
   std::string folder_of(const std::string& label, uint64_t seed) const {
-    return fmt::format("{}/{}/seed-{}", folder_, folder_name(label), seed);
+    const std::string folder = folder_ + "/" + folder_name(label);
+    return study_.seeds.size() > 1 ? fmt::format("{}/seed-{}", folder, seed) : folder;
   }
 
   // With the folders of other runs put in their places.

@@ -1,5 +1,5 @@
 // stream: which kernels run several times over, each time for a piece of an axis, so that the temporaries between them fit the
-// memory budget. A decision over the groups that fuse() made; then their loops, places and indexes are cut to pieces.
+// memory budget, and the caches where that costs next to nothing. A decision over the groups that fuse() made; then their loops, places and indexes are cut to pieces.
 #include <algorithm>
 #include <cmath>
 #include <optional>
@@ -12,7 +12,9 @@ namespace kontor::inline v0 {
 
 namespace {
 
-constexpr double most_extra = 0.1;  // of the work, that a budget nobody asked for may cost
+constexpr double most_extra = 0.1;     // of the work, that a budget nobody asked for may cost
+constexpr double little_extra = 0.03;  // that pieces which stay in the caches may cost
+constexpr int64_t caches = 2;          // such pieces, in L2 caches of all threads
 
 /// Picks streams and the size of their pieces: as long as too much is alive at some kernel, the step that costs least for
 /// what it frees there.
@@ -23,10 +25,13 @@ class Choice {
 
   StreamPlan run() {
     const double allowed = limits_.budget_is_asked ? INFINITY : now_.cost * (1 + most_extra);
+    const double allowed_for_caches = now_.cost * (1 + little_extra);
     const int64_t before = now_.peak;
-    if (before <= limits_.memory_budget) return std::move(now_);
     while (now_.peak > limits_.memory_budget && shrink(allowed)) {}
-    if (now_.peak <= limits_.memory_budget) grow();
+    if (now_.peak <= limits_.memory_budget && before > limits_.memory_budget) grow();
+    if (!limits_.budget_is_asked)
+      while (now_.peak > caches * limits_.l2 * limits_.threads && shrink(allowed_for_caches)) {}
+    if (now_.axes.empty() && before <= limits_.memory_budget) return std::move(now_);
     drop_whole();
     note(before);
     return std::move(now_);

@@ -106,9 +106,9 @@ CASES = [
         ("plan_inference", "planned peak of temporaries of plain inference, 64 samples"),
         ("plan_v2_n8", "the same of a step of V2, vendors 8,8,8, batch 512 in pieces of 64 (a budget of 8.9 MB)"),
         ("plan_v2_n16", "the same of a step of V2, vendors 16,16,16, batch 512 in pieces of 64 (a budget of 8.9 MB)"),
-        ("rss_inference", "peak resident memory of plain inference, 512 samples, default budget"),
-        ("rss_v2_n8", "the same of a step of V2, vendors 8,8,8, batch 512, default budget"),
-        ("rss_v2_n16", "the same of a step of V2, vendors 16,16,16, batch 512, default budget"))),
+        ("rss_inference", "peak resident memory of plain inference, 512 samples, a budget of 32 MiB"),
+        ("rss_v2_n8", "the same of a step of V2, vendors 8,8,8, batch 512, a budget of 32 MiB"),
+        ("rss_v2_n16", "the same of a step of V2, vendors 16,16,16, batch 512, a budget of 32 MiB"))),
 ]
 BY_NAME = {case.name: case for case in CASES}
 GROUP_NAMES = list(dict.fromkeys(case.group for case in CASES))

@@ -208,14 +208,16 @@ class Layouts {
 
   static constexpr double scattering = 24;  // steps of a fold in whose time its result is scattered over rows
 
-  // Time to pack an operand over the time of the dot itself, roughly: an element is moved alone, products come in vectors.
+  // Time to pack an operand over the time of the dot itself, roughly: moving an element costs as much as some products in
+  // vectors.
   static double packing_share(const Stage& s, const Ref& load, double width) {
+    constexpr double vectors_an_element = 3;
     double elements = 1, products = 1;
     for (const Ref& d : tree::dims(*load->src[0]))
       elements *= static_cast<double>(std::max<int64_t>(1, d->bounds.hi));
     for (const auto* ranges : {&s.loops, &s.folds})
       for (const Ref& r : *ranges) products *= static_cast<double>(size_of(r));
-    return 3 * elements * width / products;
+    return vectors_an_element * elements * width / products;
   }
 
   // The dimension to repeat in registers: the broadcast operand depends on it, the vector operand does not.

@@ -5,7 +5,7 @@
 
 #include <string>
 
-#include "backends/gpu_binary.h"
+#include "backends/gpu.h"
 #include "base/error.h"
 
 namespace kontor::inline v0::cuda {

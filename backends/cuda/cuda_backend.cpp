@@ -5,7 +5,7 @@
 #include "backends/backend.h"
 #include "backends/cuda/cuda_api.h"
 #include "backends/cuda/nvrtc.h"
-#include "backends/gpu_binary.h"
+#include "backends/gpu.h"
 #include "base/error.h"
 
 namespace kontor::inline v0 {

@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <utility>
 
-#include "backends/gpu_binary.h"
+#include "backends/gpu.h"
 #include "base/env.h"
 #include "base/error.h"
 

@@ -3,7 +3,7 @@
 
 #include <dlfcn.h>
 
-#include "backends/gpu_binary.h"
+#include "backends/gpu.h"
 #include "base/error.h"
 
 namespace kontor::inline v0::cl {

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "backends/backend.h"
-#include "backends/gpu_binary.h"
+#include "backends/gpu.h"
 #include "backends/opencl/opencl_api.h"
 #include "base/error.h"
 

@@ -1,5 +1,5 @@
 // Binaries of GPU kernels: four lines of text, then the code.
-#include "backends/gpu_binary.h"
+#include "backends/gpu.h"
 
 #include <dlfcn.h>
 

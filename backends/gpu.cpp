@@ -20,11 +20,12 @@ void* open_library(std::span<const char* const> files, std::string& log) {
   return nullptr;
 }
 
-Limits gpu_limits() {
+Limits gpu_limits(int64_t device_memory) {
   Limits limits;
   limits.gpu = true;
   limits.vector_bytes = 0;
   limits.place_bytes = 16 << 10;
+  limits.memory_budget = device_memory / 2;
   return limits;
 }
 namespace {

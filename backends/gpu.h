@@ -11,8 +11,9 @@ namespace kontor::inline v0 {
 
 /// The first of the files that the dynamic linker opens; null, and in `log` a line each that says why, if none.
 void* open_library(std::span<const char* const> files, std::string& log);
-/// Those of a device of whose vectors and registers its own compiler takes care.
-Limits gpu_limits();
+/// Those of a device of whose vectors and registers its own compiler takes care. Temporaries may take half of its memory
+/// (bytes; 0: it is that of the host) before a schedule runs in pieces.
+Limits gpu_limits(int64_t device_memory = 0);
 
 /// Code for a device, with what a launch must know of it.
 struct GpuBinary {

@@ -11,7 +11,8 @@ struct Limits {
   int64_t l1 = 32 << 10, l2 = 1 << 20;
   int64_t place_bytes = 256 << 10;  ///< largest place that one share of the work may keep to itself
   int threads = 1;
-  int64_t memory_budget = 0;     ///< bytes of temporaries that a schedule aims at by streaming; 0: any number
+  /// Bytes of temporaries that a schedule aims at by streaming; 0: any number, or, of a back end, what is usual.
+  int64_t memory_budget = 0;
   bool budget_is_asked = false;  ///< it is kept at any cost; else only while that costs little
   bool gpu = false;              ///< outermost loops are mapped to global ids instead of threads
 };

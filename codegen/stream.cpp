@@ -29,7 +29,7 @@ class Choice {
     const int64_t before = now_.peak;
     while (now_.peak > limits_.memory_budget && shrink(allowed)) {}
     if (now_.peak <= limits_.memory_budget && before > limits_.memory_budget) grow();
-    if (!limits_.budget_is_asked)
+    if (!limits_.budget_is_asked && !limits_.gpu)
       while (now_.peak > caches * limits_.l2 * limits_.threads && shrink(allowed_for_caches)) {}
     if (now_.axes.empty() && before <= limits_.memory_budget) return std::move(now_);
     drop_whole();

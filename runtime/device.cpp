@@ -32,7 +32,8 @@ Limits with_budget(Limits limits, int64_t asked) {
   if (asked == 0) asked = env_int(Env::MemoryBudget);
   if (asked < 0) fail("a memory budget of {} bytes", asked);
   limits.budget_is_asked = asked > 0;
-  limits.memory_budget = asked > 0 ? asked : kMemoryBudget;
+  if (asked > 0) limits.memory_budget = asked;
+  else if (limits.memory_budget == 0) limits.memory_budget = kMemoryBudget;
   return limits;
 }
 

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <mutex>
 
+#include "backends/gpu.h"
 #include "base/env.h"
 #include "base/error.h"
 #include "base/file.h"
@@ -182,10 +183,7 @@ Limits limits_of(std::string_view device) {
   } catch (const Error&) {
     if (!gpu) throw;
   }
-  Limits common;
-  common.vector_bytes = 0;
-  common.gpu = true;
-  return with_budget(common);
+  return with_budget(gpu_limits(int64_t{16} << 30));  // a common size: the device is not at hand
 }
 
 std::vector<Piece> stage(const Graph& graph, std::string_view stage, std::string_view device) {

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "backends/cuda/nvrtc.h"
+#include "backends/gpu.h"
 #include "base/error.h"
 #include "codegen/schedule.h"
 #include "codegen/tree_text.h"
@@ -45,7 +46,7 @@ TEST_CASE("[cuda] NVRTC compiles every elementwise op and cast in every dtype") 
 TEST_CASE("[cuda] NVRTC compiles the kernels of random graphs") {
   if (std::string why = nvrtc::why_missing(); !why.empty()) KONTOR_SKIP(why);
   for (uint64_t seed = 1; seed <= 60; seed++) {
-    Schedule made = schedule(random_case(seed).graph, {.vector_bytes = 0, .gpu = true});
+    Schedule made = schedule(random_case(seed).graph, gpu_limits());
     for (const ScheduledKernel& k : made.kernels) {
       INFO("seed " << seed << "\n" << tree::print(k.tree));
       CHECK(is_cubin(compile(k.tree, seed % 2 ? "sm_80" : "sm_90")));

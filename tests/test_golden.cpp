@@ -1,5 +1,6 @@
 // Golden graphs and kernels: what is recorded for a function, and what the scheduler makes of it for one fixed CPU and GPU.
 // And how many kernels some functions take, so that a lost fusion is seen.
+#include "backends/gpu.h"
 #include "codegen/schedule.h"
 #include "codegen/tree_text.h"
 #include "graph/functions.h"
@@ -29,7 +30,7 @@ constexpr Row rows[] = {
 };
 
 constexpr Limits cpu{.vector_bytes = 64, .vector_registers = 32, .threads = 2};
-constexpr Limits gpu{.vector_bytes = 0, .gpu = true};
+const Limits gpu = gpu_limits();
 
 std::string kernels_text(const Graph& graph, const Limits& limits) {
   std::string text;

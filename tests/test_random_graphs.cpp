@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "backends/gpu.h"
 #include "codegen/tree_text.h"
 #include "graph/text.h"
 #include "tests/catch.h"
@@ -82,9 +83,7 @@ TEST_CASE("[random] graphs: loop trees in pieces, under memory budgets that are 
 }
 
 TEST_CASE("[random] graphs: loop trees for a GPU") {
-  run_seeds(200, [](const Case& c) {
-    return run_trees(c.graph, Limits{.vector_bytes = 0, .gpu = true}, c.inputs);
-  });
+  run_seeds(200, [](const Case& c) { return run_trees(c.graph, gpu_limits(), c.inputs); });
 }
 
 TEST_CASE("[random] graphs: loop trees read back") {

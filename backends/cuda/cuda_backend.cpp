@@ -44,7 +44,7 @@ class CudaBackend final : public Backend {
   std::string_view name() const override { return "cuda"; }
   std::string description() const override { return description_; }
   std::string fingerprint() const override { return fingerprint_; }
-  Limits limits() const override { return gpu_limits(); }
+  Limits limits() const override { return gpu_limits(static_cast<int64_t>(memory_bytes_)); }
 
   void* allocate(size_t bytes) override;
   void release(void* memory) override;
@@ -68,6 +68,7 @@ class CudaBackend final : public Backend {
   cuda::Context context_ = nullptr;
   cuda::Stream stream_ = nullptr;
   cuda::Address error_ = 0;
+  size_t memory_bytes_ = 0;
   int capability_ = 0;  // 90 for compute capability 9.0
   std::string description_, fingerprint_;
 };
@@ -88,11 +89,10 @@ CudaBackend::CudaBackend() {
   cuda::expect(api.driver_version(&driver), "cuDriverGetVersion");
   char name[256] = {};
   cuda::expect(api.device_name(name, sizeof name - 1, device_), "cuDeviceGetName");
-  size_t memory = 0;
-  cuda::expect(api.device_memory(&memory, device_), "cuDeviceTotalMem");
+  cuda::expect(api.device_memory(&memory_bytes_, device_), "cuDeviceTotalMem");
   capability_ = attribute(device_, cuda::kCapabilityMajor) * 10 + attribute(device_, cuda::kCapabilityMinor);
   description_ = fmt::format("{}, sm_{}, {} multiprocessors, {} MiB, driver for CUDA {}.{}", name,
-                             capability_, attribute(device_, cuda::kMultiprocessors), memory >> 20,
+                             capability_, attribute(device_, cuda::kMultiprocessors), memory_bytes_ >> 20,
                              driver / 1000, driver % 1000 / 10);
   // NVRTC is not asked for its version here: a start with a full cache does not open it.
   fingerprint_ = fmt::format("cuda sm_{} driver {}", capability_, driver);

@@ -36,6 +36,7 @@ def arguments():
   parser.add_argument("--threads", type=int, default=1)
   parser.add_argument("--seconds", type=float, default=1.0)
   parser.add_argument("--compile", action="store_true")
+  parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
   parser.add_argument("cases", nargs="+", choices=["-", *BY_NAME])
   return parser.parse_args()
 

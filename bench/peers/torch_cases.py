@@ -7,6 +7,8 @@ import torch  # noqa: E402  (after the command line: an unknown case is told at 
 from cases import BY_NAME, CONVOLUTIONS, output_shape  # noqa: E402
 
 torch.set_num_threads(options.threads)
+torch.set_default_device(options.device)
+torch.backends.cudnn.allow_tf32 = False  # as of products: f32 is f32
 torch.manual_seed(1)
 compiled = torch.compile if options.compile else lambda function: function
 MATMULS = {"matmul_1024": ((1024, 1024), (1024, 1024)), "matmul_2048": ((2048, 2048), (2048, 2048)),
@@ -75,7 +77,23 @@ def of_one(shape, function):
   return without_gradient(lambda: function(x))
 
 
+def waited_for(run):
+  """A run that ends when the device has done it."""
+  if options.device == "cpu" or run is None:
+    return run
+
+  def run_and_wait():
+    run()
+    torch.cuda.synchronize()
+
+  return run_and_wait
+
+
 def make(name):
+  return waited_for(form_of(name))
+
+
+def form_of(name):
   if options.compile and BY_NAME[name].group == "products" and not name.startswith("perturbed"):
     return None  # the compiler leaves a single product to the library that eager mode calls
   if name.startswith("conv"):

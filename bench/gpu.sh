@@ -188,6 +188,7 @@ begin() {
   { date -u +%FT%TZ; git -C "$root" rev-parse HEAD 2>/dev/null || cat "$pack/commit" 2>/dev/null; } >"$summary"
   choose_programs
   find_nvrtc
+  [ ! -d /usr/local/nvidia/lib64 ] || export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}/usr/local/nvidia/lib64 # the driver
   export KONTOR_CACHE_DIR=${KONTOR_CACHE_DIR:-$out/cache}
   ! command -v nvidia-smi >/dev/null || run "the GPU" 30 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv
 }

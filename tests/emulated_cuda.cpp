@@ -1,9 +1,13 @@
 // A CUDA driver and NVRTC for machines without a GPU: "compiling" keeps the source, loading a module compiles it with the
 // host's C++ compiler, a launch runs its threads one after another. It proves that the back end's calls fit together and
-// that CUDA C means what the loop tree meant; it proves nothing of a GPU's own arithmetic. Found by tests/e2e/test_cuda.py.
+// that CUDA C means what the loop tree meant; it proves nothing of a GPU's own arithmetic. A launch that writes to no memory
+// of the device is an error: each kernel has something to say. Found by tests/e2e/test_cuda.py.
 #include <dlfcn.h>
+#include <signal.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -15,7 +19,7 @@
 
 namespace {
 
-constexpr int kInvalid = 1, kOutOfMemory = 2, kNotFound = 500;
+constexpr int kInvalid = 1, kOutOfMemory = 2, kNotFound = 500, kLaunchFailed = 719;
 constexpr size_t kMemory = size_t{1} << 30;
 
 const char* const kPrelude = R"(
@@ -97,15 +101,64 @@ bool inside(unsigned long long address, size_t bytes) {
   return address + bytes <= it->first + it->second;
 }
 
+size_t whole_pages(size_t bytes) {
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  return (bytes + page - 1) / page * page;
+}
+
+void protect(int access) {
+  for (const auto& [address, bytes] : allocated)
+    ::mprotect(reinterpret_cast<void*>(address), whole_pages(bytes), access);
+}
+
+/// While it lives, memory of the device can be read only; the first write to a buffer is seen, and lets all go on.
+class WatchWrites {
+ public:
+  WatchWrites() {
+    seen_ = 0;
+    struct sigaction action = {};
+    action.sa_sigaction = &on_fault;
+    action.sa_flags = SA_SIGINFO;
+    ::sigaction(SIGSEGV, &action, &before_);
+    protect(PROT_READ);
+  }
+  ~WatchWrites() {
+    protect(PROT_READ | PROT_WRITE);
+    ::sigaction(SIGSEGV, &before_, nullptr);
+  }
+  WatchWrites(const WatchWrites&) = delete;
+  WatchWrites& operator=(const WatchWrites&) = delete;
+  bool seen() const { return seen_ != 0; }
+
+ private:
+  static void on_fault(int, siginfo_t* info, void*) {
+    if (seen_ != 0 || !inside(reinterpret_cast<unsigned long long>(info->si_addr), 1)) {
+      ::sigaction(SIGSEGV, &before_,
+                  nullptr);  // a fault of the kernel's own: met again, with what was there before
+      return;
+    }
+    seen_ = 1;
+    protect(PROT_READ | PROT_WRITE);
+  }
+  static inline volatile sig_atomic_t seen_ = 0;
+  static inline struct sigaction before_ = {};
+};
+
+/// What nvrtc.cpp asks of NVRTC, and why: no flag may get lost.
+const char* const kFlags[] = {
+    "--gpu-architecture=sm_90", "--std=c++17",      "--fmad=false",      "--ftz=false",
+    "--prec-div=true",          "--prec-sqrt=true", "--disable-warnings"};
+
 }  // namespace
 
 // ---- the driver
 
 EMULATED int cuInit(unsigned flags) { return flags == 0 ? 0 : kInvalid; }
 EMULATED int cuGetErrorName(int code, const char** out) {
-  *out = code == kOutOfMemory ? "CUDA_ERROR_OUT_OF_MEMORY"
-         : code == kNotFound  ? "CUDA_ERROR_NOT_FOUND"
-                              : "CUDA_ERROR_INVALID_VALUE";
+  *out = code == kOutOfMemory    ? "CUDA_ERROR_OUT_OF_MEMORY"
+         : code == kNotFound     ? "CUDA_ERROR_NOT_FOUND"
+         : code == kLaunchFailed ? "CUDA_ERROR_LAUNCH_FAILED"
+                                 : "CUDA_ERROR_INVALID_VALUE";
   return 0;
 }
 EMULATED int cuGetErrorString(int, const char** out) { return *out = "emulated", 0; }
@@ -137,15 +190,19 @@ EMULATED int cuStreamSynchronize(void*) { return current ? 0 : kInvalid; }
 EMULATED int cuMemAlloc_v2(unsigned long long* out, size_t bytes) {
   if (!current || bytes == 0) return kInvalid;
   if (bytes > kMemory) return kOutOfMemory;
-  void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  void* memory =
+      ::mmap(nullptr, whole_pages(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return kOutOfMemory;
   std::memset(memory, 0xA5, bytes);
   *out = reinterpret_cast<unsigned long long>(memory);
   allocated[*out] = bytes;
   return 0;
 }
 EMULATED int cuMemFree_v2(unsigned long long address) {
-  if (!current || allocated.erase(address) == 0) return kInvalid;
-  std::free(reinterpret_cast<void*>(address));
+  const auto it = allocated.find(address);
+  if (!current || it == allocated.end()) return kInvalid;
+  ::munmap(reinterpret_cast<void*>(address), whole_pages(it->second));
+  allocated.erase(it);
   return 0;
 }
 EMULATED int cuMemcpyHtoDAsync_v2(unsigned long long to, const void* from, size_t bytes, void*) {
@@ -189,8 +246,9 @@ EMULATED int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned g
   const bool valid = current && gx > 0 && gx <= 0x7fffffff && gy == 1 && gz == 1 && bx > 0 && bx <= 1024 &&
                      by == 1 && bz == 1 && shared == 0 && !extra;
   if (!valid) return kInvalid;
+  const WatchWrites watch;
   for (unsigned block = 0; block < gx; block++) reinterpret_cast<Run>(function)(block, gx, bx, arguments);
-  return 0;
+  return watch.seen() ? 0 : kLaunchFailed;
 }
 
 // ---- NVRTC
@@ -206,14 +264,15 @@ EMULATED int nvrtcCreateProgram(Program** out, const char* source, const char*, 
 }
 EMULATED int nvrtcDestroyProgram(Program** program) { return delete *program, *program = nullptr, 0; }
 EMULATED int nvrtcCompileProgram(Program* program, int count, const char* const* options) {
-  bool fused = true, target = false;
-  for (int i = 0; i < count; i++) {
-    fused &= std::strcmp(options[i], "--fmad=false") != 0;
-    target |= std::strcmp(options[i], "--gpu-architecture=sm_90") == 0;
-  }
-  if (!fused && target && !entry_of(program->source).empty()) return 0;
-  program->log = "emulated: no entry, or other options than expected";
-  return 6;
+  const auto given = [&](const char* flag) {
+    return std::any_of(options, options + count, [&](const char* o) { return std::strcmp(o, flag) == 0; });
+  };
+  for (const char* flag : kFlags)
+    if (!given(flag)) program->log += std::string("emulated: no ") + flag + "\n";
+  if (count != static_cast<int>(std::size(kFlags)))
+    program->log += "emulated: " + std::to_string(count) + " flags, not those that are known\n";
+  if (entry_of(program->source).empty()) program->log += "emulated: no entry\n";
+  return program->log.empty() ? 0 : 6;
 }
 EMULATED int nvrtcGetProgramLogSize(Program* p, size_t* out) { return *out = p->log.size() + 1, 0; }
 EMULATED int nvrtcGetProgramLog(Program* p, char* out) {

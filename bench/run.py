@@ -14,6 +14,7 @@ import pathlib
 import platform
 import resource
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -130,6 +131,8 @@ def machine():
 
 
 def output_of(*command):
+  if not shutil.which(command[0]):
+    return ""
   done = subprocess.run(command, capture_output=True, text=True, check=False)
   return done.stdout.strip() if done.returncode == 0 else ""
 
@@ -205,8 +208,12 @@ def prepare(chosen):
   """Builds what only the benchmark wants; leaves out engines that are not here."""
   if not (chosen.build / "build.ninja").exists():
     sys.exit(f"{chosen.build} is no build; run ./kontor --version, or name one by --build DIR")
-  subprocess.run(["ninja", "-C", chosen.build, "tools/kontor", "bench/machine-limits", "bench/embed"], check=True,
-                 stdout=subprocess.DEVNULL)
+  if not shutil.which("ninja"):
+    sys.exit("bench: no ninja here (Debian: ninja-build)")
+  done = subprocess.run(["ninja", "-C", chosen.build, "tools/kontor", "bench/machine-limits", "bench/embed"], capture_output=True,
+                        text=True)
+  if done.returncode != 0:
+    sys.exit(f"bench: {chosen.build} does not build:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
   present = engines(chosen.build)
   for name in list(chosen.engines):
     if not present[name].needs.exists():

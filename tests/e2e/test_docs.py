@@ -65,6 +65,8 @@ def run(command, folder):
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=TIMEOUT)
   except subprocess.TimeoutExpired:
     return f"no end after {TIMEOUT} s"
+  except FileNotFoundError as error:
+    return f"no {error.filename} here"
   return None if done.returncode == 0 else f"exit code {done.returncode}\n{(done.stdout + done.stderr)[-3000:]}"
 
 

@@ -31,7 +31,7 @@ out.write("</Group></Catch>")
 
 def suite(build, *names):
   done = subprocess.run([str(ROOT / "tests/run"), "--unit-only", "--build", str(build), *names], capture_output=True, text=True)
-  return done.returncode, done.stdout
+  return done.returncode, done.stdout, done.stderr
 
 
 def main():
@@ -41,8 +41,10 @@ def main():
     (build / "tests").mkdir()
     (build / "tests/unit").write_text(UNIT)
     (build / "tests/unit").chmod(0o755)
-    code, text = suite(build)
+    code, text, _ = suite(build)
     passing, none = suite(build, "comes after"), suite(build, "no such test")
+    (build / "tests/unit").unlink()
+    lost, no_build = suite(build), suite(build / "nowhere")
   for name, right in [
       ("counts", text.splitlines()[-1] == "2 passed, 3 failed, 1 skipped"),
       ("a failure is the exit code", code == 1 and passing[0] == 0),
@@ -51,7 +53,9 @@ def main():
       ("a crash fails its own test only", "FAILED: [b] crashes" in text and "FAILED: [b] comes after" not in text),
       ("a silent exit is a failure", re.search(r"FAILED: \[b\] exits\n  exit code 7", text)),
       ("names choose tests", passing[1].endswith("1 passed, 0 failed, 0 skipped\n")),
-      ("no test is no success", none[0] == 1)]:
+      ("no test is no success", none[0] == 1),
+      ("a build without tests is named", lost[0] == 1 and "tests/unit" in lost[2] and "catch2" in lost[2] and "Traceback" not in lost[2]),
+      ("no build is named", no_build[0] == 1 and "nowhere is no build" in no_build[2] and "Traceback" not in no_build[2])]:
     print(f"PASSED: {name}" if right else f"FAILED: {name}: the suite said\n  " + text.replace("\n", "\n  "))
     good = good and bool(right)
   return 0 if good else 1

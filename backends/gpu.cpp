@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "codegen/tree.h"
 
 namespace kontor::inline v0 {
 
@@ -24,10 +25,17 @@ Limits gpu_limits(int64_t device_memory) {
   Limits limits;
   limits.gpu = true;
   limits.vector_bytes = 0;
-  limits.place_bytes = 16 << 10;
+  limits.place_bytes = 256;  // what a thread may keep in registers
   limits.memory_budget = device_memory / 2;
   return limits;
 }
+
+Limits cuda_limits(int64_t device_memory) {
+  Limits limits = gpu_limits(device_memory);
+  limits.lanes = warp;
+  return limits;
+}
+
 namespace {
 
 constexpr std::string_view kMagic = "kontor gpu kernel 1";

@@ -14,6 +14,8 @@ void* open_library(std::span<const char* const> files, std::string& log);
 /// Those of a device of whose vectors and registers its own compiler takes care. Temporaries may take half of its memory
 /// (bytes; 0: it is that of the host) before a schedule runs in pieces.
 Limits gpu_limits(int64_t device_memory = 0);
+/// The same of an NVIDIA GPU, which has warps.
+Limits cuda_limits(int64_t device_memory = 0);
 
 /// Code for a device, with what a launch must know of it.
 struct GpuBinary {

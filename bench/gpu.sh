@@ -185,7 +185,7 @@ begin() {
   mkdir -p "$out" || die "$out cannot be made"
   summary=$out/$1.txt log=$out/$1.log
   : >"$log"
-  { date -u +%FT%TZ; git -C "$root" rev-parse HEAD 2>/dev/null || cat "$pack/commit" 2>/dev/null; } >"$summary"
+  { date -u +%FT%TZ; cat "$pack/commit" 2>/dev/null || git -C "$root" rev-parse HEAD 2>/dev/null; } >"$summary"
   choose_programs
   find_nvrtc
   [ ! -d /usr/local/nvidia/lib64 ] || export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}/usr/local/nvidia/lib64 # the driver

@@ -10,7 +10,11 @@ namespace kontor::inline v0 {
 
 namespace {
 
-constexpr double small_work = 1 << 18;   // iterations below which a kernel need not be parallel
+constexpr double small_work = 1 << 18;  // iterations below which a kernel need not be parallel
+constexpr double gpu_items =
+    1 << 14;  // work items that keep a GPU busy: 132 multiprocessors x 128 threads at least
+constexpr double gpu_small =
+    1 << 13;  // iterations that cost less than a launch (5 us) even if few threads share them
 constexpr int64_t row_bytes = 64 << 10;  // what a stage may keep of itself inside a shared loop
 
 class Fusion {
@@ -180,9 +184,19 @@ class Fusion {
     }
     double outer = iterations(std::span(g.spine).first(static_cast<size_t>(s.depth)));
     double work = iterations(s.loops) * iterations(s.folds);
+    const bool shares_out = whole && s.depth == static_cast<int>(g.spine.size());
+    if (limits_.gpu && !shares_out && outer < gpu_items && std::max(work, work_of(g)) > gpu_small)
+      return fmt::format("{} work items are too few for a GPU", outer);
     if (!whole && !s.random && outer < 8 && work > small_work) return "too few outer iterations to share out";
     if (is_fold(s) && whole && outer < 8 && work > small_work) return "too few outer iterations to share out";
     return "";
+  }
+
+  // The iterations of the largest stage.
+  double work_of(const Group& g) {
+    double most = 0;
+    for (int i : g.stages) most = std::max(most, iterations(stage(i).loops) * iterations(stage(i).folds));
+    return most;
   }
 
   // Whether s is computed element by element from the result of a dot that nothing else reads: the dot will join s.

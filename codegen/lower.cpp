@@ -441,7 +441,7 @@ class Lowering {
     if (order.lanes > 1) {
       std::span<const Ref> block = std::span(dims).last(static_cast<size_t>(order.trailing));
       Ref length = ix::product(block);
-      s.lane = ix::range(order.lanes, fmt::format("l{}", id));
+      s.lane = ix::range(order.lanes, fmt::format("lane{}", id));
       Ref j = ix::add(ix::mul(steps.back(), order.lanes), s.lane);
       s.lane_length = extent(length);
       Tuple inner = ix::unflatten(j, block);

@@ -9,7 +9,7 @@
 
 namespace kontor::inline v0 {
 
-enum class MoveKind : uint8_t { Split, Reorder, Merge, Vectorise, Unroll, Thread, Global, Stage, Sink };
+enum class MoveKind : uint8_t { Split, Reorder, Merge, Vectorise, Unroll, Thread, Global, Lane, Stage, Sink };
 
 /// One move as data; prints and reads back as text such as "split i 8 i1" (codegen/moves.cpp has the table).
 struct Move {
@@ -39,6 +39,10 @@ Ref merge(const Ref& kernel, const std::string& outer, const std::string& inner)
 Ref vectorise(const Ref& kernel, const std::string& loop, int64_t width);
 Ref unroll(const Ref& kernel, const std::string& loop);
 Ref parallel(const Ref& kernel, const std::string& loop, LoopKind kind);
+/// Spreads the loop, whose iterations only fold into elements of their own or store to memory, over the threads of a warp.
+Ref lanes(const Ref& kernel, const std::string& loop);
+/// Why that cannot be; "" if it can.
+std::string why_no_lanes(const Ref& kernel, const std::string& loop);
 /// Copies what the loop's body reads of a parameter into a place of its own, contiguous in the order in which it is read.
 /// "p.1" names the second value that is folded into place p, whatever it is: a cast, a perturbation with its noise.
 Ref stage(const Ref& kernel, const std::string& place, const std::string& loop);

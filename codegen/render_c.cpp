@@ -43,6 +43,7 @@ struct PlaceState {
   std::string name = {};
   std::vector<Ref> dims = {};  ///< of a local place their upper bounds
   bool local = false, written = false;
+  bool spread = false;  ///< its last dimension lies over the threads of a warp
   int level = 0;        ///< frame that declares it
   int write_level = 0;  ///< innermost open frame in which it is written
   uint64_t version = 0;
@@ -59,6 +60,10 @@ class Renderer {
  public:
   Renderer(const Ref& kernel, Dialect dialect) : kernel_(kernel), c_(dialect) {
     frames_.push_back({.pins = true});
+    if (tree::has_lanes(*kernel)) lane_ = "lane";
+    if (!lane_.empty() && !c_.dialect().warps)
+      broken("C renderer: kernel {} has lanes, which this dialect has not", kernel->arg.text);
+    survey_lanes(tree::body(*kernel), nullptr);
     survey_places(tree::body(*kernel));
     for (const Ref& p : tree::params(*kernel)) roots_.insert(roots_.end(), p->src.begin(), p->src.end());
     count_uses();
@@ -68,6 +73,7 @@ class Renderer {
 
  private:
   // What must be known before.
+  void survey_lanes(std::span<const Ref> list, const Node* range);
   void survey_places(std::span<const Ref> list);
   void survey_roots(const Node& statement);
   void count_uses();
@@ -79,6 +85,7 @@ class Renderer {
   Entry compute(const Node& n);
   Entry compute_load(const Node& n);
   Entry compute_merge(const Node& n);
+  Entry merge_lanes(const Node& n, Entry e);
   Entry finish(const Node& n, Entry e);
   const Ref& position(const Node& access);
   uint64_t stamp(const Node& n);
@@ -90,11 +97,14 @@ class Renderer {
   void body(std::span<const Ref> list);
   void statement(const Node& n);
   void loop(const Node& n);
+  void lane_loop(const Node& n);
   void parallel(const Node& n);
+  std::string item() const;
   void branch(const Node& n);
   void declare(const Node& n);
   void fill(const PlaceState& p, const Node& place, const Text& count);
   void write(const Node& n);
+  void write_line(const PlaceState& p, const std::string& text);
   void check_root(const Node& n) const;
   std::string signature(const std::string& entry);
 
@@ -123,6 +133,10 @@ class Renderer {
   std::unordered_map<const Node*, int> uses_;
   std::unordered_map<const Node*, Ref> positions_;
   std::unordered_map<const Node*, std::vector<const Node*>> reads_;
+  bool in_lanes_ = false;  // a Lane loop is open
+  std::string lane_ = {};  // the thread's number within its warp, where the kernel has lanes
+  std::unordered_map<const Node*, Ref>
+      turns_;  // of a Lane loop's range: the range of a thread's turns through it
 };
 
 // ---- before: places written in each scope, uses of each value
@@ -146,12 +160,27 @@ void Renderer::survey_roots(const Node& s) {
   }
 }
 
+/// Which places are spread over a warp; thread t has the iterations t, t + 32, .. of a Lane loop, one a turn.
+void Renderer::survey_lanes(std::span<const Ref> list, const Node* range) {
+  for (const Ref& s : list) {
+    if (s->op == Op::FoldStep && range && tree::space(*s->src[0]) == Space::Local)
+      places_[s->src[0].get()].spread = true;
+    if (s->op == Op::If) survey_lanes(std::span(s->src).subspan(1), range);
+    if (s->op != Op::Loop) continue;
+    const bool lanes = tree::kind(*s) == LoopKind::Lane;
+    const Ref& own = s->src[0];
+    if (lanes) turns_[own.get()] = ix::range((extent(own->src[0]) + warp - 1) / warp, own->arg.text + "u");
+    survey_lanes(tree::body(*s), lanes ? own.get() : range);
+  }
+}
+
 void Renderer::survey_places(std::span<const Ref> list) {
   for (const Ref& s : list) {
     if (s->op == Op::Place && tree::space(*s) != Space::Param) {
       PlaceState& p = places_[s.get()];
       p.local = p.written = true;
       for (const Ref& d : s->src) p.dims.push_back(index(upper_bound(d, *s)));
+      if (p.spread) p.dims.back() = index((const_int(*p.dims.back()) + warp - 1) / warp);
     }
     const Node* written = s->op == Op::Store || s->op == Op::FoldStep ? s->src[0].get()
                           : s->op == Op::Place                        ? s.get()
@@ -175,7 +204,10 @@ const Ref& Renderer::position(const Node& access) {
   auto it = places_.find(&place);
   std::span<const Ref> dims = it != places_.end() && it->second.local ? it->second.dims : tree::dims(place);
   if (access.op == Op::Merge) dims = dims.first(dims.size() - 1);
-  return found = dims.empty() ? index(0) : ix::flatten(tree::at(access), dims);
+  std::vector<Ref> at(tree::at(access).begin(), tree::at(access).end());
+  if (it != places_.end() && it->second.spread && access.op != Op::Merge)
+    at.back() = turns_.at(at.back().get());
+  return found = dims.empty() ? index(0) : ix::flatten(at, dims);
 }
 
 void Renderer::operands(const Node& n, std::vector<const Node*>& out) {
@@ -393,6 +425,7 @@ Entry Renderer::compute_merge(const Node& n) {
     Text x{fmt::format("{}[{}{}]", p.name, start, lane)};
     return p.local ? x : c_.from_memory(n.dtype, x);
   };
+  if (p.spread) return merge_lanes(n, std::move(e));
   if (count == 1) return e.text = part("0"), finish(n, std::move(e));
   std::string name = fmt::format("v{}", values_++), lane = unique("lane", e.level);
   line(e.level,
@@ -405,6 +438,35 @@ Entry Renderer::compute_merge(const Node& n) {
                               c_.apply(op, n.dtype, pair).text));
   }
   e.text = {name + "[0]"};
+  return e;
+}
+
+/// The same pairs where lanes l and l + 32 are those of one thread: its own first, then those of threads 16, 8 .. 1 further.
+/// All threads get the result.
+Entry Renderer::merge_lanes(const Node& n, Entry e) {
+  const PlaceState& p = place_of(*n.src[0]);
+  const Op op = row(tree::fold_of(*n.src[0])).merge;
+  const int64_t turns = const_int(*p.dims.back());
+  const std::string start =
+      is_int(position(n), 0) ? ""
+                             : fmt::format("{} * {} + ", in(memo_[position(n).get()].text, Product), turns);
+  const std::string name = fmt::format("v{}", values_++), half = unique("half", e.level);
+  const std::string_view type = c_.variable_type(n.dtype);
+  line(e.level, fmt::format("{} {} = {}[{}0];  // {} joined in pairs", type, name, p.name, start, p.name));
+  const auto joined = [&](const std::string& other) {
+    const Text pair[2] = {{name}, {other}};
+    return c_.apply(op, n.dtype, pair).text;
+  };
+  if (turns == 2) line(e.level, fmt::format("{} = {};", name, joined(fmt::format("{}[{}1]", p.name, start))));
+  if (turns > 2) broken("C renderer: lanes of '{}' are more than two a thread", p.name);
+  const std::string other = unique("other", e.level);  // a value of its own: bools skip a second operand
+  line(e.level, fmt::format("for (int {0} = {1}; {0} > 0; {0} /= 2) {{", half, warp / 2));
+  line(e.level, fmt::format("  const {0} {1} = ({0})__shfl_down_sync(0xffffffffu, {2}, {3});", type, other,
+                            name, half));
+  line(e.level, fmt::format("  {} = {};", name, joined(other)));
+  line(e.level, "}");
+  line(e.level, fmt::format("{0} = ({1})__shfl_sync(0xffffffffu, {0}, 0);", name, type));
+  e.text = {name};
   return e;
 }
 
@@ -423,6 +485,7 @@ void Renderer::scope(const Node& n, std::span<const Ref> list, bool loops) {
 }
 
 void Renderer::loop(const Node& n) {
+  if (tree::kind(n) == LoopKind::Lane) return lane_loop(n);
   const Ref& extent = n.src[0]->src[0];
   if (is_int(extent, 0)) return;
   if (is_int(extent, 1)) {
@@ -441,11 +504,45 @@ void Renderer::loop(const Node& n) {
   close(head);
 }
 
+/// A thread's turns through the loop; in the last one some threads may have nothing to do.
+void Renderer::lane_loop(const Node& n) {
+  const Ref& turn = turns_.at(n.src[0].get());
+  const int64_t count = extent(n.src[0]->src[0]), turns = extent(turn->src[0]);
+  const Ref root(&n);
+  for (const Node* inside : topological(std::span(&root, 1)))
+    if (inside->op == Op::Merge)
+      value(Ref(inside));  // all threads join in it, some of which have no last turn
+  open(false);
+  const std::string u = unique(turn->arg.text, top()), l = unique(n.src[0]->arg.text, top());
+  ranges_[turn.get()] = {{u}, top()};
+  ranges_[n.src[0].get()] = {{l}, top()};
+  const std::string_view type = c_.variable_type(DType::I64);
+  line(fmt::format("const {} {} = {} * {} + {};", type, l, u, warp, lane_));
+  const bool partial = count % warp != 0;
+  if (partial) open(true);
+  in_lanes_ = true;
+  scope(n, tree::body(n), true);
+  in_lanes_ = false;
+  if (partial) close(fmt::format("if ({} < {}) {{", l, count));
+  if (turns <= 2) line(top() - 1, "#pragma unroll");
+  close(fmt::format("for ({0} {1} = 0; {1} < {2}; {1}++) {{", type, u, turns));
+  const auto& written = writes_[&n];
+  const auto in_memory = [&](const Node* place) { return !places_[place].local; };
+  if (std::any_of(written.begin(), written.end(), in_memory)) line("__syncwarp();");
+}
+
+/// The iteration of the parallel loop that a thread is of.
+std::string Renderer::item() const {
+  const std::string_view id = c_.dialect().id;
+  return lane_.empty() ? std::string(id) : fmt::format("({}) / {}", id, warp);
+}
+
 void Renderer::parallel(const Node& n) {
   const Ref& extent = n.src[0]->src[0];
   std::string end = extent->is_const() ? fmt::format("{}", const_int(*extent)) : in(value(extent), Shift);
   std::string i = unique(n.src[0]->arg.text, top());
-  line(fmt::format("const {} {} = {};", c_.variable_type(DType::I64), i, c_.dialect().id));
+  const std::string_view type = c_.variable_type(DType::I64);
+  line(fmt::format("const {} {} = {};", type, i, item()));
   open(true);
   ranges_[n.src[0].get()] = {{i}, top()};
   scope(n, tree::body(n), false);
@@ -471,6 +568,8 @@ void Renderer::branch(const Node& n) {
 /// Writes the fold's identity into all elements.
 void Renderer::fill(const PlaceState& p, const Node& place, const Text& count) {
   Text identity = c_.literal(*tree::identity(tree::fold_of(place), place.dtype));
+  if (p.local && c_.dialect().warps)
+    line("#pragma unroll");  // else an array in registers becomes one in memory
   if (!p.local) identity = c_.to_memory(place.dtype, identity);
   line(fmt::format("for ({0} {1} = 0; {1} < {2}; {1}++) {3}[{1}] = {4};", c_.variable_type(DType::I64),
                    unique("at", top()), in(count, Shift), p.name, identity.text));
@@ -518,8 +617,16 @@ void Renderer::write(const Node& n) {
     }
   }
   if (!p.local) out = c_.to_memory(place.dtype, out);
-  line(fmt::format("{} = {};", to.text, out.text));
+  write_line(p, fmt::format("{} = {};", to.text, out.text));
   touch(p);
+}
+
+/// What all threads of a warp compute, one of them writes to memory, after all have read what was there.
+void Renderer::write_line(const PlaceState& p, const std::string& text) {
+  if (lane_.empty() || p.local || in_lanes_) return line(text);
+  line("__syncwarp();");
+  line(fmt::format("if ({} == 0) {}", lane_, text));
+  line("__syncwarp();");
 }
 
 void Renderer::statement(const Node& n) {
@@ -589,6 +696,10 @@ std::string Renderer::signature(const std::string& entry) {
 std::string Renderer::render(const std::string& entry) {
   std::string head = signature(entry);
   bool any = tree::parallel_loop(*kernel_) != nullptr;
+  if (!lane_.empty()) {
+    lane_ = unique(lane_, 0);
+    line(fmt::format("const int {} = threadIdx.x % {};", lane_, warp));
+  }
   if (!any) open(true);
   for (const Ref& s : tree::body(*kernel_)) {
     bool spread =
@@ -600,7 +711,7 @@ std::string Renderer::render(const std::string& entry) {
       statement(*s);
     }
   }
-  if (!any) close(fmt::format("if ({} == 0) {{", in({std::string(c_.dialect().id), Sum}, Equality)));
+  if (!any) close(fmt::format("if ({} == 0) {{", in({item(), Sum}, Equality)));
   std::string text = tree::print(kernel_);
   std::string slots;
   for (const Ref& s : tree::slots(kernel_)) slots += fmt::format(" {}", s->at(0));

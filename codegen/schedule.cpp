@@ -171,8 +171,7 @@ Schedule schedule(const Graph& recorded, const Limits& limits) {
     kernel.moves = to_string(moves);
     kernel.placed = placements(program, group);
     kernel.work = estimate_work(program, group);
-    const Node* parallel = tree::parallel_loop(*kernel.tree);
-    kernel.shares = parallel ? parallel->src[0]->src[0] : index(1);
+    kernel.shares = tree::work_items(*kernel.tree);
     kernel.checks = program.checks;
     plan.add_kernel(std::move(kernel), ids);
   }

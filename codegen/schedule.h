@@ -21,12 +21,12 @@ struct ScheduledBuffer {
 };
 
 struct ScheduledKernel {
-  Ref tree;                  ///< after moves, ready to render
-  std::vector<int> buffers;  ///< for each parameter of the tree: index into Schedule::buffers
-  Ref shares;          ///< extent of the parallel loop, an index expression over Slots (1 if there is none)
-  double work = 0;     ///< estimated operations plus bytes, to decide whether to wake threads
-  std::string moves;   ///< the moves that made it, as text
-  std::string placed;  ///< what at, inline and fuse decided, in the form of moves
+  Ref tree;                         ///< after moves, ready to render
+  std::vector<int> buffers;         ///< for each parameter of the tree: index into Schedule::buffers
+  Ref shares;                       ///< tree::work_items, an index expression over Slots
+  double work = 0;                  ///< estimated operations plus bytes, to decide whether to wake threads
+  std::string moves;                ///< the moves that made it, as text
+  std::string placed;               ///< what at, inline and fuse decided, in the form of moves
   std::vector<std::string> checks;  ///< what each Check id of the tree says when it fails (id 1 is checks[0])
 };
 

@@ -5,11 +5,12 @@
 #include <limits>
 
 #include "base/error.h"
+#include "graph/index.h"
 
 namespace kontor::inline v0 {
 
 std::string_view name(LoopKind kind) {
-  static constexpr std::string_view names[] = {"loop", "thread", "global", "local", "unroll", "vector"};
+  static constexpr std::string_view names[] = {"loop", "thread", "global", "lane", "unroll", "vector"};
   return names[static_cast<int>(kind)];
 }
 
@@ -123,6 +124,19 @@ static const Node* find_parallel(std::span<const Ref> body) {
 }
 
 const Node* parallel_loop(const Node& kernel) { return find_parallel(body(kernel)); }
+
+bool has_lanes(const Node& kernel) {
+  const Ref root(&kernel);
+  const std::vector<const Node*> nodes = topological(std::span(&root, 1));
+  return std::any_of(nodes.begin(), nodes.end(),
+                     [](const Node* n) { return n->op == Op::Loop && kind(*n) == LoopKind::Lane; });
+}
+
+Ref work_items(const Node& kernel) {
+  const Node* loop = parallel_loop(kernel);
+  const Ref items = loop ? loop->src[0]->src[0] : index(1);
+  return has_lanes(kernel) ? ix::mul(items, index(warp)) : items;
+}
 
 }  // namespace tree
 }  // namespace kontor::inline v0

@@ -22,7 +22,10 @@
 
 namespace kontor::inline v0 {
 
-enum class LoopKind : uint8_t { Loop, Thread, Global, Local, Unroll, Vector };
+/// Lane: on a GPU, spread over the threads of a warp, each of which has its own elements of the places that the
+/// loop's index ends (they are joined by a Merge). What stands outside of such loops every thread of the warp computes.
+enum class LoopKind : uint8_t { Loop, Thread, Global, Lane, Unroll, Vector };
+inline constexpr int64_t warp = 32;  ///< threads of a GPU that run in step and read each other's registers
 std::string_view name(LoopKind kind);
 
 enum class Space : uint8_t { Local, Param };
@@ -62,6 +65,11 @@ Ref identity(Fold fold, DType dtype);
 std::vector<Ref> slots(const Ref& kernel);
 /// The outermost parallel loop (Thread or Global) of a kernel, or null.
 const Node* parallel_loop(const Node& kernel);
+/// Whether it holds a Lane loop.
+bool has_lanes(const Node& kernel);
+/// What a launch shares out, an index expression: the parallel loop's extent (1 if there is none), times the threads of a
+/// warp where there are lanes.
+Ref work_items(const Node& kernel);
 
 }  // namespace tree
 }  // namespace kontor::inline v0

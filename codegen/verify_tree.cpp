@@ -113,9 +113,15 @@ std::string of_loop(const TreeScope& scope, const Node& n) {
     return "is unrolled, but its extent is no constant";
   if (kind == LoopKind::Vector && (w < 1 || (w & (w - 1)) != 0)) return fmt::format("has width {}", w);
   bool parallel = kind == LoopKind::Thread || kind == LoopKind::Global;
+  if (kind == LoopKind::Lane) {
+    if (!n[0]->src[0]->is_const()) return "has lanes, but its extent is no constant";
+    if (!scope.loops.empty() && tree::kind(*scope.loops.front()) == LoopKind::Thread)
+      return "has lanes in a thread of a CPU";
+  }
   for (const Node* outer : scope.loops) {
     LoopKind around = tree::kind(*outer);
     if (around == LoopKind::Vector && kind == LoopKind::Vector) return "is a vector loop in a vector loop";
+    if (around == LoopKind::Lane) return "is a loop in the lanes of another";
     if (parallel && around != LoopKind::Thread && around != LoopKind::Global)
       return "is parallel inside a serial loop";
   }

@@ -183,7 +183,8 @@ Limits limits_of(std::string_view device) {
   } catch (const Error&) {
     if (!gpu) throw;
   }
-  return with_budget(gpu_limits(int64_t{16} << 30));  // a common size: the device is not at hand
+  constexpr int64_t usual = int64_t{16} << 30;  // bytes of a card that is not at hand
+  return with_budget(device == "cuda" ? cuda_limits(usual) : gpu_limits(usual));
 }
 
 std::vector<Piece> stage(const Graph& graph, std::string_view stage, std::string_view device) {

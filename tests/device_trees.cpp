@@ -100,6 +100,52 @@ const char* const kTrees[] = {
 )",
 };
 
+const char* const kWarpTrees[] = {
+    // Rows folded, joined and used by all lanes; the last turn has fewer of them.
+    R"(kernel rows(x f32[50, 150]) -> y f32[50], z f32[50, 150]
+  global i 50
+    m max f32[64]; s sum f32[64]
+    loop r 2
+      lane l 64: m[l] <- x[i, r * 64 + l]
+    lane l 22 width 64: m[l] <- x[i, 128 + l]
+    y[i] = merge(m)
+    lane j 150: z[i, j] = x[i, j] - merge(m)
+    loop r 2
+      lane l 64: s[l] <- z[i, r * 64 + l]
+    y[i] = merge(s) + y[i]
+)",
+    // What other lanes wrote is read; a value is replaced in place; chains of different lengths.
+    R"(kernel whole(x f64[40, 64], k i64[40]) -> y f64[40], z f64[40, 64]
+  global i 40
+    s sum f64[64]
+    loop r max(i % 3, 1)
+      lane l 64: s[l] <- x[i, l] * 0.5_f64
+    if k[i] < 20
+      y[i] = y[i] + merge(s)
+    lane l 64: z[i, l] = x[i, l] + y[i]
+    lane l 64: z[i, l] = z[i, l] * 2.0_f64 + x[i, 63 - l]
+)",
+    R"(kernel narrow(x u8[9, 128], h f16[9, 128]) -> y i32[9], z f16[9], b bool[9]
+  global i 9
+    s sum i32[64]; p min f16[64]; a max bool[64]
+    loop r 2
+      lane l 64
+        s[l] <- i32(x[i, r * 64 + l])
+        p[l] <- h[i, r * 64 + l]
+        a[l] <- x[i, r * 64 + l] == 7_u8
+    y[i] = merge(s)
+    z[i] = merge(p)
+    b[i] = merge(a)
+)",
+    // No parallel loop: one warp.
+    R"(kernel one(x i64[128]) -> y i64
+  s sum i64[64]
+  loop r 2
+    lane l 64: s[l] <- x[r * 64 + l]
+  y = merge(s)
+)",
+};
+
 using Bytes = std::vector<std::byte>;
 
 int64_t count_of(const Node& place) {
@@ -142,11 +188,9 @@ std::string first_difference(const Node& place, const Bytes& want, const Bytes& 
 }
 
 int64_t shares_of(const Ref& kernel, std::span<const int64_t> scalars) {
-  const Node* loop = tree::parallel_loop(*kernel);
-  if (!loop) return 1;
   std::unordered_map<const Node*, int64_t> slots;
   for (const Ref& s : tree::slots(kernel)) slots[s.get()] = scalars[static_cast<size_t>(s->at(0))];
-  return ix::evaluate(loop->src[0]->src[0], slots);
+  return ix::evaluate(tree::work_items(*kernel), slots);
 }
 
 uint32_t run_on(Backend& device, const Ref& kernel, std::span<const int64_t> scalars,
@@ -226,6 +270,7 @@ std::vector<std::vector<uint64_t>> combinations(DType dtype, size_t count) {
 }
 
 std::span<const char* const> hand_made_trees() { return kTrees; }
+std::span<const char* const> warp_trees() { return kWarpTrees; }
 
 bool has_op(Op op, DType dtype) {
   if (!is_elementwise(op) || op == Op::Cast || op == Op::Bitcast || op == Op::Where) return false;

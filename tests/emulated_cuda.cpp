@@ -38,6 +38,64 @@ static inline double __longlong_as_double(long long x) { return __builtin_bit_ca
 static inline long long __double_as_longlong(double x) { return __builtin_bit_cast(long long, x); }
 )";
 
+// Threads of a warp as fibres: each runs to its next shuffle or barrier, in an order that changes from round to round, and
+// goes on when all have come there.
+const char* const kWarps = R"(
+#include <ucontext.h>
+#include <cstdlib>
+#include <cstring>
+struct Fibre { ucontext_t context; bool done; char stack[1 << 16]; };
+static Fibre fibres[32];
+static ucontext_t scheduler;
+static unsigned self, warp_base;
+static unsigned long long exchanged[32];
+static void meet() { swapcontext(&fibres[self].context, &scheduler); threadIdx.x = warp_base + self; }
+template <class T> static T exchange(T value, unsigned from) {
+  exchanged[self] = 0;
+  std::memcpy(&exchanged[self], &value, sizeof value);
+  meet();
+  std::memcpy(&value, &exchanged[from], sizeof value);
+  meet();
+  return value;
+}
+template <class T> static T __shfl_down_sync(unsigned mask, T value, unsigned by) {
+  if (mask != 0xffffffffu) std::abort();
+  return exchange(value, self + by < 32 ? self + by : self);
+}
+template <class T> static T __shfl_sync(unsigned mask, T value, unsigned from) {
+  if (mask != 0xffffffffu || from > 31) std::abort();
+  return exchange(value, from);
+}
+static void __syncwarp() { meet(); }
+static void (*fibre_main)(void**);
+static void** fibre_arguments;
+static void fibre_entry() { fibre_main(fibre_arguments); fibres[self].done = true; }
+static void run_warp(void (*main)(void**), void** arguments) {
+  fibre_main = main, fibre_arguments = arguments;
+  for (unsigned f = 0; f < 32; f++) {
+    fibres[f].done = false;
+    getcontext(&fibres[f].context);
+    fibres[f].context.uc_stack.ss_sp = fibres[f].stack;
+    fibres[f].context.uc_stack.ss_size = sizeof fibres[f].stack;
+    fibres[f].context.uc_link = &scheduler;
+    makecontext(&fibres[f].context, fibre_entry, 0);
+  }
+  static unsigned random = 1;
+  for (unsigned left = 32; left > 0;) {
+    unsigned ended = 0, start = (random = random * 1664525 + 1013904223) >> 27, stride = (random >> 20) | 1;
+    for (unsigned i = 0; i < 32; i++) {
+      self = (start + i * stride) % 32;
+      if (fibres[self].done) continue;
+      threadIdx.x = warp_base + self;
+      swapcontext(&scheduler, &fibres[self].context);
+      ended += fibres[self].done;
+    }
+    if (ended != 0 && ended != left) std::abort();  // some threads of a warp wait for others that have ended
+    left -= ended;
+  }
+}
+)";
+
 struct Module {
   void* library;
 };
@@ -52,6 +110,10 @@ std::map<unsigned long long, size_t>& allocated = *new std::map<unsigned long lo
 int contexts = 0;
 thread_local bool current = false;
 
+bool needs_warps(const std::string& source) {
+  return source.find("__shfl") != std::string::npos || source.find("__syncwarp") != std::string::npos;
+}
+
 /// What calls the entry `name` of the source for each thread, its arguments read through pointers.
 std::string caller(const std::string& source, const std::string& name) {
   const size_t start = source.find(" __global__ void " + name + "("), open = source.find('(', start),
@@ -63,6 +125,15 @@ std::string caller(const std::string& source, const std::string& name) {
     const std::string one = list.substr(i, end - i), type = one.substr(0, one.rfind(' '));
     arguments += (number ? ", *(" : "*(") + type + "*)p[" + std::to_string(number) + "]";
     i = end + 2;
+  }
+  if (needs_warps(source)) {
+    return "static void fibre_of(void** p) { " + name + "(" + arguments +
+           "); }\n"
+           "extern \"C\" void run_" +
+           name +
+           "(unsigned block, unsigned blocks, unsigned threads, void** p) {\n"
+           "  (void)blocks; blockIdx.x = block; blockDim.x = threads;\n"
+           "  for (warp_base = 0; warp_base < threads; warp_base += 32) run_warp(fibre_of, p);\n}\n";
   }
   return "extern \"C\" void run_" + name +
          "(unsigned block, unsigned blocks, unsigned threads, void** p) {\n"
@@ -83,7 +154,8 @@ bool build(const std::string& source, const std::string& path) {
   const std::string text = path + ".cpp";
   std::FILE* file = std::fopen(text.c_str(), "w");
   if (!file) return false;
-  const std::string whole = kPrelude + source + caller(source, entry_of(source));
+  const std::string whole =
+      kPrelude + std::string(needs_warps(source) ? kWarps : "") + source + caller(source, entry_of(source));
   const bool written = std::fwrite(whole.data(), 1, whole.size(), file) == whole.size();
   if (std::fclose(file) != 0 || !written) return false;
   const std::string command = std::string(compiler ? compiler : "c++") +

@@ -28,10 +28,11 @@ bool is_cubin(const std::string& code) {
 TEST_CASE("[cuda] NVRTC compiles kernels of every form for sm_80 and sm_90") {
   if (std::string why = nvrtc::why_missing(); !why.empty()) KONTOR_SKIP(why);
   for (const char* architecture : {"sm_80", "sm_90"})
-    for (const char* text : hand_made_trees()) {
-      INFO(text);
-      CHECK(is_cubin(compile(tree::parse(text), architecture)));
-    }
+    for (auto trees : {hand_made_trees(), warp_trees()})
+      for (const char* text : trees) {
+        INFO(text);
+        CHECK(is_cubin(compile(tree::parse(text), architecture)));
+      }
 }
 
 TEST_CASE("[cuda] NVRTC compiles every elementwise op and cast in every dtype") {
@@ -46,7 +47,7 @@ TEST_CASE("[cuda] NVRTC compiles every elementwise op and cast in every dtype") 
 TEST_CASE("[cuda] NVRTC compiles the kernels of random graphs") {
   if (std::string why = nvrtc::why_missing(); !why.empty()) KONTOR_SKIP(why);
   for (uint64_t seed = 1; seed <= 60; seed++) {
-    Schedule made = schedule(random_case(seed).graph, gpu_limits());
+    Schedule made = schedule(random_case(seed).graph, cuda_limits());
     for (const ScheduledKernel& k : made.kernels) {
       INFO("seed " << seed << "\n" << tree::print(k.tree));
       CHECK(is_cubin(compile(k.tree, seed % 2 ? "sm_80" : "sm_90")));
@@ -123,10 +124,11 @@ TEST_CASE("[cuda] on a GPU the kernels have the interpreter's bits") {
   float scale = 0.75f;
   int64_t scalars[3] = {0, -1, 20};
   std::memcpy(&scalars[0], &scale, sizeof scale);
-  for (const char* text : hand_made_trees()) {
-    INFO(text);
-    CHECK(differs_from_interp(*device, tree::parse(text), scalars) == "");
-  }
+  for (auto trees : {hand_made_trees(), warp_trees()})
+    for (const char* text : trees) {
+      INFO(text);
+      CHECK(differs_from_interp(*device, tree::parse(text), scalars) == "");
+    }
   for (DType dtype : tested_dtypes) {
     INFO(name(dtype));
     auto values = combinations(dtype, 4200);

@@ -30,7 +30,7 @@ constexpr Row rows[] = {
 };
 
 constexpr Limits cpu{.vector_bytes = 64, .vector_registers = 32, .threads = 2};
-const Limits gpu = gpu_limits();
+const Limits gpu = cuda_limits();
 
 std::string kernels_text(const Graph& graph, const Limits& limits) {
   std::string text;

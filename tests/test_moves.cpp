@@ -227,3 +227,23 @@ TEST_CASE("[moves] what would change the order of a fold is refused") {
   REQUIRE(error_of([&] { reorder(kernel, "i", {}); }) ==
           "reorder i: inside j it would change the order in which 'p' is folded");
 }
+
+TEST_CASE("[moves] lanes are refused where threads of a warp would have to see each other") {
+  const auto why = [](const std::string& body) {
+    return why_no_lanes(tree::parse("kernel k(x f32[9, 64]) -> y f32[9, 64], z f32[9]\n" + body), "l");
+  };
+  const std::string sum = "  global i 9\n    s sum f32[64]\n    loop l 64: s[l] <- x[i, l]\n";
+  CHECK(why(sum + "    z[i] = merge(s)\n") == "");
+  CHECK(why(sum + "    loop l 64: y[i, l] = x[i, l] * merge(s)\n") == "");
+  CHECK(why(sum + "    z[i] = s[3]\n") == "'s' is read otherwise too");
+  CHECK(why(sum + "    loop j 64: y[i, j] = s[j]\n") == "'s' is read otherwise too");
+  CHECK(why(sum + "    s[0] <- x[i, 0]\n    z[i] = merge(s)\n") == "'s' is written otherwise too");
+  CHECK(why("  global i 9\n    loop l 64: y[i, l] = y[i, 63 - l]\n") ==
+        "it reads of 'y' what other lanes store");
+  CHECK(why("  global i 9\n    loop l 64: y[i, l] = y[i, l] + 1.0\n") == "");
+  CHECK(why("  global i 9\n    loop l 64: y[i, 0] = x[i, l]\n") == "'y' is written otherwise too");
+  CHECK(why("  global i 9\n    loop l 64\n      loop j 2: y[i, l] = x[i, j]\n") ==
+        "more than folds stand in it");
+  CHECK(why("  thread i 9\n    loop l 64: y[i, l] = x[i, l]\n") == "threads of a CPU share the kernel out");
+  CHECK(why("  global i 9\n    loop l i + 1: y[i, l] = x[i, l]\n") == "its extent varies");
+}

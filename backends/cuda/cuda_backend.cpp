@@ -44,7 +44,7 @@ class CudaBackend final : public Backend {
   std::string_view name() const override { return "cuda"; }
   std::string description() const override { return description_; }
   std::string fingerprint() const override { return fingerprint_; }
-  Limits limits() const override { return gpu_limits(static_cast<int64_t>(memory_bytes_)); }
+  Limits limits() const override { return cuda_limits(static_cast<int64_t>(memory_bytes_)); }
 
   void* allocate(size_t bytes) override;
   void release(void* memory) override;

@@ -13,10 +13,10 @@ namespace {
 
 constexpr DialectRow dialects[] = {
     {Dialect::OpenCL, "#pragma OPENCL FP_CONTRACT OFF\n", "__kernel void", "__global ", "static",
-     "(long)get_global_id(0)", "L", "UL", "INFINITY", "NAN", "", "", false, true},
+     "(long)get_global_id(0)", "L", "UL", "INFINITY", "NAN", "", "", "", false, true},
     {Dialect::Cuda, "", "extern \"C\" __global__ void", "", "static __device__ __forceinline__",
      "(long long)blockIdx.x * blockDim.x + threadIdx.x", "LL", "ULL", "__int_as_float(0x7f800000)",
-     "__int_as_float(0x7fc00000)", "f", "", true, false},
+     "__int_as_float(0x7fc00000)", "f", "", "__restrict__ ", true, false},
 };
 
 /// A helper function by family. $F qualifiers, $N its name, $T the type of its result, $U that type unsigned, $S the type

@@ -42,6 +42,7 @@ struct DialectRow {
   std::string_view i64_suffix, u64_suffix;
   std::string_view infinity, nan;       // f32
   std::string_view f32_math, f64_math;  // suffix of fabs, sqrt, floor, ceil, fma
+  std::string_view apart;               // says that parameters do not overlap, with a blank after it
   bool warps;                           // threads that read each other's registers
   bool offsets;  // buffers are handles, not addresses: each comes with the bytes at which its values start
 };

@@ -84,7 +84,9 @@ class Planner {
                          share_out_globally();
                        });
     if (!tiled) share_out_globally();
-    if (limits_.lanes == warp) spread_lanes();
+    if (limits_.lanes != warp) return;
+    if (is_map()) attempt([&] { several_in_flight(); });
+    spread_lanes();
   }
 
   // Moves that a nest may refuse as a whole: then it stays as it was.
@@ -100,6 +102,19 @@ class Planner {
       moves_.resize(known);
       return false;
     }
+  }
+
+  // A thread of a large map has four elements, a quarter of all apart: neighbours read side by side, and a thread's loads are
+  // under way together.
+  void several_in_flight() {
+    constexpr int64_t count = 4, large = int64_t{1} << 20;
+    const std::string loop = outermost(), inner = loop + "t";
+    const int64_t items = size(loop);
+    if (items < large || items % count != 0) return;
+    move(MoveKind::Split, loop, items / count, inner);
+    move(MoveKind::Unroll, loop);
+    move(MoveKind::Reorder, loop);
+    move(MoveKind::Global, inner);
   }
 
   void share_out_globally() {

@@ -26,6 +26,7 @@ const char* const kPrelude = R"(
 #define __global__
 #define __device__
 #define __forceinline__ inline
+#define __restrict__ __restrict
 struct Index { unsigned x; };
 static Index threadIdx, blockIdx, blockDim;
 extern "C" float fmaf(float, float, float); extern "C" double fma(double, double, double);

@@ -484,7 +484,8 @@ void Renderer::scope(const Node& n, std::span<const Ref> list, bool loops) {
   for (auto it = saved.rbegin(); it != saved.rend(); ++it) it->first->write_level = it->second;
 }
 
-/// The steps of a fold depend on each other, what they read does not: loads of several steps can be under way.
+/// The steps of a fold depend on each other, what they read does not: loads of several steps can be under way. With 16 steps
+/// 256 warps, which are what a sum cut in the promised pieces may come to, ask for enough to hide the latency of memory.
 bool only_folds(std::span<const Ref> body) {
   return std::all_of(body.begin(), body.end(), [](const Ref& s) {
     const bool lanes = s->op == Op::Loop && tree::kind(*s) == LoopKind::Lane;
@@ -509,7 +510,7 @@ void Renderer::loop(const Node& n) {
   std::string head =
       fmt::format("for ({} {} = 0; {} < {}; {}++) {{", c_.variable_type(DType::I64), i, i, end, i);
   if (tree::kind(n) == LoopKind::Unroll) line(top() - 1, "#pragma unroll");
-  else if (c_.dialect().warps && only_folds(tree::body(n))) line(top() - 1, "#pragma unroll 8");
+  else if (c_.dialect().warps && only_folds(tree::body(n))) line(top() - 1, "#pragma unroll 16");
   close(head);
 }
 
@@ -684,8 +685,10 @@ std::string Renderer::signature(const std::string& entry) {
       frames_[0].names.push_back(state.name + "_at");
       line(fmt::format("{0} += {0}_at / {1};", state.name, item_size(p->dtype)));
     }
+    // What one thread of a warp writes the others read: to the compiler it may be anyone's.
+    const std::string_view apart = state.written && !lane_.empty() ? "" : c_.dialect().apart;
     out += fmt::format("{}{}{}* {}{}, ", c_.dialect().global, state.written ? "" : "const ",
-                       c_.memory_type(p->dtype), c_.dialect().apart, state.name);
+                       c_.memory_type(p->dtype), apart, state.name);
   }
   out += fmt::format("{}{}* error", c_.dialect().global, c_.memory_type(DType::U32));
   if (c_.dialect().offsets)

@@ -47,7 +47,7 @@ extern "C" __global__ void scale_1(const float* __restrict__ x, float* __restric
   if (i < 8) {
     float s = 0.0f;
     const long long v0 = i * 16;
-    #pragma unroll 8
+    #pragma unroll 16
     for (long long j = 0; j < 16; j++) {
       s = s + x[v0 + j];
     }

@@ -121,7 +121,7 @@ class Builder {
                     {tree::dims(*logical).begin(), tree::dims(*logical).end()}, logical->arg.text);
       return tree::load(p, at, guard);
     }
-    if (auto it = inlined_.find(logical.get()); it != inlined_.end()) return it->second;
+    if (auto it = inlined_.find(logical.get()); it != inlined_.end()) return guarded(it->second, guard);
     int number = stage_number(program_, logical);
     if (!memory_.count(logical.get())) {
       const Stage& s = stage(number);
@@ -129,6 +129,11 @@ class Builder {
                                      in_memory_order(program_, logical, tree::dims(*logical)), s.name);
     }
     return tree::load(memory_.at(logical.get()), place_at(logical, at), guard);
+  }
+
+  // A load's guard belongs to the value: where it does not hold, the value is 0, whether it is in memory or at hand.
+  static Ref guarded(const Ref& value, const Ref& guard) {
+    return guard ? make(Op::Where, {guard, value, constant(value->dtype, int64_t{0})}) : value;
   }
 
   // ---- statements

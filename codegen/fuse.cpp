@@ -235,14 +235,15 @@ class Fusion {
 
   static Ref rename_range(const Ref& range, const Substitution& map) { return substitute(range, map); }
 
-  // The root map of a dot's kernel takes the dot's loop order, as far as nothing else is bound yet.
+  // The root map of a dot's kernel takes the dot's loop order, as far as nothing else is bound yet: the lanes innermost of
+  // the loops that the dot is inside of. The map may have more (a trailing dimension of 1, an expand).
   void retile(const Stage& dot, Group& g) {
     if (g.stages.size() != 2 || dot.vector_dim < 0) return;
     Stage& root = stage(g.stages[0]);
     const Ref r = dot.loops[static_cast<size_t>(dot.vector_dim)];
     if (auto it = std::find(g.spine.begin(), g.spine.end(), r); it != g.spine.end()) {
-      g.spine.erase(it);
-      g.spine.push_back(r);
+      const auto last = g.spine.begin() + dot.depth - 1;
+      std::rotate(it, it + 1, last + 1);
     }
     auto rebind = [&](Stage& s) {
       for (size_t d = 0; d < s.loops.size(); d++)

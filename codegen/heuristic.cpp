@@ -275,7 +275,7 @@ class Planner {
     Tile t = tile_of(dot, length, repeats);
     int64_t w = lanes(dot), block = t.vectors * w;
     bool panel = wants_panel(dot, repeats / t.repeats);
-    if (outermost() == u && repeats < 4 * limits_.threads * t.repeats) sink(u, v);
+    if (has(u) && outermost() == u && repeats < 4 * limits_.threads * t.repeats) sink(u, v);
     bool v_outermost = outermost() == v || (panel && outermost() == u);
     std::string inner = v;
     if (length > block) {
@@ -399,13 +399,12 @@ class Planner {
       move(MoveKind::Stage, v, 0, fmt::format("{}.{}", sum_of(dot), dot.panel));
       if (has("f" + inner) && has("f" + inner + "v"))
         move(MoveKind::Merge, "f" + inner, 0, "f" + inner + "v");
-      return lies_along_steps(dot)
-                 ? fill_across("f" + name_of(dot.folds[0]), {"f" + inner, "f" + inner + "v"})
-                 : fill_wide("f" + inner, "f" + inner + "v");
+      return lies_along_steps(dot) ? fill_across(dot, {"f" + inner, "f" + inner + "v"})
+                                   : fill_wide(dot, "f" + inner, "f" + inner + "v");
     }
     move(MoveKind::Stage, v, 0, vector_operand(dot)->src[0]->arg.text);
     std::string lane = has("f" + inner + "v") ? "f" + inner + "v" : "f" + inner;
-    if (has(lane) && size(lane) <= lanes(root())) move(MoveKind::Vectorise, lane, lanes(root()));
+    if (has(lane) && size(lane) <= lanes(dot)) move(MoveKind::Vectorise, lane, lanes(dot));
   }
 
   // Whether what the panel is filled from is contiguous along the fold rather than along the vectors.
@@ -418,17 +417,18 @@ class Planner {
   }
 
   // Lanes along the steps of the fold, read side by side and scattered over a few rows of the panel, which stay near.
-  void fill_across(const std::string& steps, std::vector<std::string> row) {
+  void fill_across(const Stage& dot, std::vector<std::string> row) {
+    const std::string steps = "f" + name_of(dot.folds[0]);
     std::erase_if(row, [&](const std::string& loop) { return !has(loop); });
-    int64_t width = 2 * lanes(root());
+    int64_t width = 2 * lanes(dot);
     move(MoveKind::Split, steps, width, steps + "v");
     move(MoveKind::Reorder, steps + "v", 0, "", row);
     move(MoveKind::Vectorise, steps + "v", width);
   }
 
   // Several vectors of a panel's row at once: what lanes share is computed once (a random block has two words).
-  void fill_wide(const std::string& vectors, const std::string& lane) {
-    int64_t w = lanes(root()), n = has(vectors) ? size(vectors) : 0;
+  void fill_wide(const Stage& dot, const std::string& vectors, const std::string& lane) {
+    int64_t w = lanes(dot), n = has(vectors) ? size(vectors) : 0;
     if (n > 0) {
       int64_t width = n % (4 * w) == 0 ? 4 * w : 2 * w;
       std::string part = vectors;

@@ -231,7 +231,8 @@ bool is_outer_product(const DotCotangent& c) {
   return has_own(c.a, c.b) && has_own(c.b, c.a);
 }
 
-/// The axes along which the windows of a view lie, in the view's own shape, ascending.
+/// The axes along which the windows of a view lie, in the view's own shape, ascending, each once: a window of windows (a
+/// slice with a step) may lie along the same one.
 Ints windowed_axes(const Node& view) {
   Ints outer, out;
   for (const Node* n = &view; n->is(Op::Window); n = n->src[0].get()) {
@@ -241,6 +242,7 @@ Ints windowed_axes(const Node& view) {
     out.push_back(axis);
   }
   std::sort(out.begin(), out.end());
+  out.erase(std::unique(out.begin(), out.end()), out.end());
   return out;
 }
 

@@ -51,10 +51,11 @@ Val Renderer::load_scalar(const Access& a, const Guard& guard) {
   return apply(b_, Op::Where, a.dtype, {guard.lanes, b_.splat(v, vector_), zero(a.dtype, vector_)});
 }
 
-/// Elements side by side, in order or reversed. A local place has room for lanes that are switched off.
+/// Elements side by side, in order or reversed. A local place has room for lanes that are beyond the vector loop's extent,
+/// but not for others that are switched off, which may lie before it too.
 Val Renderer::load_vector(const Access& a, const Guard& guard) {
-  bool reversed = a.at.lane == -1;
-  Val mask = guard.lanes || !a.place->local || reversed ? both(guard.lanes, mask_) : Val{};
+  bool reversed = a.at.lane == -1, roomy = a.place->local && !reversed && mask_ == extent_mask_;
+  Val mask = guard.lanes || !roomy ? both(guard.lanes, mask_) : Val{};
   int64_t offset = reversed ? 1 - vector_ : 0;
   Val pointer = or_zeros(guard.uniform, address(a, offset));
   if (mask && reversed) mask = reverse(mask);
@@ -180,12 +181,15 @@ Val Renderer::load_transposed(const Node& n, const Access& a, const Guard& guard
   constexpr int most = 16;
   if (mask_ || guard.uniform || guard.lanes || a.place->written || vector_ < 4 || vector_ > most) return {};
   const Ref position = ix::flatten(tree::at(n), a.place->dims);
-  for (Unrolled& u : unrolled_) {
+  for (size_t k = 0; k < unrolled_.size(); k++) {
+    Unrolled& u = unrolled_[k];
     const int64_t begin = u.at / vector_ * vector_;
     int64_t apart = 0;
     if (u.depth != b_.depth() || begin + vector_ > u.count) continue;
     if (!ix::affine(position, Ref(u.range), apart) || apart != 1) continue;
-    std::vector<Val>& rows = u.blocks[{&n, begin}];
+    std::vector<int64_t> copy = {begin};
+    for (size_t inside = k + 1; inside < unrolled_.size(); inside++) copy.push_back(unrolled_[inside].at);
+    std::vector<Val>& rows = u.blocks[{&n, copy}];
     if (rows.empty()) {
       for (int lane = 0; lane < vector_; lane++) {
         const Ref row = replace(position, {{u.range, index(begin)}, {lanes_, index(lane)}});

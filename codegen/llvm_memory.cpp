@@ -101,7 +101,7 @@ void Renderer::store_lanes(const Access& a, Val v) {
     if (mask) mask = reverse(mask);
   }
   if (!mask) return store_text(a, pointer, v, alignment(a, offset));
-  if (!a.place->local || reversed) return store_masked(a, pointer, v, mask);
+  if (!a.place->local || reversed || mask_ != extent_mask_) return store_masked(a, pointer, v, mask);
   Val old = load_text(a, pointer, b_.lanes(v), {}, alignment(a, 0));
   store_text(a, pointer, apply(b_, Op::Where, a.dtype, {mask, v, old}), alignment(a, 0));
 }
@@ -146,11 +146,12 @@ void Renderer::allocate(const Node& place) {
   p.dims = {place.src.begin(), place.src.end()};
   for (Ref& d : p.dims) {
     int64_t bound = upper_bound(d, place);
-    // Rows of whole vectors, so that no two accesses overlap: then each stays in a register.
-    if (p.partial && &d == &p.dims.back()) bound = (bound + p.chunk - 1) / p.chunk * p.chunk;
+    // Rows of whole vectors, so that no two accesses overlap: then each stays in a register. Of the widest ones, since
+    // what lanes that are off leave behind a row must not be the next row.
+    if (p.partial && &d == &p.dims.back()) bound = (bound + p.widest - 1) / p.widest * p.widest;
     count *= const_int(*(d = index(bound)));
   }
-  if (p.partial) count += p.chunk;
+  if (p.partial) count += p.widest;
   Type element{in_memory(place.dtype), 0};
   int64_t bytes = std::max<int64_t>(count, 1) * item_size(place.dtype);
   if (bytes <= stack_bytes) {

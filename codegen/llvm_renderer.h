@@ -27,7 +27,8 @@ void add_scaled(Linear& to, const Linear& e, int64_t factor);
 struct PlaceState {
   Val base = {};
   std::vector<Ref> dims = {};  ///< of a local place their upper bounds
-  int chunk = 0;               ///< lanes of the accesses to it that are vectors; 0: none
+  int chunk = 0;               ///< least number of lanes of the accesses to it that are vectors; 0: none
+  int widest = 0;              ///< and the largest
   bool partial = false;        ///< some of them may reach beyond its end, with lanes switched off
   Ref extent = {};         ///< of the vector loops in which it is accessed, if that is one for all its life
   bool mixed = false;      ///< accessed in other ways too: a lane that is off may be another access's element
@@ -177,8 +178,8 @@ class Renderer {
     const Node* range;
     int64_t count, at;
     int depth;  ///< of the builder
-    std::map<std::pair<const Node*, int64_t>, std::vector<Val>> blocks =
-        {};  ///< of Loads: from the copy on, transposed
+    std::map<std::pair<const Node*, std::vector<int64_t>>, std::vector<Val>> blocks =
+        {};  ///< of Loads: from the copy on, and for each copy of the loops inside of this one, transposed
   };
 
   Ref kernel_;

@@ -57,6 +57,7 @@ void Renderer::survey_access(const Node& n, const Node* vector_loop) {
   for (const Ref& at : tree::at(n)) {
     if (!ix::depends_on(at, range)) continue;
     p.chunk = p.chunk ? std::min(p.chunk, width) : width;
+    p.widest = std::max(p.widest, width);
     p.partial |= !is_int(range->src[0], width);
   }
 }

@@ -49,6 +49,7 @@ class Builder {
   Type type(Val v) const { return vals_[static_cast<size_t>(v.id)].type; }
   int lanes(Val v) const { return type(v).lanes; }
   int level(Val v) const { return vals_[static_cast<size_t>(v.id)].level; }
+  const std::string& text(Val v) const { return vals_[static_cast<size_t>(v.id)].text; }
   /// The scalar constant that v is, or of which v is a splat; false if it is none.
   bool constant(Val v, int64_t& bits) const;
   bool is_int(Val v, int64_t value) const;

@@ -163,6 +163,7 @@ void Renderer::allocate(const Node& place) {
     scratch_top_ += (bytes + 63) & ~int64_t{63};
     scratch_bytes_ = std::max(scratch_bytes_, scratch_top_);
   }
+  regions_.push_back({b_.text(p.base), place.arg.text, bytes});
 }
 
 /// Stores `identity` into `count` elements from a.at on, in vectors of at most `chunk` lanes.

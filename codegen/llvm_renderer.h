@@ -10,6 +10,7 @@
 #include "codegen/llvm_builder.h"
 #include "codegen/llvm_ops.h"
 #include "codegen/tree.h"
+#include "codegen/verify_llvm.h"
 
 namespace kontor::inline v0::ir {
 
@@ -59,6 +60,8 @@ class Renderer {
   explicit Renderer(const Ref& kernel);
   std::string render(const std::string& entry);
   int64_t scratch_bytes() const { return scratch_bytes_; }
+  /// Throws InternalError if the text reaches beyond a place of this kernel.
+  void require_within_places(const std::string& text) const;
 
  private:
   // Expressions (llvm_values.cpp).
@@ -148,6 +151,7 @@ class Renderer {
   void statement(const Node& n);
   void loop(const Node& n);
   void counted_loop(const Node& n, Val begin, Val end, bool may_be_empty);
+  void shared_loop(const Node& n);
   void unrolled(const Node& n, int64_t count);
   void vector_loop(const Node& n);
   void branch(const Node& n);
@@ -203,6 +207,8 @@ class Renderer {
   Val extent_mask_ = {};                      // those below the extent of the vector loop
   int mask_frame_ = 0;
   int64_t scratch_top_ = 0, scratch_bytes_ = 0;
+  std::vector<LlvmRegion> regions_;  // what the verifier is told: how large places are
+  std::vector<LlvmFact> facts_;      // and how far a parallel loop runs
 };
 
 }  // namespace kontor::inline v0::ir

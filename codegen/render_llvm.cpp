@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "codegen/llvm_renderer.h"
 #include "codegen/schedule.h"
+#include "codegen/tree_text.h"
 #include "graph/index.h"
 
 namespace kontor::inline v0::ir {
@@ -16,6 +17,9 @@ Renderer::Renderer(const Ref& kernel) : kernel_(kernel) {
     Val at =
         b_.emit({Scalar::Ptr, 0}, "getelementptr ptr, ", typed(buffers), ", i64 ", tree::param_number(*p));
     state.base = b_.emit({Scalar::Ptr, 0}, "load ptr, ", typed(at), ", align 8, !invariant.load !0");
+    const Ref size = ix::product(p->src);
+    if (size->is_const())
+      regions_.push_back({b_.text(state.base), p->arg.text, extent(size) * item_size(p->dtype)});
   }
   survey(tree::body(*kernel), nullptr);
 }
@@ -23,6 +27,15 @@ Renderer::Renderer(const Ref& kernel) : kernel_(kernel) {
 std::string Renderer::render(const std::string& entry) {
   body(tree::body(*kernel_));
   return b_.finish(entry);
+}
+
+void Renderer::require_within_places(const std::string& text) const {
+  const std::vector<std::string> mistakes = verify_llvm(text, regions_, facts_);
+  if (mistakes.empty()) return;
+  std::string list;
+  for (const std::string& m : mistakes) list += "\n  " + m;
+  broken("the LLVM text of kernel {} reaches beyond its places:{}\n{}", kernel_->arg.text, list,
+         tree::print(kernel_));
 }
 
 // ---- what must be known before: which scopes write which places, and how places are accessed
@@ -146,6 +159,15 @@ void Renderer::counted_loop(const Node& n, Val begin, Val end, bool may_be_empty
   if (may_be_empty) close_branch();
 }
 
+/// A parallel loop: the iterations of one share.
+void Renderer::shared_loop(const Node& n) {
+  const Val begin = argument(16, Scalar::I64), end = argument(24, Scalar::I64);
+  const Ref& extent = n.src[0]->src[0];
+  if (extent->is_const())
+    facts_.insert(facts_.end(), {{b_.text(begin), 0}, {b_.text(end), kontor::extent(extent)}});
+  counted_loop(n, begin, end, true);
+}
+
 void Renderer::unrolled(const Node& n, int64_t count) {
   unrolled_.push_back({n.src[0].get(), count, 0, b_.depth()});
   for (int64_t i = 0; i < count; i++) {
@@ -187,7 +209,7 @@ void Renderer::loop(const Node& n) {
   LoopKind kind = tree::kind(n);
   if (kind == LoopKind::Vector && tree::width(n) > 1) return vector_loop(n);
   if (kind == LoopKind::Thread || kind == LoopKind::Global)
-    if (b_.depth() == 0) return counted_loop(n, argument(16, Scalar::I64), argument(24, Scalar::I64), true);
+    if (b_.depth() == 0) return shared_loop(n);
   if (kind == LoopKind::Unroll || is_int(extent, 1) || is_int(extent, 0))
     return unrolled(n, kontor::extent(extent));
   counted_loop(n, b_.i64(0), value(extent), extent->bounds.lo < 1);
@@ -343,6 +365,7 @@ namespace kontor::inline v0 {
 std::string render_llvm(const Ref& kernel, const std::string& entry, const Limits&, int64_t& scratch_bytes) {
   ir::Renderer renderer(kernel);
   std::string text = renderer.render(entry);
+  renderer.require_within_places(text);
   scratch_bytes = renderer.scratch_bytes();
   return text;
 }

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <memory>
 
+#include "backends/gpu.h"
 #include "base/threefry.h"
 #include "graph/recording.h"
 #include "graph/text.h"
@@ -18,14 +19,13 @@ struct Machine {
   Limits limits;
 };
 
-/// What the interpreter is given trees for: both instruction sets, one with few registers, no vectors at all, and a GPU.
+/// What the interpreter is given trees for: both instruction sets and both kinds of GPU.
 const std::vector<Machine>& machines() {
   static const std::vector<Machine> all = {
       {"trees for AVX-512", {.threads = 2}},
-      {"trees for AVX2", {.vector_bytes = 32, .vector_registers = 16, .place_bytes = 16 << 10}},
-      {"trees for a small CPU",
-       {.vector_bytes = 16, .vector_registers = 16, .l1 = 4096, .place_bytes = 2048, .threads = 4}},
-      {"trees for a GPU", {.vector_bytes = 0, .place_bytes = 16 << 10, .gpu = true}},
+      {"trees for AVX2", {.vector_bytes = 32, .vector_registers = 16, .place_bytes = 4096, .threads = 4}},
+      {"trees for OpenCL", gpu_limits(int64_t{8} << 30)},
+      {"trees for CUDA", cuda_limits(int64_t{8} << 30)},
   };
   return all;
 }

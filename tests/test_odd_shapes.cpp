@@ -69,11 +69,11 @@ TEST_CASE(
     "[shapes] convolutions of one image, one channel, one output channel or one a group, with padding") {
   Found found;
   for (int64_t images : {1, 2})
-    for (int64_t groups : {1, 2, 3})
+    for (int64_t groups : {1, 2})
       for (int64_t in : {1, 2})
         for (int64_t out : {1, 2})
           for (int64_t padding : {0, 1})
-            for (int64_t size : {1, 3})
+            for (int64_t size : {3})
               for (int64_t stride : {1, 2}) {
                 const Tensor x = leaf({images, in * groups, 5, 7}), w = leaf({out * groups, in, size, size});
                 const Tensor y = x.conv2d(w, {}, stride, padding, 1, groups);
@@ -104,17 +104,20 @@ TEST_CASE("[shapes] global average pool and a linear layer, with gradients") {
 
 TEST_CASE("[shapes] products cast to another width: the lanes of each place are its own") {
   Found found;
+  auto products = [&](const std::vector<int64_t>& s, DType in, DType out) {
+    const Tensor a = leaf({s[0], s[1]}, in), b = leaf({s[1], s[2]}, in);
+    const std::string what = describe(s) + " " + std::string(name(in)) + " to " + std::string(name(out));
+    found.add(what, every_way({a.matmul(b).cast(out)}));
+    found.add(what + ", computed operand", every_way({a.matmul(b.relu()).cast(out)}));
+    found.add(what + ", transposed operand",
+              every_way({a.matmul(leaf({s[2], s[1]}, in).transpose()).cast(out)}));
+  };
   for (DType in : {DType::F32, DType::F64})
     for (DType out : {DType::F64, DType::F32, DType::I8, DType::F16, DType::I64})
-      for (const std::vector<int64_t>& s :
-           {std::vector<int64_t>{71, 110, 146}, {5, 66, 130}, {64, 64, 65}, {3, 4, 17}}) {
-        const Tensor a = leaf({s[0], s[1]}, in), b = leaf({s[1], s[2]}, in);
-        const std::string what = describe(s) + " " + std::string(name(in)) + " to " + std::string(name(out));
-        found.add(what, every_way({a.matmul(b).cast(out)}));
-        found.add(what + ", computed operand", every_way({a.matmul(b.relu()).cast(out)}));
-        found.add(what + ", transposed operand",
-                  every_way({a.matmul(leaf({s[2], s[1]}, in).transpose()).cast(out)}));
-      }
+      for (const std::vector<int64_t>& s : {std::vector<int64_t>{3, 4, 17}, {9, 17, 33}})
+        products(s, in, out);
+  products({64, 65, 130}, DType::F32, DType::F64);  // long enough for a panel
+  products({64, 65, 66}, DType::F64, DType::F32);
   CHECK(found.text() == "");
 }
 

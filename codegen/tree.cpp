@@ -91,17 +91,17 @@ std::span<const Ref> at(const Node& n) {
 std::span<const Ref> values(const Node& n) { return std::span(n.src).subspan(1 + n.src[0]->src.size()); }
 Ref guard(const Node& load) { return load.at(0) ? load.src.back() : Ref(); }
 
-static double lowest(DType dtype, bool high) {
-  if (is_float(dtype))
-    return high ? std::numeric_limits<double>::infinity() : -std::numeric_limits<double>::infinity();
-  return 0;
+/// What no value of a float dtype is beyond: infinity, which f8e4m3 does not have (it would be NaN).
+static double extreme(DType dtype, bool high) {
+  const double most = dtype == DType::F8E4M3 ? 448 : std::numeric_limits<double>::infinity();
+  return high ? most : -most;
 }
 
 Ref identity(Fold fold, DType dtype) {
   if (fold == Fold::Sum || fold == Fold::Dot) return constant(dtype, int64_t{0});
   if (fold == Fold::Prod) return constant(dtype, int64_t{1});
   bool high = fold == Fold::Min;
-  if (is_float(dtype)) return constant(dtype, lowest(dtype, high));
+  if (is_float(dtype)) return constant(dtype, extreme(dtype, high));
   int bits = row(dtype).bits;
   if (kind(dtype) == Kind::Bool) return constant(dtype, int64_t{high});
   if (kind(dtype) == Kind::Unsigned) return constant(dtype, high ? int64_t{-1} : int64_t{0});

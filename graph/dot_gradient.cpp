@@ -102,6 +102,7 @@ void reshape_factor(Factor& f, size_t lead, const Dims& shape) {
   Dims base;
   if (!groups_of(std::span(f.dims).first(lead), shape, groups)) {
     for (size_t i = 0; i < lead; i++) make_real(f, i);
+    groups.clear();  // those before the one that does not fit (a dimension of 0 hides the others)
     base = shape;
   }
   for (const Group& g : groups) {

@@ -135,11 +135,24 @@ void window_back(Tape& to, const Node& n, const Term& g) {
   to.add(n[0], fn::reduce(Fold::Sum, {spread}, {axis + 1}, false));
 }
 
+/// g with zeros behind, where an unwindow's extent was less than its windows reach: they were left out.
+Ref as_far_as_windows(const Node& n, const Ref& g) {
+  size_t axis = static_cast<size_t>(n.at(0));
+  const Ref &positions = n[0]->shape[axis], &taps = n.shape[axis + 1];
+  if (!positions->is_const() || !n.shape[axis]->is_const()) return g;
+  int64_t reach = (extent(positions) - 1) * n.at(1) + (extent(taps) - 1) * n.at(2) + 1;
+  Ints low_high(2 * n.rank(), 0);
+  low_high[2 * axis + 1] = std::max<int64_t>(reach - extent(n.shape[axis]), 0);
+  return fn::pad(g, low_high, 0);
+}
+
 /// g[i, k] belongs to x[o, k] where i = o*stride + k*dilation: the diagonal j = k of the windows of g.
 void unwindow_back(Tape& to, const Node& n, const Term& g) {
   int64_t axis = n.at(0);
   Ref taps = n.shape[static_cast<size_t>(axis) + 1];
-  Ref windows = make(Op::Window, {g.node}, {.ints = {axis, n.at(1), n.at(2), extent(taps)}});
+  if (is_int(ix::product(n[0]->shape), 0)) return;  // there is nothing to have a gradient
+  Ref windows =
+      make(Op::Window, {as_far_as_windows(n, g.node)}, {.ints = {axis, n.at(1), n.at(2), extent(taps)}});
   Ref j = fn::iota(taps, DType::I64), k = j;
   for (size_t i = static_cast<size_t>(axis) + 2; i < windows->rank(); i++) j = fn::unsqueeze(j, -1);
   for (size_t i = static_cast<size_t>(axis) + 3; i < windows->rank(); i++) k = fn::unsqueeze(k, -1);

@@ -98,6 +98,7 @@ Ref pad(const Ref& x, const Ints& low_high, const Input& value) {
   }
   if (std::all_of(low_high.begin(), low_high.end(), [](int64_t v) { return v == 0; })) return x;
   Ref fill = value.node ? cast(value.node, x->dtype) : number_constant("pad", value.number, x->dtype);
+  if (fill->rank() != 0) fail("pad: {}: the value is {}, not one number", describe(*x), describe(*fill));
   amounts.insert(amounts.begin(), fill);
   return moved(Op::Pad, x, amounts);
 }

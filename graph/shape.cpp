@@ -173,7 +173,7 @@ std::vector<Ref> moved_shape(Op op, const Sources& src, const Arg& arg) {
         need(x.shape[i] == src[i + 1] || is_int(x.shape[i], 1), op, src, "only dimensions of 1 expand");
       return tail(src, 1);
     case Op::Pad:
-      need(src.size() == 2 + 2 * x.rank() && src[1]->dtype == x.dtype, op, src,
+      need(src.size() == 2 + 2 * x.rank() && src[1]->dtype == x.dtype && src[1]->rank() == 0, op, src,
            "needs fill, lo and hi for each axis");
       for (size_t i = 0; i < x.rank(); i++)
         shape.push_back(ix::add(ix::add(x.shape[i], src[2 + 2 * i]), src[3 + 2 * i]));

@@ -24,8 +24,20 @@ int64_t Array::size() const {
   return n;
 }
 
-Value Array::get(int64_t position) const { return load_element(bytes.data(), position, dtype); }
-void Array::set(int64_t position, Value value) { store_element(bytes.data(), position, dtype, value); }
+static void need_within(const Array& a, int64_t position) {
+  if (position < 0 || static_cast<size_t>((position + 1) * item_size(a.dtype)) > a.bytes.size())
+    broken("element {} of an array of {} bytes", position, a.bytes.size());
+}
+
+Value Array::get(int64_t position) const {
+  need_within(*this, position);
+  return load_element(bytes.data(), position, dtype);
+}
+
+void Array::set(int64_t position, Value value) {
+  need_within(*this, position);
+  store_element(bytes.data(), position, dtype, value);
+}
 
 namespace {
 

@@ -20,6 +20,7 @@ class Reduction {
   Value value(Read&& read, const std::vector<int64_t>& shape) {
     extents_.clear();
     for (int64_t a : axes_) extents_.push_back(shape[static_cast<size_t>(a)]);
+    if (std::find(extents_.begin(), extents_.end(), 0) != extents_.end()) return identity(fold_);
     size_t outer = extents_.size() - static_cast<size_t>(order_.trailing);
     block_ = 1;
     for (size_t i = outer; i < extents_.size(); i++) block_ *= extents_[i];

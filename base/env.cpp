@@ -42,7 +42,8 @@ constexpr bool in_order() {
 static_assert(in_order(), "the rows stand in the order of Env");
 
 // What tests/run gives to its scripts and the golden tests read; the library reads none of them.
-constexpr std::string_view kOfTheSuite[] = {"KONTOR_SOURCE", "KONTOR_BUILD", "KONTOR_UPDATE_GOLDEN"};
+constexpr std::string_view kOfTheSuite[] = {"KONTOR_SOURCE", "KONTOR_BUILD", "KONTOR_UPDATE_GOLDEN",
+                                            "KONTOR_TEST_SEED", "KONTOR_TEST_COUNT"};
 
 std::string_view value_of(Env id) {
   const char* value = std::getenv(kTable[static_cast<size_t>(id)].name);

@@ -1,0 +1,372 @@
+#!/usr/bin/env python3
+"""The graph evaluator against NumPy and PyTorch: tests/compare_numpy.py [--count 3000] [--seed N]
+
+Takes the calls that random graphs are made of (tests/random_graphs export), with the values that the graph evaluator has
+for their arguments and results, and lets NumPy (PyTorch where NumPy has no such function) compute each result in f64 or in
+the result's integers. `TABLE` says for each row of the function table what its counterpart is; what has none is listed,
+and a row that is in neither table is an error. Needs numpy and torch: `python3 -m venv .venv-bench` and
+`.venv-bench/bin/pip install numpy torch`; run without them, it takes that environment.
+"""
+import argparse
+import collections
+import json
+import math
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import warnings
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PYTHON = ROOT / ".venv-bench" / "bin" / "python"
+try:
+  import numpy as np
+  import torch
+  import torch.nn.functional as F
+except ImportError:
+  if not PYTHON.exists() or pathlib.Path(sys.prefix) == PYTHON.parent.parent:
+    sys.exit(f"numpy and torch are missing: python3 -m venv .venv-bench && {PYTHON} -m pip install numpy torch")
+  os.execv(PYTHON, [str(PYTHON), *sys.argv])
+
+np.seterr(all="ignore")
+warnings.simplefilter("ignore")
+NUMPY = {"bool": "?", "u8": "u1", "i8": "i1", "u16": "u2", "i16": "i2", "u32": "u4", "i32": "i4", "u64": "u8", "i64": "i8",
+         "f16": "f2", "f32": "f4", "f64": "f8"}
+TORCH_ONLY = {"bf16": "bfloat16", "f8e4m3": "float8_e4m3fn", "f8e5m2": "float8_e5m2"}
+EPS = {"f64": 2**-52, "f32": 2**-23, "f16": 2**-10, "bf16": 2**-7, "f8e4m3": 2**-3, "f8e5m2": 2**-2}
+LARGEST = {"f64": 1.7976931348623157e308, "f32": 3.4028235e38, "f16": 65504.0, "bf16": 3.3895314e38, "f8e4m3": 448.0,
+           "f8e5m2": 57344.0}
+TINY = {"f64": 5e-324, "f32": 1.5e-45, "f16": 6e-8, "bf16": 9.2e-41, "f8e4m3": 2**-9, "f8e5m2": 2**-16}
+
+
+class Call:
+  """One call: its arguments as attributes (arrays: floats as f64, integers as they are), `out` the result's dtype."""
+
+  def __init__(self, line, parameters):
+    self.dtypes, self.raw, self.seed, self.function = {}, {}, line["seed"], line["function"]
+    for name, fallback in parameters:
+      given = line["arguments"].get(name, fallback)
+      setattr(self, name, self._read(name, given))
+    self.out, self.result = line["result"]["dtype"], self._array(line["result"])
+
+  def _read(self, name, given):
+    if isinstance(given, dict):
+      self.dtypes[name], self.raw[name] = given["dtype"], bytes.fromhex(given["bytes"])
+      return self._array(given)
+    if isinstance(given, list) and given and isinstance(given[0], dict):
+      self.dtypes[name] = given[0]["dtype"]
+      return [self._array(g) for g in given]
+    return given
+
+  @staticmethod
+  def _array(given):
+    data, dtype = bytearray.fromhex(given["bytes"]), given["dtype"]
+    if dtype in TORCH_ONLY:
+      if not data:
+        return np.zeros(given["shape"])
+      flat = torch.frombuffer(data, dtype=getattr(torch, TORCH_ONLY[dtype])).double().numpy()
+    else:
+      flat = np.frombuffer(bytes(data), dtype=NUMPY[dtype])
+      flat = flat.astype("f8") if dtype.startswith("f") else flat
+    return flat.reshape(given["shape"])
+
+  def common(self, *names):
+    """Arguments in what the result is computed in: f64 for floats, else the result's integers."""
+    return [to_dtype(getattr(self, n), self.out) for n in names]
+
+  def operands(self, *names):
+    """The same for results of another kind (comparisons)."""
+    values = [np.asarray(getattr(self, n)) for n in names]
+    kinds = {v.dtype.kind for v in values}
+    return [v.astype("f8") for v in values] if "f" in kinds else [v.astype(object) for v in values]
+
+  def floats(self, *names):
+    return [np.asarray(getattr(self, n)).astype("f8") for n in names]
+
+  def axis_tuple(self):
+    return None if self.axes is None else tuple(self.axes)
+
+
+def to_dtype(value, dtype):
+  """As Kontor casts: floats to integers saturate and NaN is 0, integers wrap."""
+  value = np.asarray(value)
+  if dtype == "bool":
+    return value != 0
+  if not dtype[0] in "ui":
+    return value.astype("f8")
+  if value.dtype.kind != "f":
+    return value.astype(NUMPY[dtype])
+  info = np.iinfo(NUMPY[dtype])
+  clean = [0 if math.isnan(v) else info.max if v >= info.max else info.min if v <= info.min else int(v) for v in value.ravel()]
+  return np.array(clean, dtype=NUMPY[dtype]).reshape(value.shape)
+
+
+def elementwise(function, *names):
+  return lambda c: function(*c.common(*names))
+
+
+def of_floats(function, *names):
+  return lambda c: function(*c.floats(*names))
+
+
+def compared(function):
+  return lambda c: function(*c.operands("a", "b")).astype(bool)
+
+
+def vectorised(function):
+  return lambda x: np.vectorize(function, otypes=["f8"])(x) if x.size else x
+
+
+def shifted(c, left):
+  a, b = c.common("a", "b")
+  a, b = np.broadcast_arrays(a, b)
+  bits = a.dtype.itemsize * 8
+  far = (b >= bits) | (b < 0)
+  near = np.where(far, 0, b)
+  out = np.left_shift(a, near) if left else np.right_shift(a, near)
+  return np.where(far, 0 if left else np.where(a < 0, -1, 0).astype(a.dtype), out).astype(a.dtype)
+
+
+def power(c):
+  if c.out in EPS:
+    return np.power(*c.floats("a", "b"))
+  a, b = c.common("a", "b")
+  return None if np.any(b < 0) else np.power(a, b)
+
+
+def fold(function):
+  return lambda c: function(to_dtype(c.x, c.out), axis=c.axis_tuple(), keepdims=bool(c.keepdims))
+
+
+def position(function):
+  def run(c):
+    x = c.x.astype("f8") if c.x.dtype.kind == "f" else c.x
+    return function(x, axis=c.axis, keepdims=bool(c.keepdims)) if c.axis is not None else function(x)
+  return run
+
+
+def sliced(c):
+  index = [slice(None)] * c.x.ndim
+  end = None if c.end == 2**63 - 1 else c.end
+  index[c.axis] = slice(None if c.step < 0 and c.begin == 2**63 - 1 else c.begin, end, c.step)
+  return c.x[tuple(index)]
+
+
+def windowed(c):
+  axis = c.axis % c.x.ndim
+  seen = np.lib.stride_tricks.sliding_window_view(c.x, (c.size - 1) * c.dilation + 1, axis)
+  seen = np.moveaxis(seen, -1, axis + 1)
+  index = [slice(None)] * seen.ndim
+  index[axis], index[axis + 1] = slice(None, None, c.stride), slice(None, None, c.dilation)
+  return seen[tuple(index)]
+
+
+def put(c):
+  out, axis = to_dtype(c.x, c.out).copy(), c.axis % c.x.ndim
+  value = to_dtype(c.value, c.out)
+  value = np.expand_dims(value, axis) if value.ndim + 1 == out.ndim else value
+  index = [slice(None)] * out.ndim
+  begin = int(c.index) + (out.shape[axis] if int(c.index) < 0 else 0)
+  index[axis] = slice(begin, begin + value.shape[axis])
+  out[tuple(index)] = value
+  return out
+
+
+def pair(x):
+  return (x, x) if not isinstance(x, list) else tuple(x) if len(x) == 2 else (x[0], x[0])
+
+
+def t(x):
+  return None if x is None else torch.from_numpy(np.array(x, dtype="f8", order="C"))
+
+
+def conv2d(c):
+  if min(c.x.shape) == 0 or c.out not in EPS:  # PyTorch has no convolution of integers
+    return None
+  return F.conv2d(t(c.x), t(c.weight), t(c.bias), pair(c.stride), pair(c.padding), pair(c.dilation), c.groups).numpy()
+
+
+def pool(function):
+  def run(c):
+    if min(c.x.shape) == 0 or c.dtypes["x"] in ("u64", "i64"):  # f64 does not hold them
+      return None
+    size, stride = pair(c.size), pair(c.stride)
+    return function(t(c.x), size, tuple(s or k for s, k in zip(stride, size))).numpy()
+  return run
+
+
+def instance_norm(c):
+  if c.eps <= 0:
+    return None
+  over = tuple(range(2, c.x.ndim))
+  x = c.x.astype("f8")
+  out = (x - x.mean(over, keepdims=True)) / np.sqrt(x.var(over, keepdims=True) + c.eps)
+  shape = (-1,) + (1,) * (x.ndim - 2)
+  for p, function in ((c.weight, np.multiply), (c.bias, np.add)):
+    out = out if p is None else function(out, p.reshape(shape))
+  return out
+
+
+def bitcast(c):
+  return np.frombuffer(c.raw["x"], dtype=NUMPY[c.dtype]).reshape(c.x.shape) if c.dtype in NUMPY else None
+
+
+
+# Row of the function table -> what computes it of a Call; None from it: not comparable here (an empty axis, ...).
+TABLE = {
+  "full": lambda c: np.full(c.shape, to_dtype(c.value, c.out)),
+  "iota": lambda c: np.arange(c.n),
+  "arange": lambda c: to_dtype(np.arange(math.ceil(max(0, (c.end - c.begin) / c.step))) * c.step + c.begin, c.out),
+  "eye": lambda c: np.eye(c.n),
+  "add": elementwise(np.add, "a", "b"), "sub": elementwise(np.subtract, "a", "b"), "mul": elementwise(np.multiply, "a", "b"),
+  "div": of_floats(np.divide, "a", "b"), "floor_div": elementwise(np.floor_divide, "a", "b"), "mod": elementwise(np.mod, "a", "b"),
+  "pow": power, "maximum": elementwise(np.maximum, "a", "b"), "minimum": elementwise(np.minimum, "a", "b"),
+  "fma": lambda c: (lambda a, b, d: a * b + d)(*c.floats("a", "b", "c")),
+  "eq": compared(np.equal), "ne": compared(np.not_equal), "lt": compared(np.less), "le": compared(np.less_equal),
+  "gt": compared(np.greater), "ge": compared(np.greater_equal),
+  "logical_and": compared(lambda a, b: (a != 0) & (b != 0)), "logical_or": compared(lambda a, b: (a != 0) | (b != 0)),
+  "logical_not": lambda c: np.logical_not(c.x), "bit_and": elementwise(np.bitwise_and, "a", "b"),
+  "bit_or": elementwise(np.bitwise_or, "a", "b"), "bit_xor": elementwise(np.bitwise_xor, "a", "b"),
+  "bit_not": elementwise(np.bitwise_not, "x"), "shift_left": lambda c: shifted(c, True), "shift_right": lambda c: shifted(c, False),
+  "where": lambda c: np.where(np.asarray(c.condition) != 0, *c.common("a", "b")),
+  "clamp": lambda c: np.minimum(np.maximum(*c.common("x", "low")), to_dtype(c.high, c.out)),
+  "neg": elementwise(np.negative, "x"), "abs": elementwise(np.abs, "x"), "sign": elementwise(np.sign, "x"),
+  "floor": elementwise(np.floor, "x"), "ceil": elementwise(np.ceil, "x"), "square": elementwise(np.square, "x"),
+  "isnan": lambda c: np.isnan(c.x), "cast": lambda c: to_dtype(c.x, c.out), "bitcast": bitcast,
+  "sqrt": of_floats(np.sqrt, "x"), "exp": of_floats(np.exp, "x"), "log": of_floats(np.log, "x"), "sin": of_floats(np.sin, "x"),
+  "cos": of_floats(np.cos, "x"), "tanh": of_floats(np.tanh, "x"), "erf": of_floats(vectorised(math.erf), "x"),
+  "relu": elementwise(lambda x: np.maximum(x, 0), "x"), "detach": lambda c: c.x, "mark": lambda c: c.x,
+  "sum": fold(np.sum), "prod": fold(np.prod), "max": fold(np.max), "min": fold(np.min), "mean": fold(np.mean),
+  "var": lambda c: np.var(c.x.astype("f8"), axis=c.axis_tuple(), keepdims=bool(c.keepdims), ddof=c.correction),
+  "any": lambda c: np.any(c.x != 0, axis=c.axis_tuple(), keepdims=bool(c.keepdims)),
+  "all": lambda c: np.all(c.x != 0, axis=c.axis_tuple(), keepdims=bool(c.keepdims)),
+  "argmax": position(np.argmax), "argmin": position(np.argmin),
+  "reshape": lambda c: np.reshape(c.x, c.shape), "flatten": lambda c: c.x.reshape(c.result.shape),
+  "permute": lambda c: np.transpose(c.x, c.order), "transpose": lambda c: np.swapaxes(c.x, c.a, c.b),
+  "expand": lambda c: np.broadcast_to(c.x, c.shape),
+  "pad": lambda c: np.pad(to_dtype(c.x, c.out), list(zip(c.low_high[::2], c.low_high[1::2])), constant_values=to_dtype(c.value, c.out)),
+  "slice": sliced, "select": lambda c: np.take(c.x, c.index, axis=c.axis),
+  "flip": lambda c: np.flip(c.x, c.axis_tuple()), "squeeze": lambda c: np.squeeze(c.x, c.axis_tuple()),
+  "unsqueeze": lambda c: np.expand_dims(c.x, c.axis), "window": windowed,
+  "cat": lambda c: np.concatenate([to_dtype(x, c.out) for x in c.tensors], c.axis),
+  "stack": lambda c: np.stack([to_dtype(x, c.out) for x in c.tensors], c.axis),
+  "matmul": elementwise(np.matmul, "a", "b"), "conv2d": conv2d, "max_pool2d": pool(F.max_pool2d), "avg_pool2d": pool(F.avg_pool2d),
+  "softmax": lambda c: torch.softmax(t(c.x), c.axis).numpy(), "log_softmax": lambda c: torch.log_softmax(t(c.x), c.axis).numpy(),
+  "cross_entropy": lambda c: -np.take_along_axis(torch.log_softmax(t(c.logits), -1).numpy(), c.labels.astype("i8")[..., None], -1)[..., 0],
+  "layer_norm": lambda c: F.layer_norm(t(c.x), c.x.shape[-c.axes:], t(c.weight), t(c.bias), c.eps).numpy() if c.eps > 0 else None,
+  "instance_norm": instance_norm, "one_hot": lambda c: np.asarray(c.x)[..., None] == np.arange(c.classes),
+  "take": lambda c: np.take(c.x, c.indices.astype("i8"), axis=c.axis),
+  "pick": lambda c: np.take_along_axis(c.x, c.indices.astype("i8")[..., None], -1)[..., 0], "put": put,
+  "rsqrt": of_floats(lambda x: 1 / np.sqrt(x), "x"), "sigmoid": of_floats(lambda x: 1 / (1 + np.exp(-x)), "x"),
+  "gelu": lambda c: F.gelu(t(c.x)).numpy(), "silu": lambda c: F.silu(t(c.x)).numpy(),
+}
+# Rows that have no counterpart, and why.
+WITHOUT = {
+  "uniform": "a draw of our own generator", "normal": "a draw of our own generator", "randint": "a draw of our own generator",
+  "permutation": "a draw of our own generator", "unwindow": "neither has it (torch's fold sums the taps)",
+}
+# Terms that can cancel: |a| + |b| and the like, on which an error in the result's precision depends.
+MAGNITUDE = {
+  "add": lambda c: sum(np.abs(v) for v in c.floats("a", "b")), "sub": lambda c: sum(np.abs(v) for v in c.floats("a", "b")),
+  "fma": lambda c: (lambda a, b, d: np.abs(a * b) + np.abs(d))(*c.floats("a", "b", "c")),
+  "sum": lambda c: np.sum(np.abs(c.x.astype("f8")), axis=c.axis_tuple(), keepdims=bool(c.keepdims)),
+  "mean": lambda c: np.mean(np.abs(c.x.astype("f8")), axis=c.axis_tuple(), keepdims=bool(c.keepdims)),
+  "var": lambda c: np.mean(np.square(c.x.astype("f8")), axis=c.axis_tuple(), keepdims=bool(c.keepdims)) * c.x.size,
+  "matmul": lambda c: np.matmul(*(np.abs(v) for v in c.floats("a", "b"))),
+  "avg_pool2d": lambda c: np.max(np.abs(c.x)), "log_softmax": lambda c: np.max(np.abs(c.x.astype("f8"))),
+  "cross_entropy": lambda c: np.max(np.abs(c.logits.astype("f8"))),
+  "layer_norm": lambda c: 1 + np.max(np.abs(c.bias)) if c.bias is not None and c.bias.size else 1,
+  "conv2d": lambda c: np.max(np.abs(c.x)) * np.max(np.abs(c.weight)) * c.weight[0].size + 1 if c.x.size and c.weight.size else 0,
+}
+# What functions of many terms and of steep slopes may be off by, absolutely, in units of the precision.
+SLOPPY = {"softmax": 1, "log_softmax": 60, "cross_entropy": 60, "layer_norm": 40, "instance_norm": 40, "sin": 2, "cos": 2}
+
+# Several operations, each rounded to an f8 (f8e4m3 overflows to NaN): too coarse to be compared with what is right.
+STEPWISE = {"prod", "sum", "mean", "var", "matmul", "conv2d", "avg_pool2d", "softmax", "log_softmax", "cross_entropy", "layer_norm",
+            "instance_norm", "silu", "gelu", "sigmoid", "rsqrt", "pow"}
+
+
+def same(c, wanted):
+  """"" if the result is what was wanted, within rounding; else where it differs."""
+  got, wanted = np.asarray(c.result), np.asarray(wanted)
+  if got.shape != wanted.shape:
+    return f"shape {list(got.shape)} instead of {list(wanted.shape)}"
+  if not got.size:
+    return ""
+  if c.out not in EPS:
+    wrong = got.astype(object) != to_dtype(wanted, c.out).astype(object)
+  else:
+    eps = max([EPS[c.out]] + [EPS.get(d, EPS["f32"]) for d in c.dtypes.values()])  # integers are computed with as f32
+    size = np.abs(wanted) + np.broadcast_to(MAGNITUDE.get(c.function, lambda _: 0)(c), wanted.shape)
+    terms = max([np.asarray(v).size for v in vars(c).values() if isinstance(v, np.ndarray)], default=1)
+    if c.out.startswith("f8") and c.function in STEPWISE:
+      return ""
+    close = np.abs(got - wanted) <= eps * (size * (6 + 0.05 * terms) + SLOPPY.get(c.function, 0)) + TINY[c.out]
+    if c.function == "prod":  # what becomes denormal on the way has few digits
+      close |= (np.abs(wanted) < np.sqrt(TINY[c.out])) & (np.abs(got) < np.sqrt(TINY[c.out]))
+    beyond = (size > LARGEST[c.out] * 0.9) | ~np.isfinite(size)
+    wrong = ~(close | (got == wanted) | (np.isnan(got) & np.isnan(wanted)) | beyond)
+  if not wrong.any():
+    return ""
+  at = np.argwhere(wrong)[0] if wrong.ndim else ()
+  return f"{list(map(int, at))}: {got[tuple(at)]!r} instead of {wanted[tuple(at)]!r}"
+
+
+def parameters_of(text):
+  out = []
+  for one in filter(None, (p.strip() for p in text.split(","))):
+    name, _, fallback = one.partition("=")
+    value = {"none": None, "true": True, "false": False, "": None}.get(fallback, fallback)
+    if isinstance(value, str) and value[0] in "-0123456789":
+      value = float(value) if set(value) & set(".e") else int(value)
+    out.append((name, value))
+  return out
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--count", type=int, default=3000, help="random cases, of about five calls each")
+  parser.add_argument("--seed", type=int, default=random.randrange(10**9))
+  parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
+  parser.add_argument("--show", type=int, default=3, help="differences of a function to print")
+  arguments = parser.parse_args()
+  command = [str(arguments.build.resolve() / "tests" / "random_graphs"), "export", str(arguments.seed), str(arguments.count)]
+  rows, compared_calls, differ, skipped = {}, collections.Counter(), collections.Counter(), collections.Counter()
+  program = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+  for line in map(json.loads, program.stdout):
+    if "row" in line:
+      rows[line["row"]] = parameters_of(line["parameters"])
+      continue
+    if line["function"] not in TABLE:
+      continue
+    c = Call(line, rows[line["function"]])
+    try:
+      wanted = TABLE[c.function](c) if c.result.size else None
+      found = "" if wanted is None else same(c, wanted)
+    except (ValueError, TypeError, IndexError, RuntimeError, OverflowError) as error:
+      wanted, found = 0, f"NumPy raises {type(error).__name__}: {error}"
+    (skipped if wanted is None else compared_calls)[c.function] += 1
+    if found:
+      differ[c.function] += 1
+      if differ[c.function] <= arguments.show:
+        given = {n: f"{c.dtypes.get(n, '')}{list(v.shape)}" if isinstance(v, np.ndarray) else v for n, v in vars(c).items()
+                 if n in dict(rows[c.function])}
+        print(f"DIFFERS: seed {c.seed}: {c.function} {given} -> {c.out}: {found}")
+  if program.wait():
+    sys.exit("random_graphs export failed")
+  unknown = sorted(set(rows) - set(TABLE) - set(WITHOUT))
+  for name in unknown:
+    print(f"MISSING: {name} is in neither table of tests/compare_numpy.py")
+  for name, why in WITHOUT.items():
+    print(f"no counterpart: {name}: {why}")
+  never = sorted(set(rows) & set(TABLE) - set(compared_calls))
+  if never:
+    print(f"never called with these seeds: {', '.join(never)}")
+  print(f"{sum(compared_calls.values())} calls of {len(compared_calls)} functions compared (seeds {arguments.seed} to "
+        f"{arguments.seed + arguments.count - 1}), {sum(differ.values())} differ")
+  sys.exit(bool(differ or unknown))
+
+
+if __name__ == "__main__":
+  main()

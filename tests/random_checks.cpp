@@ -1,0 +1,253 @@
+// See random_checks.h.
+#include "tests/random_checks.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <sstream>
+
+#include "backends/gpu.h"
+#include "base/error.h"
+#include "base/threefry.h"
+#include "codegen/tree_text.h"
+#include "graph/gradient.h"
+#include "graph/text.h"
+
+namespace kontor::inline v0 {
+
+namespace {
+
+/// Where the evaluator reports an error, values may not be computed that a smaller program leaves out: an error that is
+/// only the evaluator's is none.
+std::string against(const Run& run, Evaluation wanted) {
+  if (run.error.empty()) wanted.error.clear();
+  return difference(run, wanted);
+}
+
+// ---- gradients by finite differences ----------------------------------------------------------------------------------
+
+/// sum(output * weights) over the float outputs, and how large its terms are.
+struct Loss {
+  Ref value, magnitude;
+  std::vector<Ref> leaves;
+};
+
+Loss loss_of(const Graph& graph) {
+  Loss loss;
+  for (const Ref& o : graph.outputs) {
+    if (!is_float(o->dtype)) continue;
+    Ref flat = fn::cast(fn::reshape(o, {index(-1)}), DType::F64);
+    Ref weight = fn::sin(fn::cast(fn::iota(flat->shape[0], DType::I64), DType::F64));
+    Ref term = fn::mul(flat, fn::add(weight, 1.5));
+    Ref part = fn::sum(term, {}, false), size = fn::sum(fn::abs(term), {}, false);
+    loss.value = loss.value ? fn::add(loss.value, part) : part;
+    loss.magnitude = loss.magnitude ? fn::add(loss.magnitude, size) : size;
+  }
+  for (const Ref& i : graph.inputs)
+    if (is_float(i->dtype)) loss.leaves.push_back(i);
+  return loss;
+}
+
+/// The inputs of `graph` in its own order, those of `c`.
+std::vector<Array> inputs_for(const Graph& graph, const Case& c) {
+  std::vector<Array> out;
+  for (const Ref& i : graph.inputs)
+    for (size_t k = 0; k < c.graph.inputs.size(); k++)
+      if (c.graph.inputs[k] == i) out.push_back(c.inputs[k]);
+  return out;
+}
+
+double direction(size_t input, int64_t element) {
+  return static_cast<double>(random_bits64(input + 17, static_cast<uint64_t>(element)) >> 40) / (1 << 23) - 1;
+}
+
+/// An op whose value jumps: a staircase of fine steps has another slope from afar than anywhere on it.
+bool jumps(const Node& n) {
+  bool of_floats = !n.src.empty() && is_float(n.src[0]->dtype);
+  return n.op == Op::Floor || n.op == Op::Ceil ||
+         (of_floats && (has(n.op, Comparison) || (n.op == Op::Cast && !is_float(n.dtype))));
+}
+
+class Slope {
+ public:
+  Slope(const Case& c, const Loss& loss) : c_(c), graph_(make_graph({loss.value})) {
+    std::vector<Ref> steps;
+    for (const Node* n : topological(graph_.outputs))
+      if (jumps(*n)) steps.push_back(Ref(n));
+    steps_ = make_graph(steps);
+  }
+
+  double at(double step) const { return to_double(DType::F64, moved(graph_, step)[0].get(0)); }
+  /// Whether something jumps between here and there.
+  bool jumps_within(double step) const {
+    return moved(steps_, 0) != moved(steps_, step) || moved(steps_, 0) != moved(steps_, -step);
+  }
+
+ private:
+  const Case& c_;
+  Graph graph_, steps_;
+
+  std::vector<Array> moved(const Graph& graph, double step) const {
+    std::vector<Array> inputs = inputs_for(graph, c_);
+    for (size_t i = 0; i < inputs.size(); i++)
+      for (int64_t k = 0; is_float(inputs[i].dtype) && k < inputs[i].size(); k++) {
+        double value =
+            to_double(inputs[i].dtype, inputs[i].get(k)) + step * direction(number(graph.inputs[i]), k);
+        inputs[i].set(k, from_double(inputs[i].dtype, value));
+      }
+    return evaluate_graph(graph, inputs, scalars_of(graph)).outputs;
+  }
+
+  size_t number(const Ref& input) const {
+    for (size_t k = 0; k < c_.graph.inputs.size(); k++)
+      if (c_.graph.inputs[k] == input) return k;
+    broken("an input of another graph");
+  }
+};
+
+/// "" if the slope along the direction is `wanted`, or cannot be measured: at a kink or a jump.
+std::string against_slope(const Slope& loss, double wanted, double scale, double magnitude, bool& measured) {
+  constexpr double h = 1.0 / 4096;
+  double zero = loss.at(0), far[] = {loss.at(h), loss.at(-h)}, near[] = {loss.at(h / 2), loss.at(-h / 2)};
+  double wide = (far[0] - far[1]) / (2 * h), narrow = (near[0] - near[1]) / h;
+  double bend = (far[0] - 2 * zero + far[1]) / h, half_bend = (near[0] - 2 * zero + near[1]) / (h / 2);
+  double slope = (4 * narrow - wide) / 3, kink = 2 * half_bend - bend;
+  double noise = 1e-13 * (magnitude + std::fabs(zero)) / h, tolerance = 1e-5 * scale + noise;
+  measured = std::isfinite(wanted) && std::isfinite(slope) &&
+             std::fabs(wide - narrow) < 1e-3 * scale + noise && std::fabs(kink) < tolerance &&
+             noise < 1e-2 * scale + 1e-6;
+  if (!measured || std::fabs(slope - wanted) <= tolerance) return "";
+  if (loss.jumps_within(h)) return measured = false, "";
+  return fmt::format("gradient along the direction is {}, finite differences say {} (scale {})", wanted,
+                     slope, scale);
+}
+
+}  // namespace
+
+std::string check_gradients(const Case& c, const Limits& limits, bool* measured) {
+  bool unused = false;
+  if (!measured) measured = &unused;
+  *measured = false;
+  Loss loss = loss_of(c.graph);
+  if (!loss.value || loss.leaves.empty()) return "";
+  std::vector<Ref> outputs{loss.value, loss.magnitude};
+  std::vector<Ref> slopes = gradient(loss.value, loss.leaves);
+  outputs.insert(outputs.end(), slopes.begin(), slopes.end());
+  Case with{make_graph(outputs), {}};
+  with.inputs = inputs_for(with.graph, c);
+  with.scalars = scalars_of(with.graph);
+  Evaluation found = evaluate_graph(with.graph, with.inputs, with.scalars);
+  double wanted = 0, scale = 1e-6;
+  for (size_t k = 0; k < loss.leaves.size(); k++) {
+    size_t input = 0;
+    while (c.graph.inputs[input] != loss.leaves[k]) input++;
+    const Array& slope = found.outputs[2 + k];
+    for (int64_t e = 0; e < slope.size(); e++) {
+      double part = to_double(slope.dtype, slope.get(e)) * direction(input, e);
+      wanted += part;
+      scale += std::fabs(part);
+    }
+  }
+  double magnitude = to_double(DType::F64, found.outputs[1].get(0));
+  std::string wrong = against_slope(Slope(c, loss), wanted, scale, magnitude, *measured);
+  if (!wrong.empty()) return wrong;
+  wrong = against(run_trees(with.graph, limits, with.inputs, with.scalars), found);
+  return wrong.empty() ? "" : "gradient as loop trees: " + wrong;
+}
+
+Limits some_limits(uint64_t seed) {
+  switch (seed % 8) {
+    case 0: return {.vector_bytes = 32, .vector_registers = 16, .threads = 2};
+    case 1:
+      return {.vector_bytes = 16,
+              .vector_registers = 16,
+              .l1 = 4096,
+              .l2 = 32768,
+              .place_bytes = 2048,
+              .threads = 4};
+    case 2:  return {.threads = 2, .memory_budget = 1, .budget_is_asked = true};
+    case 3:  return {.threads = 2, .memory_budget = 256, .budget_is_asked = true};
+    case 4:  return gpu_limits();
+    case 5:  return {.vector_bytes = 32, .threads = 1, .memory_budget = 2048, .budget_is_asked = true};
+    default: return {.threads = 2};
+  }
+}
+
+Check lowered(const Limits& limits) {
+  return [limits](const Case& c) {
+    return against(run_trees(c.graph, limits, c.inputs, c.scalars),
+                   evaluate_graph(c.graph, c.inputs, c.scalars));
+  };
+}
+
+Check on_device(Backend& backend) {
+  return [&backend](const Case& c) {
+    return against(run_graph(c.graph, backend, c.inputs, c.scalars),
+                   evaluate_graph(c.graph, c.inputs, c.scalars));
+  };
+}
+
+std::string kind_of_failure(const std::string& text) {
+  std::string out;
+  std::istringstream words(text.substr(0, text.find('\n')));
+  for (std::string word; words >> word && out.size() < 60;)
+    out += (out.empty() ? "" : " ") + (word.find_first_of("0123456789") == std::string::npos ? word : "#");
+  return out;
+}
+
+std::string verdict(const Case& c, const Check& check) {
+  try {
+    return check(c);
+  } catch (const std::exception& thrown) {
+    return std::string("throws: ") + thrown.what();
+  }
+}
+
+Check isolated(Check check) {
+  return [check = std::move(check)](const Case& c) {
+    int ends[2];
+    if (::pipe(ends) != 0) broken("no pipe");
+    const pid_t child = ::fork();
+    if (child == 0) {
+      ::alarm(20);                                                  // a hang is a crash too
+      const std::string found = verdict(c, check).substr(0, 4000);  // a pipe holds that much without a reader
+      ::_exit(::write(ends[1], found.data(), found.size()) == static_cast<ssize_t>(found.size()) ? 0 : 1);
+    }
+    ::close(ends[1]);
+    std::string found(4096, ' ');
+    ssize_t got = 0, part = 0;
+    while ((part = ::read(ends[0], found.data() + got, found.size() - static_cast<size_t>(got))) > 0)
+      got += part;
+    ::close(ends[0]);
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    if (WIFSIGNALED(status)) return fmt::format("crash, signal {}", WTERMSIG(status));
+    return found.substr(0, static_cast<size_t>(got));
+  };
+}
+
+Trial try_seed(uint64_t seed, const CaseOptions& options, const Check& check, bool shrinks) {
+  Trial trial;
+  try {
+    Case c = random_case(seed, options);
+    trial.links = c.links;
+    trial.difference = verdict(c, check);
+    if (trial.difference.empty()) return trial;
+    trial.report = fmt::format("seed {}: {}\n", seed, trial.difference);
+    if (shrinks) {
+      const std::string kind = kind_of_failure(trial.difference);
+      Case small =
+          shrink(c, [&](const Case& smaller) { return kind_of_failure(verdict(smaller, check)) == kind; });
+      trial.report += fmt::format("shrunk: {}\n{}", verdict(small, check), describe(small));
+    } else {
+      trial.report += print(c.graph);
+    }
+  } catch (const std::exception& thrown) {
+    trial.difference = std::string("while it was made: ") + thrown.what();
+    trial.report += fmt::format("seed {}: {}\n", seed, trial.difference);
+  }
+  return trial;
+}
+
+}  // namespace kontor::inline v0

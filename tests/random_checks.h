@@ -1,0 +1,41 @@
+// What is asked of a random graph: that its loop trees, a device, or its gradients agree with the graph evaluator.
+#pragma once
+#include <functional>
+#include <string>
+
+#include "codegen/limits.h"
+#include "tests/random_graph.h"
+#include "tests/run_graph.h"
+
+namespace kontor::inline v0 {
+
+/// "" where the case holds, else what differs.
+using Check = std::function<std::string(const Case&)>;
+
+/// The loop trees that schedule() makes, on the interpreter, against evaluate_graph.
+Check lowered(const Limits& limits);
+/// One of several CPUs, GPUs and memory budgets, by the seed.
+Limits some_limits(uint64_t seed);
+/// Schedule, render, compile and run on a device.
+Check on_device(Backend& backend);
+/// Gradients of a smooth case: as evaluate_graph has them, against finite differences; and as loop trees.
+/// `measured` tells whether finite differences could tell.
+std::string check_gradients(const Case& c, const Limits& limits, bool* measured = nullptr);
+
+/// The same check in a process of its own, so that a crash is a difference too.
+Check isolated(Check check);
+
+/// One seed: makes the case, checks it, and says all about a failure, shrunk. "" where nothing failed.
+/// `shrinks`: false leaves the first difference and the whole graph.
+struct Trial {
+  std::string difference = {};  ///< of the case as it was made
+  std::string report = {};      ///< the seed, the difference, the shrunk graph and its kernels
+  std::set<Cell> links = {};
+};
+Trial try_seed(uint64_t seed, const CaseOptions& options, const Check& check, bool shrinks = true);
+/// What failures of one cause have in common: the first words of the text, without those that hold digits.
+std::string kind_of_failure(const std::string& text);
+/// The check's word on a case; what is thrown becomes text.
+std::string verdict(const Case& c, const Check& check);
+
+}  // namespace kontor::inline v0

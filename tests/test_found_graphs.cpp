@@ -1,0 +1,61 @@
+// Graphs that random ones were shrunk to, each of which was wrong once: as loop trees for several machines and budgets, on
+// the llvm device, and their gradients.
+#include <string>
+
+#include "graph/gradient.h"
+#include "graph/text.h"
+#include "tests/catch.h"
+#include "tests/errors.h"
+#include "tests/random_checks.h"
+
+using namespace kontor;
+
+namespace {
+
+struct Found {
+  const char* name;
+  const char* text;
+};
+
+constexpr Found found[] = {
+    {"the greatest of one f8e4m3, which has no infinity to begin with",
+     "%0 = buffer f8e4m3[1, 2, 1]\n%1 = reduce f8e4m3[2, 1] {max, 0} %0\n%2 = reduce f8e4m3[2] {min, 1} %1\nreturn %2"},
+    {"a sum of nothing, cut in pieces",
+     "%0 = buffer f64[0, 12, 12, 3, 12]\n%1 = reduce f64 {sum, 0, 1, 2, 3, 4} %0\nreturn %1"},
+    {"an unwindow without taps",
+     "%0 = buffer f64[1, 27, 0]\n%1 = unwindow f64[1, 31, 0] {1, 1, 1} %0 31\nreturn %1"},
+    {"an unwindow whose extent is less than its windows reach",
+     "%0 = buffer f64[6, 3]\n%1 = unwindow f64[4, 3] {0, 1, 5} %0 4\nreturn %1"},
+    {"a dot over nothing, of views",
+     "%0 = buffer f64[1, 1, 1, 4, 0, 2, 1]\n%1 = buffer f64[1, 0, 2, 1]\n"
+     "%2 = reshape f64[1, 1, 1, 1, 0, 2, 1] %1 1 1 1 1 0 2 1\n%3 = expand f64[1, 1, 1, 4, 0, 2, 1] %2 1 1 1 4 0 2 1\n"
+     "%4 = reduce f64[1, 1, 1, 4] {dot, 4, 5, 6} %0 %3\nreturn %4"},
+};
+
+Case case_of(const char* text) {
+  Case c{parse_graph(std::string("graph\n") + text), {}};
+  c.inputs = plain_inputs(c.graph);
+  c.scalars = scalars_of(c.graph);
+  return c;
+}
+
+}  // namespace
+
+TEST_CASE("[random] graphs that were wrong once") {
+  Backend* llvm = device("llvm");
+  for (const Found& f : found) {
+    INFO(f.name);
+    const Case c = case_of(f.text);
+    for (uint64_t seed = 0; seed < 8; seed++) CHECK(verdict(c, lowered(some_limits(seed))) == "");
+    const DType dtype = c.graph.inputs[0]->dtype;
+    if (dtype == DType::F64)
+      CHECK(verdict(c, [](const Case& of) { return check_gradients(of, some_limits(6)); }) == "");
+    if (llvm && row(dtype).bits > 8) CHECK(verdict(c, on_device(*llvm)) == "");
+  }
+}
+
+TEST_CASE("[graph] what is padded with is one number") {
+  const Ref x = parse_expression("f32[3]"), one = parse_expression("f32[1]");
+  CHECK(error_of([&] { fn::pad(x, {1, 1}, one); }) == "pad: f32[3]: the value is f32[1], not one number");
+  CHECK_THROWS_AS(make(Op::Pad, {x, one, index(1), index(1)}), InternalError);
+}

@@ -11,6 +11,14 @@ namespace kontor::inline v0 {
 
 class Tracer;
 
+/// Handles through which a jit function read a state: once one of them holds something else, or is gone, the function's
+/// program is no more what the function would do.
+struct Watch {
+  std::mutex mutex;
+  std::vector<const Tensor*> handles;
+  std::atomic<uint64_t> changes{0};
+};
+
 /// What a Tensor holds. Copies of a Tensor share it, so that computing one computes all, until one is assigned to:
 /// from then on that one has a state of its own. `node` is what was recorded, or the Buffer leaf that holds its value.
 struct TensorState {
@@ -20,6 +28,8 @@ struct TensorState {
   bool assigned = false;  ///< belongs to one Tensor alone: one that was assigned to, or a copy of such
   bool original =
       false;  ///< the Tensor that goes on as the Storage of its leaf when it is assigned to, not a copy
+  std::atomic<bool> watched{false};
+  std::shared_ptr<Watch> watch;  ///< set once, before `watched`
 };
 
 /// Watches what a thread records while jit traces a function. Recording::tensor() sets `trace` of the states it makes;
@@ -28,6 +38,12 @@ class Tracer {
  public:
   virtual ~Tracer() = default;
   virtual void capture(const Tensor& tensor) = 0;
+  /// A Tensor was made, or a copy of one from outside.
+  virtual void made(const std::shared_ptr<TensorState>& state) = 0;
+  /// Whether the state belongs to a Tensor from outside of the function.
+  virtual bool is_outside(const TensorState& state) const = 0;
+  /// A Tensor from outside was moved from or destroyed.
+  virtual void lost() noexcept = 0;
   const int64_t id = fresh_id();
 };
 inline thread_local Tracer* current_tracer = nullptr;

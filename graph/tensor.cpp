@@ -1,4 +1,5 @@
 // Tensor, Scalar, Variable, Dim: handles of nodes. Every operation forwards to the function of its name.
+#include <algorithm>
 #include <bit>
 #include <cmath>
 
@@ -30,8 +31,31 @@ Tensor Recording::tensor(Ref node) {
   Tensor t;
   t.state_ = std::make_shared<TensorState>();
   t.state_->node = std::move(node);
-  t.state_->trace = current_tracer ? current_tracer->id : 0;
+  if (current_tracer != nullptr) {
+    t.state_->trace = current_tracer->id;
+    current_tracer->made(t.state_);
+  }
   return t;
+}
+
+void Tensor::left(TensorState& state, const Tensor& handle) noexcept {
+  if (current_tracer != nullptr && current_tracer->is_outside(state)) current_tracer->lost();
+  if (!state.watched.load(std::memory_order_acquire)) return;
+  std::lock_guard lock(state.watch->mutex);
+  const auto& handles = state.watch->handles;
+  if (std::find(handles.begin(), handles.end(), &handle) != handles.end()) state.watch->changes++;
+}
+
+Tensor& Tensor::operator=(Tensor&& other) {
+  if (this == &other) return *this;
+  if (state_ && current_tracer != nullptr && current_tracer->is_outside(*state_))
+    fail(
+        "jit: `=`, or an operator like +=, on a Tensor made outside of the function that is being recorded: replays "
+        "would not repeat it; use assign(), or return the value");
+  if (state_) left(*state_, *this);
+  if (other.state_) left(*other.state_, other);
+  state_ = std::move(other.state_);
+  return *this;
 }
 
 void Recording::settle(const Tensor& tensor, Ref node) {

@@ -7,18 +7,20 @@ namespace kontor::inline v0::marketplace {
 
 namespace {
 
-/// Puts Marks into the model while the objective is recorded.
+/// Puts Marks into the model while the objective is recorded: states are exchanged, which is no assignment that a jit function
+/// would have to repeat.
 class Marked {
  public:
   explicit Marked(std::span<const nn::Parameter> parameters) : parameters_(parameters) {
     for (const nn::Parameter& p : parameters) {
       marks.push_back(fn::mark(node_of(*p.tensor), p.name));
-      kept_.push_back(std::move(*p.tensor));
-      *p.tensor = tensor_of(marks.back());
+      kept_.push_back(Recording::state(*p.tensor));
+      Recording::set_state(*p.tensor, Recording::state(tensor_of(marks.back())));
     }
   }
   ~Marked() {
-    for (size_t i = 0; i < parameters_.size(); ++i) *parameters_[i].tensor = std::move(kept_[i]);
+    for (size_t i = 0; i < parameters_.size(); ++i)
+      Recording::set_state(*parameters_[i].tensor, std::move(kept_[i]));
   }
   Marked(const Marked&) = delete;
   Marked& operator=(const Marked&) = delete;
@@ -26,7 +28,7 @@ class Marked {
 
  private:
   std::span<const nn::Parameter> parameters_;
-  std::vector<Tensor> kept_;
+  std::vector<std::shared_ptr<TensorState>> kept_;
 };
 
 /// The first of `parts` equal parts of x along its first axis, under a Mark, and all of them: [parts, ..].

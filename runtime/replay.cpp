@@ -84,6 +84,8 @@ bool JitProgram::record_once(ContextState& context, const std::vector<Ref>& plac
     }
     trace.undo();
     if (kept.empty()) {
+      trace.check_left_behind();
+      for (const auto& watch : trace.watches()) watches_.emplace_back(watch, watch->changes.load());
       for (const auto& [leaf, states] : trace.captured()) {
         once_ |= std::count_if(states.begin(), states.end(), [](const auto& s) { return !s.expired(); }) > 1;
       }
@@ -239,6 +241,8 @@ bool JitProgram::fits(const ContextState& context, std::span<const Ref> argument
 // Whether every Tensor that was read or assigned is still there as the same thing.
 bool JitProgram::valid() const {
   if (once_ && called_) return false;
+  for (const auto& [watch, changes] : watches_)
+    if (watch->changes != changes) return false;
   for (const State& s : states_) {
     const std::shared_ptr<TensorState> state = s.state.lock();
     if (!state || state->node->op != Op::Buffer) return false;

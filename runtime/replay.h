@@ -90,6 +90,8 @@ class JitProgram {
   std::vector<std::pair<std::shared_ptr<void>, void (*)(void*)>> host_steps_;
   std::shared_ptr<ScalarState> random_base_;
   Ref random_blocks_;
+  std::vector<std::pair<std::shared_ptr<Watch>, uint64_t>>
+      watches_;        // of handles it read, and changes when recorded
   bool once_ = false;  // what it reads could not be told apart: good for one call
   bool called_ = false;
 

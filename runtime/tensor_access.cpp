@@ -32,6 +32,16 @@ std::shared_ptr<Version> version_after(const std::shared_ptr<TensorState>& state
   return fork;
 }
 
+// The copy that a jit function takes of a Tensor from outside: it may be given other values there.
+std::shared_ptr<TensorState> copy_inside(const Tensor& outside) {
+  const Ref node = node_of(outside);  // captures it
+  auto copy = std::make_shared<TensorState>();
+  copy->node = node;
+  copy->trace = current_tracer->id;
+  current_tracer->made(copy);
+  return copy;
+}
+
 void realize_states(std::vector<std::shared_ptr<TensorState>> states) {
   if (Trace::current() != nullptr) return;  // under jit everything is computed at the call
   realize(Context::current().state(), states);
@@ -39,7 +49,9 @@ void realize_states(std::vector<std::shared_ptr<TensorState>> states) {
 
 }  // namespace
 
-std::shared_ptr<TensorState> Tensor::share(const std::shared_ptr<TensorState>& state) {
+std::shared_ptr<TensorState> Tensor::share(const Tensor& other) {
+  const std::shared_ptr<TensorState>& state = other.state_;
+  if (state && current_tracer != nullptr && state->trace != current_tracer->id) return copy_inside(other);
   if (!state || !state->assigned) return state;
   std::lock_guard lock(state->mutex);
   std::shared_ptr<TensorState> copy = own_state(state->node, false);

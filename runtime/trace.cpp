@@ -1,7 +1,11 @@
 // Recording reads, assigns and draws of a function under jit.
 #include "runtime/trace.h"
 
+#include <algorithm>
+
+#include "base/error.h"
 #include "graph/index.h"
+#include "graph/shape.h"
 #include "runtime/realize.h"
 
 namespace kontor::inline v0 {
@@ -39,6 +43,7 @@ void Trace::capture(const Tensor& tensor) {
     throw;
   }
   current_tracer = this;
+  watch(state, tensor);
   Ref leaf;
   {
     std::lock_guard lock(state->mutex);
@@ -53,6 +58,48 @@ void Trace::capture(const Tensor& tensor) {
   states.push_back(state);
 }
 
+void Trace::watch(const std::shared_ptr<TensorState>& state, const Tensor& handle) {
+  std::lock_guard lock(state->mutex);
+  if (!state->watch) state->watch = std::make_shared<Watch>();
+  state->watched.store(true, std::memory_order_release);
+  if (std::find(watches_.begin(), watches_.end(), state->watch) == watches_.end())
+    watches_.push_back(state->watch);
+  std::lock_guard handles_lock(state->watch->mutex);
+  auto& handles = state->watch->handles;
+  if (std::find(handles.begin(), handles.end(), &handle) == handles.end()) handles.push_back(&handle);
+}
+
+bool Trace::is_outside(const TensorState& state) const {
+  if (!recording_) return false;
+  return state.trace != id || std::any_of(assigned_.begin(), assigned_.end(), [&](const Assigned& a) {
+           return !a.local && a.state.get() == &state;
+         });
+}
+
+// Whether another call may give it another value: it depends on an input, a Tensor that was read, or a random draw.
+bool Trace::is_of_this_call(const Ref& root) const {
+  const std::vector<const Node*> nodes = topological(std::span(&root, 1));
+  return std::any_of(nodes.begin(), nodes.end(), [&](const Node* n) {
+    if (n->op == Op::Scalar) return n->arg.payload == random_base_;
+    return n->op == Op::Buffer && (version_of(*n).placeholder || captured_.contains(n));
+  });
+}
+
+void Trace::check_left_behind() const {
+  if (lost_)
+    fail("jit: the function moves or destroys a Tensor made outside of it: replays would not repeat that");
+  for (const auto& weak : made_) {
+    const std::shared_ptr<TensorState> state = weak.lock();
+    if (!state) continue;
+    std::lock_guard lock(state->mutex);
+    if (is_of_this_call(state->node))
+      fail(
+          "jit: the function leaves {} in a Tensor outside of it, which replays would not renew: return it, or assign() "
+          "it to a Tensor made before",
+          describe(*state->node));
+  }
+}
+
 Trace::Assigned& Trace::first_assign(Tensor& tensor, const Ref& old) {
   const std::shared_ptr<TensorState> state = Recording::state(tensor);
   const bool local = state->trace == id;
@@ -64,6 +111,7 @@ Trace::Assigned& Trace::first_assign(Tensor& tensor, const Ref& old) {
     Recording::set_state(tensor, own);
   }
   own->trace = id;
+  if (!local) watch(own, tensor);
   return assigned_.emplace_back(Assigned{own, old, {}, local});
 }
 

@@ -20,6 +20,9 @@ class Trace final : public Tracer, public RandomSource {
 
   /// A Tensor made before is read: what it holds becomes a leaf in memory, so that its identity is known.
   void capture(const Tensor& tensor) override;
+  void made(const std::shared_ptr<TensorState>& state) override { made_.push_back(state); }
+  bool is_outside(const TensorState& state) const override;
+  void lost() noexcept override { lost_ = true; }
   /// The part of Tensor::assign that depends on tracing.
   void assign(Tensor& tensor, const Ref& old, Ref definition);
 
@@ -46,11 +49,19 @@ class Trace final : public Tracer, public RandomSource {
   const std::shared_ptr<ScalarState>& random_base() const { return random_base_; }
   const Ref& random_blocks() const { return blocks_; }  ///< drawn so far; an i64 index expression
 
+  /// What tells of the handles through which the function read or assigned.
+  const std::vector<std::shared_ptr<Watch>>& watches() const { return watches_; }
+  /// Throws Error if a Tensor outside of the function was lost in it, or holds a value that only this recording gave it:
+  /// called when the function's own Tensors are gone.
+  void check_left_behind() const;
+
   /// Puts back what the assigned Tensors held and stops recording.
   void undo() noexcept;
 
  private:
   Assigned& first_assign(Tensor& tensor, const Ref& old);
+  void watch(const std::shared_ptr<TensorState>& state, const Tensor& handle);
+  bool is_of_this_call(const Ref& node) const;
 
   ContextState& context_;
   RandomSource* source_before_;
@@ -60,7 +71,9 @@ class Trace final : public Tracer, public RandomSource {
   std::vector<HostStep> host_steps_;
   std::shared_ptr<ScalarState> random_base_;
   Ref blocks_;
-  bool recording_ = true;
+  std::vector<std::weak_ptr<TensorState>> made_;
+  std::vector<std::shared_ptr<Watch>> watches_;
+  bool recording_ = true, lost_ = false;
 };
 
 }  // namespace kontor::inline v0

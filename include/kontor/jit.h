@@ -93,8 +93,15 @@ class KONTOR_API Context {
 KONTOR_API void at_each_call(std::shared_ptr<void> state, void (*advance)(void* state));
 
 /// A function that is recorded once for each signature (dtypes, ranks, static dimensions) and then replayed. What may
-/// change between calls: the inputs, Scalars, Variables, and Tensors that the function assigns. Several threads may call
-/// one: it is recorded by one of them at a time.
+/// change between calls: the inputs, Scalars, Variables, and Tensors of the world outside. Several threads may call one: it is
+/// recorded by one of them at a time.
+///
+/// A replay does what the function would do if it ran. Tensors outside of it are read and assigned as variables:
+/// - between calls, `w.assign(v)` is seen by the next call at no cost; `w = v` is seen too, and the function is recorded
+///   again (nothing is compiled again, where its graph is the same);
+/// - inside, `w.assign(v)` is done at each call, and a copy (`Tensor h = w;`) is the function's own;
+/// - inside, `w = v`, `w += v`, or leaving a value of this call in a Tensor outside throws Error: a replay would not repeat it.
+/// C++ code that is no operation on Tensors (an if on a flag, a loop's count) runs when the function is recorded only.
 class KONTOR_API Jit {
  public:
   using Trace = std::vector<Tensor> (*)(void* function, std::span<const Tensor> inputs);

@@ -121,11 +121,16 @@ class Operand;
 class KONTOR_API Tensor {
  public:
   Tensor() = default;  ///< no value; any use but assignment throws
-  Tensor(const Tensor& other) : state_(share(other.state_)) {}
-  Tensor(Tensor&& other) noexcept = default;
+  Tensor(const Tensor& other) : state_(share(other)) {}
+  Tensor(Tensor&& other) noexcept : state_(std::move(other.state_)) {
+    if (state_) left(*state_, other);
+  }
+  /// Throws Error for a Tensor made outside of a jit function while that is recorded: see kontor/jit.h.
   Tensor& operator=(const Tensor& other) { return *this = Tensor(other); }
-  Tensor& operator=(Tensor&& other) noexcept = default;
-  ~Tensor() = default;
+  Tensor& operator=(Tensor&& other);
+  ~Tensor() {
+    if (state_) left(*state_, *this);
+  }
   Tensor(const Scalar& scalar);
   bool empty() const { return !state_; }
 
@@ -281,7 +286,8 @@ class KONTOR_API Tensor {
 
  private:
   friend class Recording;
-  static std::shared_ptr<TensorState> share(const std::shared_ptr<TensorState>& state);
+  static std::shared_ptr<TensorState> share(const Tensor& other);
+  static void left(TensorState& state, const Tensor& handle) noexcept;
   std::shared_ptr<TensorState> state_;
 };
 

@@ -136,3 +136,31 @@ TEST_CASE("[cuda] on a GPU the kernels have the interpreter's bits") {
     CHECK(differs_from_interp(*device, cast_kernel(dtype, tested_dtypes, 128), {}, values) == "");
   }
 }
+
+// Of the emulated driver itself, which tests/e2e/test_cuda.py puts in NVIDIA's place.
+TEST_CASE("[cuda] a kernel that writes nothing is no success") {
+  std::unique_ptr<Backend> device;
+  try {
+    device = open_backend("cuda");
+  } catch (const Error& error) {
+    KONTOR_SKIP(error.what());
+  }
+  if (device->description().find("Emulated") == std::string::npos) KONTOR_SKIP("a real driver does not tell");
+  const auto launched = [&](const std::string& body) {
+    KernelSource source{
+        .name = "k",
+        .text =
+            "// slots:\nextern \"C\" __global__ void k(int* x, unsigned int* error) {\n  " + body + "\n}\n"};
+    std::unique_ptr<Program> program = device->load(source, device->compile(std::span(&source, 1), {}).at(0));
+    void* memory[] = {device->allocate(4)};
+    const std::string failure = error_of([&] {
+      device->launch({.program = program.get(), .buffers = memory, .scalars = {}, .shares = 1}, {});
+    });
+    device->release(memory[0]);
+    return failure;
+  };
+  CHECK_THAT(launched("(void)x;"), Catch::Matchers::Contains("CUDA_ERROR_LAUNCH_FAILED"));
+  CHECK(launched("if (threadIdx.x == 0) *x = 1;") == "");
+  CHECK(launched("if (threadIdx.x == 0) *error = 1;") == "");
+  CHECK(device->synchronise() == 1);
+}

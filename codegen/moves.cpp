@@ -355,8 +355,10 @@ class LaneRules {
 
   void find_places(std::span<const Ref> body, const Node* lane) {
     for (const Ref& s : body) {
-      if (s->op == Op::FoldStep && lane && tree::space(*s->src[0]) == Space::Local)
+      if (s->op == Op::FoldStep && lane && tree::space(*s->src[0]) == Space::Local) {
         places_.insert(s->src[0].get());
+        folds_.emplace_back(lane, s->src[0].get());
+      }
       if (s->op == Op::Store && lane) stores_.emplace_back(lane, s.get());
       if (s->op == Op::Loop) find_places(tree::body(*s), is_lane(*s) ? s->src[0].get() : lane);
       if (s->op == Op::If) find_places(std::span(s->src).subspan(1), lane);
@@ -376,7 +378,7 @@ class LaneRules {
     if (writes && !is_own(s, lane)) return fmt::format("'{}' is written otherwise too", s.src[0]->arg.text);
     if (s.op == Op::Loop && is_lane(s) && !s.src[0]->src[0]->is_const()) return "its extent varies";
     for (const Ref& e : expressions_of(s))
-      if (std::string why = in_expression(e, lane, s.op == Op::FoldStep); !why.empty()) return why;
+      if (std::string why = in_expression(e, lane); !why.empty()) return why;
     if (s.op == Op::Loop) return in_body(tree::body(s), is_lane(s) ? s.src[0].get() : lane);
     return s.op == Op::If ? in_body(std::span(s.src).subspan(1), lane) : "";
   }
@@ -387,9 +389,9 @@ class LaneRules {
   }
 
   // A merge that all threads make before the loop may be read in it.
-  std::string in_expression(const Ref& root, const Node* lane, bool folds) const {
+  std::string in_expression(const Ref& root, const Node* lane) const {
     for (const Node* n : topological(std::span(&root, 1))) {
-      if (n->op == Op::Merge && lane && (folds || ix::depends_on(Ref(n), Ref(lane))))
+      if (n->op == Op::Merge && lane && (is_folded(*n->src[0], lane) || ix::depends_on(Ref(n), Ref(lane))))
         return "lanes are merged inside it";
       if (n->op == Op::Load && !is_own(*n, lane))
         return fmt::format("'{}' is read otherwise too", n->src[0]->arg.text);
@@ -397,6 +399,10 @@ class LaneRules {
         return fmt::format("it reads of '{}' what other lanes store", n->src[0]->arg.text);
     }
     return "";
+  }
+
+  bool is_folded(const Node& place, const Node* lane) const {
+    return std::find(folds_.begin(), folds_.end(), std::pair(lane, &place)) != folds_.end();
   }
 
   bool reads_of_others(const Node& load, const Node* lane) const {
@@ -419,6 +425,7 @@ class LaneRules {
   std::string loop_;
   std::unordered_set<const Node*> places_;
   std::vector<std::pair<const Node*, const Node*>> stores_;  // range of a lane loop, a store in it
+  std::vector<std::pair<const Node*, const Node*>> folds_;   // the same, a place that it folds into
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 // loops. A value that is used more than once, or could be computed further out, becomes a constant of the outermost scope
 // in which all it needs is known.
 #include <algorithm>
+#include <bit>
 #include <unordered_map>
 #include <utility>
 
@@ -484,13 +485,30 @@ void Renderer::scope(const Node& n, std::span<const Ref> list, bool loops) {
   for (auto it = saved.rbegin(); it != saved.rend(); ++it) it->first->write_level = it->second;
 }
 
-/// The steps of a fold depend on each other, what they read does not: loads of several steps can be under way. With 16 steps
-/// 256 warps, which are what a sum cut in the promised pieces may come to, ask for enough to hide the latency of memory.
-bool only_folds(std::span<const Ref> body) {
-  return std::all_of(body.begin(), body.end(), [](const Ref& s) {
-    const bool lanes = s->op == Op::Loop && tree::kind(*s) == LoopKind::Lane;
-    return s->op == Op::FoldStep || (lanes && only_folds(tree::body(*s)));
-  });
+/// How often the body folds, if it does nothing else and that is known; else 0.
+int64_t fold_steps(std::span<const Ref> body) {
+  int64_t steps = 0;
+  for (const Ref& s : body) {
+    if (s->op == Op::FoldStep) {
+      steps++;
+      continue;
+    }
+    const bool known = s->op == Op::Loop && s->src[0]->src[0]->is_const();
+    const int64_t inside = known ? fold_steps(tree::body(*s)) : 0;
+    if (inside == 0) return 0;
+    steps += tree::kind(*s) == LoopKind::Lane ? inside : inside * extent(s->src[0]->src[0]);
+  }
+  return steps;
+}
+
+/// The steps of a fold depend on each other, what they read does not: loads of so many steps are to be under way together.
+/// With 32 of them 256 warps, which are what a sum cut in the promised pieces may come to, hide the latency of memory.
+int64_t turns_together(std::span<const Ref> body) {
+  constexpr int64_t under_way = 32;
+  const int64_t steps = fold_steps(body);
+  if (steps == 0 || steps > under_way) return 1;
+  return static_cast<int64_t>(
+      std::bit_floor(static_cast<uint64_t>(std::min<int64_t>(under_way / steps, 16))));
 }
 
 void Renderer::loop(const Node& n) {
@@ -510,7 +528,9 @@ void Renderer::loop(const Node& n) {
   std::string head =
       fmt::format("for ({} {} = 0; {} < {}; {}++) {{", c_.variable_type(DType::I64), i, i, end, i);
   if (tree::kind(n) == LoopKind::Unroll) line(top() - 1, "#pragma unroll");
-  else if (c_.dialect().warps && only_folds(tree::body(n))) line(top() - 1, "#pragma unroll 16");
+  const int64_t together = c_.dialect().warps ? turns_together(tree::body(n)) : 1;
+  if (tree::kind(n) != LoopKind::Unroll && together > 1)
+    line(top() - 1, fmt::format("#pragma unroll {}", together));
   close(head);
 }
 

@@ -137,6 +137,19 @@ const char* const kWarpTrees[] = {
     z[i] = merge(p)
     b[i] = merge(a)
 )",
+    // A fold of what all lanes of another one come to.
+    R"(kernel variance(x f32[30, 130]) -> y f32[30]
+  global i 30
+    s sum f32[64]; q sum f32[64]
+    loop r 2
+      lane l 64: s[l] <- x[i, r * 64 + l]
+    lane l 2 width 64: s[l] <- x[i, 128 + l]
+    let %1 = merge(s) / 130.0
+    loop r 2
+      lane l 64: q[l] <- (x[i, r * 64 + l] - %1) * (x[i, r * 64 + l] - %1)
+    lane l 2 width 64: q[l] <- x[i, 128 + l] - %1
+    y[i] = merge(q) + %1
+)",
     // No parallel loop: one warp.
     R"(kernel one(x i64[128]) -> y i64
   s sum i64[64]

@@ -235,6 +235,10 @@ TEST_CASE("[moves] lanes are refused where threads of a warp would have to see e
   const std::string sum = "  global i 9\n    s sum f32[64]\n    loop l 64: s[l] <- x[i, l]\n";
   CHECK(why(sum + "    z[i] = merge(s)\n") == "");
   CHECK(why(sum + "    loop l 64: y[i, l] = x[i, l] * merge(s)\n") == "");
+  CHECK(why(sum + "    t sum f32[64]\n    loop l 64: t[l] <- x[i, l] * merge(s)\n    z[i] = merge(t)\n") ==
+        "");
+  CHECK(why(sum + "    loop l 64: s[l] <- x[i, l] * merge(s)\n    z[i] = merge(s)\n") ==
+        "lanes are merged inside it");
   CHECK(why(sum + "    z[i] = s[3]\n") == "'s' is read otherwise too");
   CHECK(why(sum + "    loop j 64: y[i, j] = s[j]\n") == "'s' is read otherwise too");
   CHECK(why(sum + "    s[0] <- x[i, 0]\n    z[i] = merge(s)\n") == "'s' is written otherwise too");

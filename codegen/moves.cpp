@@ -490,9 +490,17 @@ class Staged {
 
 // A panel is filled ahead, for all iterations: with nothing that the kernel itself makes, and under no condition.
 void refuse_to_stage(const Ref& loop, std::span<const Ref> body, const Ref& value) {
-  for (const Node* n : topological(std::span(&value, 1)))
-    if ((n->op == Op::Load || n->op == Op::Merge) && tree::space(*n->src[0]) != Space::Param)
-      fail("stage {}: it reads '{}', a place of the kernel", loop_name(loop), n->src[0]->arg.text);
+  std::unordered_set<const Node*> written;
+  for (const Node* n : topological(body))
+    if (n->op == Op::Store || n->op == Op::FoldStep) written.insert(n->src[0].get());
+  for (const Node* n : topological(std::span(&value, 1))) {
+    if (n->op != Op::Load && n->op != Op::Merge) continue;
+    const std::string& name = n->src[0]->arg.text;
+    if (tree::space(*n->src[0]) != Space::Param)
+      fail("stage {}: it reads '{}', a place of the kernel", loop_name(loop), name);
+    if (written.contains(n->src[0].get()))
+      fail("stage {}: it reads '{}', which is written in the loop", loop_name(loop), name);
+  }
   for (const Node* n : topological(body)) {
     if (n->op != Op::If) continue;
     for (const Node* inner : topological(std::span(n->src).subspan(1)))

@@ -211,6 +211,15 @@ TEST_CASE("[moves] stage of what is found by values computed inside the loop is 
   CHECK(error_of([&] { stage(kernel, "x", "i"); }) == "stage i: it reads 'p', a place of the kernel");
 }
 
+TEST_CASE("[moves] stage of a parameter that the loop writes is refused") {
+  Ref kernel = tree::parse(R"(kernel k(v f32[4, 32], x f32[32]) -> y f32[4, 32]
+  loop i 4
+    loop j 32: v[i, j] = x[j] * 2.0
+    loop j 32: y[i, j] = v[i, j] + 1.0
+)");
+  CHECK(error_of([&] { stage(kernel, "v", "i"); }) == "stage i: it reads 'v', which is written in the loop");
+}
+
 TEST_CASE("[moves] a text that is no move is refused") {
   for (const char* text : {"spilt i 4", "split", "split i 99999999999999999999", "split i 4x i1", "at"})
     CHECK(error_of([&] { parse_moves(text); }) == "not a move: '" + std::string(text) + "'");

@@ -146,12 +146,12 @@ void Renderer::allocate(const Node& place) {
   p.dims = {place.src.begin(), place.src.end()};
   for (Ref& d : p.dims) {
     int64_t bound = upper_bound(d, place);
-    // Rows of whole vectors, so that no two accesses overlap: then each stays in a register. Of the widest ones, since
-    // what lanes that are off leave behind a row must not be the next row.
-    if (p.partial && &d == &p.dims.back()) bound = (bound + p.widest - 1) / p.widest * p.widest;
+    // Rows of whole vectors, so that no two accesses overlap: then each stays in a register. Of the widest ones that have
+    // lanes switched off, since what these leave behind a row must not be the next row.
+    if (p.partial && &d == &p.dims.back()) bound = (bound + p.partial - 1) / p.partial * p.partial;
     count *= const_int(*(d = index(bound)));
   }
-  if (p.partial) count += p.widest;
+  count += p.unaligned;
   Type element{in_memory(place.dtype), 0};
   int64_t bytes = std::max<int64_t>(count, 1) * item_size(place.dtype);
   if (bytes <= stack_bytes) {

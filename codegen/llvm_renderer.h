@@ -29,8 +29,8 @@ struct PlaceState {
   Val base = {};
   std::vector<Ref> dims = {};  ///< of a local place their upper bounds
   int chunk = 0;               ///< least number of lanes of the accesses to it that are vectors; 0: none
-  int widest = 0;              ///< and the largest
-  bool partial = false;        ///< some of them may reach beyond its end, with lanes switched off
+  int partial = 0;         ///< largest of those that may reach beyond a row's end, with lanes switched off
+  int unaligned = 0;       ///< and of those among them that do not begin at multiples of their lanes
   Ref extent = {};         ///< of the vector loops in which it is accessed, if that is one for all its life
   bool mixed = false;      ///< accessed in other ways too: a lane that is off may be another access's element
   size_t declared_in = 0;  ///< number of loops and branches around its declaration

@@ -70,8 +70,10 @@ void Renderer::survey_access(const Node& n, const Node* vector_loop) {
   for (const Ref& at : tree::at(n)) {
     if (!ix::depends_on(at, range)) continue;
     p.chunk = p.chunk ? std::min(p.chunk, width) : width;
-    p.widest = std::max(p.widest, width);
-    p.partial |= !is_int(range->src[0], width);
+    if (is_int(range->src[0], width)) continue;
+    p.partial = std::max(p.partial, width);
+    const Ref first = ix::simplify(substitute(at, {{range.get(), index(0)}}));
+    if (!is_int(ix::mod(first, index(width)), 0)) p.unaligned = std::max(p.unaligned, width);
   }
 }
 
@@ -161,7 +163,7 @@ void Renderer::counted_loop(const Node& n, Val begin, Val end, bool may_be_empty
 
 /// A parallel loop: the iterations of one share.
 void Renderer::shared_loop(const Node& n) {
-  const Val begin = argument(16, Scalar::I64), end = argument(24, Scalar::I64);
+  const Val end = argument(24, Scalar::I64), begin = argument(16, Scalar::I64);
   const Ref& extent = n.src[0]->src[0];
   if (extent->is_const())
     facts_.insert(facts_.end(), {{b_.text(begin), 0}, {b_.text(end), kontor::extent(extent)}});

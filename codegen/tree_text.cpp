@@ -14,8 +14,8 @@ namespace kontor::inline v0::tree {
 
 namespace {
 
-constexpr std::string_view reserved[] = {"loop",   "thread", "global", "local", "unroll", "vector",
-                                         "if",     "else",   "check",  "let",   "width",  "merge",
+constexpr std::string_view reserved[] = {"loop",   "thread", "global", "lane", "unroll", "vector",
+                                         "if",     "else",   "check",  "let",  "width",  "merge",
                                          "kernel", "true",   "false",  "clear"};
 
 /// A statement list. Statements are counted by occurrence: one node may stand in several places of the tree.
@@ -51,11 +51,13 @@ class Sharing {
   std::vector<Block> blocks_;
   std::unordered_map<const Node*, std::vector<Use>> uses_;
   std::vector<Ref> roots_;
+  std::vector<Use> root_uses_;
   std::map<std::pair<int, int>, std::vector<const Node*>> lets_;
 
   void use(const Ref& value, int block, int index) {
     uses_[value.get()].push_back({block, index});
     roots_.push_back(value);
+    root_uses_.push_back({block, index});
   }
 
   void nest(std::span<const Ref> list, int parent, int index, const Ref& range) {
@@ -131,7 +133,28 @@ class Sharing {
       for (const Use& u : places)
         for (const Ref& s : value->src) uses_[s.get()].push_back(u);
     }
-    for (auto& [at, values] : lets_) std::reverse(values.begin(), values.end());  // sources first again
+    for (auto& [at, values] : lets_) put_in_order({at.first, at.second}, values);
+  }
+
+  bool is_within(Use use, Use place) const {
+    while (use.block > 0 && use.block != place.block) {
+      const Block& b = blocks_[static_cast<size_t>(use.block)];
+      use = {b.parent, b.index};
+    }
+    return use.block == place.block && use.index >= place.index;
+  }
+
+  /// Sources first, in the order in which the statements from `place` on need them: what stands elsewhere in the kernel, and
+  /// may share nodes with them, has no say in it.
+  void put_in_order(Use place, std::vector<const Node*>& values) const {
+    if (values.size() < 2) return;
+    std::vector<Ref> needed;
+    for (size_t i = 0; i < roots_.size(); i++)
+      if (is_within(root_uses_[i], place)) needed.push_back(roots_[i]);
+    std::unordered_map<const Node*, size_t> position;
+    for (const Node* n : topological(needed)) position.emplace(n, position.size());
+    std::sort(values.begin(), values.end(),
+              [&](const Node* a, const Node* b) { return position.at(a) < position.at(b); });
   }
 
   /// Binds a value in each group of two uses or more that share a home; returns where it is written out.

@@ -227,11 +227,12 @@ Check isolated(Check check) {
   };
 }
 
-Trial try_seed(uint64_t seed, const CaseOptions& options, const Check& check, bool shrinks) {
+Trial try_seed(uint64_t seed, const CaseOptions& options, const Check& check, bool shrinks,
+               Coverage* coverage) {
   Trial trial;
   try {
     Case c = random_case(seed, options);
-    trial.links = c.links;
+    if (coverage) coverage->add(c);
     trial.difference = verdict(c, check);
     if (trial.difference.empty()) return trial;
     trial.report = fmt::format("seed {}: {}\n", seed, trial.difference);

@@ -30,9 +30,9 @@ Check isolated(Check check);
 struct Trial {
   std::string difference = {};  ///< of the case as it was made
   std::string report = {};      ///< the seed, the difference, the shrunk graph and its kernels
-  std::set<Cell> links = {};
 };
-Trial try_seed(uint64_t seed, const CaseOptions& options, const Check& check, bool shrinks = true);
+Trial try_seed(uint64_t seed, const CaseOptions& options, const Check& check, bool shrinks = true,
+               Coverage* coverage = nullptr);
 /// What failures of one cause have in common: the first words of the text, without those that hold digits.
 std::string kind_of_failure(const std::string& text);
 /// The check's word on a case; what is thrown becomes text.

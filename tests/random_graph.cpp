@@ -98,7 +98,7 @@ class Maker {
     std::string_view function;
     Link link;
   };
-  std::map<const Node*, Made> made_;
+  std::multimap<const Node*, Made> made_;  // one node may be what two functions gave
   std::set<const Node*> counted_;
   std::vector<Ref> alive_;  // so that no address in made_ and counted_ is another node's
 
@@ -125,7 +125,7 @@ class Maker {
   /// A producer, how it is kept, and a consumer of it.
   void add_pair(const Cell& cell) {
     const auto& [producer, consumer, link] = cell;
-    for (int attempt = 0; attempt < 150; attempt++) {
+    for (int attempt = 0; attempt < 600; attempt++) {
       left_ = budget_;
       const size_t steps = steps_.size(), values = pool_.size();
       const FunctionRow &first = *dice_.any_of(rows_of(producer)), &second = *dice_.any_of(rows_of(consumer));
@@ -155,7 +155,7 @@ class Maker {
   Ref kept(const Ref& value, std::string_view function, Link link) {
     if (link == Link::Fused) return value;
     Ref out = link == Link::Stored ? make(Op::Copy, {value}) : leaves_.leaf_of(value_of(value));
-    made_[out.get()] = {function, link};
+    made_.insert({out.get(), {function, link}});
     alive_.push_back(out);
     return out;
   }
@@ -213,7 +213,7 @@ class Maker {
   }
 
   void keep(const FunctionRow& row, std::vector<Argument> arguments, const Ref& result) {
-    made_.try_emplace(result.get(), Made{row.name, Link::Fused});
+    made_.insert({result.get(), {row.name, Link::Fused}});
     alive_.push_back(result);
     pool_.push_back(result);
     steps_.push_back({&row, std::move(arguments), result});
@@ -241,7 +241,7 @@ class Maker {
     for (const Step& s : steps_)
       for (const Argument& a : s.arguments)
         for (const Ref& t : a.tensors)
-          if (auto from = made_.find(t.get()); from != made_.end())
+          for (auto [from, end] = made_.equal_range(t.get()); from != end; ++from)
             out.insert({from->second.function, s.function->name, from->second.link});
     return out;
   }
@@ -289,11 +289,6 @@ std::string_view class_of(const FunctionRow& row) {
   return row.group == "make" || row.group == "elementwise" ? row.group : row.name;
 }
 
-Cell by_class(const Cell& cell) {
-  const auto& [producer, consumer, link] = cell;
-  return {class_of(find_function(producer)), class_of(find_function(consumer)), link};
-}
-
 std::vector<Cell> all_cells() {
   std::vector<Cell> out;
   for (const auto& [producer, unused] : classes())
@@ -301,6 +296,30 @@ std::vector<Cell> all_cells() {
       for (Link link : {Link::Fused, Link::Stored, Link::Realized})
         if (std::any_of(rows.begin(), rows.end(), [](auto* r) { return reads_tensor(*r); }))
           out.push_back({producer, consumer, link});
+  return out;
+}
+
+void Coverage::add(const Case& c) {
+  for (const auto& [producer, consumer, link] : c.links)
+    cells_.insert({class_of(find_function(producer)), class_of(find_function(consumer)), link});
+  for (const Step& s : c.steps) {
+    made_.insert({class_of(*s.function), kind(s.result->dtype)});
+    for (const Argument& a : s.arguments)
+      for (const Ref& t : a.tensors) read_.insert({class_of(*s.function), kind(t->dtype)});
+  }
+}
+
+std::string Coverage::missing() const {
+  constexpr const char* links[] = {"fused", "stored", "realized"};
+  std::string out;
+  for (const Cell& cell : all_cells()) {
+    const auto& [producer, consumer, link] = cell;
+    bool can_be = false;
+    for (Kind k : {Kind::Bool, Kind::Unsigned, Kind::Signed, Kind::Float})
+      can_be = can_be || (made_.contains({producer, k}) && read_.contains({consumer, k}));
+    if (can_be && !cells_.contains(cell))
+      out += fmt::format("{} -> {}, {}\n", producer, consumer, links[static_cast<size_t>(link)]);
+  }
   return out;
 }
 

@@ -36,6 +36,20 @@ struct Case {
   std::set<Cell> links = {};     ///< names of functions, of which one reads the other's value
 };
 
+/// What functions were seen to make and to read, by class: cells whose consumer reads nothing that the producer makes
+/// cannot be (one_hot takes no floats).
+class Coverage {
+ public:
+  void add(const Case& c);
+  /// A line for each cell of the matrix that could be and is not covered.
+  std::string missing() const;
+  size_t covered() const { return cells_.size(); }
+
+ private:
+  std::set<Cell> cells_;
+  std::set<std::pair<std::string_view, Kind>> made_, read_;
+};
+
 struct CaseOptions {
   bool smooth =
       false;  ///< floats are f64 and nothing cuts gradients off, so that finite differences can measure
@@ -51,7 +65,6 @@ Case random_case(uint64_t seed, const CaseOptions& options = {});
 std::string_view class_of(const FunctionRow& row);
 /// The matrix, by class. Seed s is made for cells 2 s and 2 s + 1, counted around.
 std::vector<Cell> all_cells();
-Cell by_class(const Cell& functions);
 
 /// Numbers for a graph's Scalars: those they were recorded with.
 std::vector<int64_t> scalars_of(const Graph& graph);

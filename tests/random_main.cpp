@@ -68,7 +68,7 @@ void end_after(time_t seconds) {
 
 int run_seeds(const std::string& name, uint64_t first, uint64_t count, const char* progress) {
   std::map<std::string, int> shrunk;
-  std::set<Cell> cells;
+  Coverage coverage;
   uint64_t failures = 0, measured = 0;
   FILE* at = progress ? std::fopen(progress, "w") : nullptr;
   for (uint64_t seed = first; seed < first + count; seed++) {
@@ -76,8 +76,7 @@ int run_seeds(const std::string& name, uint64_t first, uint64_t count, const cha
     end_after(seconds_a_seed);
     bool slope = false;
     Mode mode = mode_of(name, seed, &slope);
-    Trial trial = try_seed(seed, mode.options, mode.check, false);
-    for (const Cell& c : trial.links) cells.insert(by_class(c));
+    Trial trial = try_seed(seed, mode.options, mode.check, false, &coverage);
     measured += slope;
     if (trial.difference.empty()) continue;
     failures++;
@@ -88,7 +87,7 @@ int run_seeds(const std::string& name, uint64_t first, uint64_t count, const cha
     std::fflush(stdout);
   }
   fmt::print("{{\"done\": {}, \"failures\": {}, \"measured\": {}, \"cells\": {}, \"of\": {}}}\n", count,
-             failures, measured, cells.size(), all_cells().size());
+             failures, measured, coverage.covered(), all_cells().size());
   if (at) std::fclose(at);
   return failures != 0;
 }

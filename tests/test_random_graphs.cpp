@@ -30,15 +30,13 @@ uint64_t fresh_seed() {
 }
 
 /// `count` seeds; stops after three failures.
-std::set<Cell> run_seeds(uint64_t count, const CaseOptions& options,
-                         const std::function<Check(uint64_t)>& check) {
+Coverage run_seeds(uint64_t count, const CaseOptions& options, const std::function<Check(uint64_t)>& check) {
   const uint64_t first = fresh_seed();
   count = setting("KONTOR_TEST_COUNT", count);
-  std::set<Cell> covered;
+  Coverage coverage;
   int failures = 0;
   for (uint64_t seed = first; seed < first + count && failures < 3; seed++) {
-    const Trial trial = try_seed(seed, options, check(seed));
-    for (const Cell& c : trial.links) covered.insert(by_class(c));
+    const Trial trial = try_seed(seed, options, check(seed), true, &coverage);
     if (trial.difference.empty()) SUCCEED();
     else
       FAIL_CHECK(trial.report + "again: KONTOR_TEST_SEED=" + std::to_string(seed) + " KONTOR_TEST_COUNT=1");
@@ -46,7 +44,7 @@ std::set<Cell> run_seeds(uint64_t count, const CaseOptions& options,
   }
   std::printf("random graphs: seeds %llu to %llu\n", static_cast<unsigned long long>(first),
               static_cast<unsigned long long>(first + count - 1));
-  return covered;
+  return coverage;
 }
 
 constexpr CaseOptions with_gradients{.draws = true, .gradients = true};
@@ -60,25 +58,14 @@ void run_on(const char* name, uint64_t count) {
   run_seeds(count, options, [&](uint64_t) { return on_device(*backend); });
 }
 
-std::string text_of(const Cell& cell) {
-  constexpr const char* links[] = {"fused", "stored", "realized"};
-  return std::string(std::get<0>(cell)) + " -> " + std::string(std::get<1>(cell)) + ", " +
-         links[static_cast<size_t>(std::get<2>(cell))];
-}
-
 }  // namespace
 
 TEST_CASE(
     "[random] graphs: loop trees for CPUs, GPUs and small budgets, every producer before every consumer") {
-  const std::vector<Cell> cells = all_cells();
-  const std::set<Cell> covered = run_seeds(cells.size() / 2 + 1, with_gradients,
-                                           [](uint64_t seed) { return lowered(some_limits(seed)); });
-  if (std::getenv("KONTOR_TEST_COUNT")) return;
-  std::string missing;
-  for (const Cell& c : cells)
-    if (!covered.contains(c)) missing += text_of(c) + "\n";
+  const Coverage coverage = run_seeds(all_cells().size() / 2 + 1, with_gradients,
+                                      [](uint64_t seed) { return lowered(some_limits(seed)); });
   INFO("a function whose arguments are seldom accepted needs a row in tests/random_arguments.cpp");
-  CHECK(missing == "");
+  if (!std::getenv("KONTOR_TEST_COUNT")) CHECK(coverage.missing() == "");
 }
 
 TEST_CASE("[random] graphs: gradients against finite differences") {

@@ -49,22 +49,24 @@ class Choice {
   bool shrink(double allowed) {
     std::optional<StreamPlan> best;
     double best_score = INFINITY;
-    auto consider = [&](std::vector<Axis> axes) {
-      StreamPlan trial(program_, flow_, std::move(axes));
-      if (!trial.order.possible) return;
+    // Whether the streams are possible at all.
+    auto consider = [&](const std::vector<Axis>& axes) {
+      StreamPlan trial(program_, flow_, axes);
+      if (!trial.order.possible) return false;
       const double before = static_cast<double>(now_.alive_at(now_.worst));
       const double after = static_cast<double>(trial.alive_at(now_.worst));
-      if (after >= before || trial.cost > allowed || trial.peak > now_.peak) return;
+      if (after >= before || trial.cost > allowed || trial.peak > now_.peak) return true;
       const double score = (trial.cost - now_.cost + 1) / std::log(before / std::max(after, 1.0));
       if (score < best_score) best_score = score, best.emplace(std::move(trial));
+      return true;
     };
     for (size_t a = 0; a < now_.axes.size(); a++) {
       if (!now_.axes[a].has(now_.worst)) continue;
       std::vector<Axis> axes = now_.axes;
-      if (smaller(axes[a])) consider(std::move(axes));
+      while (smaller(axes[a]) && !consider(axes)) {}
     }
     for (Trial& t : with_fresh_axis())
-      if (smaller(t.axes.back())) consider(std::move(t.axes));
+      while (smaller(t.axes.back()) && !consider(t.axes)) {}
     if (!best) return false;
     now_ = std::move(*best);
     return true;

@@ -101,6 +101,8 @@ class Arrangement {
 StreamPlan::StreamPlan(const ProgramTree& program, const Flow& flow, std::vector<Axis> chosen)
     : axes(std::move(chosen)), program_(&program), flow_(&flow) {
   order = Arrangement(flow, axes).run();
+  for (size_t i = 0; order.possible && i < program.stages.size(); i++)
+    order.possible = !adds_twice(static_cast<int>(i));
   if (!order.possible) return;
   position_.resize(order.groups.size());
   for (size_t k = 0; k < order.groups.size(); k++)
@@ -154,6 +156,17 @@ int StreamPlan::folded(int s) const {
     if (c && c->dim < 0 && axes[a].has(flow_->home[static_cast<size_t>(s)])) return static_cast<int>(a);
   }
   return -1;
+}
+
+bool StreamPlan::adds_twice(int s) const {
+  const int fold = folded(s);
+  for (size_t a = 0; fold >= 0 && a < axes.size(); a++) {
+    const Carried* c = axes[a].of(s);
+    if (c && c->dim >= 0 && axes[a].has(flow_->home[static_cast<size_t>(s)]) &&
+        axes[a].extent % axes[a].chunk != 0 && around(static_cast<size_t>(fold), a))
+      return true;
+  }
+  return false;
 }
 
 bool StreamPlan::accumulator_cut(int s, size_t a) const {

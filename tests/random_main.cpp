@@ -19,6 +19,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "codegen/tree_text.h"
 #include "graph/text.h"
 #include "tests/random_checks.h"
 
@@ -100,6 +101,15 @@ int run_crash(const std::string& name, uint64_t seed) {
   return !trial.difference.empty();
 }
 
+void show_kernels(const Graph& graph, const Limits& limits) {
+  try {
+    const Schedule made = schedule(graph, limits);
+    for (const ScheduledKernel& k : made.kernels) fmt::print("{}\n{}", k.moves, tree::print(k.tree));
+  } catch (const std::exception& error) {
+    fmt::print("{}\n", error.what());
+  }
+}
+
 int run_graph_file(const std::string& name, const char* path) {
   std::stringstream text;
   text << std::ifstream(path).rdbuf();
@@ -112,6 +122,7 @@ int run_graph_file(const std::string& name, const char* path) {
     fmt::print("{}: {}\n", name == "lowered" ? fmt::format("limits {}", seed) : name,
                found.empty() ? "equal" : found);
     failures += !found.empty();
+    if (name == "lowered" && !found.empty()) show_kernels(c.graph, some_limits(seed));
     if (name != "lowered" && name != "gradients") break;
   }
   return failures != 0;

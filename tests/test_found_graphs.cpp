@@ -30,6 +30,23 @@ constexpr Found found[] = {
      "%0 = buffer f64[1, 1, 1, 4, 0, 2, 1]\n%1 = buffer f64[1, 0, 2, 1]\n"
      "%2 = reshape f64[1, 1, 1, 1, 0, 2, 1] %1 1 1 1 1 0 2 1\n%3 = expand f64[1, 1, 1, 4, 0, 2, 1] %2 1 1 1 4 0 2 1\n"
      "%4 = reduce f64[1, 1, 1, 4] {dot, 4, 5, 6} %0 %3\nreturn %4"},
+    {"a fold over pieces around pieces that overlap",
+     "%0 = buffer f32[2, 1, 1, 3]\n"
+     "%1 = buffer f32[1, 1, 7, 3, 1]\n"
+     "%2 = buffer f32[7, 3, 7]\n"
+     "%3 = pad f32[7, 1, 1, 3] %0 0.0 5 0 0 0 0 0 0 0\n"
+     "%4 = reshape f32[7, 1, 1, 3, 1] %3 7 1 1 3 1\n"
+     "%5 = permute f32[7, 1, 1, 1, 3] {0, 1, 2, 4, 3} %4\n"
+     "%6 = permute f32[1, 1, 1, 3, 7] {1, 2, 3, 4, 0} %5\n"
+     "%7 = expand f32[1, 1, 7, 3, 7] %6 1 1 7 3 7\n"
+     "%8 = expand f32[1, 1, 7, 3, 7] %1 1 1 7 3 7\n"
+     "%9 = reduce f32[1, 1, 7] {dot, 3, 4} %7 %8\n"
+     "%10 = permute f32[1, 1, 3, 1, 7] {1, 2, 3, 4, 0} %4\n"
+     "%11 = reshape f32[3, 1, 7] %10 3 1 7\n"
+     "%12 = permute f32[1, 3, 7] {1, 0, 2} %11\n"
+     "%13 = expand f32[7, 3, 7] %12 7 3 7\n"
+     "%14 = reduce f32[7, 3] {dot, 2} %13 %2\n"
+     "return %9, %14"},
 };
 
 Case case_of(const char* text) {

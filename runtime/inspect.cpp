@@ -29,7 +29,7 @@ constexpr std::string_view kStages[] = {"graph", "schedule", "kernel", "source",
 struct Settings {
   int64_t level = 0;
   std::vector<std::string> dumped;
-  std::string folder = ".", overrides;
+  std::string folder = "kontor-dump", overrides;
 };
 
 // What the environment said when the latest Context was made.
@@ -46,6 +46,7 @@ Settings read_environment() {
   std::string dump = env_text(Env::Dump);
   if (const size_t colon = dump.find(':'); colon != std::string::npos) {
     s.folder = dump.substr(colon + 1);
+    if (s.folder.empty()) fail("KONTOR_DUMP: no folder after the colon of '{}'", dump);
     dump.resize(colon);
   }
   for (size_t begin = 0; begin < dump.size();) {

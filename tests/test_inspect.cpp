@@ -99,3 +99,23 @@ TEST_CASE("[inspect] an unknown stage in KONTOR_DUMP is an error that names it")
   CHECK(error_of([] { Context context({.device = "interp"}); }) ==
         "KONTOR_DUMP: stage 'soup' is not one of graph, schedule, kernel, source, ir, asm");
 }
+
+TEST_CASE("[inspect] KONTOR_DUMP without a folder writes to one of its own, never to the working folder or to /") {
+  const TemporaryFolder folder;
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(folder / "");
+  {
+    const Setting dump("KONTOR_DUMP", "graph,kernel");
+    Context context({.device = "interp"});
+    Context::Use use(context);
+    (Tensor::from({1, 2}) + 1).realize();
+  }
+  std::filesystem::current_path(before);
+  std::vector<std::string> names;
+  for (const auto& file : std::filesystem::directory_iterator(folder / ""))
+    names.push_back(file.path().filename());
+  CHECK(names == std::vector<std::string>{"kontor-dump"});
+  const Setting dump("KONTOR_DUMP", "kernel:");
+  CHECK(error_of([] { Context context({.device = "interp"}); }) ==
+        "KONTOR_DUMP: no folder after the colon of 'kernel:'");
+}

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """The rules of the house that a machine can read: folder order, public headers, function length, opening comments."""
+import fnmatch
 import json
 import os
 import pathlib
@@ -34,6 +35,22 @@ def written():
         if path.is_file() and "__pycache__" not in path.parts:
           yield path.relative_to(ROOT)
   yield from map(pathlib.Path, ["kontor", "meson.build", "meson_options.txt", ".clang-format", ".clang-tidy"])
+
+
+def root():
+  """What lies in the repository's root is what is listed here: a dump or a log that was committed by accident is seen."""
+  known = {folder.split("/")[0] for folder in ORDER} | {
+      "tests", "bench", "data", "docs", "packaging", ".ci", "kontor", "meson.build", "meson_options.txt", ".clang-format",
+      ".clang-tidy", ".gitattributes", ".gitignore", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", ".git"}
+  try:
+    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, text=True).stdout.split("\0")
+  except FileNotFoundError:
+    listed = []
+  names = {name.split("/")[0] for name in listed if name}
+  if not names:  # no git: all but what git would ignore
+    ignored = [line.strip("/") for line in (ROOT / ".gitignore").read_text().split()]
+    names = {path.name for path in ROOT.iterdir() if not any(fnmatch.fnmatch(path.name, line) for line in ignored)}
+  return [f"{name} does not belong in the root" for name in sorted(names - known)]
 
 
 def folder_of(path):
@@ -134,7 +151,8 @@ def report(name, wrong):
 
 
 def main():
-  good = [report(check.__name__, check()) for check in (folder_order, public_headers, opening_comments, unfinished, charters)]
+  good = [report(check.__name__, check()) for check in
+          (root, folder_order, public_headers, opening_comments, unfinished, charters)]
   ctags = shutil.which("ctags")
   if ctags and "Universal" in subprocess.run([ctags, "--version"], capture_output=True, text=True).stdout:
     good.append(report("long_functions", long_functions()))

@@ -2,6 +2,7 @@
 #include "marketplace/options.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 
 #include "base/error.h"
@@ -35,9 +36,13 @@ void check_takes(const Options& o) {
 std::vector<int64_t> numbers(const std::string& text) {
   std::vector<int64_t> out;
   for (size_t begin = 0; begin < text.size();) {
-    size_t length = 0;
-    out.push_back(std::stoll(text.substr(begin), &length));
-    begin += length + 1;
+    const size_t end = std::min(text.find(',', begin), text.size());
+    int64_t value = 0;
+    const auto [stop, code] = std::from_chars(&text[begin], &text[begin] + (end - begin), value);
+    if (code != std::errc() || stop != &text[begin] + (end - begin) || value < 0)
+      fail("'{}' is no list of counts", text);
+    out.push_back(value);
+    begin = end + 1;
   }
   return out;
 }
@@ -84,6 +89,8 @@ nn::Metadata settings_text(const Options& o) {
 }
 
 std::vector<Group> groups_of(const nn::Metadata& settings) {
+  for (const char* key : {"groups", "vendors", "upstream"})
+    if (!settings.contains(key)) fail("is no checkpoint: it says nothing of '{}'", key);
   std::vector<Group> out = parse_groups(settings.at("groups"), numbers(settings.at("vendors")));
   const std::vector<int64_t> upstream = numbers(settings.at("upstream"));
   for (size_t g = 0; g < out.size() && g < upstream.size(); ++g) out[g].upstream = upstream[g];

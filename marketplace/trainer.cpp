@@ -268,9 +268,9 @@ void Trainer::prepare(const nn::Metadata& metadata) {
 
 void Trainer::restore(const nn::Metadata& metadata) {
   State& s = *state_;
-  s.lr = std::stod(metadata.at("lr"));
-  s.meta_lr = std::stod(metadata.at("meta_lr_range"));
-  if (s.adam) s.adam->set_steps(std::stoll(metadata.at("optimizer_steps")));
+  s.lr = number(metadata, "lr");
+  s.meta_lr = number(metadata, "meta_lr_range");
+  if (s.adam) s.adam->set_steps(static_cast<int64_t>(number(metadata, "optimizer_steps")));
   if (s.rates.empty()) s.learning_rates.assign(s.options.groups.size(), s.lr);
   else s.learning_rates = s.rates.to_vector<double>();
 }

@@ -1,4 +1,5 @@
 // Trainers: what a step and a checkpoint are, whatever the method; training by gradients; evaluation.
+#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <limits>
@@ -23,22 +24,35 @@ const std::string& entry(const Metadata& metadata, const std::string& key) {
   return it->second;
 }
 
-// The entry as `convert` (of std::string, with the place where the number ends) reads it.
-template <class Convert>
-auto number_of(const Metadata& metadata, const std::string& key, const Convert& convert) {
+// The whole entry as a number of this type: no sign but a minus, no space, no other base.
+template <class Number>
+Number number_of(const Metadata& metadata, const std::string& key) {
   const std::string& text = entry(metadata, key);
-  size_t end = 0;
-  try {
-    const auto value = convert(text, &end);
-    if (end == text.size()) return value;
-  } catch (const std::logic_error&) {}
-  fail("'{}' is '{}', not a number", key, text);
+  Number value{};
+  const auto [stop, code] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (code != std::errc() || stop != text.data() + text.size()) fail("'{}' is '{}', not a number", key, text);
+  return value;
 }
 
-uint64_t count_of(const Metadata& metadata, const std::string& key) {
-  return number_of(metadata, key, [](const std::string& text, size_t* end) {
-    return text.starts_with('-') ? 0 : std::stoull(text, end);
-  });
+// Steps that no run reaches, and that can still be counted on and multiplied by a batch.
+constexpr uint64_t kMostSteps = uint64_t{1} << 40;
+
+uint64_t steps_of(const Metadata& metadata, const std::string& key) {
+  const auto steps = number_of<uint64_t>(metadata, key);
+  if (steps > kMostSteps) fail("'{}' is {}, more than {} steps", key, steps, kMostSteps);
+  return steps;
+}
+
+// What progress() of a method says is a number, and where the options have limits for it, within them.
+void check_progress(const Metadata& metadata, const std::string& key) {
+  constexpr double kAny = std::numeric_limits<double>::infinity();
+  constexpr std::pair<std::string_view, double> limits[] = {
+      {"lr", kAny}, {"lr_decay", 1}, {"meta_lr_range", 1}};  // at least 0 (after a long decay), below this
+  if (key == "optimizer_steps") return void(steps_of(metadata, key));
+  const auto value = number_of<double>(metadata, key);
+  for (const auto& [name, limit] : limits)
+    if (key == name && !(value >= 0 && value < limit))
+      fail("'{}' is '{}', not at least 0 and below {}", key, entry(metadata, key), limit);
 }
 
 // Loss, and accuracy if there is one, as what a jit function returns.
@@ -85,7 +99,7 @@ void Trainer::save(const std::string& path, const Metadata& more) {
 }
 
 double Trainer::number(const Metadata& metadata, const std::string& key) {
-  return number_of(metadata, key, [](const std::string& text, size_t* end) { return std::stod(text, end); });
+  return number_of<double>(metadata, key);
 }
 
 // What differs in a checkpoint from the settings that have to be equal, the method first: others are of the method.
@@ -103,10 +117,10 @@ Metadata Trainer::load(const std::string& path) {
   uint64_t steps = 0, seed = 0, counter = 0;
   try {
     compare_settings(metadata, settings());
-    steps = count_of(metadata, "steps"), seed = count_of(metadata, "context_seed");
-    counter = count_of(metadata, "context_counter");
+    steps = steps_of(metadata, "steps"), seed = number_of<uint64_t>(metadata, "context_seed");
+    counter = number_of<uint64_t>(metadata, "context_counter");
     prepare(metadata);
-    for (const auto& [key, value] : progress()) number(metadata, key);  // before anything is changed
+    for (const auto& [key, value] : progress()) check_progress(metadata, key);  // before anything is changed
   } catch (const Error& error) {
     fail("{}: {}", path, error.what());
   }
@@ -186,7 +200,7 @@ Metadata BackpropTrainer::progress() const {
 
 void BackpropTrainer::restore(const Metadata& metadata) {
   const double lr = number(metadata, "lr"), decay = number(metadata, "lr_decay");
-  const uint64_t steps = count_of(metadata, "optimizer_steps");
+  const uint64_t steps = steps_of(metadata, "optimizer_steps");
   state_->lr = lr, state_->decay = decay;
   state_->optimizer->set_steps(static_cast<int64_t>(steps));
 }

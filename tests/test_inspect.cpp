@@ -100,7 +100,8 @@ TEST_CASE("[inspect] an unknown stage in KONTOR_DUMP is an error that names it")
         "KONTOR_DUMP: stage 'soup' is not one of graph, schedule, kernel, source, ir, asm");
 }
 
-TEST_CASE("[inspect] KONTOR_DUMP without a folder writes to one of its own, never to the working folder or to /") {
+TEST_CASE(
+    "[inspect] KONTOR_DUMP without a folder writes to one of its own, never to the working folder or to /") {
   const TemporaryFolder folder;
   const auto before = std::filesystem::current_path();
   std::filesystem::current_path(folder / "");
@@ -108,7 +109,7 @@ TEST_CASE("[inspect] KONTOR_DUMP without a folder writes to one of its own, neve
     const Setting dump("KONTOR_DUMP", "graph,kernel");
     Context context({.device = "interp"});
     Context::Use use(context);
-    (Tensor::from({1, 2}) + 1).realize();
+    (Tensor::from({1, 2}, {2}) + 1).realize();
   }
   std::filesystem::current_path(before);
   std::vector<std::string> names;

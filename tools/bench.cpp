@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "tools/bench_cases.h"
+#include "tools/validators.h"
 #include "tools/verbs.h"
 
 namespace kontor::inline v0::tools {
@@ -85,9 +86,9 @@ void add_bench(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("bench", "Times one or more cases; without one, names them");
   auto options = std::make_shared<Options>();
   verb->add_option("case", options->names, "Names of cases; '-': names from standard input, one a line");
-  verb->add_option("--threads", options->threads, "Threads (0: one a core)")->check(CLI::Range(0, 4096));
+  verb->add_option("--threads", options->threads, "Threads (0: one a core)")->check(whole(0, 4096));
   verb->add_option("--seconds", options->seconds, "How long to repeat each")
-      ->check(CLI::Range(0.0, 3600.0))
+      ->check(number(0, 3600))
       ->capture_default_str();
   verb->add_flag("--json", options->json, "One JSON object a line");
   verb->callback([options] { run_cases(*options); });

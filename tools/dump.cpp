@@ -11,6 +11,7 @@
 #include "graph/text.h"
 #include "runtime/inspect.h"
 #include "tools/models.h"
+#include "tools/validators.h"
 #include "tools/verbs.h"
 
 namespace kontor::inline v0::tools {
@@ -53,7 +54,9 @@ void add_dump(CLI::App& app) {
       ->required();
   verb->add_option("--stage", options->stage, "graph, schedule, kernel, source, ir or asm")
       ->capture_default_str();
-  verb->add_option("--device", options->device, "llvm, opencl, cuda or interp")->capture_default_str();
+  verb->add_option("--device", options->device, "llvm, opencl, cuda or interp")
+      ->capture_default_str()
+      ->check(not_empty());
   verb->add_flag("--json", options->json, "As JSON");
   verb->callback([options] { run(*options); });
 }

@@ -11,6 +11,7 @@
 #include "tools/evaluate.h"
 #include "tools/models.h"
 #include "tools/run.h"
+#include "tools/validators.h"
 #include "tools/verbs.h"
 
 namespace kontor::inline v0::tools {
@@ -136,13 +137,14 @@ void add_eval(CLI::App& app) {
   auto o = std::make_shared<Options>();
   verb->add_option("model", o->model, "A model.safetensors of kontor train")->required();
   verb->add_option("--data", o->data,
-                   "Folder with the IDX files of MNIST (default: mnist-12k, which comes with Kontor)");
-  verb->add_option("--device", o->device, "llvm, opencl, cuda or interp");
+                   "Folder with the IDX files of MNIST (default: mnist-12k, which comes with Kontor)")
+      ->check(not_empty());
+  verb->add_option("--device", o->device, "llvm, opencl, cuda or interp")->check(not_empty());
   verb->add_option("--show", o->show, "How many digits to show")
-      ->check(CLI::Range(0, 1000))
+      ->check(whole(0, 1000))
       ->capture_default_str();
   verb->add_option("--withhold", o->withhold, "Show accuracies of this label and of the others apart")
-      ->check(CLI::Range(0, 9));
+      ->check(whole(0, 9));
   verb->add_flag("--json", o->json, "As JSON");
   verb->callback([o] { run(*o); });
 }

@@ -18,7 +18,16 @@ static double now() {
 Progress::Progress(int64_t first, std::string label)
     : first_(first), label_(std::move(label)), begin_(now()), terminal_(isatty(STDOUT_FILENO) != 0) {}
 
-void Progress::show(int64_t step, int64_t last, double loss, double accuracy) {
+// As minutes and seconds; a rate that was measured over no time makes no number of it.
+static std::string clock_text(double seconds) {
+  if (!(seconds < 1e9)) return "?";
+  const auto whole = static_cast<int64_t>(seconds);
+  return fmt::format("{:d}:{:02d}", whole / 60, whole % 60);
+}
+
+Progress::~Progress() { finish(); }
+
+void Progress::show(int64_t step, int64_t last, double loss, double accuracy, int64_t failed) {
   // Single batches are noisy: the line shows a mean over about the last twenty.
   const double weight = any_ ? 0.05 : 1;
   loss_ += weight * (loss - loss_), accuracy_ += weight * (accuracy - accuracy_);
@@ -28,14 +37,16 @@ void Progress::show(int64_t step, int64_t last, double loss, double accuracy) {
   shown_ = t;
   const double rate = static_cast<double>(step - first_) / (t - begin_),
                left = static_cast<double>(std::max<int64_t>(0, last - step)) / rate;
-  fmt::print("{}{}step {:>5}/{}  loss {:.4f}  accuracy {:5.1f} %  {:.1f} steps/s  {:d}:{:02d} left{}",
-             terminal_ ? "\r" : "", label_, step, last, loss_, 100 * accuracy_, rate,
-             static_cast<int>(left) / 60, static_cast<int>(left) % 60, terminal_ ? "\x1b[K" : "\n");
+  const std::string lost = failed > 0 ? fmt::format("  {} losses not finite", failed) : "";
+  fmt::print("{}{}step {:>5}/{}  loss {:.4f}  accuracy {:5.1f} %{}  {:.1f} steps/s  {} left{}",
+             terminal_ ? "\r" : "", label_, step, last, loss_, 100 * accuracy_, lost, rate, clock_text(left),
+             terminal_ ? "\x1b[K" : "\n");
   std::fflush(stdout);
 }
 
 void Progress::finish() {
-  if (terminal_) fmt::print("\n");
+  if (terminal_ && any_) fmt::print("\n");
+  any_ = false;
 }
 
 }  // namespace kontor::inline v0::tools

@@ -9,9 +9,12 @@ class Progress {
  public:
   /// After step `first`, which was done before; `label` stands before each line.
   explicit Progress(int64_t first, std::string label = "");
-  /// Of `last` steps.
-  void show(int64_t step, int64_t last, double loss, double accuracy);
+  /// Of `last` steps; `failed`: losses that were not finite so far.
+  void show(int64_t step, int64_t last, double loss, double accuracy, int64_t failed);
   void finish();
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
 
  private:
   int64_t first_;

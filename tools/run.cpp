@@ -1,9 +1,13 @@
 // A run: steps, tests and checkpoints in their order.
 #include "tools/run.h"
 
+#include <unistd.h>
+
 #include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <filesystem>
+#include <utility>
 
 #include <kontor/kontor.h>
 
@@ -11,29 +15,39 @@
 #include "base/file.h"
 #include "tools/models.h"
 #include "tools/progress.h"
+#include "tools/resume.h"
 
 namespace kontor::inline v0::tools {
 
 namespace fs = std::filesystem;
 
-std::atomic<bool> interrupted{false};
+std::atomic<int> interrupted{0};
+
+void catch_interruptions() {
+  for (const int signal : {SIGINT, SIGTERM}) std::signal(signal, [](int number) { interrupted = number; });
+}
 
 Data load_data(const std::string& folder) {
   const std::string from = folder.empty() ? shipped_data("mnist-12k") : folder;
-  return {from, load_mnist(from, Split::Train), load_mnist(from, Split::Test)};
+  Data data{from, load_mnist(from, Split::Train), load_mnist(from, Split::Test)};
+  if (data.train.rows != data.test.rows || data.train.cols != data.test.cols)
+    fail("{}: the training images are of {} x {} pixels, the test images of {} x {}", from, data.train.rows,
+         data.train.cols, data.test.rows, data.test.cols);
+  return data;
 }
 
-Run::Run(const Settings& settings, const Data& data, std::string folder, std::string label)
-    : settings_(settings), data_(data), folder_(std::move(folder)), label_(std::move(label)) {
-  make_folders(folder_);
+Run::Run(const Settings& settings, const Data& data, const std::string& folder, std::string label,
+         const std::string& checkpoint)
+    : settings_(settings), data_(data), own_(folder), folder_(folder), label_(std::move(label)) {
   choose_data();
   Context::current().seed(settings.seed);
   model_ = std::make_unique<nn::MnistCnn>();
   const std::vector<nn::Parameter> parameters = nn::parameters(*model_);
   for (const nn::Parameter& p : parameters) p.tensor->realize();
-  if (!settings.init.empty()) nn::load_parameters(settings.init, parameters);
+  if (!settings.init.empty() && checkpoint.empty()) nn::load_parameters(settings.init, parameters);
   trainer_ = make_trainer(settings, *model_);
   evaluation_ = std::make_unique<Evaluation>(*model_);
+  if (!checkpoint.empty()) resume(checkpoint);
 }
 
 void Run::choose_data() {
@@ -52,17 +66,20 @@ void Run::choose_data() {
 }
 
 void Run::resume(const std::string& checkpoint) {
-  trainer_->load(checkpoint);
   const fs::path metrics = fs::path(checkpoint).parent_path() / "metrics.csv";
-  if (!fs::exists(metrics)) return;
-  rows_ = read_rows(metrics.string());
+  if (fs::exists(metrics)) rows_ = read_rows(metrics.string());
+  const nn::Metadata metadata = trainer_->load(checkpoint);
   std::erase_if(rows_, [&](const Row& row) { return row.step > trainer_->steps(); });
+  const auto it = metadata.find("tflop");
+  if (it != metadata.end()) tflop_ = parse_work(it->second, checkpoint);
+  else if (!rows_.empty()) tflop_ = rows_.back().tflop;  // a checkpoint of a version that did not say
 }
 
 // Steps that the run will have in all.
 int64_t Run::planned(double step_tflop) const {
   if (settings_.tflop == 0 || step_tflop <= 0) return settings_.steps;
-  return std::min(settings_.steps, static_cast<int64_t>(settings_.tflop / step_tflop));
+  const double steps = settings_.tflop / step_tflop;
+  return steps < static_cast<double>(settings_.steps) ? static_cast<int64_t>(steps) : settings_.steps;
 }
 
 bool Run::due(int64_t step, int64_t every) const { return every > 0 && step % every == 0; }
@@ -72,37 +89,47 @@ void Run::execute() {
   Prefetcher batches(train_, Sampler{train_.count, settings_.batch, settings_.seed, Sampling::Replacement},
                      first);
   Progress progress(first, label_);
-  const auto work = [&] { return rows_.empty() ? 0 : rows_.back().tflop; };
   double step_tflop = 0;
-  bool last = first >= settings_.steps || (settings_.tflop > 0 && first > 0 && work() >= settings_.tflop);
+  bool last = first >= settings_.steps || (settings_.tflop > 0 && first > 0 && tflop_ >= settings_.tflop);
   while (!last) {
     const Batch batch = batches.next();
     const nn::Metrics m = trainer_->step(images_of(train_, batch), Tensor::from(batch.labels));
     record(m);
     step_tflop = m.operations * 1e-12;
     const int64_t steps = planned(step_tflop);
-    last = m.step >= settings_.steps || interrupted ||
-           (settings_.tflop > 0 && work() + step_tflop > settings_.tflop);
-    progress.show(m.step, steps, m.loss, m.accuracy);
+    last = m.step >= settings_.steps || interrupted != 0 ||
+           (settings_.tflop > 0 && tflop_ + step_tflop > settings_.tflop);
+    tell();
+    progress.show(m.step, steps, m.loss, m.accuracy, failed_);
     const int64_t every = settings_.test_every > 0 ? settings_.test_every : std::max<int64_t>(1, steps / 10);
     if (last || due(m.step, every)) test(rows_.back());
     if (!last && due(m.step, settings_.checkpoint_every)) checkpoint();
   }
   progress.finish();
   if (rows_.empty())
-    rows_.push_back({.step = first, .loss = Row::kNone, .learning_rate = trainer_->learning_rate()});
+    rows_.push_back(
+        {.step = first, .loss = Row::kNone, .learning_rate = trainer_->learning_rate(), .tflop = tflop_});
   if (std::isnan(rows_.back().test)) test(rows_.back());  // nothing was left to do
   write_files();
 }
 
 void Run::record(const nn::Metrics& m) {
   const Row before = rows_.empty() ? Row{} : rows_.back();
+  tflop_ += m.operations * 1e-12;
+  failed_ += m.failed;
   rows_.push_back({.step = m.step,
                    .loss = m.loss,
                    .accuracy = m.accuracy,
                    .learning_rate = trainer_->learning_rate(),
                    .seconds = before.seconds + m.seconds,
-                   .tflop = before.tflop + m.operations * 1e-12});
+                   .tflop = tflop_});
+}
+
+// The trainer's first warning; the progress line counts what follows.
+void Run::tell() {
+  const std::vector<std::string> warnings = trainer_->take_warnings();
+  if (warnings.empty() || std::exchange(told_, true)) return;
+  fmt::print(stderr, "{}kontor: {}\n", isatty(STDOUT_FILENO) != 0 ? "\n" : "", warnings.front());
 }
 
 void Run::test(Row& row) {
@@ -126,9 +153,13 @@ void Run::checkpoint() {
     fs::create_hard_link(path, before + ".new", failed);
     if (failed) fs::copy_file(path, before + ".new", fs::copy_options::overwrite_existing, failed);
     if (!failed) fs::rename(before + ".new", before, failed);
+    // Where a run was killed right here, both names are of one file: then a rename does nothing.
+    if (std::error_code ignored; !failed) fs::remove(before + ".new", ignored);
     if (failed) fail("{}: the checkpoint could not be kept: {}", before, failed.message());
   }
-  trainer_->save(path, {{"model", "mnist-cnn"}});
+  nn::Metadata about = about_run(settings_, settings_.preset);
+  about["model"] = "mnist-cnn", about["tflop"] = fmt::format("{:.17g}", tflop_);
+  trainer_->save(path, about);
 }
 
 void Run::write_files() {

@@ -1,6 +1,7 @@
 // One training run: its data, its steps, what it records and the files it leaves.
 #pragma once
 #include <atomic>
+#include <csignal>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -12,12 +13,15 @@
 #include "nn/chart.h"
 #include "nn/dataset.h"
 #include "tools/evaluate.h"
+#include "tools/own_folder.h"
 #include "tools/settings.h"
 
 namespace kontor::inline v0::tools {
 
-/// Set by Ctrl-C: runs end after the step they are at.
-extern std::atomic<bool> interrupted;
+/// The signal that asked for an end, or 0: runs end after the step they are at, with a checkpoint.
+extern std::atomic<int> interrupted;
+/// Ctrl-C and SIGTERM set `interrupted` from now on.
+void catch_interruptions();
 
 /// What a run is trained and tested on.
 struct Data {
@@ -45,14 +49,17 @@ struct Row {
 std::string format_rows(const std::vector<Row>& rows);
 /// Throws Error naming the line that is none.
 std::vector<Row> read_rows(const std::string& path);
+/// The TFLOP that a checkpoint says were done. Throws Error if that is no such number.
+double parse_work(const std::string& text, const std::string& checkpoint);
 
 class Run {
  public:
   /// Of the default Context, whose random numbers begin anew. `label` stands before the progress ("" says nothing).
-  Run(const Settings& settings, const Data& data, std::string folder, std::string label = "");
-  /// Goes on from a checkpoint, with the rows of the metrics.csv beside it.
-  void resume(const std::string& checkpoint);
-  /// Trains until the steps or the work are done or Ctrl-C, and writes the files.
+  /// With a `checkpoint` it goes on from that, with the rows of the metrics.csv beside it. Throws Error if another run
+  /// has the folder.
+  Run(const Settings& settings, const Data& data, const std::string& folder, std::string label = "",
+      const std::string& checkpoint = "");
+  /// Trains until the steps or the work are done or a signal comes, and writes the files.
   void execute();
 
   const std::vector<Row>& rows() const { return rows_; }
@@ -61,6 +68,7 @@ class Run {
  private:
   Settings settings_;
   const Data& data_;
+  OwnFolder own_;
   std::string folder_, label_;
   Dataset train_;
   std::vector<Dataset> tests_;  // one, or that of the old labels and that of the new one
@@ -68,8 +76,13 @@ class Run {
   std::unique_ptr<nn::Trainer> trainer_;
   std::unique_ptr<Evaluation> evaluation_;
   std::vector<Row> rows_;
+  double tflop_ = 0;    // work done, exact where the rows are rounded
+  int64_t failed_ = 0;  // losses that were not finite
+  bool told_ = false;
 
   void choose_data();
+  void resume(const std::string& checkpoint);
+  void tell();
   int64_t planned(double step_tflop) const;
   bool due(int64_t step, int64_t every) const;
   void record(const nn::Metrics& metrics);

@@ -32,16 +32,28 @@ std::string header() {
   return out + "\n";
 }
 
-// A number of a line, of which `line` is cut off; NaN where there is none.
-double next_number(std::string_view& line, const std::string& where) {
+// A text that is a finite number and nothing else, or an Error.
+double finite_number(std::string_view text, const std::string& where) {
+  double value = 0;
+  const auto [stop, code] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (code != std::errc() || stop != text.data() + text.size() || !std::isfinite(value))
+    fail("{}: '{}' is not a number", where, text);
+  return value;
+}
+
+// The text up to the next comma, which is cut off the line with it.
+std::string_view next_cell(std::string_view& line) {
   const size_t end = std::min(line.find(','), line.size());
   const std::string_view cell = line.substr(0, end);
   line.remove_prefix(std::min(end + 1, line.size()));
-  double value = Row::kNone;
-  const auto [stop, code] = std::from_chars(cell.data(), cell.data() + cell.size(), value);
-  if (!cell.empty() && (code != std::errc() || stop != cell.data() + cell.size()))
-    fail("{}: '{}' is not a number", where, cell);
-  return value;
+  return cell;
+}
+
+int64_t step_of(std::string_view cell, const std::string& where) {
+  const double value = finite_number(cell, where);
+  if (!(value >= 0 && value <= 0x1p40) || value != std::floor(value))
+    fail("{}: there is no step {}", where, cell);
+  return static_cast<int64_t>(value);
 }
 
 Series series_of(const std::vector<Row>& rows, const char* name, double Row::* y, bool faint, double scale) {
@@ -78,12 +90,22 @@ std::vector<Row> read_rows(const std::string& path) {
     const size_t end = std::min(text.find('\n', begin), text.size());
     std::string_view line = std::string_view(text).substr(begin, end - begin);
     const std::string where = fmt::format("{} line {}", path, ++number);
-    Row row{.step = static_cast<int64_t>(next_number(line, where))};
-    for (const Column& c : kColumns) row.*c.value = next_number(line, where);
+    Row row{.step = step_of(next_cell(line), where)};
+    for (const Column& c : kColumns) {
+      const std::string_view cell = next_cell(line);
+      row.*c.value = cell.empty() ? Row::kNone : finite_number(cell, where);
+    }
+    if (!(row.tflop >= 0) || !(row.seconds >= 0)) fail("{}: neither work nor time can be less than 0", where);
     rows.push_back(row);
     begin = end + 1;
   }
   return rows;
+}
+
+double parse_work(const std::string& text, const std::string& checkpoint) {
+  const double value = finite_number(text, checkpoint + ": tflop");
+  if (value < 0) fail("{}: tflop: {} cannot have been done", checkpoint, text);
+  return value;
 }
 
 std::vector<Chart> charts_of(const std::vector<Row>& rows) {

@@ -7,13 +7,16 @@
 #include <kontor/marketplace.h>
 
 #include "base/error.h"
+#include "tools/validators.h"
 
 namespace kontor::inline v0::tools {
 
 namespace {
 
-const CLI::Range counts(int64_t{1}, int64_t{1} << 40), counts_or_none(int64_t{0}, int64_t{1} << 40);
-const CLI::Range labels(int64_t{0}, int64_t{9});
+// A count that no run reaches, and that times a batch stays below 2^63.
+constexpr int64_t kMost = int64_t{1} << 40;
+const CLI::Validator counts = whole(1, kMost), counts_or_none = whole(0, kMost), labels = whole(0, 9),
+                     parts = whole(1, 1 << 20), none = {};
 
 // "8,8,8" as numbers. Throws Error that shows what is none.
 std::vector<int64_t> numbers(const std::string& text) {
@@ -26,6 +29,7 @@ std::vector<int64_t> numbers(const std::string& text) {
       fail("'{}' in '{}' is not a whole number", text.substr(begin, end - begin), text);
     out.push_back(value);
     begin = end + 1;
+    if (begin == text.size()) fail("'{}' ends in a comma", text);
   }
   return out;
 }
@@ -33,7 +37,7 @@ std::vector<int64_t> numbers(const std::string& text) {
 CLI::Validator numbers_only() {
   const auto check = [](std::string& text) -> std::string {
     try {
-      numbers(text);
+      if (numbers(text).empty()) fail("no number is given");
       return "";
     } catch (const Error& error) {
       return error.what();
@@ -52,52 +56,38 @@ std::vector<std::string> plan_names() {
 const std::vector<SettingRow>& table() {
   using S = Settings;
   static const std::vector<SettingRow> rows = {
-    {"method",      &S::method,      Of::All,         CLI::IsMember({"marketplace", "backprop"}),   "marketplace: forward passes only; backprop"},
-    {"plan",        &S::plan,        Of::Marketplace, CLI::IsMember(plan_names()),                  "How vendors are put together, and what is made of their losses (docs/marketplace.md)"},
-    {"groups",      &S::groups,      Of::Marketplace, {},                                           "Layers perturbed together, as \"conv1|conv2+norm1|conv3|conv4+norm2|linear\""},
-    {"vendors",     &S::vendors,     Of::Marketplace, numbers_only(),                               "Vendors of each group, as 4,4,8,16,128"},
-    {"unit",        &S::unit,        Of::Marketplace, CLI::IsMember({"per-spec", "whole"}),         "A step has length lr in each group (per-spec) or in all (whole)"},
-    {"probe-scale", &S::probe_scale, Of::Marketplace, CLI::PositiveNumber,                          "Deltas have size lr * this"},
-    {"noise",       &S::noise,       Of::Marketplace, CLI::IsMember({"uniform", "rademacher"}),     "Deltas uniform in their range, or of its ends only"},
-    {"antithetic",  &S::antithetic,  Of::Marketplace, {},                                           "Vendors in pairs of opposite deltas"},
-    {"update",      &S::update,      Of::Marketplace, CLI::IsMember({"unit", "adam"}),              "A step of length lr along the direction, or Adam on the estimated gradient"},
-    {"meta-lr",     &S::meta_lr,     Of::Marketplace, CLI::Range(0.0, 1.0),                         "A second forward pass chooses each spec's lr within +- this part (0: none)"},
-    {"upstream",    &S::upstream,    Of::Marketplace, numbers_only(),                               "Paths that each vendor of a group continues, drawn, as 0,2,4 (0: all)"},
-    {"forward-passes", &S::forward_passes, Of::Marketplace, CLI::Range(int64_t{1}, int64_t{1} << 20), "Evaluate a step's samples in this many parts"},
-    {"optimizer",   &S::optimizer,   Of::Backprop,    CLI::IsMember({"adam", "sgd"}),               "adam or sgd"},
-    {"batch",       &S::batch,       Of::All,         CLI::Range(int64_t{1}, int64_t{1} << 20),     "Samples a step"},
-    {"steps",       &S::steps,       Of::All,         counts,                                       "Steps in all, those before a resume included"},
-    {"tflop",       &S::tflop,       Of::All,         CLI::NonNegativeNumber,                       "Stop before the work done exceeds this (0: no limit)"},
-    {"lr",          &S::lr,          Of::All,         CLI::PositiveNumber,                          "Learning rate; of Marketplace: the length of a step"},
-    {"lr-decay",    &S::lr_decay,    Of::All,         CLI::Range(0.0, 1.0),                         "lr *= 1 - this after each step"},
-    {"seed",        &S::seed,        Of::All,         {},                                           "Of weights, batches and deltas"},
-    {"test-every",  &S::test_every,  Of::All,         counts_or_none,                               "Steps from one test to the next (0: a tenth of all); the last step is always tested"},
-    {"checkpoint-every", &S::checkpoint_every, Of::All, counts_or_none,                             "Steps from one checkpoint to the next (0: only at the end)"},
-    {"init",        &S::init,        Of::All,         {},                                           "A model.safetensors to start from, instead of random weights"},
-    {"withhold",    &S::withhold,    Of::All,         labels,                                       "Train without the images of this label"},
-    {"new-label",   &S::new_label,   Of::All,         labels,                                       "Show test accuracies of this label and of the others apart"},
-    {"pool",        &S::pool,        Of::All,         counts_or_none,                               "Train on the first images only, this many (0: all)"},
+    {"method",           &S::method,           Of::All,         Later::Equal, CLI::IsMember({"marketplace", "backprop"}),   "marketplace: forward passes only; backprop"},
+    {"plan",             &S::plan,             Of::Marketplace, Later::Equal, CLI::IsMember(plan_names()),  "How vendors are put together, and what is made of their losses (docs/marketplace.md)"},
+    {"groups",           &S::groups,           Of::Marketplace, Later::Equal, not_empty(),                  "Layers perturbed together, as \"conv1|conv2+norm1|conv3|conv4+norm2|linear\""},
+    {"vendors",          &S::vendors,          Of::Marketplace, Later::Equal, numbers_only(),               "Vendors of each group, as 4,4,8,16,128"},
+    {"unit",             &S::unit,             Of::Marketplace, Later::Equal, CLI::IsMember({"per-spec",    "whole"}),         "A step has length lr in each group (per-spec) or in all (whole)"},
+    {"probe-scale",      &S::probe_scale,      Of::Marketplace, Later::Equal, number_above(0),              "Deltas have size lr * this"},
+    {"noise",            &S::noise,            Of::Marketplace, Later::Equal, CLI::IsMember({"uniform",     "rademacher"}),     "Deltas uniform in their range, or of its ends only"},
+    {"antithetic",       &S::antithetic,       Of::Marketplace, Later::Equal, none,                         "Vendors in pairs of opposite deltas"},
+    {"update",           &S::update,           Of::Marketplace, Later::Equal, CLI::IsMember({"unit",        "adam"}),              "A step of length lr along the direction, or Adam on the estimated gradient"},
+    {"meta-lr",          &S::meta_lr,          Of::Marketplace, Later::Equal, number(0, 1),                 "A second forward pass chooses each spec's lr within +- this part (0: none)"},
+    {"upstream",         &S::upstream,         Of::Marketplace, Later::Equal, numbers_only(),               "Paths that each vendor of a group continues, drawn, as 0,2,4 (0: all)"},
+    {"forward-passes",   &S::forward_passes,   Of::Marketplace, Later::Equal, parts,                        "Evaluate a step's samples in this many parts"},
+    {"optimizer",        &S::optimizer,        Of::Backprop,    Later::Equal, CLI::IsMember({"adam",        "sgd"}),               "adam or sgd"},
+    {"batch",            &S::batch,            Of::All,         Later::Equal, parts,                        "Samples a step"},
+    {"steps",            &S::steps,            Of::All,         Later::Free,  counts,                       "Steps in all, those before a resume included"},
+    {"tflop",            &S::tflop,            Of::All,         Later::Free,  number(0),                    "Stop before the work done exceeds this (0: no limit)"},
+    {"lr",               &S::lr,               Of::All,         Later::Equal, number_above(0),              "Learning rate; of Marketplace: the length of a step"},
+    {"lr-decay",         &S::lr_decay,         Of::All,         Later::Equal, number(0, 1),                 "lr *= 1 - this after each step"},
+    {"seed",             &S::seed,             Of::All,         Later::Equal, whole_of_64_bits(),           "Of weights, batches and deltas"},
+    {"test-every",       &S::test_every,       Of::All,         Later::Free,  counts_or_none,               "Steps from one test to the next (0: a tenth of all); the last step is always tested"},
+    {"checkpoint-every", &S::checkpoint_every, Of::All,         Later::Free,  counts_or_none,               "Steps from one checkpoint to the next (0: only at the end)"},
+    {"init",             &S::init,             Of::All,         Later::Free,  not_empty(),                  "A model.safetensors to start from, instead of random weights"},
+    {"withhold",         &S::withhold,         Of::All,         Later::Equal, labels,                       "Train without the images of this label"},
+    {"new-label",        &S::new_label,        Of::All,         Later::Free,  labels,                       "Show test accuracies of this label and of the others apart"},
+    {"pool",             &S::pool,             Of::All,         Later::Equal, counts_or_none,               "Train on the first images only, this many (0: all)"},
   };
   return rows;
 }
 // clang-format on
 
-// A value as its option reads it.
-template <class Value>
-std::string text_of(const Value& value) {
-  return fmt::format("{}", value);
-}
-
 std::string argument(const SettingRow& row, const std::string& value) {
   return fmt::format("--{}={}", row.name, value);
-}
-
-void put_over(Settings& settings, std::span<const std::string> arguments) {
-  CLI::App parser;
-  parser.allow_extras(false);
-  add_settings(parser, settings);
-  Arguments reversed(arguments.rbegin(), arguments.rend());  // as CLI11 takes them
-  parser.parse(std::move(reversed));
 }
 
 std::string_view name_of(std::string_view argument) { return argument.substr(2, argument.find('=') - 2); }
@@ -119,13 +109,6 @@ const Preset& usual_preset(std::span<const std::string> arguments) {
     return preset;
   }
   fail("train: there is no preset of method {}, plan {}", wanted.method, wanted.plan);
-}
-
-// Whether an argument is of the other method.
-bool is_foreign(const std::string& argument, const std::string& method) {
-  const auto row = std::find_if(table().begin(), table().end(),
-                                [&](const SettingRow& r) { return name_of(argument) == r.name; });
-  return row != table().end() && row->of == (method == "backprop" ? Of::Marketplace : Of::Backprop);
 }
 
 void check(const Settings& s, std::span<const std::string> given) {
@@ -159,6 +142,28 @@ marketplace::Options market(const Settings& s) {
 }  // namespace
 
 std::span<const SettingRow> setting_table() { return table(); }
+
+std::string value_text(const Settings& settings, const SettingRow& row) {
+  return std::visit([&](auto member) { return fmt::format("{}", settings.*member); }, row.member);
+}
+
+bool is_of(const SettingRow& row, const std::string& method) {
+  return row.of != (method == "backprop" ? Of::Marketplace : Of::Backprop);
+}
+
+void put_over(Settings& settings, std::span<const std::string> arguments) {
+  CLI::App parser;
+  parser.allow_extras(false);
+  add_settings(parser, settings);
+  Arguments reversed(arguments.rbegin(), arguments.rend());  // as CLI11 takes them
+  parser.parse(std::move(reversed));
+}
+
+bool is_foreign(const std::string& argument, const std::string& method) {
+  const auto row = std::find_if(table().begin(), table().end(),
+                                [&](const SettingRow& r) { return name_of(argument) == r.name; });
+  return row != table().end() && !is_of(*row, method);
+}
 
 void add_settings(CLI::App& verb, Settings& settings) {
   static constexpr const char* groups[] = {"Options", "Options of Marketplace", "Options of backprop"};
@@ -201,6 +206,7 @@ Settings settings_of(const std::string& preset, std::span<const std::string> arg
   put_over(s, arguments);
   if (s.method != method) fail("train: preset {} is of method {}, not of {}", row.name, method, s.method);
   check(s, arguments);
+  s.preset = row.name;
   return s;
 }
 
@@ -208,11 +214,8 @@ Arguments to_arguments(const Settings& settings) {
   Arguments out;
   const Settings usual;
   for (const SettingRow& row : table()) {
-    std::visit(
-        [&](auto member) {
-          if (settings.*member != usual.*member) out.push_back(argument(row, text_of(settings.*member)));
-        },
-        row.member);
+    const std::string value = value_text(settings, row);
+    if (value != value_text(usual, row)) out.push_back(argument(row, value));
   }
   return out;
 }

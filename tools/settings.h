@@ -25,10 +25,13 @@ struct Settings {
   uint64_t seed = 1;
   std::string init;
   int64_t withhold = -1, new_label = -1, pool = 0;
+  std::string preset;  ///< the name of that which they are put over; not a setting of its own
 };
 
 /// Which method a setting is of.
 enum class Of : uint8_t { All, Marketplace, Backprop };
+/// Whether a run that goes on from a checkpoint may have another value than the run that wrote it.
+enum class Later : bool { Equal, Free };
 
 /// A row a setting: `--name=value` on the command line, in presets and in the text of a run.
 struct SettingRow {
@@ -37,10 +40,15 @@ struct SettingRow {
                bool Settings::*>
       member;
   Of of;
+  Later later;
   CLI::Validator check;
   std::string help;
 };
 std::span<const SettingRow> setting_table();
+/// The value as its option reads it.
+std::string value_text(const Settings& settings, const SettingRow& row);
+/// Whether a setting has a meaning for a method.
+bool is_of(const SettingRow& row, const std::string& method);
 
 using Arguments = std::vector<std::string>;  ///< each as --name=value
 
@@ -53,6 +61,10 @@ Arguments split_arguments(std::string_view text);
 /// The preset of this name, or ("") the first one of the method and plan in `arguments`, with `arguments` put over it.
 /// Throws Error if there is no such preset or if settings do not fit each other.
 Settings settings_of(const std::string& preset, std::span<const std::string> arguments);
+/// Reads arguments over settings, without a check of how they fit. Throws CLI::ParseError.
+void put_over(Settings& settings, std::span<const std::string> arguments);
+/// Whether an argument is of the other method.
+bool is_foreign(const std::string& argument, const std::string& method);
 /// What differs from Settings(), as Arguments that make it again.
 Arguments to_arguments(const Settings& settings);
 

@@ -1,6 +1,5 @@
 // kontor study: the table of studies, and the verb that runs one.
 #include <algorithm>
-#include <csignal>
 #include <cstdio>
 #include <memory>
 
@@ -8,6 +7,7 @@
 
 #include "base/error.h"
 #include "tools/study.h"
+#include "tools/validators.h"
 #include "tools/verbs.h"
 
 namespace kontor::inline v0::tools {
@@ -270,7 +270,7 @@ void run(const Options& o) {
   const Study study = study_of(o);
   for (const StudyRun& r : study.runs)
     settings_of(r.preset, r.arguments);  // a mistake is said before hours of work
-  std::signal(SIGINT, [](int) { interrupted = true; });
+  catch_interruptions();
   Context::set_default({.device = o.device, .threads = o.threads, .seed = 0});
   const std::string out =
       o.out.empty() ? fmt::format("out/{}{}", study.name, o.brief ? "-short" : "") : o.out;
@@ -292,19 +292,24 @@ void add_study(CLI::App& app) {
   auto o = std::make_shared<Options>();
   verb->add_option("name", o->name, "One of the studies below")->required();
   verb->add_flag("--short", o->brief, "A form of seconds, with expected figures of its own");
-  verb->add_option("--seeds", o->seeds, "Seeds, as 1,2,3")->delimiter(',')->allow_extra_args(false);
+  verb->add_option("--seeds", o->seeds, "Seeds, as 1,2,3")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(whole_of_64_bits());
   verb->add_option("--grid", o->grid,
                    "Every run once for each of the values: lr=0.1/0.2; several span a grid")
       ->allow_extra_args(false);
   verb->add_option("--set", o->set, "A setting of all runs, as steps=100; then nothing is judged")
       ->allow_extra_args(false);
-  verb->add_option("--threads", o->threads, "Threads (0: one a core)")->check(CLI::Range(0, 4096));
-  verb->add_option("--device", o->device, "llvm, opencl, cuda or interp");
+  verb->add_option("--threads", o->threads, "Threads (0: one a core)")->check(whole(0, 4096));
+  verb->add_option("--device", o->device, "llvm, opencl, cuda or interp")->check(not_empty());
   verb->add_option("--data", o->data,
-                   "Folder with the four IDX files of MNIST (default: mnist-12k, which comes with Kontor)");
+                   "Folder with the four IDX files of MNIST (default: mnist-12k, which comes with Kontor)")
+      ->check(not_empty());
   verb->add_option("--out", o->out,
                    "Folder for tables, plots and runs; what is done there already is kept "
-                   "(default: out/NAME)");
+                   "(default: out/NAME)")
+      ->check(not_empty());
   verb->footer(study_list());
   verb->callback([o] { run(*o); });
 }

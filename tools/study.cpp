@@ -90,12 +90,12 @@ class Runner {
     if (before == Left::All) return read_rows(folder + "/metrics.csv");
     make_folders(folder);
     if (before == Left::Nothing) write_file(folder + "/run.json", note(wanted, false).dump(1) + "\n");
-    Run training(wanted, data_, folder, fmt::format("{} seed {}: ", run.label, seed));
-    if (before == Left::Part) training.resume(folder + "/checkpoint.safetensors");
+    const std::string checkpoint = before == Left::Part ? folder + "/checkpoint.safetensors" : "";
+    Run training(wanted, data_, folder, fmt::format("{} seed {}: ", run.label, seed), checkpoint);
     training.execute();
-    if (interrupted) {
+    if (interrupted != 0) {
       fmt::print("stopped; the same command goes on from {}\n", folder);
-      throw Exit{130};
+      throw Exit{128 + interrupted};
     }
     write_file(folder + "/run.json", note(wanted, true).dump(1) + "\n");
     return training.rows();
@@ -154,7 +154,7 @@ std::vector<Verdict> verdicts_of(const Study& study, const std::vector<Outcome>&
 }
 
 void run_study(const Study& study, const Data& data, const std::string& folder) {
-  make_folders(folder);
+  const OwnFolder own(folder);
   const std::vector<Outcome> outcomes = Runner(study, data, folder).all();
   const std::vector<Verdict> verdicts = verdicts_of(study, outcomes, data);
   const std::string report = report_of(study, outcomes, verdicts, data), stem = folder + "/" + study.name;

@@ -59,7 +59,8 @@ std::string csv_of(const Study& study, const std::vector<Outcome>& outcomes);
 std::vector<Chart> charts_of(const Study& study, const std::vector<Outcome>& outcomes);
 
 /// Does the runs that are not done yet, each in a folder of its own below `folder`, then prints tables and writes
-/// study.md, study.csv, study.svg and study.png. Throws Exit 1 if a judged check fails, 130 after Ctrl-C.
+/// study.md, study.csv, study.svg and study.png. Throws Exit 1 if a judged check fails, 130 after Ctrl-C, 143
+/// after SIGTERM; Error if another process writes to the folder.
 void run_study(const Study& study, const Data& data, const std::string& folder);
 
 }  // namespace kontor::inline v0::tools

@@ -1,7 +1,6 @@
 // kontor train: trains the MNIST network with forward passes only, or by backprop; or several ways, to compare them.
 #include <sys/resource.h>
 
-#include <csignal>
 #include <cstdio>
 
 #include <kontor/kontor.h>
@@ -9,8 +8,10 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "tools/resume.h"
 #include "tools/run.h"
 #include "tools/study.h"
+#include "tools/validators.h"
 #include "tools/verbs.h"
 
 namespace kontor::inline v0::tools {
@@ -54,15 +55,30 @@ void print_table(const Row& last, const std::string& out) {
       out);
 }
 
-void train(const Options& o, const Settings& settings, const Data& data) {
+// The command line that goes on: the checkpoint has what must be equal, what else was said is said again.
+std::string resume_command(const CLI::App& verb, const std::string& out) {
+  Arguments words{"kontor", "train", "--resume", out + "/checkpoint.safetensors", "--out", out};
+  for (const SettingRow& row : setting_table()) {
+    const std::string name = fmt::format("--{}", row.name);
+    const CLI::Option* option = verb.get_option(name);
+    const bool again = row.later == Later::Free && std::string_view(row.name) != "init";
+    if (again && option->count() > 0) words.insert(words.end(), {name, option->results().back()});
+  }
+  for (const char* name : {"--data", "--device", "--threads", "--memory-budget"}) {
+    const CLI::Option* option = verb.get_option(name);
+    if (option->count() > 0) words.insert(words.end(), {name, option->results().back()});
+  }
+  return shell_text(words);
+}
+
+void train(const Options& o, const Settings& settings, const Data& data, const CLI::App& verb) {
   announce(settings, data);
-  Run run(settings, data, o.out);
-  if (!o.resume.empty()) run.resume(o.resume);
+  Run run(settings, data, o.out, "", o.resume);
   run.execute();
   print_table(run.rows().back(), o.out);
-  if (!interrupted) return;
-  fmt::print("stopped; go on with: kontor train --resume {}/checkpoint.safetensors\n", o.out);
-  throw Exit{130};
+  if (interrupted == 0) return;
+  fmt::print("stopped; go on with: {}\n", resume_command(verb, o.out));
+  throw Exit{128 + interrupted};
 }
 
 // Each entry with what else was given, from the same weights.
@@ -78,15 +94,17 @@ void compare(const Options& o, std::span<const std::string> arguments, const Dat
   run_study(study, data, o.out);
 }
 
-void run(const Options& o, const Arguments& arguments) {
+void run(const Options& o, const CLI::App& verb) {
+  const Arguments arguments = given(verb);
   if (o.dataset != "mnist") fail("train: no dataset '{}'; there is: mnist", o.dataset);
   Settings settings;
-  if (o.compare.empty()) settings = settings_of(o.preset, arguments);
-  std::signal(SIGINT, [](int) { interrupted = true; });
+  if (o.compare.empty() && o.resume.empty()) settings = settings_of(o.preset, arguments);
+  else if (o.compare.empty()) settings = settings_to_resume(o.resume, o.preset, arguments);
+  catch_interruptions();
   Context::set_default(
-      {.device = o.device, .threads = o.threads, .seed = o.settings.seed, .memory_budget = o.memory_budget});
+      {.device = o.device, .threads = o.threads, .seed = settings.seed, .memory_budget = o.memory_budget});
   const Data data = load_data(o.data);
-  if (o.compare.empty()) return train(o, settings, data);
+  if (o.compare.empty()) return train(o, settings, data, verb);
   compare(o, arguments, data);
 }
 
@@ -105,24 +123,29 @@ void add_train(CLI::App& app) {
   auto o = std::make_shared<Options>();
   verb->add_option("dataset", o->dataset, "mnist")->capture_default_str();
   verb->add_option("--preset", o->preset,
-                   "Settings by name, as listed below; options given beside it go first");
+                   "Settings by name, as listed below; options given beside it go first")
+      ->check(not_empty());
   verb->add_option("--compare", o->compare,
                    "Train in several ways, as marketplace,backprop or names of presets, and compare them")
       ->delimiter(',')
       ->allow_extra_args(false);
   add_settings(*verb, o->settings);
-  verb->add_option("--threads", o->threads, "Threads (0: one a core)")->check(CLI::Range(0, 4096));
+  verb->add_option("--threads", o->threads, "Threads (0: one a core)")->check(whole(0, 4096));
   verb->add_option(
           "--memory-budget", o->memory_budget,
           "Memory that temporaries may take, as 64MB; what is larger runs in pieces, with the same results")
       ->transform(CLI::AsSizeValue(false));
-  verb->add_option("--device", o->device, "llvm, opencl, cuda or interp");
+  verb->add_option("--device", o->device, "llvm, opencl, cuda or interp")->check(not_empty());
   verb->add_option("--data", o->data,
-                   "Folder with the four IDX files of MNIST (default: mnist-12k, which comes with Kontor)");
-  verb->add_option("--out", o->out, "Folder for model, checkpoint, metrics and curve")->capture_default_str();
-  verb->add_option("--resume", o->resume, "Go on from this checkpoint");
+                   "Folder with the four IDX files of MNIST (default: mnist-12k, which comes with Kontor)")
+      ->check(not_empty());
+  verb->add_option("--out", o->out, "Folder for model, checkpoint, metrics and curve")
+      ->capture_default_str()
+      ->check(not_empty());
+  verb->add_option("--resume", o->resume, "Go on from this checkpoint, with the settings that it has")
+      ->check(not_empty());
   verb->footer(preset_list());
-  verb->callback([o, verb] { run(*o, given(*verb)); });
+  verb->callback([o, verb] { run(*o, *verb); });
 }
 
 }  // namespace kontor::inline v0::tools

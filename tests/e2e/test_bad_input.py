@@ -65,6 +65,25 @@ def with_metadata(source, target, **changes):
   return target
 
 
+def numbers(star, adam):
+  """Of a checkpoint: none of them may be an option either."""
+  yield from ((checkpoint, key, value) for checkpoint in (star, adam) for key, value in (
+      ("steps", "9223372036854775807"), ("steps", "-1"), ("steps", " 2"), ("steps", "1099511627777"), ("lr", "nan"), ("lr", "-0.1"),
+      ("lr", "inf"), ("lr", "0x1p-3"), ("lr_decay", "1"), ("lr_decay", "-1"), ("tflop", "nan"), ("tflop", "-1"),
+      ("context_seed", "18446744073709551616"), ("context_counter", "-1"), ("settings", "{}"), ("settings", "[1]"),
+      ("settings", '["--batch=0"]'), ("settings", '["--lr=nan"]'), ("settings", "[")))
+  yield star, "meta_lr_range", "7"
+  yield adam, "optimizer_steps", "9223372036854775807"
+
+
+def damaged_metrics(checkpoint, folder, step):
+  """A run whose metrics.csv has such a step."""
+  shutil.copytree(checkpoint.parent, folder)
+  lines = (folder / "metrics.csv").read_text().splitlines()
+  (folder / "metrics.csv").write_text("\n".join([lines[0], step + "," + lines[1].split(",", 1)[1]]) + "\n")
+  return folder / "checkpoint.safetensors"
+
+
 class Files:
   """What the rows read: data sets, models and checkpoints, whole and damaged ones."""
 
@@ -97,6 +116,11 @@ class Files:
     self.bad_steps = with_metadata(self.star, root / "bad_steps.safetensors", steps="many")
     self.no_lr = with_metadata(self.adam, root / "no_lr.safetensors", lr=None)
     self.bad_lr = with_metadata(self.adam, root / "bad_lr.safetensors", lr="fast")
+    self.numbers = [(key, value, with_metadata(checkpoint, root / f"{checkpoint.parent.name}{i}.safetensors", **{key: value}))
+                    for i, (checkpoint, key, value) in enumerate(numbers(self.star, self.adam))]
+    self.metrics = {name: damaged_metrics(self.star, root / f"metrics {name}", name) for name in ("nan", "-1", "1e300", "0.5")}
+    self.test_images = shutil.copytree(whole, root / "test images")
+    shutil.copy(self.small_images / "t10k-images-idx3-ubyte", self.test_images)
     self.other_model = safetensors(root / "other.safetensors", {"model": "gpt"}, {"x": [2]})
     self.other_shapes = safetensors(root / "shapes.safetensors", {"model": "mnist-cnn"}, {"conv1.weight": [2, 2]})
     self.graph = root / "bad.graph"
@@ -165,6 +189,13 @@ def rows(f):
   yield "checkpoint of many steps", train + ["--resume", f.bad_steps], 1, ["bad_steps.safetensors", "many"], {}
   yield "checkpoint without lr", back + ["--resume", f.no_lr], 1, ["no_lr.safetensors", "lr"], {}
   yield "checkpoint of a fast lr", back + ["--resume", f.bad_lr], 1, ["bad_lr.safetensors", "fast"], {}
+
+  for key, value, path in f.numbers:
+    way = train if path.name.startswith("star") else back
+    yield f"checkpoint {path.stem} with {key} {value}", way + ["--resume", path], 1, [path.name, key], {}
+  for name, path in f.metrics.items():
+    yield f"metrics with a step {name}", train + ["--resume", path], 1, ["metrics.csv line 2", name], {}
+  yield "training and test images", on(f.test_images), 1, ["28 x 28", "10 x 10"], {}
 
   yield "output folder", SMALL + ["--data", f.whole, "--out", f.file / "run"], 1, [str(f.file)], {}
   yield "no model", ["eval", f.root / "none.safetensors"], 1, ["none.safetensors"], {}

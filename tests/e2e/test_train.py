@@ -1,12 +1,18 @@
 #!/usr/bin/env python3
 """kontor train: its files, checkpoints that resume to the same bits, comparisons, and what it says of mistakes."""
 import json
+import os
 import pathlib
+import shlex
+import signal
+import struct
+import subprocess
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from program import cut, kontor, png, refuses, report, rows  # noqa: E402
+from program import PROGRAM, cut, kontor, png, refuses, report, rows  # noqa: E402
 
 # Each way to train, as small as it gets.
 WAYS = {
@@ -17,6 +23,7 @@ WAYS = {
   "adam": ["--method", "backprop"],
   "sgd": ["--method", "backprop", "--optimizer", "sgd"],
 }
+SMALL = ["--vendors", "1,1,1,1,1"]
 DATA = None
 
 
@@ -102,6 +109,97 @@ def withholds_a_label_and_learns_it(out):
     assert abs(float(last[column]) - shown[name]) < 1e-4, (last, shown)
 
 
+def begin(out, *arguments):
+  """A run in the background, after its first checkpoint."""
+  process = subprocess.Popen([PROGRAM, "train", "--data", DATA, "--out", out, *map(str, arguments)], stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, text=True)
+  end = time.monotonic() + 120
+  while not (out / "checkpoint.safetensors").exists():
+    assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
+    time.sleep(0.02)
+  return process
+
+
+def goes_on_by_the_command_that_a_signal_prints(out):
+  """Also of a preset whose settings the command does not repeat, in a folder with a space, and for SIGTERM."""
+  for number, way in ((signal.SIGINT, ["--preset", "adam", "--lr", "2e-3"]), (signal.SIGTERM, ["--preset", "block-star-3", *SMALL])):
+    folder = out / f"a b {number}"
+    begun = begin(folder, *way, "--steps", 400, "--batch", 8, "--seed", 7, "--checkpoint-every", 1)
+    begun.send_signal(number)
+    printed = begun.communicate(timeout=120)[0]
+    assert begun.returncode == 128 + number, (begun.returncode, printed)
+    words = shlex.split(printed.splitlines()[-1].split("go on with: ")[1])
+    done = int(rows(folder / "metrics.csv")[-1]["step"])
+    assert words[:2] == ["kontor", "train"] and 0 < done < 400, printed
+    kontor(*words[1:], "--steps", done + 2)
+    kontor("train", "--data", DATA, "--out", folder / "whole", *way, "--batch", 8, "--seed", 7, "--steps", done + 2)
+    assert files(folder) == files(folder / "whole"), printed
+
+
+def a_checkpoint_says_what_differs(out):
+  train(out / "star", "--steps", 2, "--seed", 3, *WAYS["star"])
+  train(out / "adam", "--steps", 2, "--seed", 3, *WAYS["adam"])
+  for name, arguments, words in [
+      ("star", ["--seed", "4"], "was trained with --seed=3, not with --seed=4"),
+      ("adam", ["--seed", "4", "--batch", "16"], "was trained with --batch=8 --seed=3, not with --batch=16 --seed=4"),
+      ("adam", ["--lr", "0.5", "--batch", "8"], "--lr=0.001, not with --lr=0.5"),
+      ("adam", ["--optimizer", "sgd", "--batch", "8"], "--optimizer=adam, not with --optimizer=sgd"),
+      ("adam", ["--pool", "100", "--batch", "8"], "--pool=0, not with --pool=100"),
+      ("star", ["--preset", "adam", "--batch", "8"], "--method=marketplace, not with --method=backprop"),
+      ("star", ["--preset", "v2", "--batch", "8", "--seed", "3"], "--plan=star"),
+      ("star", ["--plan", "full", "--batch", "8"], "--plan=star, not with --plan=full")]:
+    printed = kontor("train", "--data", DATA, "--out", out / "wrong", "--resume", out / name / "checkpoint.safetensors", *arguments,
+                     code=1)
+    assert words in printed, (arguments, printed)
+  # Nothing needs to be said again; what may differ may.
+  kontor("train", "--data", DATA, "--out", out / "star", "--resume", out / "star/checkpoint.safetensors", "--steps", 3, "--test-every", 1)
+  assert len(rows(out / "star/metrics.csv")) == 3
+
+
+def a_folder_has_one_run(out):
+  first = begin(out / "run", "--steps", 100000, "--batch", 8, "--checkpoint-every", 1, *WAYS["adam"])
+  try:
+    printed = train(out / "run", "--steps", 2, *WAYS["adam"], code=1)
+    assert "another run writes to" in printed and str(out / "run") in printed, printed
+    assert first.poll() is None, "the first run ended"
+  finally:
+    first.kill()
+    first.wait()
+  # As a run leaves them that is killed while it writes; a file of somebody else's stays.
+  for name in ("checkpoint.safetensors.tmp-12-0", "metrics.csv.tmp-99999-3", "checkpoint-before.safetensors.new", "notes.tmp-1-2"):
+    (out / "run" / name).write_text("half")
+  # And as one that was killed between keeping the old checkpoint and writing the new one.
+  (out / "run/checkpoint-before.safetensors").unlink(missing_ok=True)
+  (out / "run/checkpoint-before.safetensors").hardlink_to(out / "run/checkpoint.safetensors")
+  train(out / "run", "--steps", 2, *WAYS["adam"])
+  left = [p.name for p in (out / "run").iterdir() if "tmp" in p.name or p.name.endswith(".new")]
+  assert left == ["notes.tmp-1-2"], left
+
+
+def losses_that_are_not_finite_are_shown(out):
+  """Deltas of 1e35 are too large for convolutions of pixels, not for the last layer."""
+  printed = train(out, "--steps", 1, "--plan", "star", "--vendors", "2,2,2,2,2", "--probe-scale", "1e35", "--lr", "1")
+  assert "losses not finite" in printed.split("step     1/1")[1].splitlines()[0], printed
+  assert printed.count("marketplace: step 1:") == 1, printed
+
+
+def work_does_not_drift_over_resumes(out):
+  """Many short parts come to the same work as one run, to the last bit, also where metrics.csv was lost."""
+  train(out / "whole", "--steps", 12, *WAYS["adam"])
+  for step in range(1, 13):
+    resume = ["--resume", out / "parts/checkpoint.safetensors"] if step > 1 else []
+    train(out / "parts", "--steps", step, *resume, *WAYS["adam"])
+    if step == 6:
+      (out / "parts/metrics.csv").unlink()
+  assert metadata(out / "parts")["tflop"] == metadata(out / "whole")["tflop"], (metadata(out / "parts"), metadata(out / "whole"))
+  assert rows(out / "parts/metrics.csv")[-1]["tflop"] == rows(out / "whole/metrics.csv")[-1]["tflop"]
+
+
+def metadata(out):
+  data = (out / "checkpoint.safetensors").read_bytes()
+  return json.loads(data[8:8 + struct.unpack("<Q", data[:8])[0]])["__metadata__"]
+
+
 def says_what_is_wrong(out):
   train(out / "run", "--steps", 2, *WAYS["star"])
   checkpoint = out / "run/checkpoint.safetensors"
@@ -121,6 +219,18 @@ def says_what_is_wrong(out):
       (1, ["--compare", "marketplace,v9"], "no preset 'v9'"),
       (1, ["--resume", checkpoint, *WAYS["full"]], "was trained with"),
       (1, ["--init", checkpoint.parent / "none"], "none"),
+      (2, ["--out", ""], "--out: it is empty"),
+      (2, ["--resume", ""], "--resume: it is empty"),
+      (2, ["--vendors", ""], "no number is given"),
+      (2, ["--vendors", "2,2,"], "ends in a comma"),
+      (2, ["--steps", "010"], "010"),
+      (2, ["--steps", "0x10"], "0x10"),
+      (2, ["--tflop", "nan"], "nan"),
+      (2, ["--tflop", "inf"], "inf"),
+      (2, ["--probe-scale", "nan"], "nan"),
+      (2, ["--lr-decay", "nan", *WAYS["adam"]], "nan"),
+      (2, ["--seed", "18446744073709551616"], "18446744073709551616"),
+      (2, ["--seed", "-1"], "-1"),
   ])
 
 
@@ -131,7 +241,8 @@ def main():
     DATA = cut(folder / "data")
     return report([leaves_metrics_and_curves, tests_a_tenth_of_the_steps_by_default, resumes_to_the_same_bits,
                    keeps_the_newest_checkpoint_and_the_one_before, stops_before_the_work_is_exceeded,
-                   compares_from_the_same_weights, withholds_a_label_and_learns_it, says_what_is_wrong], folder)
+                   goes_on_by_the_command_that_a_signal_prints, a_checkpoint_says_what_differs, a_folder_has_one_run,
+                   losses_that_are_not_finite_are_shown, work_does_not_drift_over_resumes, compares_from_the_same_weights, withholds_a_label_and_learns_it, says_what_is_wrong], folder)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,12 @@
 
 namespace kontor::inline v0 {
 
+static double work_of(const Stage& s) {
+  const double lanes = s.lane ? static_cast<double>(extent(s.lane->src[0])) : 1;
+  const double n = lanes * (iterations(s.loops) * iterations(s.folds));
+  return n * (1 + 0.25 * static_cast<double>(std::min<size_t>(topological(s.values).size(), 400)));
+}
+
 Flow::Flow(const ProgramTree& program) {
   const size_t n = program.stages.size();
   std::unordered_map<const Node*, int> number;
@@ -19,6 +25,7 @@ Flow::Flow(const ProgramTree& program) {
   before.resize(program.groups.size());
   for (size_t g = 0; g < program.groups.size(); g++)
     for (int i : program.groups[g].stages) home[static_cast<size_t>(i)] = static_cast<int>(g);
+  for (const Stage& s : program.stages) work.push_back(work_of(s));
   for (size_t t = 0; t < n; t++)
     for (const Ref& l : loads_in(expressions(program.stages[t]))) {
       auto it = number.find(l->src[0].get());

@@ -17,6 +17,7 @@ struct Flow {
   std::vector<std::vector<Read>> reads;   ///< of each stage
   std::vector<std::vector<int>> readers;  ///< of each stage, in order
   std::vector<std::vector<int>> before;   ///< of each group: the groups that it reads
+  std::vector<double> work;               ///< of each stage: operations, roughly
 };
 
 /// How a stage takes part in an axis: `granule` elements of it for each iteration of `range`, which is one of its loops, or

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "codegen/stage.h"
+#include "codegen/fuse.h"
 #include "graph/index.h"
 
 namespace kontor::inline v0 {
@@ -19,17 +19,14 @@ constexpr int64_t row_bytes = 64 << 10;  // what a stage may keep of itself insi
 
 class Fusion {
  public:
-  Fusion(ProgramTree& program, const Limits& limits) : program_(program), limits_(limits) {}
+  Fusion(ProgramTree& program, const Limits& limits) : program_(program), limits_(limits), reads_(program) {}
 
   void run() {
-    find_readers();
     for (size_t i = program_.stages.size(); i-- > 0;)
-      if (!join(i, readers_[i])) found_group(i);
+      if (!join(i, readers(i))) found_group(i);
     for (Group& g : program_.groups) std::reverse(g.stages.begin(), g.stages.end());
     std::reverse(program_.groups.begin(), program_.groups.end());
-    merge_siblings();
-    std::stable_sort(program_.groups.begin(), program_.groups.end(),
-                     [](const Group& a, const Group& b) { return place_of(a) < place_of(b); });
+    merge_siblings(program_, reads_);
     find_leaving();
   }
 
@@ -40,20 +37,13 @@ class Fusion {
   Stage& stage(int i) { return program_.stages[static_cast<size_t>(i)]; }
   Group& group(int i) { return program_.groups[static_cast<size_t>(i)]; }
 
-  std::vector<std::vector<int>> readers_;  // for each stage: the stages that load it
+  Reads reads_;
+  struct Facts {  // of a group's stages
+    bool fold = false, dot = false;
+  };
+  std::vector<Facts> facts_;  // by number of the group as it is founded
 
-  void find_readers() {
-    std::unordered_map<const Node*, size_t> number;
-    for (size_t i = 0; i < program_.stages.size(); i++) number.emplace(program_.stages[i].place.get(), i);
-    readers_.resize(program_.stages.size());
-    for (size_t j = 0; j < program_.stages.size(); j++)
-      for (const Ref& l : loads_in(expressions(program_.stages[j]))) {
-        auto it = number.find(l->src[0].get());
-        if (it == number.end()) continue;
-        std::vector<int>& list = readers_[it->second];
-        if (list.empty() || list.back() != static_cast<int>(j)) list.push_back(static_cast<int>(j));
-      }
-  }
+  const std::vector<int>& readers(size_t i) const { return reads_.readers[i]; }
 
   void find_leaving() {
     std::vector<const Group*> home(program_.stages.size());
@@ -62,7 +52,7 @@ class Fusion {
     for (size_t i = 0; i < program_.stages.size(); i++) {
       bool& leaves = program_.stages[i].leaves_kernel;
       leaves = program_.stages[i].output >= 0;
-      for (int r : readers_[i]) leaves = leaves || home[static_cast<size_t>(r)] != home[i];
+      for (int r : readers(i)) leaves = leaves || home[static_cast<size_t>(r)] != home[i];
     }
   }
 
@@ -90,6 +80,7 @@ class Fusion {
     s.depth = static_cast<int>(g.spine.size());
     g.stages.push_back(static_cast<int>(i));
     program_.groups.push_back(std::move(g));
+    facts_.push_back({is_fold(s), is_dot(s)});
   }
 
   // A map that ends a dot (bias, activation) runs in the dot's tile.
@@ -132,8 +123,8 @@ class Fusion {
       limit = std::min(limit, stage(r).depth);
       readers.push_back(r);
     }
-    bind(s, readers, group(g), limit);
-    if (std::string why = refuse(s, group(g)); !why.empty()) {
+    bind(static_cast<int>(i), readers, group(g), limit);
+    if (std::string why = refuse(s, g); !why.empty()) {
       note(s, why);
       return false;
     }
@@ -142,12 +133,13 @@ class Fusion {
   }
 
   // Finds for each spine loop in turn the dimension of s that every reader reads at exactly that loop.
-  void bind(Stage& s, const std::vector<int>& readers, const Group& g, int limit) {
+  void bind(int i, const std::vector<int>& readers, const Group& g, int limit) {
+    Stage& s = stage(i);
     s.bound.assign(s.loops.size(), -1);
     s.depth = 0;
     std::vector<Ref> loads;
     for (int r : readers)
-      for (const Ref& l : loads_of(expressions(stage(r)), s.place)) loads.push_back(l);
+      for (const Reads::Read& read : reads_.of(r, i)) loads.push_back(read.load);
     for (int k = 0; k < limit && k < static_cast<int>(g.spine.size()); k++) {
       int dim = matching_dim(s, loads, g.spine[static_cast<size_t>(k)]);
       if (dim < 0) return;
@@ -165,7 +157,8 @@ class Fusion {
     return -1;
   }
 
-  std::string refuse(const Stage& s, const Group& g) {
+  std::string refuse(const Stage& s, int number) {
+    const Group& g = group(number);
     if (s.depth == 0 && !(g.spine.empty() && s.loops.empty()))
       return "it shares no outer loop with its reader";
     double left = static_cast<double>(item_size(s.place->dtype));
@@ -178,10 +171,9 @@ class Fusion {
     if (left > room && !whole) return fmt::format("{} bytes of it would be kept inside the loop", left);
     if (is_dot(s) && !whole) return "a dot is kept whole";
     if (!whole && !s.random && ends_dot(s)) return "it ends a dot";
-    for (int other : g.stages) {
-      if (is_dot(s) && is_fold(stage(other))) return "its kernel reduces already";
-      if (is_fold(s) && is_dot(stage(other))) return "its kernel has a dot already";
-    }
+    const Facts& facts = facts_[static_cast<size_t>(number)];
+    if (is_dot(s) && facts.fold) return "its kernel reduces already";
+    if (is_fold(s) && facts.dot) return "its kernel has a dot already";
     double outer = iterations(std::span(g.spine).first(static_cast<size_t>(s.depth)));
     double work = iterations(s.loops) * iterations(s.folds);
     const bool shares_out = whole && s.depth == static_cast<int>(g.spine.size());
@@ -205,7 +197,7 @@ class Fusion {
     for (const Ref& load : loads_in(s.values)) {
       int from = stage_number(program_, load->src[0]);
       std::span<const Ref> at = tree::at(*load);
-      if (from < 0 || !is_dot(stage(from)) || readers_[static_cast<size_t>(from)].size() != 1) continue;
+      if (from < 0 || !is_dot(stage(from)) || readers(static_cast<size_t>(from)).size() != 1) continue;
       if (std::is_permutation(at.begin(), at.end(), s.loops.begin(), s.loops.end())) return true;
     }
     return false;
@@ -221,19 +213,14 @@ class Fusion {
       s.loops[d] = r;
     }
     rename(s, map);
+    reads_.renew(i);
     s.group = g;
     group(g).stages.push_back(i);
+    Facts& facts = facts_[static_cast<size_t>(g)];
+    facts.fold = facts.fold || is_fold(s);
+    facts.dot = facts.dot || is_dot(s);
     if (is_dot(s)) retile(s, group(g));
   }
-
-  static void rename(Stage& s, const Substitution& map) {
-    for (Ref& v : s.values) v = substitute(v, map);
-    for (Ref& f : s.folds) f = rename_range(f, map);
-    for (auto& c : s.checks) c.first = substitute(c.first, map);
-    if (s.lane_begin) s.lane_begin = substitute(s.lane_begin, map);
-  }
-
-  static Ref rename_range(const Ref& range, const Substitution& map) { return substitute(range, map); }
 
   // The root map of a dot's kernel takes the dot's loop order, as far as nothing else is bound yet: the lanes innermost of
   // the loops that the dot is inside of. The map may have more (a trailing dimension of 1, an expand).
@@ -252,130 +239,6 @@ class Fusion {
     };
     rebind(root);
     rebind(stage(g.stages[1]));
-  }
-
-  // ---- siblings: kernels over equal loops that read something in common and do not need each other
-
-  bool mergeable(const Group& g) {
-    for (int i : g.stages)
-      if (is_dot(stage(i)) || !stage(i).scatter_at.empty() || stage(i).at_root) return false;
-    return !g.spine.empty();
-  }
-
-  bool reads(const Group& g, int producer) {
-    for (int i : readers_[static_cast<size_t>(producer)])
-      if (std::find(g.stages.begin(), g.stages.end(), i) != g.stages.end()) return true;
-    return false;
-  }
-
-  // Whether g reads anything that `from` computes: its last stage, or one that another kernel reads from memory too.
-  bool reads_of(const Group& g, const Group& from) {
-    return std::any_of(from.stages.begin(), from.stages.end(), [&](int i) { return reads(g, i); });
-  }
-
-  // Whether g needs, directly or through other kernels, a result of kernel `from`.
-  bool needs(size_t g, size_t from) {
-    std::vector<size_t> stack = {g};
-    std::vector<bool> seen(program_.groups.size());
-    while (!stack.empty()) {
-      size_t k = stack.back();
-      stack.pop_back();
-      for (size_t h = 0; h < program_.groups.size(); h++) {
-        if (h == k || seen[h] || program_.groups[h].stages.empty()) continue;
-        if (!reads_of(program_.groups[k], program_.groups[h])) continue;
-        if (h == from) return true;
-        seen[h] = true;
-        stack.push_back(h);
-      }
-    }
-    return false;
-  }
-
-  // Whether what g reads of x would, with the loops of both shared, be there: never x's last stage, and of others only
-  // what the same iteration of the shared loops has computed.
-  bool reads_what_is_there(const Group& g, const Group& x) {
-    for (int r : g.stages)
-      for (const Ref& l : loads_in(expressions(stage(r)))) {
-        auto from = std::find_if(x.stages.begin(), x.stages.end(),
-                                 [&](int i) { return stage(i).place == l->src[0]; });
-        if (from == x.stages.end()) continue;
-        const Stage& s = stage(*from);
-        if (*from == x.stages.back() || s.depth > stage(r).depth) return false;
-        for (size_t d = 0; d < s.bound.size(); d++)
-          if (s.bound[d] >= 0 && tree::at(*l)[d] != g.spine[static_cast<size_t>(s.bound[d])]) return false;
-      }
-    return true;
-  }
-
-  bool shares_input(const Group& a, const Group& b) {
-    for (int i : a.stages)
-      for (const Ref& l : loads_in(expressions(stage(i))))
-        for (int j : b.stages)
-          if (!loads_of(expressions(stage(j)), l->src[0]).empty()) return true;
-    return false;
-  }
-
-  static bool same_loops(const Group& a, const Group& b) {
-    if (a.spine.size() != b.spine.size()) return false;
-    for (size_t k = 0; k < a.spine.size(); k++)
-      if (a.spine[k]->src[0] != b.spine[k]->src[0]) return false;
-    return true;
-  }
-
-  void merge_siblings() {
-    for (size_t a = 0; a < program_.groups.size(); a++)
-      for (size_t b = a + 1; b < program_.groups.size() && b < a + 64; b++) {
-        Group &x = program_.groups[a], &y = program_.groups[b];
-        if (x.stages.empty() || y.stages.empty() || !same_loops(x, y) || !mergeable(x) || !mergeable(y))
-          continue;
-        if (!shares_input(x, y) || !reads_what_is_there(x, y) || !reads_what_is_there(y, x) ||
-            would_cross(a, b))
-          continue;
-        absorb(x, y);
-      }
-    std::erase_if(program_.groups, [](const Group& g) { return g.stages.empty(); });
-  }
-
-  // A kernel between the two in program order that needs one and is needed by the other would be torn.
-  bool would_cross(size_t a, size_t b) {
-    for (size_t c = 0; c < program_.groups.size(); c++) {
-      if (c == a || c == b || program_.groups[c].stages.empty()) continue;
-      if ((needs(c, a) && needs(b, c)) || (needs(c, b) && needs(a, c))) return true;
-      // Whoever reads the earlier one must come after where the merged kernel stands.
-      const Group& earlier = earlier_of(program_.groups[a], program_.groups[b]);
-      if (reads_of(program_.groups[c], earlier) &&
-          place_of(program_.groups[c]) < merged_place(program_.groups[a], program_.groups[b]))
-        return true;
-    }
-    return false;
-  }
-
-  static int place_of(const Group& g) { return g.place >= 0 ? g.place : g.stages.back(); }
-  static const Group& earlier_of(const Group& x, const Group& y) { return place_of(x) < place_of(y) ? x : y; }
-
-  // Where the earlier one stands if all that the later one reads has been computed by then, else where the later one does.
-  int merged_place(const Group& x, const Group& y) {
-    const Group &earlier = earlier_of(x, y), &later = &earlier == &x ? y : x;
-    const bool ready = std::all_of(program_.groups.begin(), program_.groups.end(), [&](const Group& c) {
-      return &c == &earlier || &c == &later || c.stages.empty() || place_of(c) < place_of(earlier) ||
-             !reads_of(later, c);
-    });
-    return place_of(ready ? earlier : later);
-  }
-
-  void absorb(Group& into, Group& from) {
-    into.place = merged_place(into, from);
-    Substitution map;
-    for (size_t k = 0; k < into.spine.size(); k++) map.emplace(from.spine[k].get(), into.spine[k]);
-    for (int i : from.stages) {
-      Stage& s = stage(i);
-      for (Ref& l : s.loops) l = rename_range(l, map);
-      rename(s, map);
-    }
-    into.stages.insert(into.stages.end(), from.stages.begin(), from.stages.end());
-    std::sort(into.stages.begin(), into.stages.end());
-    from.stages.clear();
-    for (int i : into.stages) stage(i).group = -2;
   }
 };
 

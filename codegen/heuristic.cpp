@@ -21,10 +21,10 @@ class Planner {
   Planner(const ProgramTree& program, const Group& group, const Ref& tree, const Limits& limits)
       : program_(program), group_(group), limits_(limits), kernel_(tree) {}
 
-  std::vector<Move> run() {
+  Moved run() {
     if (limits_.gpu) gpu();
     else if (limits_.vector_bytes > 0) cpu();
-    return moves_;
+    return {std::move(moves_), std::move(kernel_)};
   }
 
  private:
@@ -641,8 +641,7 @@ double estimate_work(const ProgramTree& program, const Group& group) {
   return work;
 }
 
-std::vector<Move> choose_moves(const ProgramTree& program, const Group& group, const Ref& tree,
-                               const Limits& limits) {
+Moved choose_moves(const ProgramTree& program, const Group& group, const Ref& tree, const Limits& limits) {
   return Planner(program, group, tree, limits).run();
 }
 

@@ -5,9 +5,12 @@
 
 namespace kontor::inline v0 {
 
+struct Moved {
+  std::vector<Move> moves;
+  Ref tree;  ///< after them
+};
 /// Moves for the tree of `group`, already normalised.
-std::vector<Move> choose_moves(const ProgramTree& program, const Group& group, const Ref& tree,
-                               const Limits& limits);
+Moved choose_moves(const ProgramTree& program, const Group& group, const Ref& tree, const Limits& limits);
 /// Operations and bytes of the group, roughly.
 double estimate_work(const ProgramTree& program, const Group& group);
 

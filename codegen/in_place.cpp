@@ -12,6 +12,7 @@ class InPlace {
   explicit InPlace(ProgramTree& program) : program_(program) {}
 
   void run() {
+    find_reads();
     for (size_t o = 0; o < program_.in_place.size(); o++) {
       int input = program_.in_place[o];
       if (input >= 0 && !safe(static_cast<int>(o), input)) program_.in_place[o] = -1;
@@ -20,8 +21,26 @@ class InPlace {
 
  private:
   ProgramTree& program_;
+  struct Read {
+    size_t group;
+    int reader;
+    Ref load;
+  };
+  std::unordered_map<const Node*, std::vector<Read>> reads_;  // of each input's place
+  std::vector<int> home_;                                     // of each output: its group
 
   const Stage& stage(int i) const { return program_.stages[static_cast<size_t>(i)]; }
+
+  void find_reads() {
+    home_.resize(program_.in_place.size(), -1);
+    for (size_t k = 0; k < program_.groups.size(); k++)
+      for (int i : program_.groups[k].stages) {
+        const size_t output = static_cast<size_t>(stage(i).output);
+        if (stage(i).output >= 0 && output < home_.size()) home_[output] = static_cast<int>(k);
+        for (const Ref& l : loads_in(expressions(stage(i))))
+          if (tree::space(*l->src[0]) == Space::Param) reads_[l->src[0].get()].push_back({k, i, l});
+      }
+  }
 
   // A piece of a stream would read what the piece before it wrote.
   bool streamed(size_t group) const {
@@ -30,19 +49,15 @@ class InPlace {
   }
 
   bool safe(int output, int input) const {
-    const Ref& place = program_.inputs[static_cast<size_t>(input)];
-    bool reached = false;
-    for (size_t k = 0; k < program_.groups.size(); k++) {
-      const Group& g = program_.groups[k];
-      bool own = false;
-      for (int i : g.stages) own = own || stage(i).output == output;
-      if (own && streamed(k)) return false;
-      for (int i : g.stages)
-        for (const Ref& l : loads_of(expressions(stage(i)), place))
-          if (reached || (own && !elementwise_read(g, output, l, i))) return false;
-      reached = reached || own;
-    }
-    return reached;
+    if (home_[static_cast<size_t>(output)] < 0) return false;
+    const size_t home = static_cast<size_t>(home_[static_cast<size_t>(output)]);
+    if (streamed(home)) return false;
+    const Group& g = program_.groups[home];
+    const auto reads = reads_.find(program_.inputs[static_cast<size_t>(input)].get());
+    return reads == reads_.end() ||
+           std::all_of(reads->second.begin(), reads->second.end(), [&](const Read& r) {
+             return r.group < home || (r.group == home && elementwise_read(g, output, r.load, r.reader));
+           });
   }
 
   bool elementwise_read(const Group& g, int output, const Ref& load, int reader) const {

@@ -2,6 +2,7 @@
 // that the other does not depend on; where memory is not so, a temporary is laid out anew, or a packed copy is made.
 #include <algorithm>
 #include <cmath>
+#include <unordered_set>
 
 #include "base/error.h"
 #include "codegen/moves.h"
@@ -21,10 +22,20 @@ double iterations(std::span<const Ref> ranges) {
   return n;
 }
 
+// The table is made again when it turns out that stages were added or taken out.
 int stage_number(const ProgramTree& program, const Ref& place) {
-  for (size_t i = program.stages.size(); i-- > 0;)
-    if (program.stages[i].place == place) return static_cast<int>(i);
-  return -1;
+  if (tree::space(*place) == Space::Param) return -1;
+  auto& numbers = program.numbers;
+  const auto found = [&](auto it) {
+    return it != numbers.end() && static_cast<size_t>(it->second) < program.stages.size() &&
+           program.stages[static_cast<size_t>(it->second)].place == place;
+  };
+  if (auto it = numbers.find(place.get()); found(it)) return it->second;
+  numbers.clear();
+  for (size_t i = 0; i < program.stages.size(); i++)
+    numbers.emplace(program.stages[i].place.get(), static_cast<int>(i));
+  const auto it = numbers.find(place.get());
+  return it == numbers.end() ? -1 : it->second;
 }
 
 const Stage* stage_of(const ProgramTree& program, const Ref& place) {
@@ -73,6 +84,7 @@ class Layouts {
   Layouts(ProgramTree& program, const Limits& limits) : program_(program), limits_(limits) {}
 
   void run() {
+    for (const Stage& s : program_.stages) count_reads(s, 1);
     for (size_t i = 0; i < program_.stages.size(); i++) {
       if (!limits_.gpu) choose(i);
       Stage& s = program_.stages[i];
@@ -83,6 +95,7 @@ class Layouts {
  private:
   ProgramTree& program_;
   const Limits& limits_;
+  std::unordered_map<const Node*, int> readers_;  // how many stages read a place
 
   int64_t lanes(const Stage& s) const {
     return std::max<int64_t>(1, limits_.vector_bytes / item_size(s.place->dtype));
@@ -169,9 +182,16 @@ class Layouts {
     if (number < 0) return false;
     const Stage& from = program_.stages[static_cast<size_t>(number)];
     if (from.output >= 0 || is_fold(from) || from.at_root || !from.checks.empty()) return false;
-    return std::none_of(program_.stages.begin(), program_.stages.end(), [&](const Stage& other) {
-      return &other != &s && !loads_of(expressions(other), from.place).empty();
-    });
+    const bool by_s = !loads_of(expressions(s), from.place).empty();
+    const auto count = readers_.find(from.place.get());
+    return (count == readers_.end() ? 0 : count->second) == by_s;
+  }
+
+  // Adds `by` to the number of readers of everything that a stage reads.
+  void count_reads(const Stage& s, int by) {
+    std::unordered_set<const Node*> read;
+    for (const Ref& l : loads_in(expressions(s))) read.insert(l->src[0].get());
+    for (const Node* place : read) readers_[place] += by;
   }
 
   void inline_operand(size_t& i, const Ref& load, int operand) {
@@ -180,7 +200,10 @@ class Layouts {
     Substitution at;
     for (size_t d = 0; d < from.loops.size(); d++) at.emplace(from.loops[d].get(), tree::at(*load)[d]);
     Substitution map{{load.get(), replace(from.values[0], at)}};
+    count_reads(from, -1);
+    count_reads(program_.stages[i], -1);
     for (Ref& v : program_.stages[i].values) v = substitute(v, map);
+    count_reads(program_.stages[i], 1);
     program_.stages[i].panel = operand;
     program_.stages.erase(program_.stages.begin() + number);
     i--;
@@ -280,7 +303,10 @@ class Layouts {
     copy.vector_dim = dim;
     copy.pinned = copy.at_root = true;
     set_layout(copy);
+    count_reads(program_.stages[i], -1);
     redirect(program_.stages[i], from, copy.place, load);
+    count_reads(program_.stages[i], 1);
+    count_reads(copy, 1);
     program_.stages.insert(program_.stages.begin() + static_cast<ptrdiff_t>(i), std::move(copy));
     i++;
   }

@@ -110,16 +110,12 @@ class Plan {
 
 // A kernel within a stream touches what outlives a piece in every piece.
 std::vector<Lifetime> lifetimes(const Schedule& schedule) {
+  std::vector<std::vector<int>> touched(schedule.buffers.size());
+  for (size_t k = 0; k < schedule.kernels.size(); k++)
+    for (int b : schedule.kernels[k].buffers) touched[static_cast<size_t>(b)].push_back(static_cast<int>(k));
   std::vector<Lifetime> lives;
-  for (size_t b = 0; b < schedule.buffers.size(); b++) {
-    std::vector<int> touched;
-    for (size_t k = 0; k < schedule.kernels.size(); k++) {
-      const std::vector<int>& used = schedule.kernels[k].buffers;
-      if (std::find(used.begin(), used.end(), static_cast<int>(b)) != used.end())
-        touched.push_back(static_cast<int>(k));
-    }
-    lives.push_back(lifetime(touched, schedule.streams, schedule.buffers[b].stream));
-  }
+  for (size_t b = 0; b < schedule.buffers.size(); b++)
+    lives.push_back(lifetime(touched[b], schedule.streams, schedule.buffers[b].stream));
   return lives;
 }
 
@@ -165,10 +161,10 @@ Schedule schedule(const Graph& recorded, const Limits& limits) {
     std::vector<int> ids;
     ScheduledKernel kernel;
     kernel.tree = normalise(build_tree(program, group, kernel_name(program, group, g), ids));
-    std::vector<Move> moves = choose_moves(program, group, kernel.tree, limits);
-    kernel.tree = normalise(apply_moves(kernel.tree, moves));
-    if (verifies) require_sound_tree(kernel.tree, to_string(moves));
-    kernel.moves = to_string(moves);
+    const Moved moved = choose_moves(program, group, kernel.tree, limits);
+    kernel.tree = normalise(moved.tree);
+    kernel.moves = to_string(moved.moves);
+    if (verifies) require_sound_tree(kernel.tree, kernel.moves);
     kernel.placed = placements(program, group);
     kernel.work = estimate_work(program, group);
     kernel.shares = tree::work_items(*kernel.tree);

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
+#include <queue>
 
 #include "graph/index.h"
 
@@ -39,31 +41,37 @@ class Arrangement {
   struct Item {
     std::vector<int> groups;
     int axis = -1;
-    std::vector<size_t> axes = {};  // that nest inside
-    bool done = false;
+    std::vector<size_t> axes = {};    // that nest inside
+    std::vector<size_t> before = {};  // items that wait for it, each as often as it does
+    size_t waits = 0;
   };
 
+  // Again and again the first item that waits for none.
   void place(const std::vector<int>& groups, const std::vector<size_t>& axes) {
     std::vector<Item> items = items_of(groups, axes);
     std::vector<int> item(flow_.before.size(), -1);
     for (size_t i = 0; i < items.size(); i++)
       for (int g : items[i].groups) item[static_cast<size_t>(g)] = static_cast<int>(i);
-    auto ready = [&](size_t i) {
+    std::priority_queue<size_t, std::vector<size_t>, std::greater<>> ready;
+    for (size_t i = 0; i < items.size(); i++) {
       for (int g : items[i].groups)
         for (int p : flow_.before[static_cast<size_t>(g)]) {
           const int from = item[static_cast<size_t>(p)];
-          if (from >= 0 && from != static_cast<int>(i) && !items[static_cast<size_t>(from)].done)
-            return false;
+          if (from < 0 || from == static_cast<int>(i)) continue;
+          items[static_cast<size_t>(from)].before.push_back(i);
+          items[i].waits++;
         }
-      return true;
-    };
-    for (size_t n = 0; n < items.size(); n++) {
-      size_t next = 0;
-      while (next < items.size() && (items[next].done || !ready(next))) next++;
-      if (next == items.size()) return void(order_.possible = false);
-      items[next].done = true;
-      emit(items[next]);
+      if (items[i].waits == 0) ready.push(i);
     }
+    size_t placed = 0;
+    for (; !ready.empty(); placed++) {
+      const size_t next = ready.top();
+      ready.pop();
+      emit(items[next]);
+      for (size_t i : items[next].before)
+        if (--items[i].waits == 0) ready.push(i);
+    }
+    if (placed < items.size()) order_.possible = false;
   }
 
   // Ordered by their first group.
@@ -230,7 +238,8 @@ void StreamPlan::find_cost() {
     for (const Axis& a : axes)
       if (a.has(static_cast<int>(g))) launches *= pieces(a);
     cost += launches * launch_work;
-    for (int t : program_->groups[g].stages) cost += work(t) * times(static_cast<int>(g), t);
+    for (int t : program_->groups[g].stages)
+      cost += flow_->work[static_cast<size_t>(t)] * times(static_cast<int>(g), t);
   }
 }
 
@@ -245,13 +254,6 @@ double StreamPlan::times(int g, int t) const {
     if (c && is_dot(s) && c->dim >= 0 && c->dim == s.vector_dim) n *= 1 + narrower * std::log2(pieces(a));
   }
   return n;
-}
-
-double StreamPlan::work(int t) const {
-  const Stage& s = program_->stages[static_cast<size_t>(t)];
-  double n = s.lane ? static_cast<double>(extent(s.lane->src[0])) : 1;
-  n *= iterations(s.loops) * iterations(s.folds);
-  return n * (1 + 0.25 * static_cast<double>(std::min<size_t>(topological(s.values).size(), 400)));
 }
 
 }  // namespace kontor::inline v0

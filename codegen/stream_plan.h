@@ -55,7 +55,6 @@ class StreamPlan {
   void find_peak();
   void find_cost();
   double times(int g, int t) const;
-  double work(int t) const;
 };
 
 /// Cuts loops, places and indexes of the groups in streams, and puts the groups in the plan's order (stream_cut.cpp).

@@ -212,12 +212,47 @@ bool has_static_shape(const Node& node) {
   return true;
 }
 
+namespace {
+
+/// The nodes that a walk has met, by address: open addressing, since scheduling is made of walks.
+class Met {
+ public:
+  /// Whether the node is new.
+  bool insert(const Node* node) {
+    if (2 * count_ >= slots_.size()) grow();
+    const Node*& slot = find(node);
+    if (slot) return false;
+    slot = node;
+    return ++count_;
+  }
+
+ private:
+  std::vector<const Node*> slots_ = std::vector<const Node*>(64);
+  size_t count_ = 0;
+
+  const Node*& find(const Node* node) {
+    const size_t mask = slots_.size() - 1;
+    size_t at = (reinterpret_cast<uintptr_t>(node) >> 4) * 0x9e3779b97f4a7c15ull >> 20 & mask;
+    while (slots_[at] && slots_[at] != node) at = (at + 1) & mask;
+    return slots_[at];
+  }
+
+  void grow() {
+    std::vector<const Node*> before(slots_.size() * 4);
+    before.swap(slots_);
+    for (const Node* node : before)
+      if (node) find(node) = node;
+  }
+};
+
+}  // namespace
+
 std::vector<const Node*> topological(std::span<const Ref> roots) {
   std::vector<const Node*> order;
-  std::unordered_set<const Node*> seen;
+  Met seen;
   std::vector<std::pair<const Node*, size_t>> stack;
   for (const Ref& r : roots) {
-    if (!seen.insert(r.get()).second) continue;
+    if (!seen.insert(r.get())) continue;
     stack.emplace_back(r.get(), 0);
     while (!stack.empty()) {
       auto& [node, next] = stack.back();
@@ -227,7 +262,7 @@ std::vector<const Node*> topological(std::span<const Ref> roots) {
         continue;
       }
       const Node* child = node->src[next++].get();
-      if (seen.insert(child).second) stack.emplace_back(child, 0);
+      if (seen.insert(child)) stack.emplace_back(child, 0);
     }
   }
   return order;

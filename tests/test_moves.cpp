@@ -36,7 +36,7 @@ std::vector<Untouched> kernels_of(const Graph& graph, const Limits& limits) {
   for (const Group& group : program.groups) {
     std::vector<int> buffers;
     Ref tree = normalise(build_tree(program, group, "k", buffers));
-    out.push_back({tree, choose_moves(program, group, tree, limits)});
+    out.push_back({tree, choose_moves(program, group, tree, limits).moves});
   }
   return out;
 }

@@ -275,7 +275,9 @@ std::vector<BenchCase> engine() {
           {"compile_kernel", compile},
           scheduling("schedule_step", "mnist-cnn:step"),
           scheduling("schedule_star", "mnist-cnn:star"),
-          scheduling("schedule_block_star", "mnist-cnn:block-star")};
+          scheduling("schedule_block_star", "mnist-cnn:block-star"),
+          scheduling("schedule_gpt_2", "gpt:2x128"),
+          scheduling("schedule_gpt_6", "gpt:6x384")};
 }
 
 // --- Memory -----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@
 #include "graph/recording.h"
 #include "marketplace/groups.h"
 #include "marketplace/record.h"
+#include "tools/gpt.h"
 
 namespace kontor::inline v0::tools {
 
@@ -73,7 +74,12 @@ struct Named {
   std::string_view name;
   Graph (*graph)();
 };
-constexpr Named models[] = {{"mnist-cnn", forward}, {"mnist-cnn:step", training_step}};
+constexpr Named models[] = {
+    {"mnist-cnn", forward},
+    {"mnist-cnn:step", training_step},
+    {"gpt:2x128", [] { return gpt_step({.layers = 2, .width = 128, .heads = 4}); }},
+    {"gpt:6x384", [] { return gpt_step({.layers = 6, .width = 384, .heads = 6}); }},
+};
 constexpr std::string_view of_plans = "mnist-cnn:";  // and the name of a plan
 
 }  // namespace

@@ -8,7 +8,8 @@
 namespace kontor::inline v0::tools {
 
 /// The graph of a named model ("mnist-cnn": its forward pass, "mnist-cnn:step": a training step,
-/// "mnist-cnn:star" and so on: a step of that plan of Marketplace); nothing if `name` is not one.
+/// "mnist-cnn:star" and so on: a step of that plan of Marketplace; "gpt:6x384": a training step of a GPT of 6 layers that
+/// are 384 wide); nothing if `name` is not one.
 std::optional<Graph> named_graph(const std::string& name);
 std::string model_names();  ///< for help and messages
 

@@ -157,20 +157,20 @@ std::shared_ptr<const CachedKernel> KernelCache::read(Hash128 key) {
 
 std::shared_ptr<const CachedKernel> KernelCache::get(Hash128 key) {
   const std::lock_guard lock(mutex_);
-  if (const auto found = memory_.find(key); found != memory_.end()) {
+  if (const auto* found = memory_.find(key)) {
     ++stats_.memory_hits;
-    return found->second;
+    return *found;
   }
   std::shared_ptr<const CachedKernel> kernel = read(key);
   ++(kernel ? stats_.disk_hits : stats_.misses);
-  if (kernel) memory_.emplace(key, kernel);
+  if (kernel) memory_.put(key, kernel);
   return kernel;
 }
 
 void KernelCache::put(Hash128 key, CachedKernel kernel) {
   const std::lock_guard lock(mutex_);
   const auto shared = std::make_shared<const CachedKernel>(std::move(kernel));
-  memory_.insert_or_assign(key, shared);
+  memory_.put(key, shared);
   if (writable_) write(key, *shared);
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/hash.h"
+#include "base/lru.h"
 
 namespace kontor::inline v0 {
 
@@ -67,7 +68,8 @@ class KernelCache {
 
   Options options_;
   mutable std::mutex mutex_;
-  std::unordered_map<Hash128, std::shared_ptr<const CachedKernel>, HashOfHash> memory_;
+  static constexpr size_t most_in_memory = 1024;
+  Lru<Hash128, std::shared_ptr<const CachedKernel>, HashOfHash> memory_{most_in_memory};
   Stats stats_;
   std::vector<std::string> warnings_;
   bool writable_;

@@ -114,7 +114,7 @@ static void keep_budget(ContextState& context, const CompiledSchedule& compiled)
 
 std::shared_ptr<CompiledSchedule> compiled_for(ContextState& context, const Graph& graph) {
   std::vector<uint64_t> key = graph_key(graph);
-  if (auto it = context.schedules.find(key); it != context.schedules.end()) return it->second;
+  if (const auto* found = context.schedules.find(key)) return *found;
   inspect::graph_made(graph);
   const auto start = std::chrono::steady_clock::now();
   Schedule made = schedule_or_repro(graph, context.device->limits());
@@ -128,7 +128,10 @@ std::shared_ptr<CompiledSchedule> compiled_for(ContextState& context, const Grap
                                                      graph.outputs.size());
   keep_budget(context, *compiled);
   context.counters.schedules++;
-  context.schedules.emplace(std::move(key), compiled);
+  constexpr size_t bytes_a_kernel = 8192;
+  const size_t bytes =
+      2 * sizeof(uint64_t) * key.size() + bytes_a_kernel * compiled->schedule().kernels.size();
+  context.schedules.put(std::move(key), compiled, bytes);
   return compiled;
 }
 

@@ -8,6 +8,7 @@
 
 #include <kontor/jit.h>
 
+#include "base/lru.h"
 #include "graph/recording.h"
 #include "runtime/compiled.h"
 #include "runtime/storage.h"
@@ -29,7 +30,10 @@ struct ContextState final : RandomSource {
   ParallelFor parallel;
   std::shared_ptr<Device> device;
   KernelStore kernels;
-  std::unordered_map<std::vector<uint64_t>, std::shared_ptr<CompiledSchedule>, GraphKeyHash> schedules;
+  /// Those used last, by graph_key(); how much they may take in memory is estimated.
+  static constexpr size_t most_bytes_of_schedules = 64 << 20;
+  Lru<std::vector<uint64_t>, std::shared_ptr<CompiledSchedule>, GraphKeyHash> schedules{
+      most_bytes_of_schedules};
 
   /// Values computed already, by the node that was recorded for them. The node is not held: an entry counts only if
   /// the hash is still that of the node found at the address, which then is the same expression.

@@ -12,8 +12,11 @@ struct Jit::State {
   std::shared_ptr<void> function;
   Trace trace;
   std::mutex mutex;  // guards programs, and that the function is recorded by one thread at a time
-  std::vector<std::shared_ptr<JitProgram>> programs;
+  std::vector<std::shared_ptr<JitProgram>> programs;  // the last used first
 };
+
+// Signatures that a function keeps; one that comes back after that many others is recorded again.
+static constexpr size_t kMostPrograms = 256;
 
 Jit::Jit(std::shared_ptr<void> function, Trace trace) : state_(std::make_shared<State>()) {
   state_->function = std::move(function);
@@ -49,12 +52,14 @@ std::vector<Tensor> Jit::operator()(std::span<const Tensor> inputs) {
   auto& programs = state.programs;
   const auto fits = [&](const auto& p) { return p->fits(context, leaves); };
   if (auto it = std::find_if(programs.begin(), programs.end(), fits); it != programs.end()) {
-    if ((*it)->call(context, leaves, results)) return results;
-    programs.erase(it);
+    std::rotate(programs.begin(), it, it + 1);
+    if (programs.front()->call(context, leaves, results)) return results;
+    programs.erase(programs.begin());
   }
   auto program = std::make_shared<JitProgram>(context, inputs, state.function.get(), state.trace);
   if (!program->call(context, leaves, results)) broken("jit: a function just recorded cannot be called");
-  programs.push_back(std::move(program));
+  programs.insert(programs.begin(), std::move(program));
+  if (programs.size() > kMostPrograms) programs.pop_back();
   return results;
 }
 

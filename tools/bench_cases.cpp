@@ -285,8 +285,8 @@ std::vector<BenchCase> engine() {
 /// Bytes that the memory plan gives to temporaries: the most of all that was scheduled.
 double planned_bytes() {
   int64_t most = 0;
-  for (const auto& [key, schedule] : Context::current().state().schedules)
-    most = std::max(most, schedule->arena_bytes());
+  Context::current().state().schedules.for_each(
+      [&](const auto&, const auto& schedule) { most = std::max(most, schedule->arena_bytes()); });
   return static_cast<double>(most);
 }
 
@@ -301,10 +301,11 @@ double resident_bytes() {
 constexpr int64_t kPiece = 64, kSamples = 512, kPieceBudget = 8'900'000, kProcessBudget = 32 << 20;
 
 void check_pieces() {
-  for (const auto& [key, schedule] : Context::current().state().schedules)
+  Context::current().state().schedules.for_each([](const auto&, const auto& schedule) {
     for (const ScheduledStream& s : schedule->schedule().streams)
       if (s.extent == kSamples && s.chunk != kPiece)
         fail("bench: a stream over {} samples has pieces of {}, not of {}", s.extent, s.chunk, kPiece);
+  });
 }
 
 /// Two steps, then the planned bytes.

@@ -42,8 +42,8 @@ int64_t bytes_of(DType dtype, std::span<const Ref> dims, std::span<const int64_t
   return bytes;
 }
 
-CompiledSchedule::CompiledSchedule(Schedule schedule, std::vector<std::shared_ptr<Kernel>> kernels,
-                                   size_t inputs, size_t outputs)
+CompiledSchedule::CompiledSchedule(Schedule schedule, std::vector<BoundKernel> kernels, size_t inputs,
+                                   size_t outputs)
     : schedule_(std::move(schedule)), kernels_(std::move(kernels)), outputs_(outputs) {
   for (const ScheduledBuffer& b : schedule_.buffers) {
     const size_t number = static_cast<size_t>(b.number);
@@ -68,12 +68,13 @@ void CompiledSchedule::plan_temporaries() {
 void CompiledSchedule::plan_launches() {
   for (size_t k = 0; k < schedule_.kernels.size(); ++k) {
     const ScheduledKernel& kernel = schedule_.kernels[k];
-    launches_.push_back({.program = kernels_[k]->program.get(),
+    launches_.push_back({.program = kernels_[k].kernel->program.get(),
                          .first = static_cast<uint32_t>(sources_.size()),
                          .count = static_cast<uint32_t>(kernel.buffers.size()),
                          .shares = kernel.shares->is_const() ? kernel.shares->at(0) : -1,
                          .parallel = kernel.work >= kWakeWork,
                          .checked = has_check(kernel.tree)});
+    plan_slots(launches_.back(), kernels_[k].slots);
     for (int b : kernel.buffers) {
       const ScheduledBuffer& buffer = schedule_.buffers.at(static_cast<size_t>(b));
       if (buffer.role == ScheduledBuffer::Temporary) {
@@ -86,6 +87,27 @@ void CompiledSchedule::plan_launches() {
   }
   pointers_.resize(sources_.size());
   launched_ = count_launches(schedule_);
+}
+
+void CompiledSchedule::plan_slots(LaunchPlan& plan, std::span<const SlotSource> sources) {
+  bool as_they_are = true;
+  for (size_t i = 0; i < sources.size(); ++i)
+    as_they_are = as_they_are && sources[i].scalar == static_cast<int64_t>(i);
+  if (as_they_are) return;
+  plan.first_slot = static_cast<uint32_t>(own_slots_.size());
+  plan.slots = static_cast<uint32_t>(sources.size());
+  for (const SlotSource& source : sources) {
+    own_slots_.push_back(source.value);
+    slot_scalars_.push_back(source.scalar);
+  }
+}
+
+std::span<const int64_t> CompiledSchedule::slots_of(const LaunchPlan& plan,
+                                                    std::span<const int64_t> scalars) {
+  if (plan.slots == 0) return scalars;
+  for (size_t i = plan.first_slot; i < plan.first_slot + plan.slots; ++i)
+    if (slot_scalars_[i] >= 0) own_slots_[i] = scalars[static_cast<size_t>(slot_scalars_[i])];
+  return std::span<const int64_t>(own_slots_).subspan(plan.first_slot, plan.slots);
 }
 
 int64_t CompiledSchedule::output_bytes(size_t output, std::span<const int64_t> scalars) const {
@@ -112,7 +134,7 @@ void CompiledSchedule::bind(Device& device, const Binding& binding) {
 std::string CompiledSchedule::failed_check(size_t launch, uint32_t error) const {
   const std::vector<std::string>& checks = schedule_.kernels[launch].checks;
   if (error == 0 || error > checks.size())
-    return fmt::format("kernel {}: error {}", kernels_[launch]->name, error);
+    return fmt::format("kernel {}: error {}", kernels_[launch].kernel->name, error);
   return checks[error - 1];
 }
 
@@ -139,7 +161,7 @@ void CompiledSchedule::launch(Run& run, size_t k) {
   const Clock::time_point start = run.timed ? Clock::now() : Clock::time_point();
   run.backend.launch({.program = plan.program,
                       .buffers = std::span<void* const>(pointers_).subspan(plan.first, plan.count),
-                      .scalars = run.scalars,
+                      .scalars = slots_of(plan, run.scalars),
                       .shares = count,
                       .parallel = plan.parallel},
                      run.parallel);
@@ -147,7 +169,7 @@ void CompiledSchedule::launch(Run& run, size_t k) {
   // Ids of checks are the kernel's own, so that equal kernels share a program: asked for before the next one starts.
   const uint32_t error = run.backend.synchronise();
   if (run.timed) {
-    inspect::kernel_ran(schedule_.kernels[k], kernels_[k]->name, start, Clock::now(),
+    inspect::kernel_ran(schedule_.kernels[k], kernels_[k].kernel->name, start, Clock::now(),
                         traffic(k, run.scalars));
   }
   if (error != 0 && run.failed.empty()) run.failed = failed_check(k, error);

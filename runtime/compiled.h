@@ -12,8 +12,7 @@ namespace kontor::inline v0 {
 
 class CompiledSchedule {
  public:
-  CompiledSchedule(Schedule schedule, std::vector<std::shared_ptr<Kernel>> kernels, size_t inputs,
-                   size_t outputs);
+  CompiledSchedule(Schedule schedule, std::vector<BoundKernel> kernels, size_t inputs, size_t outputs);
 
   /// Addresses of one run, in the order of the graph's inputs and outputs; slots as KernelArgs has them.
   struct Binding {
@@ -39,6 +38,7 @@ class CompiledSchedule {
     uint32_t first, count;  // its part of pointers_
     int64_t shares;         // -1: computed from the slots
     bool parallel, checked;
+    uint32_t first_slot = 0, slots = 0;  // its part of own_slots_; none: it reads the scalars as they are
   };
   struct OutputPlan {
     int64_t bytes = 0;  // -1: computed from the slots
@@ -52,6 +52,8 @@ class CompiledSchedule {
   };
   void plan_launches();
   void plan_temporaries();
+  void plan_slots(LaunchPlan& plan, std::span<const SlotSource> sources);
+  std::span<const int64_t> slots_of(const LaunchPlan& plan, std::span<const int64_t> scalars);
   void bind(Device& device, const Binding& binding);
   int64_t shares(size_t launch, std::span<const int64_t> scalars) const;
   std::string failed_check(size_t launch, uint32_t error) const;
@@ -66,13 +68,15 @@ class CompiledSchedule {
   int64_t traffic(size_t launch, std::span<const int64_t> scalars) const;
 
   Schedule schedule_;
-  std::vector<std::shared_ptr<Kernel>> kernels_;
+  std::vector<BoundKernel> kernels_;
   std::vector<OutputPlan> outputs_;
   std::vector<LaunchPlan> launches_;
   std::vector<int64_t> temporary_offset_;  // by index in Schedule::buffers; -1 for others
   std::vector<Source> sources_;
   std::vector<void*> pointers_;
-  std::vector<int64_t> slots_;  // scalars of a run, and where the pieces of its streams begin
+  std::vector<int64_t> own_slots_;     // of launches one after another, filled in as each starts
+  std::vector<int64_t> slot_scalars_;  // the scalar that each of them is, or -1: it stays as it is
+  std::vector<int64_t> slots_;         // scalars of a run, and where the pieces of its streams begin
   size_t launched_ = 0;
   int64_t arena_bytes_ = 0;
 };

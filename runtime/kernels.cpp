@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <chrono>
+#include <unordered_set>
 
 #include "base/error.h"
 #include "codegen/tree.h"
@@ -107,25 +108,74 @@ bool KernelStore::load_cached(const Hash128& key, Kernel& kernel) {
   return true;
 }
 
-std::vector<std::shared_ptr<Kernel>> KernelStore::get(std::span<const ScheduledKernel> wanted,
-                                                      const ParallelFor& parallel) {
-  std::vector<std::shared_ptr<Kernel>> out(wanted.size());
+void KernelStore::set_limit(size_t kernels) {
+  kernels_.set_limit(kernels);
+  forms_.set_limit(kernels);
+}
+
+// Which constants of the kernels `alike`, all of one form, become slots. A form that is new is compiled as it is, unless
+// many kernels of it come at once.
+void KernelStore::lift(std::span<const KernelForm> forms, std::span<const size_t> alike,
+                       std::vector<std::vector<bool>>& lifted) {
+  constexpr size_t many = 3;
+  std::unordered_set<std::string_view> different;
+  for (size_t i : alike) {
+    const std::vector<int64_t>& c = forms[i].constants;
+    different.insert({reinterpret_cast<const char*>(c.data()), c.size() * sizeof c[0]});
+  }
+  const std::vector<int64_t>& first = forms[alike[0]].constants;
+  const Hash128 key = hash128(forms[alike[0]].key);
+  Form* form = forms_.find(key);
+  if (!form) {
+    const bool few = different.size() < many;
+    form = &forms_.put(key, {first, std::vector<bool>(first.size()), few});
+    if (few) return;
+  }
+  for (size_t i : alike)
+    for (size_t k = 0; k < first.size(); ++k)
+      if (forms[i].constants[k] != form->first[k]) form->lifted[k] = true;
+  for (size_t i : alike)
+    if (!form->as_it_is || forms[i].constants != form->first) lifted[i] = form->lifted;
+}
+
+std::vector<KernelStore::Tree> KernelStore::trees_of(std::span<const ScheduledKernel> wanted) {
+  std::vector<KernelForm> forms;
+  std::unordered_map<std::string_view, std::vector<size_t>> alike;
+  forms.reserve(wanted.size());
+  for (const ScheduledKernel& k : wanted) {
+    forms.push_back(form_of(k.tree));
+    if (!forms.back().constants.empty()) alike[forms.back().key].push_back(forms.size() - 1);
+  }
+  std::vector<std::vector<bool>> lifted(wanted.size());
+  for (const auto& [key, kernels] : alike) lift(forms, kernels, lifted);
+  std::vector<Tree> trees;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    trees.push_back({with_own_slots(wanted[i].tree, forms[i], lifted[i]), slots_of(forms[i], lifted[i])});
+  }
+  return trees;
+}
+
+std::vector<BoundKernel> KernelStore::get(std::span<const ScheduledKernel> wanted,
+                                          const ParallelFor& parallel) {
+  std::vector<Tree> trees = trees_of(wanted);
+  std::vector<BoundKernel> out(wanted.size());
   std::unordered_map<Hash128, std::shared_ptr<Kernel>, HashOfHash> made;
   std::vector<Missing> missing;
   for (size_t i = 0; i < wanted.size(); ++i) {
-    const Ref& tree = wanted[i].tree;
+    const Ref& tree = trees[i].tree;
+    out[i].slots = std::move(trees[i].slots);
     const Hash128 key = key_of(tree);
-    if (auto it = kernels_.find(key); it != kernels_.end()) {
-      out[i] = it->second;
+    if (const auto* found = kernels_.find(key)) {
+      out[i].kernel = *found;
       figures_.shared++;
       continue;
     }
     auto& kernel = made[key];
     if (kernel) {
-      out[i] = kernel;
+      out[i].kernel = kernel;
       continue;
     }
-    kernel = out[i] = std::make_shared<Kernel>();
+    kernel = out[i].kernel = std::make_shared<Kernel>();
     kernel->name = entry_for(tree, key);
     kernel->device = device_.shared_from_this();
     const std::string edited = inspect::override_source(kernel->name, device_.name());
@@ -141,11 +191,18 @@ std::vector<std::shared_ptr<Kernel>> KernelStore::get(std::span<const ScheduledK
     missing.push_back({i, key, std::move(source), !edited.empty()});
   }
   compile(missing, out, parallel);
-  kernels_.merge(made);
+  keep(made);
   return out;
 }
 
-void KernelStore::compile(std::vector<Missing>& missing, std::span<const std::shared_ptr<Kernel>> kernels,
+// A GPU may still run a kernel that is dropped.
+void KernelStore::keep(const std::unordered_map<Hash128, std::shared_ptr<Kernel>, HashOfHash>& made) {
+  Backend& backend = device_.backend();
+  if (!backend.host_visible() && kernels_.size() + made.size() > kernels_.limit()) backend.synchronise();
+  for (const auto& [key, kernel] : made) kernels_.put(key, kernel);
+}
+
+void KernelStore::compile(std::vector<Missing>& missing, std::span<const BoundKernel> kernels,
                           const ParallelFor& parallel) {
   if (missing.empty()) return;
   const auto start = Clock::now();
@@ -155,7 +212,7 @@ void KernelStore::compile(std::vector<Missing>& missing, std::span<const std::sh
   std::vector<std::string> binaries = device_.backend().compile(sources, parallel);
   for (size_t i = 0; i < missing.size(); ++i) {
     const Missing& m = missing[i];
-    kernels[m.index]->program = device_.backend().load(m.source, binaries[i]);
+    kernels[m.index].kernel->program = device_.backend().load(m.source, binaries[i]);
     if (!m.overridden) {
       cache_.put(
           m.key,

@@ -7,9 +7,11 @@
 #include <vector>
 
 #include "base/hash.h"
+#include "base/lru.h"
 #include "codegen/schedule.h"
 #include "runtime/cache.h"
 #include "runtime/device.h"
+#include "runtime/kernel_form.h"
 
 namespace kontor::inline v0 {
 
@@ -19,6 +21,12 @@ struct Kernel {
   std::shared_ptr<Device>
       device;  ///< outlives the program, which a jit function may keep longer than its Context
   std::unique_ptr<Program> program;
+};
+
+/// A kernel for one tree: a program that trees of the same form may share, and what its slots are for this one.
+struct BoundKernel {
+  std::shared_ptr<Kernel> kernel;
+  std::vector<SlotSource> slots;
 };
 
 /// What making kernels took so far.
@@ -35,14 +43,19 @@ std::string tree_key(const Ref& kernel);
 KernelSource render_for(std::string_view device, const Ref& tree, const std::string& entry,
                         const Limits& limits);
 
-/// The kernels of one device. Used under the context's lock.
+/// The kernels of one device, those used last. Used under the context's lock.
 class KernelStore {
  public:
+  static constexpr size_t most_kernels = 8192;
+
   explicit KernelStore(Device& device);
   /// A kernel for each tree; those that are missing are compiled together. Throws Error with the compiler's log.
-  std::vector<std::shared_ptr<Kernel>> get(std::span<const ScheduledKernel> wanted,
-                                           const ParallelFor& parallel);
+  /// A tree whose form was compiled before with other constants gets a program that reads these from slots: then
+  /// `x * 0.1`, `x * 0.2` .. and `x[1]`, `x[2]` .. are two compiles, however many there are.
+  std::vector<BoundKernel> get(std::span<const ScheduledKernel> wanted, const ParallelFor& parallel);
   const KernelFigures& figures() const { return figures_; }
+  size_t size() const { return kernels_.size(); }
+  void set_limit(size_t kernels);
   std::vector<std::string> take_warnings() { return cache_.take_warnings(); }
 
  private:
@@ -52,15 +65,30 @@ class KernelStore {
     KernelSource source;
     bool overridden = false;
   };
+  // A form that was compiled: with which constants, and which of them have been seen to differ.
+  struct Form {
+    std::vector<int64_t> first;
+    std::vector<bool> lifted;
+    bool as_it_is = true;  // there is a program with the first constants in it
+  };
+  struct Tree {  // what is to be compiled, and its slots
+    Ref tree;
+    std::vector<SlotSource> slots;
+  };
+  std::vector<Tree> trees_of(std::span<const ScheduledKernel> wanted);
+  void lift(std::span<const KernelForm> forms, std::span<const size_t> alike,
+            std::vector<std::vector<bool>>& lifted);
   Hash128 key_of(const Ref& tree) const;
   bool load_cached(const Hash128& key, Kernel& kernel);
-  void compile(std::vector<Missing>& missing, std::span<const std::shared_ptr<Kernel>> kernels,
+  void compile(std::vector<Missing>& missing, std::span<const BoundKernel> kernels,
                const ParallelFor& parallel);
+  void keep(const std::unordered_map<Hash128, std::shared_ptr<Kernel>, HashOfHash>& made);
 
   Device& device_;
   std::string fingerprint_;
   KernelCache cache_;
-  std::unordered_map<Hash128, std::shared_ptr<Kernel>, HashOfHash> kernels_;
+  Lru<Hash128, std::shared_ptr<Kernel>, HashOfHash> kernels_{most_kernels};
+  Lru<Hash128, Form, HashOfHash> forms_{most_kernels};
   KernelFigures figures_;
 };
 

@@ -15,6 +15,7 @@ constexpr double gpu_items =
     1 << 14;  // work items that keep a GPU busy: 132 multiprocessors x 128 threads at least
 constexpr double gpu_small =
     1 << 13;  // iterations that cost less than a launch (5 us) even if few threads share them
+constexpr size_t most_loads = 256;       // of a kernel: compilers take more than linear time
 constexpr int64_t row_bytes = 64 << 10;  // what a stage may keep of itself inside a shared loop
 
 class Fusion {
@@ -40,6 +41,7 @@ class Fusion {
   Reads reads_;
   struct Facts {  // of a group's stages
     bool fold = false, dot = false;
+    size_t loads = 0;
   };
   std::vector<Facts> facts_;  // by number of the group as it is founded
 
@@ -80,7 +82,7 @@ class Fusion {
     s.depth = static_cast<int>(g.spine.size());
     g.stages.push_back(static_cast<int>(i));
     program_.groups.push_back(std::move(g));
-    facts_.push_back({is_fold(s), is_dot(s)});
+    facts_.push_back({is_fold(s), is_dot(s), reads_.loads[i].size()});
   }
 
   // A map that ends a dot (bias, activation) runs in the dot's tile.
@@ -174,6 +176,8 @@ class Fusion {
     const Facts& facts = facts_[static_cast<size_t>(number)];
     if (is_dot(s) && facts.fold) return "its kernel reduces already";
     if (is_fold(s) && facts.dot) return "its kernel has a dot already";
+    if (facts.loads + reads_.loads[static_cast<size_t>(stage_number(program_, s.place))].size() > most_loads)
+      return "its kernel reads enough already";
     double outer = iterations(std::span(g.spine).first(static_cast<size_t>(s.depth)));
     double work = iterations(s.loops) * iterations(s.folds);
     const bool shares_out = whole && s.depth == static_cast<int>(g.spine.size());
@@ -219,6 +223,7 @@ class Fusion {
     Facts& facts = facts_[static_cast<size_t>(g)];
     facts.fold = facts.fold || is_fold(s);
     facts.dot = facts.dot || is_dot(s);
+    facts.loads += reads_.loads[static_cast<size_t>(i)].size();
     if (is_dot(s)) retile(s, group(g));
   }
 

@@ -219,6 +219,22 @@ static Ref padded_to(const Ref& x, size_t axis, const Ref& before, const Ref& af
   return moved(Op::Pad, x, amounts);
 }
 
+// More tensors than this are put together in pieces of so many, stored, and these again: each element of a piece chooses
+// between all its parts.
+constexpr size_t most_parts = 32;
+
+static std::vector<Ref> in_pieces(const std::vector<Ref>& tensors, int64_t axis) {
+  std::vector<Ref> pieces;
+  for (size_t begin = 0; begin < tensors.size(); begin += most_parts) {
+    const size_t end = std::min(begin + most_parts, tensors.size());
+    const Ref piece =
+        cat({tensors.begin() + static_cast<ptrdiff_t>(begin), tensors.begin() + static_cast<ptrdiff_t>(end)},
+            axis);
+    pieces.push_back(end - begin > 1 ? make(Op::Copy, {piece}) : piece);
+  }
+  return pieces;
+}
+
 /// Each tensor is padded to the whole and the parts are chosen between by position: no element is added to another.
 Ref cat(const std::vector<Ref>& given, int64_t which) {
   if (given.empty()) fail("cat: no tensors");
@@ -232,6 +248,11 @@ Ref cat(const std::vector<Ref>& given, int64_t which) {
     if (a != b)
       fail("cat: {} x {}: shapes differ elsewhere than on axis {}", describe(*given[0]), describe(*t), which);
     total = ix::add(total, t->shape[axis]);
+  }
+  if (given.size() > 2 * most_parts) {
+    std::vector<Ref> same;
+    for (const Ref& t : given) same.push_back(cast(t, dtype));
+    return cat(in_pieces(same, which), which);
   }
   Ref out, begin = index(0), position = iota(total, DType::I64);
   for (size_t i = axis + 1; i < given[0]->rank(); i++) position = unsqueeze(position, -1);

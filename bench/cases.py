@@ -69,6 +69,22 @@ def crossed_flops(n, batch):
   return batch * sum(flops * n**(depth + 1) for depth, flops in enumerate(GROUPS))
 
 
+# What a program costs when it runs for the first time, nothing found in a cache: n parts, and 10 n.
+GROWING = {
+    "gradient": (1000, "gradient of a chain of {} tanh, f32[1024]"),
+    "realize_all": (1000, "realize_all of {} tensors x * i + 1, f32[4]"),
+    "cat": (300, "cat of {} tensors f32[2]"),
+    "constants": (100, "x[i], x.slice(0, i, i + 1), x[0] * (i + 0.5) one after another, {} times, f32[n,4]"),
+    "draws": (50, "realize_all of {} draws f32[5]"),
+}
+
+
+def growth_cases():
+  for name, (small, what) in GROWING.items():
+    for n in (small, 10 * small):
+      yield Case(f"{name}_{n}", "growth", what.format(f"{n:,}"), threads=(1,))
+
+
 MARKET = {"group": "marketplace", "statistic": "mean"}  # the yardstick prints no median
 
 CASES = [
@@ -101,9 +117,11 @@ CASES = [
     Case("schedule_block_star", "engine", "schedule a step of block-star", threads=(1,)),
     Case("schedule_gpt_2", "engine", "schedule a training step of a GPT, 2 layers of 128, Adam, batch 8", threads=(1,)),
     Case("schedule_gpt_6", "engine", "the same, 6 layers of 384", threads=(1,)),
+    Case("schedule_gpt_12", "engine", "the same, 12 layers of 384", threads=(1,)),
     Case("start_cold", "engine", "process start to the end of docs/examples/embed, empty caches", kind="process",
          empty=True),
     Case("start_warm", "engine", "the same, second time", kind="process"),
+    *growth_cases(),
     *(Case(name, "memory", what, kind="own", unit="B", threads=(2,)) for name, what in (
         ("plan_inference", "planned peak of temporaries of plain inference, 64 samples"),
         ("plan_v2_n8", "the same of a step of V2, vendors 8,8,8, batch 512 in pieces of 64 (a budget of 8.9 MB)"),

@@ -68,6 +68,14 @@ TARGETS = [
     Target("speed:torch", ("mnist_step",), BOTH, 0.8),
     Target("seconds", ("schedule_gpt_2",), ONE, 0.08, most=True, issue=GROWTH),
     Target("seconds", ("schedule_gpt_6",), ONE, 0.25, most=True, issue=GROWTH),
+    Target("time:schedule_gpt_6", ("schedule_gpt_12",), ONE, 2.2, most=True, issue=GROWTH),
+    Target("seconds", ("gradient_1000", "cat_3000"), ONE, 1, most=True, issue=GROWTH),
+    Target("seconds", ("realize_all_10000",), ONE, 5, most=True, issue=GROWTH),
+    Target("time:gradient_1000", ("gradient_10000",), ONE, 11, most=True, issue=GROWTH),
+    Target("time:realize_all_1000", ("realize_all_10000",), ONE, 11, most=True, issue=GROWTH),
+    Target("time:cat_300", ("cat_3000",), ONE, 11, most=True, issue=GROWTH),
+    Target("time:constants_100", ("constants_1000",), ONE, 11, most=True, issue=GROWTH),
+    Target("time:draws_50", ("draws_500",), ONE, 11, most=True, issue=GROWTH),
 ]
 
 ASSERTED = [
@@ -91,6 +99,12 @@ ASSERTED = [
     Asserted("a new unary op touches at most 4 files", (("docs/adding-an-op.md", "four files"),), FIRST),
     Asserted("functions: 95th percentile at most 40 lines, none over 80",
              (("tests/e2e/test_structure.py", "95th percentile"),), FIRST),
+    Asserted("x[i], x * (i + .5), x.slice(0, i, i + 1): at most 3 compiles each; 50 draws together: one",
+             (("tests/test_kernel_form.cpp", "constants that differ from graph to graph cost no compile"),
+              ("tests/test_kernel_form.cpp", "draws, and outputs that differ in constants, share a program")), GROWTH),
+    Asserted("schedules, kernels and jit programs of a Context are bounded, whatever shapes come",
+             (("tests/test_growth.cpp", "a Context keeps a bounded number"),
+              ("tests/test_growth.cpp", "a jit function keeps a bounded number of programs")), GROWTH),
 ]
 
 STUDIED = [

@@ -42,6 +42,7 @@ class Fusion {
   struct Facts {  // of a group's stages
     bool fold = false, dot = false;
     size_t loads = 0;
+    double work = 0;  // iterations of the largest
   };
   std::vector<Facts> facts_;  // by number of the group as it is founded
 
@@ -82,7 +83,7 @@ class Fusion {
     s.depth = static_cast<int>(g.spine.size());
     g.stages.push_back(static_cast<int>(i));
     program_.groups.push_back(std::move(g));
-    facts_.push_back({is_fold(s), is_dot(s), reads_.loads[i].size()});
+    facts_.push_back({is_fold(s), is_dot(s), reads_.loads[i].size(), work_of(s)});
   }
 
   // A map that ends a dot (bias, activation) runs in the dot's tile.
@@ -179,21 +180,16 @@ class Fusion {
     if (facts.loads + reads_.loads[static_cast<size_t>(stage_number(program_, s.place))].size() > most_loads)
       return "its kernel reads enough already";
     double outer = iterations(std::span(g.spine).first(static_cast<size_t>(s.depth)));
-    double work = iterations(s.loops) * iterations(s.folds);
+    const double work = work_of(s);
     const bool shares_out = whole && s.depth == static_cast<int>(g.spine.size());
-    if (limits_.gpu && !shares_out && outer < gpu_items && std::max(work, work_of(g)) > gpu_small)
+    if (limits_.gpu && !shares_out && outer < gpu_items && std::max(work, facts.work) > gpu_small)
       return fmt::format("{} work items are too few for a GPU", outer);
     if (!whole && !s.random && outer < 8 && work > small_work) return "too few outer iterations to share out";
     if (is_fold(s) && whole && outer < 8 && work > small_work) return "too few outer iterations to share out";
     return "";
   }
 
-  // The iterations of the largest stage.
-  double work_of(const Group& g) {
-    double most = 0;
-    for (int i : g.stages) most = std::max(most, iterations(stage(i).loops) * iterations(stage(i).folds));
-    return most;
-  }
+  static double work_of(const Stage& s) { return iterations(s.loops) * iterations(s.folds); }
 
   // Whether s is computed element by element from the result of a dot that nothing else reads: the dot will join s.
   bool ends_dot(const Stage& s) {
@@ -223,6 +219,7 @@ class Fusion {
     Facts& facts = facts_[static_cast<size_t>(g)];
     facts.fold = facts.fold || is_fold(s);
     facts.dot = facts.dot || is_dot(s);
+    facts.work = std::max(facts.work, work_of(s));
     facts.loads += reads_.loads[static_cast<size_t>(i)].size();
     if (is_dot(s)) retile(s, group(g));
   }

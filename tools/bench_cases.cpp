@@ -277,7 +277,8 @@ std::vector<BenchCase> engine() {
           scheduling("schedule_star", "mnist-cnn:star"),
           scheduling("schedule_block_star", "mnist-cnn:block-star"),
           scheduling("schedule_gpt_2", "gpt:2x128"),
-          scheduling("schedule_gpt_6", "gpt:6x384")};
+          scheduling("schedule_gpt_6", "gpt:6x384"),
+          scheduling("schedule_gpt_12", "gpt:12x384")};
 }
 
 // --- Memory -----------------------------------------------------------------------------------------------------------
@@ -357,7 +358,7 @@ std::vector<BenchCase> memories() {
 
 std::vector<BenchCase> make_cases() {
   std::vector<BenchCase> all;
-  for (auto make : {products, memory_bound, training, engine, memories}) {
+  for (auto make : {products, memory_bound, training, engine, growth_cases, memories}) {
     for (BenchCase& c : make()) all.push_back(std::move(c));
   }
   return all;

@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace kontor::inline v0::tools {
 
@@ -25,5 +26,7 @@ struct BenchCase {
 };
 
 std::span<const BenchCase> bench_cases();
+/// Those of them that come in two sizes, n and 10 n (bench_growth.cpp).
+std::vector<BenchCase> growth_cases();
 
 }  // namespace kontor::inline v0::tools

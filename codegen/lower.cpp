@@ -57,6 +57,7 @@ class Lowering {
   Stage* current_ = nullptr;
   const Node* top_ = nullptr;
   bool term_ = false;      // only views lie between a sum and what is being lowered
+  Ref terms_;              // where the sum has a term: not outside of an unwindow's range (null: everywhere)
   Substitution taps_;      // fold ranges of taps -> what they are of the taps in range alone
   std::vector<Ref> kept_;  // whose addresses are keys of taps_
 
@@ -248,6 +249,7 @@ class Lowering {
     if (stride != 1) inside = ix::both(inside, ix::eq(ix::mod(t, stride), index(0)));
     Ref o = ix::idiv(t, stride);
     inside = ix::both(inside, ix::lt(o, dimension(n->src[0]->shape[axis])));
+    if (term_) terms_ = ix::both(terms_, guard ? make(Op::Or, {make(Op::Not, {guard}), inside}) : inside);
     Tuple inner = at;
     inner[axis] = o;
     return guarded(n->src[0], inner, inside, guard, constant(n->dtype, int64_t{0}));
@@ -413,9 +415,18 @@ class Lowering {
       s.values.push_back(lower(src, at, {}));
     }
     term_ = false;
+    if (Ref terms = std::exchange(terms_, {}); terms && !is_int(terms, 1))
+      for (Ref& v : s.values) v = term(v, terms);
     if (taps_.empty()) return;
     for (Ref& v : s.values) v = replace(v, taps_);
     for (auto& c : s.checks) c.first = replace(c.first, taps_);
+  }
+
+  // A dot's factor where it has a term, else 0: so that no 0 * inf is added for an unwindow's zeros.
+  static Ref term(const Ref& v, const Ref& terms) {
+    if (v->op != Op::Load) return make(Op::Where, {terms, v, constant(v->dtype, int64_t{0})});
+    std::span<const Ref> at = tree::at(*v);
+    return tree::load(v->src[0], {at.begin(), at.end()}, ix::both(tree::guard(*v), terms));
   }
 
   // Position along step loop q: a new fold range, or what the cut leaves of it.

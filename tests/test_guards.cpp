@@ -1,5 +1,7 @@
 // [guards] What is guarded where it is read stays guarded when what computes it joins the kernel of its reader: a pad, a
 // slice's gradient, an unwindow or a put behind each kind of producer, over all small shapes.
+#include "graph/functions.h"
+#include "graph/recording.h"
 #include "tests/catch.h"
 #include "tests/every_way.h"
 
@@ -138,5 +140,25 @@ TEST_CASE("[guards] gradients of slices, pads and windows of what is folded or b
         }
       }
   });
+  CHECK(std::to_string(count) + " differ\n" + found == "0 differ\n");
+}
+
+TEST_CASE("[guards] a dot has no term where an unwindow has no element, whatever the other factor is there") {
+  std::string found;
+  int count = 0;
+  for (int64_t taps : {1, 2, 3})
+    for (int64_t stride : {1, 2, 3})
+      for (int64_t dilation : {1, 2})
+        for (const Ints& axes : {Ints{1}, Ints{2}, Ints{1, 2}, Ints{0}}) {
+          const Ref x = Recording::node(leaf({3, taps, 2}));
+          const Ref spread = fn::unwindow(x, 0, index(7), stride, dilation);
+          const Ref infinite = fn::div(Recording::node(leaf({7, taps, 2})), 0.0);
+          const Ref padded = fn::pad(spread, {1, 0, 0, 0, 0, 0}, 0.0);
+          const Ref more = fn::div(Recording::node(leaf({8, taps, 2})), 0.0);
+          for (const auto& [a, b] : {std::pair{spread, infinite}, std::pair{padded, more}}) {
+            const std::string d = every_way({Recording::tensor(fn::reduce(Fold::Dot, {a, b}, axes, false))});
+            if (!d.empty() && count++ < 3) found += d + "\n";
+          }
+        }
   CHECK(std::to_string(count) + " differ\n" + found == "0 differ\n");
 }

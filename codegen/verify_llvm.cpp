@@ -7,6 +7,7 @@
 #include <optional>
 #include <random>
 #include <unordered_map>
+#include <utility>
 
 #include "base/error.h"
 
@@ -110,7 +111,12 @@ struct Scope {
 
 struct Access {
   Word line, type, pointer;
+};
+
+/// Accesses between two labels.
+struct Block {
   std::vector<Scope> around;
+  std::vector<Access> accesses = {};
 };
 
 class Text {
@@ -130,8 +136,7 @@ class Text {
 
   std::vector<std::string> mistakes() {
     std::vector<std::string> out;
-    for (const Access& a : accesses_)
-      if (std::string m = mistake(a); !m.empty() && out.size() < 20) out.push_back(std::move(m));
+    for (Block& b : blocks_) judge(b, out);
     return out;
   }
 
@@ -143,10 +148,13 @@ class Text {
   std::unordered_map<Word, Loop> loops_;    // by counter
   std::unordered_map<Word, LlvmRegion> regions_;
   std::unordered_map<Word, int64_t> facts_;
-  std::vector<Access> accesses_;
+  std::vector<Block> blocks_;
   std::vector<Scope> open_;
+  bool new_block_ = true;
   Word condition_;                             // of the last conditional jump
   std::unordered_map<Word, Known> evaluated_;  // at the point that is tried
+  static constexpr int deepest = 200;          // of instructions on instructions; what is deeper is data
+  int depth_ = 0;
 
   // ---- reading
 
@@ -177,6 +185,7 @@ class Text {
 
   void label(Word line) {
     if (line.size() < 3 || line.back() != ':' || line.front() == '@') return;
+    new_block_ = true;
     const char kind = line.front();
     if (kind == 'l') open_.push_back({true, {}});
     if (kind == 't') open_.push_back({false, condition_});
@@ -201,7 +210,8 @@ class Text {
     if (at == Word::npos) return;
     Words words(line), pointer(line.substr(at + 6));
     words.next();
-    accesses_.push_back({line, words.next(), pointer.next(), open_});
+    if (std::exchange(new_block_, false)) blocks_.push_back({open_});
+    blocks_.back().accesses.push_back({line, words.next(), pointer.next()});
   }
 
   // ---- evaluating
@@ -212,7 +222,10 @@ class Text {
     if (auto it = evaluated_.find(name); it != evaluated_.end()) return it->second;
     if (auto it = facts_.find(name); it != facts_.end()) return it->second;
     auto it = defined_.find(name);
-    const Known known = it == defined_.end() ? Known() : instruction(it->second);
+    if (it == defined_.end() || depth_ == deepest) return {};
+    depth_++;
+    const Known known = instruction(it->second);
+    depth_--;
     return evaluated_[name] = known;
   }
 
@@ -297,10 +310,10 @@ class Text {
 
   // ---- trying
 
-  /// Whether the access happens at the point, which is chosen here: the loops' first or last iterations, or any.
-  bool reached(const Access& a, std::mt19937& random, int corner) {
+  /// Whether the block runs at the point, which is chosen here: the loops' first or last iterations, or any.
+  bool reached(const Block& b, std::mt19937& random, int corner) {
     evaluated_.clear();
-    for (const Scope& s : a.around) {
+    for (const Scope& s : b.around) {
       if (!s.loop) {
         const Known c = value(s.value);
         if (!c || (*c != 0) != s.holds) return false;
@@ -318,18 +331,28 @@ class Text {
     return true;
   }
 
-  std::string mistake(const Access& a) {
-    constexpr int points = 6;
+  // An access that is found wrong is not tried again.
+  void judge(Block& b, std::vector<std::string>& out) {
+    constexpr int points = 4;
+    constexpr size_t most = 20;
     std::mt19937 random(1);
-    const int64_t size = bytes_of(a.type);
-    for (int corner = 0; corner < (a.around.empty() ? 1 : points); corner++) {
-      if (!reached(a, random, corner)) continue;
-      const std::optional<Address> where = address(a.pointer);
-      if (!where || (where->offset >= 0 && where->offset + size <= where->region->bytes)) continue;
-      return fmt::format("`{}` takes bytes {} to {} of {}, which has {}", a.line, where->offset,
-                         where->offset + size - 1, where->region->place, where->region->bytes);
+    for (int corner = 0; corner < (b.around.empty() ? 1 : points); corner++) {
+      if (!reached(b, random, corner)) continue;
+      std::erase_if(b.accesses, [&](const Access& a) {
+        std::string m = mistake(a);
+        if (m.empty()) return false;
+        if (out.size() < most) out.push_back(std::move(m));
+        return true;
+      });
     }
-    return "";
+  }
+
+  std::string mistake(const Access& a) {
+    const std::optional<Address> where = address(a.pointer);
+    const int64_t size = bytes_of(a.type);
+    if (!where || (where->offset >= 0 && where->offset + size <= where->region->bytes)) return "";
+    return fmt::format("`{}` takes bytes {} to {} of {}, which has {}", a.line, where->offset,
+                       where->offset + size - 1, where->region->place, where->region->bytes);
   }
 };
 

@@ -1,6 +1,7 @@
 // The files of a run: metrics.csv and its curves.
 #include <charconv>
 #include <cmath>
+#include <filesystem>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -82,6 +83,8 @@ std::string format_rows(const std::vector<Row>& rows) {
 }
 
 std::vector<Row> read_rows(const std::string& path) {
+  if (!std::filesystem::is_regular_file(path))
+    fail("{}: not a regular file", path);  // a pipe would be waited for
   const std::string text = read_file(path);
   if (!text.starts_with(header())) fail("{}: its columns are not {}", path, header());
   std::vector<Row> rows;

@@ -77,6 +77,7 @@ class Runner {
   Left left(const std::string& folder, const Settings& settings) const {
     const std::string path = folder + "/run.json";
     if (!fs::exists(path)) return Left::Nothing;
+    if (!fs::is_regular_file(path)) fail("{}: not a regular file", path);
     const Json found = parse_json(read_file(path), path);
     if (found == note(settings, true)) return Left::All;
     const bool begun = found == note(settings, false) && fs::exists(folder + "/checkpoint.safetensors");

@@ -119,6 +119,9 @@ class Files:
     self.numbers = [(key, value, with_metadata(checkpoint, root / f"{checkpoint.parent.name}{i}.safetensors", **{key: value}))
                     for i, (checkpoint, key, value) in enumerate(numbers(self.star, self.adam))]
     self.metrics = {name: damaged_metrics(self.star, root / f"metrics {name}", name) for name in ("nan", "-1", "1e300", "0.5")}
+    self.metrics["pipe"] = shutil.copytree(self.star.parent, root / "pipe") / "checkpoint.safetensors"
+    (root / "pipe/metrics.csv").unlink()
+    os.mkfifo(root / "pipe/metrics.csv")
     self.test_images = shutil.copytree(whole, root / "test images")
     shutil.copy(self.small_images / "t10k-images-idx3-ubyte", self.test_images)
     self.other_model = safetensors(root / "other.safetensors", {"model": "gpt"}, {"x": [2]})
@@ -194,7 +197,8 @@ def rows(f):
     way = train if path.name.startswith("star") else back
     yield f"checkpoint {path.stem} with {key} {value}", way + ["--resume", path], 1, [path.name, key], {}
   for name, path in f.metrics.items():
-    yield f"metrics with a step {name}", train + ["--resume", path], 1, ["metrics.csv line 2", name], {}
+    words = ["metrics.csv: not a regular file"] if name == "pipe" else ["metrics.csv line 2", name]
+    yield f"metrics of {name}", train + ["--resume", path], 1, words, {}
   yield "training and test images", on(f.test_images), 1, ["28 x 28", "10 x 10"], {}
 
   yield "output folder", SMALL + ["--data", f.whole, "--out", f.file / "run"], 1, [str(f.file)], {}

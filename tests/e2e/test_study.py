@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
 """kontor study: every study's short form passes, what is done is kept, a curve that is wrong turns it red."""
+import fcntl
+import os
 import pathlib
 import re
 import sys
@@ -65,6 +67,19 @@ def spans_a_grid(out):
   assert len(re.findall(r"^\| adam 64 lr=1e-[23] batch=[48] ", printed, re.MULTILINE)) == 4, printed
 
 
+def a_folder_has_one_study(out):
+  """Also where a run alone writes to the folder of one of its runs."""
+  settings = ["study", "backprop", "--short", "--data", DATA, "--set", "steps=1", "--out", out]
+  for folder in (out, out / "adam-64"):
+    folder.mkdir()
+    held = os.open(folder, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    printed = kontor(*settings, code=1)
+    assert f"another run writes to {folder};" in printed, printed
+    os.close(held)
+  kontor(*settings)
+
+
 def says_what_is_wrong(out):
   refuses(lambda *a, code: kontor("study", *a, "--out", out / "wrong", code=code), [
       (2, [], "name is required"),
@@ -72,6 +87,8 @@ def says_what_is_wrong(out):
       (1, ["backprop", "--short", "--set", "plan=full"], "--plan is not of --method backprop"),
       (1, ["backprop", "--short", "--grid", "lr"], "--grid lr is not NAME=VALUE/VALUE"),
       (2, ["backprop", "--short", "--set", "steps=x"], "Value x not in range"),
+      (2, ["backprop", "--short", "--seeds", "1,18446744073709551616"], "18446744073709551616"),
+      (2, ["backprop", "--short", "--out", ""], "--out: it is empty"),
       (1, ["backprop", "--short", "--data", str(out)], "no MNIST in"),
   ])
 
@@ -82,7 +99,7 @@ def main():
     folder = pathlib.Path(name)
     DATA = cut(folder / "data")
     return report([*map(short_form, names()), keeps_what_is_done_and_judges_it, goes_on_where_it_stopped,
-                   other_settings_and_data_are_not_judged, spans_a_grid, says_what_is_wrong], folder)
+                   other_settings_and_data_are_not_judged, spans_a_grid, a_folder_has_one_study, says_what_is_wrong], folder)
 
 
 if __name__ == "__main__":

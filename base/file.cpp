@@ -10,58 +10,17 @@
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
-#include <system_error>
 #include <utility>
 
+#include "base/descriptor.h"
 #include "base/error.h"
+#include "base/memory.h"
 
 namespace kontor::inline v0 {
 namespace {
 
-// strerror is not thread-safe; the category's message is.
-std::string reason(int code) { return std::generic_category().message(code); }
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() { close(); }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-
-  int get() const { return fd_; }
-  bool valid() const { return fd_ >= 0; }
-
-  /// 0, or the error number: a full disk of a network file system shows only here.
-  int close() {
-    if (fd_ < 0) return 0;
-    return ::close(std::exchange(fd_, -1)) == 0 ? 0 : errno;
-  }
-
- private:
-  int fd_;
-};
-
-int open_again(const char* path, int flags, mode_t mode = 0) {
-  int fd;
-  do fd = ::open(path, flags | O_CLOEXEC, mode);
-  while (fd < 0 && errno == EINTR);
-  return fd;
-}
-
-/// 0, or the error number.
-int write_all(int fd, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return errno;
-    bytes.remove_prefix(static_cast<size_t>(written));
-  }
-  return 0;
-}
-
 int write_parts(Descriptor& file, std::span<const std::string_view> parts, Durable durable) {
-  for (std::string_view part : parts)
-    if (int code = write_all(file.get(), part)) return code;
+  if (int code = write_all(file.get(), parts)) return code;
   if (durable == Durable::Yes && ::fsync(file.get()) != 0 && errno != EINVAL && errno != EROFS) return errno;
   return file.close();
 }
@@ -98,22 +57,34 @@ std::string temporary_name(const std::string& path) {
 }
 
 void write_in_place(const std::string& path, std::span<const std::string_view> parts) {
-  Descriptor file(open_again(path.c_str(), O_WRONLY));
+  Descriptor file = open_at(AT_FDCWD, path, O_WRONLY);
   if (!file.valid()) write_failed(path, parts, errno);
   if (int code = write_parts(file, parts, Durable::No)) write_failed(path, parts, code);
 }
 
 void sync_folder(const std::string& path) {
-  Descriptor folder(open_again(folder_of(path).c_str(), O_RDONLY | O_DIRECTORY));
+  const Descriptor folder = open_at(AT_FDCWD, folder_of(path), O_RDONLY | O_DIRECTORY);
   // The data is safe already; a file system that cannot sync a folder is no failure of ours.
   if (folder.valid()) (void)::fsync(folder.get());
+}
+
+/// The one way to open what is read: O_NONBLOCK, so that a pipe without a writer is opened at once and then refused.
+Descriptor open_regular(const std::string& path, size_t& size) {
+  Descriptor file = open_at(AT_FDCWD, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  if (!file.valid()) fail("cannot read {}: {}", path, reason(errno));
+  struct stat status{};
+  if (::fstat(file.get(), &status) != 0) fail("cannot read {}: {}", path, reason(errno));
+  if (!S_ISREG(status.st_mode))
+    fail("cannot read {}: it is {}, not a regular file", path, other_kind(status.st_mode));
+  size = static_cast<size_t>(status.st_size);
+  return file;
 }
 
 void replace(const std::string& path, std::span<const std::string_view> parts, Durable durable,
              const mode_t* mode) {
   const std::string temporary = temporary_name(path);
   ::unlink(temporary.c_str());
-  Descriptor file(open_again(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0666));
+  Descriptor file = open_at(AT_FDCWD, temporary, O_WRONLY | O_CREAT | O_EXCL, 0666);
   if (!file.valid()) write_failed(path, parts, errno);
   if (mode) (void)::fchmod(file.get(), *mode);
   int code = write_parts(file, parts, durable);
@@ -129,24 +100,14 @@ void replace(const std::string& path, std::span<const std::string_view> parts, D
 }  // namespace
 
 std::string read_file(const std::string& path) {
-  Descriptor file(open_again(path.c_str(), O_RDONLY));
-  if (!file.valid()) fail("cannot read {}: {}", path, reason(errno));
+  size_t size = 0;
+  const Descriptor file = open_regular(path, size);
+  require_memory(size, path);
   std::string bytes;
-  struct stat status{};
-  if (::fstat(file.get(), &status) == 0 && S_ISREG(status.st_mode))
-    bytes.reserve(static_cast<size_t>(status.st_size) + 1);
-  // Read to the end whatever the size said: pipes and /proc have none.
-  for (;;) {
-    constexpr size_t kChunk = size_t{1} << 16;
-    const size_t have = bytes.size();
-    const size_t want = bytes.capacity() > have ? bytes.capacity() - have : kChunk;
-    bytes.resize(have + want);
-    const ssize_t got = ::read(file.get(), bytes.data() + have, want);
-    const int code = errno;
-    bytes.resize(have + static_cast<size_t>(got > 0 ? got : 0));
-    if (got == 0) return bytes;
-    if (got < 0 && code != EINTR) fail("cannot read {}: at offset {}: {}", path, have, reason(code));
-  }
+  // Read to the end whatever the size said: files of /proc have none.
+  if (const int code = read_all(file.get(), bytes, size))
+    fail("cannot read {}: at offset {}: {}", path, bytes.size(), reason(code));
+  return bytes;
 }
 
 void write_file(const std::string& path, std::span<const std::string_view> parts, Durable durable) {
@@ -163,13 +124,12 @@ void write_file(const std::string& path, std::string_view bytes, Durable durable
   write_file(path, std::span(&bytes, 1), durable);
 }
 
+void replace_file(const std::string& path, std::string_view bytes) {
+  replace(path, std::span(&bytes, 1), Durable::No, nullptr);
+}
+
 MappedFile::MappedFile(const std::string& path) {
-  Descriptor file(open_again(path.c_str(), O_RDONLY));
-  if (!file.valid()) fail("cannot read {}: {}", path, reason(errno));
-  struct stat status{};
-  if (::fstat(file.get(), &status) != 0) fail("cannot read {}: {}", path, reason(errno));
-  if (!S_ISREG(status.st_mode)) fail("cannot map {}: not a regular file", path);
-  size_ = static_cast<size_t>(status.st_size);
+  const Descriptor file = open_regular(path, size_);
   if (size_ == 0) return;  // mmap refuses length 0
   void* data = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.get(), 0);
   if (data == MAP_FAILED) fail("cannot map {}: {} bytes: {}", path, size_, reason(errno));

@@ -9,7 +9,8 @@
 
 namespace kontor::inline v0 {
 
-/// The bytes of a whole file. Throws Error when it cannot be opened or read.
+/// The bytes of a whole regular file. Throws Error when it cannot be opened or read, is something else (a pipe would be
+/// waited for, a device might never end), or is larger than the memory that is left.
 std::string read_file(const std::string& path);
 
 /// Whether a written file must survive a power cut (fsync of file and folder) or only a crash of the process.
@@ -24,7 +25,11 @@ void write_file(const std::string& path, std::span<const std::string_view> parts
                 Durable durable = Durable::No);
 void write_file(const std::string& path, std::string_view bytes, Durable durable = Durable::No);
 
-/// A file mapped read-only. The bytes stay valid after the file is replaced or removed (write_file never
+/// Replaces what has the name itself, be it a link or a pipe: never writes through it. For names that another may have
+/// guessed.
+void replace_file(const std::string& path, std::string_view bytes);
+
+/// A regular file mapped read-only. The bytes stay valid after the file is replaced or removed (write_file never
 /// changes a mapped file), but not if another program shortens it in place.
 class MappedFile {
  public:

@@ -93,10 +93,11 @@ TEST_CASE("[file] errors name path and reason") {
   CHECK(error_of([&] { write_file(missing, "abc"); }) ==
         "cannot write " + missing + ": 3 bytes needed: No such file or directory");
   CHECK(error_of([&] { read_file(folder.path()); }) ==
-        "cannot read " + folder.path() + ": at offset 0: Is a directory");
+        "cannot read " + folder.path() + ": it is a folder, not a regular file");
   CHECK(error_of([&] { write_file(folder.path(), ""); }) ==
         "cannot write " + folder.path() + ": 0 bytes needed: Is a directory");
-  CHECK(error_of([&] { MappedFile m("/dev/null"); }) == "cannot map /dev/null: not a regular file");
+  CHECK(error_of([&] { MappedFile m("/dev/null"); }) ==
+        "cannot read /dev/null: it is a device, not a regular file");
   write_file(folder / "f", "");
   CHECK(error_of([&] { make_folders(folder / "f/g"); }) ==
         "cannot make folder " + (folder / "f") + ": Not a directory");

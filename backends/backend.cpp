@@ -4,6 +4,8 @@
 #include <array>
 
 #include "base/error.h"
+#include "base/hash.h"
+#include "base/private_folder.h"
 
 namespace kontor::inline v0 {
 
@@ -39,6 +41,17 @@ std::unique_ptr<Backend> open_backend(std::string_view name) {
     if (row.name == name) return row.open();
   }
   fail("device '{}': this build of Kontor knows {}", name, fmt::join(kNames, ", "));
+}
+
+void fail_to_compile(std::string_view device, const KernelSource& kernel, std::string_view extension,
+                     std::string_view log) {
+  std::string path = "source not kept";
+  try {
+    path = keep_text(fmt::format("{}-{}.{}", kernel.name, hash128(kernel.text).hex().substr(0, 8), extension),
+                     kernel.text);
+  } catch (const Error&) {  // the log is worth more than what keeps the text from being kept
+  }
+  fail("{}: kernel {} does not compile ({}):\n{}", device, kernel.name, path, log);
 }
 
 }  // namespace kontor::inline v0

@@ -107,4 +107,8 @@ std::unique_ptr<Backend> open_backend(std::string_view name);
 /// Names of the back ends built in, in the order in which a default device is looked for (backends/meson.build).
 std::span<const std::string_view> backend_names();
 
+/// Throws Error with the compiler's log and the path of the source, which is kept in the folder for temporary files.
+[[noreturn]] void fail_to_compile(std::string_view device, const KernelSource& kernel,
+                                  std::string_view extension, std::string_view log);
+
 }  // namespace kontor::inline v0

@@ -4,11 +4,8 @@
 #include <dlfcn.h>
 
 #include <charconv>
-#include <cstdlib>
 
 #include "base/error.h"
-#include "base/file.h"
-#include "base/hash.h"
 #include "codegen/tree.h"
 
 namespace kontor::inline v0 {
@@ -91,19 +88,6 @@ GpuBinary unpack_gpu_binary(std::string_view binary, std::string_view fingerprin
   out.kind = kind;
   out.code = binary;
   return out;
-}
-
-void fail_to_compile(std::string_view device, const KernelSource& kernel, std::string_view extension,
-                     std::string_view log) {
-  const char* folder = std::getenv("TMPDIR");
-  std::string path = fmt::format("{}/kontor-{}-{}.{}", folder != nullptr && *folder != '\0' ? folder : "/tmp",
-                                 kernel.name, hash128(kernel.text).hex().substr(0, 8), extension);
-  try {
-    write_file(path, kernel.text);
-  } catch (const Error&) {
-    path = "source not kept";
-  }
-  fail("{}: kernel {} does not compile ({}):\n{}", device, kernel.name, path, log);
 }
 
 }  // namespace kontor::inline v0

@@ -1,5 +1,4 @@
-// What the GPU back ends share: opening their libraries, limits, how a compiled kernel is kept in the cache, and what is said
-// when one does not compile.
+// What the GPU back ends share: opening their libraries, limits, and how a compiled kernel is kept in the cache.
 #pragma once
 #include <string>
 #include <string_view>
@@ -29,9 +28,5 @@ std::string pack_gpu_binary(const KernelSource& kernel, std::string_view fingerp
                             std::string_view code);
 /// The parts of what pack_gpu_binary made; throws Error where it is not of this device.
 GpuBinary unpack_gpu_binary(std::string_view binary, std::string_view fingerprint);
-
-/// Throws Error with the compiler's log and the path of the source, which is kept in the folder for temporary files.
-[[noreturn]] void fail_to_compile(std::string_view device, const KernelSource& kernel,
-                                  std::string_view extension, std::string_view log);
 
 }  // namespace kontor::inline v0

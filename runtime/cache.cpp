@@ -2,30 +2,32 @@
 #include "runtime/cache.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
-#include <filesystem>
+#include <thread>
 #include <utility>
 
 #include "base/env.h"
 #include "base/error.h"
-#include "base/file.h"
 
 namespace kontor::inline v0 {
 namespace {
 
-namespace fs = std::filesystem;
-
 constexpr char kMagic[8] = {'K', 'N', 'T', 'R', 'K', 'R', 'N', 'L'};
 constexpr uint32_t kVersion = 1;
 constexpr std::string_view kEnding = ".kernel";
-constexpr int64_t kRefreshSeconds = 3600;  // a file's time of use is renewed no more often
+constexpr std::string_view kTotal = "total";  // the bytes of all files: the file that processes lock
+constexpr uint64_t kLargestFile = 64 << 20;   // a kernel's code takes kilobytes
+constexpr int64_t kRefreshSeconds = 3600;     // a file's time of use is renewed no more often
 
 struct Header {
   char magic[8];
@@ -56,37 +58,23 @@ std::optional<CachedKernel> decode(std::string_view file, Hash128 key) {
   return CachedKernel{std::string(name), header.scratch_bytes, std::string(binary)};
 }
 
-// The whole file, or nothing where there is none. Also marks it as used.
-std::optional<std::string> read_used(const std::string& path, int& error) {
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) {
-    error = errno;
-    return {};
-  }
-  struct stat status{};
-  std::optional<std::string> bytes;
-  if (::fstat(file, &status) == 0 && S_ISREG(status.st_mode)) {
-    bytes.emplace(static_cast<size_t>(status.st_size), '\0');
-    const ssize_t got = ::read(file, bytes->data(), bytes->size());
-    bytes->resize(got > 0 ? static_cast<size_t>(got) : 0);
-    if (status.st_mtime + kRefreshSeconds < std::time(nullptr)) ::futimens(file, nullptr);
-  }
-  ::close(file);
-  return bytes;
-}
+std::string file_of(Hash128 key) { return key.hex().append(kEnding); }
 
-std::string name_in(const fs::path& path) {
+std::string name_in(const PrivateFolder& folder, const std::string& file_name) {
   Header header;
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) return "";
   std::string name;
-  if (::read(file, &header, sizeof header) == sizeof header &&
-      std::memcmp(header.magic, kMagic, sizeof kMagic) == 0 && header.version == kVersion &&
-      header.name_bytes < 4096) {
-    name.resize(header.name_bytes);
-    if (::read(file, name.data(), name.size()) != static_cast<ssize_t>(name.size())) name.clear();
+  struct stat status{};
+  try {
+    const Descriptor file = folder.open_file(file_name, O_RDONLY, status);
+    if (file.valid() && ::read(file.get(), &header, sizeof header) == sizeof header &&
+        std::memcmp(header.magic, kMagic, sizeof kMagic) == 0 && header.version == kVersion &&
+        header.name_bytes < 4096) {
+      name.resize(header.name_bytes);
+      if (::read(file.get(), name.data(), name.size()) != static_cast<ssize_t>(name.size())) name.clear();
+    }
+  } catch (const Error&) {
+    name.clear();
   }
-  ::close(file);
   return name;
 }
 
@@ -96,19 +84,56 @@ bool is_ours(const std::string& file, int64_t written) {
   return file.size() == 32 + kEnding.size() || written + kRefreshSeconds < std::time(nullptr);
 }
 
-// Sizes and times of the cache's files.
-std::vector<KernelCache::Entry> scan(const std::string& folder) {
-  std::vector<KernelCache::Entry> entries;
-  std::error_code error;
-  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-    struct stat status{};
-    const std::string file = it->path().filename().string();
-    if (::stat(it->path().c_str(), &status) != 0 || !is_ours(file, status.st_mtime)) continue;
-    entries.push_back({file, "", status.st_size, status.st_mtime});
-  }
-  std::sort(entries.begin(), entries.end(), [](auto& a, auto& b) { return a.used > b.used; });
-  return entries;
+// Sizes and times of the cache's files, latest use first.
+std::vector<PrivateFolder::File> scan(const PrivateFolder& folder) {
+  std::vector<PrivateFolder::File> files = folder.files();
+  std::erase_if(files, [](const auto& file) { return !is_ours(file.name, file.written); });
+  std::sort(files.begin(), files.end(), [](auto& a, auto& b) { return a.written > b.written; });
+  return files;
 }
+
+// The bytes of all files, as a number in a file of the folder. Locked while a process writes: no more are there than it says.
+class Total {
+ public:
+  // Tries for the lock once a millisecond, `patience` times: its holder may have been stopped.
+  Total(const PrivateFolder& folder, int patience) {
+    struct stat status{};
+    file_ = folder.open_file(std::string(kTotal), O_RDWR | O_CREAT, status);
+    for (int tries = 0; file_.valid() && !locked_ && tries < patience; ++tries) {
+      if (tries > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      // A file system without locks: the limit is then as good as the number.
+      locked_ = ::flock(file_.get(), LOCK_EX | LOCK_NB) == 0 || (errno != EWOULDBLOCK && errno != EINTR);
+    }
+  }
+  // Unlocked by name: a child that was forked meanwhile has the descriptor too, and would keep the lock.
+  ~Total() {
+    if (locked_) (void)::flock(file_.get(), LOCK_UN);
+  }
+  Total(const Total&) = delete;
+  Total& operator=(const Total&) = delete;
+
+  bool locked() const { return locked_; }
+
+  // -1 where it is not known.
+  int64_t read() const {
+    char text[24];
+    const ssize_t size = ::pread(file_.get(), text, sizeof text, 0);
+    int64_t total = -1;
+    if (size <= 0) return -1;
+    const auto [end, code] = std::from_chars(text, text + size, total);
+    return code == std::errc() && end != text + size && *end == '\n' ? total : -1;
+  }
+
+  void write(int64_t total) const {
+    const std::string text = total < 0 ? std::string() : fmt::format("{}\n", total);
+    const ssize_t size = ::pwrite(file_.get(), text.data(), text.size(), 0);
+    if (::ftruncate(file_.get(), std::max<ssize_t>(size, 0)) != 0) return;  // then it is looked for again
+  }
+
+ private:
+  Descriptor file_;
+  bool locked_ = false;
+};
 
 }  // namespace
 
@@ -128,29 +153,39 @@ KernelCache::Options KernelCache::options_from_environment() {
   return {};
 }
 
-KernelCache::KernelCache(Options options)
-    : options_(std::move(options)), writable_(!options_.folder.empty()) {}
-
-std::string KernelCache::path_of(Hash128 key) const {
-  return fmt::format("{}/{}{}", options_.folder, key.hex(), kEnding);
-}
+KernelCache::KernelCache(Options options) : options_(std::move(options)), disk_(!options_.folder.empty()) {}
 
 void KernelCache::give_up_disk(const std::string& reason) {
-  if (writable_)
-    warnings_.push_back(fmt::format("kernel cache: {}; kernels are kept in memory only", reason));
-  writable_ = false;
+  if (disk_) warnings_.push_back(fmt::format("kernel cache: {}; kernels are kept in memory only", reason));
+  disk_ = false;
+}
+
+void KernelCache::warn_of_file(const std::string& reason) {
+  if (!std::exchange(warned_of_file_, true))
+    warnings_.push_back(fmt::format("kernel cache: {}; such files are not used", reason));
+}
+
+std::optional<PrivateFolder> KernelCache::folder_if_trusted(PrivateFolder::IfMissing missing) {
+  if (!disk_) return {};
+  try {
+    return PrivateFolder::open(options_.folder, missing);
+  } catch (const Error& error) {
+    give_up_disk(error.what());
+    return {};
+  }
 }
 
 std::shared_ptr<const CachedKernel> KernelCache::read(Hash128 key) {
-  if (options_.folder.empty()) return nullptr;
-  int error = 0;
-  const std::optional<std::string> file = read_used(path_of(key), error);
-  if (!file) {
-    if (error != 0 && error != ENOENT)
-      give_up_disk(fmt::format("{}: {}", path_of(key), std::strerror(error)));
-    return nullptr;
+  const std::optional<PrivateFolder> folder = folder_if_trusted(PrivateFolder::IfMissing::Leave);
+  if (!folder) return nullptr;
+  std::optional<CachedKernel> kernel;
+  try {
+    const std::optional<std::string> file = folder->read(file_of(key), kLargestFile, kRefreshSeconds);
+    if (!file) return nullptr;
+    kernel = decode(*file, key);
+  } catch (const Error& error) {
+    warn_of_file(error.what());
   }
-  std::optional<CachedKernel> kernel = decode(*file, key);
   if (!kernel) ++stats_.rejected;
   return kernel ? std::make_shared<const CachedKernel>(std::move(*kernel)) : nullptr;
 }
@@ -171,7 +206,7 @@ void KernelCache::put(Hash128 key, CachedKernel kernel) {
   const std::lock_guard lock(mutex_);
   const auto shared = std::make_shared<const CachedKernel>(std::move(kernel));
   memory_.put(key, shared);
-  if (writable_) write(key, *shared);
+  if (disk_) write(key, *shared);
 }
 
 void KernelCache::write(Hash128 key, const CachedKernel& kernel) {
@@ -185,28 +220,37 @@ void KernelCache::write(Hash128 key, const CachedKernel& kernel) {
   header.checksum = checksum_of(header, kernel.name, kernel.binary);
   const std::string_view parts[] = {
       {reinterpret_cast<const char*>(&header), sizeof header}, kernel.name, kernel.binary};
+  const auto bytes = static_cast<int64_t>(sizeof header + kernel.name.size() + kernel.binary.size());
+  if (bytes > std::min(options_.limit_bytes, static_cast<int64_t>(kLargestFile))) return;
+  const std::optional<PrivateFolder> folder = folder_if_trusted(PrivateFolder::IfMissing::Make);
+  if (!folder) return;
   try {
-    make_folders(options_.folder);
-    evict();
-    write_file(path_of(key), parts);
+    const Total total(*folder, patience_);
+    if (!total.locked()) patience_ = 1;
+    if (!total.locked()) return;
+    total.write(with_room(*folder, total.read(), bytes) + bytes);
+    folder->write(file_of(key), parts);
     ++stats_.written;
-    until_eviction_ -= static_cast<int64_t>(sizeof header + kernel.name.size() + kernel.binary.size());
   } catch (const Error& error) {
     give_up_disk(error.what());
   }
 }
 
-// Looks at the folder only after a sixteenth of the limit was written; removes the oldest down to three quarters of it.
-void KernelCache::evict() {
-  if (until_eviction_ > 0) return;
-  int64_t total = 0;
-  for (const Entry& entry : scan(options_.folder)) {
-    total += entry.bytes;
-    if (total <= options_.limit_bytes / 4 * 3) continue;
-    std::error_code ignored;  // another process may have been quicker
-    fs::remove(options_.folder + "/" + entry.key, ignored);
+// What is used, after so much was removed that `bytes` more stay below the limit. Looks at the folder only where the number
+// is at the limit, or not known; it may be too large, since files are replaced and removed. Then the oldest go, down to three
+// quarters.
+int64_t KernelCache::with_room(const PrivateFolder& folder, int64_t used, int64_t bytes) const {
+  const int64_t most = options_.limit_bytes - bytes;
+  if (used >= 0 && used <= most) return used;
+  const std::vector<PrivateFolder::File> files = scan(folder);
+  used = 0;
+  for (const auto& file : files) used += file.bytes;
+  const int64_t aim = used > most ? options_.limit_bytes / 4 * 3 - bytes : used;
+  for (size_t i = files.size(); i-- > 0 && used > aim;) {
+    folder.remove(files[i].name);
+    used -= files[i].bytes;
   }
-  until_eviction_ = options_.limit_bytes / 16;
+  return used;
 }
 
 KernelCache::Stats KernelCache::stats() const {
@@ -214,26 +258,25 @@ KernelCache::Stats KernelCache::stats() const {
   return stats_;
 }
 
-std::vector<KernelCache::Entry> KernelCache::list() const {
-  if (options_.folder.empty()) return {};
-  std::vector<Entry> entries = scan(options_.folder);
-  for (Entry& entry : entries) {
-    entry.kernel = name_in(options_.folder + "/" + entry.key);
-    entry.key.resize(32);
-  }
+std::vector<KernelCache::Entry> KernelCache::list() {
+  const std::lock_guard lock(mutex_);
+  const std::optional<PrivateFolder> folder = folder_if_trusted(PrivateFolder::IfMissing::Leave);
+  if (!folder) return {};
+  std::vector<Entry> entries;
+  for (const auto& file : scan(*folder))
+    entries.push_back({file.name.substr(0, 32), name_in(*folder, file.name), file.bytes, file.written});
   return entries;
 }
 
 int64_t KernelCache::clear() {
   const std::lock_guard lock(mutex_);
   memory_.clear();
-  if (options_.folder.empty()) return 0;
+  const std::optional<PrivateFolder> folder = folder_if_trusted(PrivateFolder::IfMissing::Leave);
+  if (!folder) return 0;
   int64_t removed = 0;
-  for (const Entry& entry : scan(options_.folder)) {
-    std::error_code error;
-    removed += fs::remove(options_.folder + "/" + entry.key, error);
-    if (error) fail("kernel cache: cannot remove {}/{}: {}", options_.folder, entry.key, error.message());
-  }
+  for (const auto& file : scan(*folder)) removed += folder->remove(file.name);
+  const Total total(*folder, patience_);
+  if (total.locked()) total.write(-1);
   return removed;
 }
 

@@ -11,6 +11,7 @@
 
 #include "base/hash.h"
 #include "base/lru.h"
+#include "base/private_folder.h"
 
 namespace kontor::inline v0 {
 
@@ -24,14 +25,16 @@ struct CachedKernel {
 /// Key of a kernel: its key text, the back end's fingerprint and Kontor's version.
 Hash128 kernel_cache_key(std::string_view kernel_key, std::string_view fingerprint);
 
-/// A kernel cache. May be used from several threads; its folder may be used by several processes.
+/// A kernel cache. May be used from several threads; its folder may be used by several processes of one user.
 /// A file that is torn, foreign or of another version counts as absent, and is replaced by the next put. Where the folder
 /// cannot be read or written, or the disk is full, one warning is kept and the cache goes on in memory only.
+/// What is in the cache is run: a folder or file that another user owns or can write, a link, a pipe or a file larger than a
+/// kernel can be is not used, with one warning. docs/building.md says what is promised.
 class KernelCache {
  public:
   struct Options {
     std::string folder;               ///< "": in memory only
-    int64_t limit_bytes = 256 << 20;  ///< of the files; the least recently used go first
+    int64_t limit_bytes = 256 << 20;  ///< of the files, of all processes; the least recently used go first
   };
   /// As the environment says: KONTOR_CACHE_DIR, else $XDG_CACHE_HOME/kontor, else ~/.cache/kontor; KONTOR_NO_CACHE.
   static Options options_from_environment();
@@ -51,7 +54,7 @@ class KernelCache {
     int64_t bytes = 0, used = 0;  ///< size of the file; when it was last used, in seconds since 1970
   };
   /// The files, latest use first.
-  std::vector<Entry> list() const;
+  std::vector<Entry> list();
   /// Removes all files of the folder that are the cache's, and forgets what is in memory; returns how many files.
   int64_t clear();
 
@@ -60,11 +63,12 @@ class KernelCache {
   std::vector<std::string> take_warnings();
 
  private:
-  std::string path_of(Hash128 key) const;
+  std::optional<PrivateFolder> folder_if_trusted(PrivateFolder::IfMissing missing);
   std::shared_ptr<const CachedKernel> read(Hash128 key);
   void write(Hash128 key, const CachedKernel& kernel);
-  void evict();
+  int64_t with_room(const PrivateFolder& folder, int64_t used, int64_t bytes) const;
   void give_up_disk(const std::string& reason);
+  void warn_of_file(const std::string& reason);
 
   Options options_;
   mutable std::mutex mutex_;
@@ -72,8 +76,8 @@ class KernelCache {
   Lru<Hash128, std::shared_ptr<const CachedKernel>, HashOfHash> memory_{most_in_memory};
   Stats stats_;
   std::vector<std::string> warnings_;
-  bool writable_;
-  int64_t until_eviction_ = 0;  // bytes that may still be written before the folder is looked at
+  bool disk_, warned_of_file_ = false;
+  int patience_ = 1000;  // milliseconds that the lock is waited for; once in vain is enough
 };
 
 }  // namespace kontor::inline v0

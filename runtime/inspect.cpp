@@ -12,6 +12,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/lasting.h"
+#include "base/private_folder.h"
 #include "codegen/memory_plan.h"
 #include "codegen/tree_text.h"
 #include "graph/graph.h"
@@ -32,9 +34,12 @@ struct Settings {
   std::string folder = "kontor-dump", overrides;
 };
 
-// What the environment said when the latest Context was made.
 std::mutex settings_mutex;
-Settings settings;
+// What the environment said when the latest Context was made.
+Settings& settings() {
+  static Settings& latest = lasting(Settings());
+  return latest;
+}
 std::atomic<bool> timed = false, sources = false;
 std::atomic<int> graphs = 0;
 std::atomic<int64_t> launches = 0;
@@ -62,12 +67,12 @@ Settings read_environment() {
 }
 
 bool dumps(std::string_view stage) {
-  return std::find(settings.dumped.begin(), settings.dumped.end(), stage) != settings.dumped.end();
+  return std::find(settings().dumped.begin(), settings().dumped.end(), stage) != settings().dumped.end();
 }
 
 void dump(const std::string& name, std::string_view ending, const std::string& text) {
-  make_folders(settings.folder);
-  write_file(fmt::format("{}/{}.{}", settings.folder, name, ending), text);
+  make_folders(settings().folder);
+  replace_file(fmt::format("{}/{}.{}", settings().folder, name, ending), text);
 }
 
 std::string_view source_ending(std::string_view device) {
@@ -214,10 +219,7 @@ std::vector<Piece> stage(const Graph& graph, std::string_view stage, std::string
 std::string write_repro(const Graph& graph) {
   try {
     const std::string text = kontor::print(graph);
-    const std::string path =
-        fmt::format("{}/kontor-repro-{}.graph", std::filesystem::temp_directory_path().string(),
-                    hash128(text).hex().substr(0, 8));
-    write_file(path, text);
+    const std::string path = keep_text(fmt::format("repro-{}.graph", hash128(text).hex().substr(0, 8)), text);
     return fmt::format("the graph is in {}; please report it with that file", path);
   } catch (const std::exception& error) {
     return fmt::format("the graph could not be written: {}", error.what());
@@ -227,25 +229,25 @@ std::string write_repro(const Graph& graph) {
 void device_opened(const Backend& backend, int threads) {
   Settings now = read_environment();
   std::lock_guard lock(settings_mutex);
-  settings = std::move(now);
+  settings() = std::move(now);
   events::open(env_text(Env::Trace));
-  timed = settings.level >= 2 || events::on();
-  sources = settings.level >= 4 || dumps("kernel") || dumps("source") || dumps("ir") || dumps("asm");
-  if (settings.level < 1) return;
+  timed = settings().level >= 2 || events::on();
+  sources = settings().level >= 4 || dumps("kernel") || dumps("source") || dumps("ir") || dumps("asm");
+  if (settings().level < 1) return;
   say(fmt::format("kontor: device {}: {}; {} threads\n", backend.name(), backend.description(), threads));
   for (const std::string& warning : env_warnings()) say(fmt::format("kontor: {}\n", warning));
 }
 
 void graph_made(const Graph& graph) {
-  if (settings.level < 5 && !dumps("graph")) return;
+  if (settings().level < 5 && !dumps("graph")) return;
   const std::string text = kontor::print(graph);
-  if (settings.level >= 5) say(text);
+  if (settings().level >= 5) say(text);
   if (dumps("graph")) dump(fmt::format("{:04}", graphs.load()), "graph", text);
 }
 
 void schedule_made(const Schedule& schedule) {
   const int number = graphs++;
-  if (settings.level >= 3) {
+  if (settings().level >= 3) {
     for (const ScheduledKernel& k : schedule.kernels) {
       say(fmt::format("kontor: kernel {}: {}\n", k.tree->arg.text, k.moves.empty() ? "no moves" : k.moves));
     }
@@ -257,7 +259,7 @@ void schedule_made(const Schedule& schedule) {
 bool wants_source() { return sources; }
 
 void kernel_rendered(const ScheduledKernel& kernel, const KernelSource& source, Backend& backend) {
-  if (settings.level >= 4) say(fmt::format("{}\n{}\n", print(kernel), source.text));
+  if (settings().level >= 4) say(fmt::format("{}\n{}\n", print(kernel), source.text));
   if (dumps("kernel")) dump(source.name, "kernel", print(kernel));
   if (dumps("source")) dump(source.name, source_ending(backend.name()), source.text);
   if (dumps("ir")) dump(source.name, "ir", backend.compiler_text(source, "ir"));
@@ -265,8 +267,8 @@ void kernel_rendered(const ScheduledKernel& kernel, const KernelSource& source, 
 }
 
 std::string override_source(const std::string& kernel, std::string_view device) {
-  if (settings.overrides.empty()) return "";
-  const std::string path = fmt::format("{}/{}.{}", settings.overrides, kernel, source_ending(device));
+  if (settings().overrides.empty()) return "";
+  const std::string path = fmt::format("{}/{}.{}", settings().overrides, kernel, source_ending(device));
   return std::filesystem::exists(path) ? read_file(path) : "";
 }
 
@@ -274,7 +276,7 @@ bool timing() { return timed; }
 
 void kernel_ran(const ScheduledKernel& kernel, const std::string& name, Time start, Time end, int64_t bytes) {
   if (events::on()) events::add("kernel", name, start, end, {{"launch", launches++}, {"bytes", bytes}});
-  if (settings.level < 2) return;
+  if (settings().level < 2) return;
   const double nanoseconds =
       static_cast<double>(std::chrono::duration_cast<std::chrono::nanoseconds>(end - start).count());
   const double operations = float_operations(tree::body(*kernel.tree), 1);

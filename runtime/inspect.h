@@ -24,7 +24,7 @@ Limits limits_of(std::string_view device);
 /// Kernels, their buffers and moves, and why they were not fused.
 std::string print(const Schedule& schedule);
 
-/// Writes a graph's text to a file of its own under $TMPDIR; returns a line that says where, or why not.
+/// Writes a graph's text to a file of its own in this user's own folder under $TMPDIR; returns a line that says where, or why not.
 std::string write_repro(const Graph& graph);
 
 // What the runtime reports as it goes; each does nothing unless the environment asks for it.

@@ -35,9 +35,16 @@ CachedKernel sample(size_t bytes = 1000, char fill = 'x') {
   return {"softmax_12", 4096, std::string(bytes, fill)};
 }
 
-fs::path only_file(const std::string& folder) {
+// All but the number that processes share.
+std::vector<fs::path> files_of(const std::string& folder) {
   std::vector<fs::path> files;
-  for (const auto& entry : fs::directory_iterator(folder)) files.push_back(entry.path());
+  for (const auto& entry : fs::directory_iterator(folder))
+    if (entry.path().filename() != "total") files.push_back(entry.path());
+  return files;
+}
+
+fs::path only_file(const std::string& folder) {
+  const std::vector<fs::path> files = files_of(folder);
   REQUIRE(files.size() == 1);
   return files[0];
 }
@@ -128,7 +135,7 @@ TEST_CASE("[runtime] writers at the same time leave whole files") {
   CHECK(status == 0);
   for (int k = 0; k < 4; ++k) CHECK(holds_sample(folder.path, kernel_cache_key(std::to_string(k), "")));
   CHECK(KernelCache({folder.path}).list().size() == 4);
-  CHECK(std::distance(fs::directory_iterator(folder.path), {}) == 4);
+  CHECK(files_of(folder.path).size() == 4);
 }
 
 TEST_CASE("[runtime] a folder that cannot be written gives one warning and the cache goes on in memory") {
@@ -161,7 +168,7 @@ TEST_CASE("[runtime] a kernel that does not fit on the disk leaves nothing behin
   ::signal(SIGXFSZ, handler);
   CHECK(cache.get(kKey) != nullptr);
   CHECK(cache.take_warnings().size() == 1);
-  CHECK(fs::is_empty(folder.path));
+  CHECK(files_of(folder.path).empty());
 }
 
 TEST_CASE("[runtime] without a folder the cache works in memory") {

@@ -25,6 +25,10 @@ std::string when(int64_t seconds) {
   return text;
 }
 
+void print_warnings(KernelCache& cache) {
+  for (const std::string& warning : cache.take_warnings()) fmt::print(stderr, "kontor: {}\n", warning);
+}
+
 void print_json(const KernelCache& cache, const std::vector<KernelCache::Entry>& entries) {
   nlohmann::ordered_json out = {{"folder", cache.folder()}, {"kernels", nlohmann::ordered_json::array()}};
   for (const auto& e : entries)
@@ -36,10 +40,12 @@ void run(const Options& options) {
   KernelCache cache(KernelCache::options_from_environment());
   if (options.clear) {
     const int64_t removed = cache.clear();
+    print_warnings(cache);
     fmt::print("removed {} kernels from {}\n", removed, cache.folder());
     return;
   }
   const std::vector<KernelCache::Entry> entries = cache.list();
+  print_warnings(cache);
   if (options.json) return print_json(cache, entries);
   int64_t bytes = 0;
   for (const auto& e : entries) {

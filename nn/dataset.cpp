@@ -7,11 +7,14 @@
 #include <exception>
 #include <mutex>
 #include <numeric>
+#include <system_error>
 #include <thread>
 
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/lasting.h"
+#include "base/process.h"
 #include "base/threefry.h"
 #include "nn/idx.h"
 
@@ -45,19 +48,19 @@ Dataset load_mnist(const std::string& folder, Split split) {
   const std::string prefix = split == Split::Train ? "train" : "t10k";
   const std::string image_path = find_idx(folder, prefix + "-images-idx3-ubyte");
   const std::string label_path = find_idx(folder, prefix + "-labels-idx1-ubyte");
-  IdxArray images = read_idx(image_path, 3), labels = read_idx(label_path, 1);
-  if (images.shape[0] != labels.shape[0])
-    fail("{} holds {} images, but {} holds {} labels", image_path, images.shape[0], label_path,
-         labels.shape[0]);
-  if (images.data.empty())
-    fail("{}: no image: {} x {} x {}", image_path, images.shape[0], images.shape[1], images.shape[2]);
+  IdxFile images(image_path, 3), labels(label_path, 1);
+  const std::vector<int64_t>& size = images.shape();
+  if (size[0] != labels.shape()[0])
+    fail("{} holds {} images, but {} holds {} labels", image_path, size[0], label_path, labels.shape()[0]);
+  if (size[0] == 0 || size[1] == 0 || size[2] == 0)
+    fail("{}: no image: {} x {} x {}", image_path, size[0], size[1], size[2]);
   Dataset data;
-  data.count = images.shape[0];
-  data.rows = images.shape[1];
-  data.cols = images.shape[2];
-  data.images = std::move(images.data);
-  data.labels = std::move(labels.data);
+  data.count = size[0];
+  data.rows = size[1];
+  data.cols = size[2];
+  data.labels = labels.read();
   check_labels(label_path, data);
+  data.images = images.read();
   return data;
 }
 
@@ -140,6 +143,7 @@ struct Prefetcher::Shared {
   std::function<Batch(int64_t)> make;
   int64_t step;
   size_t depth;
+  const uint32_t generation = process_generation();
 
   std::mutex mutex;
   std::condition_variable changed;
@@ -189,7 +193,11 @@ Prefetcher::Prefetcher(std::function<Batch(int64_t step)> make, int64_t first, i
   shared_->make = std::move(make);
   shared_->step = first;
   shared_->depth = static_cast<size_t>(depth);
-  shared_->thread = std::thread(&Shared::run, shared_.get());
+  try {
+    shared_->thread = std::thread(&Shared::run, shared_.get());
+  } catch (const std::system_error& error) {
+    fail("prefetch: no thread can be started: {}", error.what());
+  }
 }
 
 Prefetcher::Prefetcher(const Dataset& data, const Sampler& sampler, int64_t first, int depth)
@@ -202,6 +210,12 @@ Prefetcher::Prefetcher(const Dataset& data, const Sampler& sampler, int64_t firs
   // Said here and not by the first next(), since it is the caller's mistake.
   if (sampler.batch <= 0 || sampler.count <= 0 || sampler.count > data.count)
     fail("prefetch: batch {} of {} samples, from a dataset of {}", sampler.batch, sampler.count, data.count);
+}
+
+// In a forked child the thread is gone, and what it waited on would be waited for in vain.
+void Prefetcher::End::operator()(Shared* shared) const {
+  if (shared->generation == process_generation()) delete shared;
+  else keep_forever(shared);
 }
 
 Prefetcher::~Prefetcher() = default;

@@ -76,7 +76,10 @@ class Prefetcher {
 
  private:
   struct Shared;
-  std::unique_ptr<Shared> shared_;
+  struct End {
+    void operator()(Shared* shared) const;
+  };
+  std::unique_ptr<Shared, End> shared_;
 };
 
 }  // namespace kontor::inline v0

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/memory.h"
 
 namespace kontor::inline v0 {
 namespace {
@@ -137,31 +138,51 @@ uint64_t element_count(const std::string& path, const Source& source, const std:
 
 }  // namespace
 
-IdxArray read_idx(const std::string& path, int rank) {
-  Source source(path);
-  uint8_t magic[4];
-  if (const size_t got = source.read(magic, 4); got < 4)
-    fail("{}: IDX: truncated: {} bytes, the header needs {}", path, got, 4 + 4 * rank);
-  check_magic(path, magic, rank);
-
-  IdxArray array;
-  for (int axis = 0; axis < rank; ++axis) {
-    uint8_t b[4];
-    if (source.read(b, 4) < 4)
-      fail("{}: IDX: truncated: {} bytes, the header needs {}", path, source.offset(), 4 + 4 * rank);
-    array.shape.push_back(int64_t{b[0]} << 24 | b[1] << 16 | b[2] << 8 | b[3]);
+struct IdxFile::Opened {
+  Opened(const std::string& where, int rank) : path(where), source(path) {
+    uint8_t magic[4];
+    if (const size_t got = source.read(magic, 4); got < 4)
+      fail("{}: IDX: truncated: {} bytes, the header needs {}", path, got, 4 + 4 * rank);
+    check_magic(path, magic, rank);
+    for (int axis = 0; axis < rank; ++axis) {
+      uint8_t b[4];
+      if (source.read(b, 4) < 4)
+        fail("{}: IDX: truncated: {} bytes, the header needs {}", path, source.offset(), 4 + 4 * rank);
+      shape.push_back(int64_t{b[0]} << 24 | b[1] << 16 | b[2] << 8 | b[3]);
+    }
+    count = element_count(path, source, shape);
   }
-  const uint64_t count = element_count(path, source, array.shape);
-  array.data.resize(count);
+
+  const std::string path;  // the source refers to it
+  Source source;
+  std::vector<int64_t> shape;
+  uint64_t count = 0;
+};
+
+IdxFile::IdxFile(const std::string& path, int rank) : opened_(std::make_unique<Opened>(path, rank)) {}
+IdxFile::~IdxFile() = default;
+
+const std::vector<int64_t>& IdxFile::shape() const { return opened_->shape; }
+
+std::vector<uint8_t> IdxFile::read() {
+  auto& [path, source, shape, count] = *opened_;
+  require_memory(count, fmt::format("{}: IDX: {} elements", path, fmt::join(shape, " x ")));
+  std::vector<uint8_t> data(count);
   const uint64_t begin = source.offset();
-  if (const size_t got = source.read(array.data.data(), count); got < count)
+  if (const size_t got = source.read(data.data(), count); got < count)
     fail("{}: IDX: truncated: {} needs {} bytes from offset {}, only {} are there", path,
-         fmt::join(array.shape, " x "), count, begin, got);
+         fmt::join(shape, " x "), count, begin, got);
   uint8_t extra;
   if (source.read(&extra, 1) != 0)
     fail("{}: IDX: bytes follow offset {}, where {} elements end", path, begin + count,
-         fmt::join(array.shape, " x "));
-  return array;
+         fmt::join(shape, " x "));
+  return data;
+}
+
+IdxArray read_idx(const std::string& path, int rank) {
+  IdxFile file(path, rank);
+  std::vector<uint8_t> data = file.read();
+  return {file.shape(), std::move(data)};
 }
 
 }  // namespace kontor::inline v0

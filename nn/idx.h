@@ -2,6 +2,7 @@
 // Format: http://yann.lecun.com/exdb/mnist, "FILE FORMATS".
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,22 @@ namespace kontor::inline v0 {
 struct IdxArray {
   std::vector<int64_t> shape;
   std::vector<uint8_t> data;
+};
+
+/// An IDX file whose header was read, and none of its elements: sizes are compared before a packed file grows to a thousand
+/// times its length. Throws as read_idx.
+class IdxFile {
+ public:
+  IdxFile(const std::string& path, int rank);
+  ~IdxFile();
+
+  const std::vector<int64_t>& shape() const;
+  /// The elements, row-major. To be called once.
+  std::vector<uint8_t> read();
+
+ private:
+  struct Opened;
+  std::unique_ptr<Opened> opened_;
 };
 
 /// Reads an IDX file of unsigned bytes with `rank` dimensions; gzip is recognised by content, not by name.

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/memory.h"
 #include "nn/array_types.h"
 
 static_assert(std::endian::native == std::endian::little, "array files are little-endian");
@@ -78,6 +79,7 @@ class DictionaryReader {
     std::vector<int64_t> shape;
     expect('(');
     while (!accept(')')) {
+      if (shape.size() == kMostDimensions) bad(fmt::format("more than {} dimensions", kMostDimensions));
       shape.push_back(number());
       if (accept(',')) continue;
       expect(')');
@@ -218,6 +220,7 @@ NpyArray parse_npy(std::string_view bytes, std::string_view source) {
     fail("{}: npy: {}[{}] does not take the {} bytes from offset {}", source, name(dtype),
          fmt::join(header.shape, ", "), data.size(), begin + text.size());
   const auto size = static_cast<size_t>(item_size(dtype));
+  require_memory(data.size(), source);
   NpyArray array{dtype, std::move(header.shape), {}};
   const auto* first = reinterpret_cast<const std::byte*>(data.data());
   array.bytes.assign(first, first + data.size());
@@ -230,7 +233,7 @@ std::string format_npy(DType dtype, std::span<const int64_t> shape, std::span<co
   return npy_head(dtype, shape, bytes) + std::string(view(bytes));
 }
 
-NpyArray read_npy(const std::string& path) { return parse_npy(read_file(path), path); }
+NpyArray read_npy(const std::string& path) { return parse_npy(MappedFile(path).text(), path); }
 
 void write_npy(const std::string& path, DType dtype, std::span<const int64_t> shape,
                std::span<const std::byte> bytes) {

@@ -5,12 +5,14 @@
 #include <bit>
 #include <cstring>
 #include <optional>
+#include <set>
 
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/memory.h"
 #include "nn/array_types.h"
 
 static_assert(std::endian::native == std::endian::little, "array files are little-endian");
@@ -48,15 +50,20 @@ void check_record(const ArrayRecord& array) {
 }
 
 std::string header_of(const ArrayFile& file, const std::vector<const ArrayRecord*>& order) {
+  // Members are appended: to look one up in a Json takes as long as there are members.
   Json header = Json::object();
-  if (!file.metadata.empty()) header[kMetadata] = file.metadata;
+  auto& members = header.get_ref<Json::object_t&>();
+  members.reserve(order.size() + 1);
+  std::set<std::string_view> names;
+  if (!file.metadata.empty()) members.emplace_back(kMetadata, file.metadata);
   uint64_t offset = 0;
   for (const ArrayRecord* array : order) {
     check_record(*array);
-    if (header.contains(array->name)) fail("safetensors: name {} stands twice", array->name);
+    if (!names.insert(array->name).second) fail("safetensors: name {} stands twice", array->name);
     const uint64_t end = offset + array->bytes.size();
-    header[array->name] = {
+    Json entry = {
         {"dtype", row(array->dtype).safetensors}, {"shape", array->shape}, {"data_offsets", {offset, end}}};
+    members.emplace_back(array->name, std::move(entry));
     offset = end;
   }
   std::string text;
@@ -101,15 +108,23 @@ std::string_view header_text(std::string_view bytes, std::string_view source) {
   return text;
 }
 
-const Json& field(const Json& entry, const char* key, std::string_view name, std::string_view source) {
+using Entry = nlohmann::json;
+
+const Entry& field(const Entry& entry, const char* key, std::string_view name, std::string_view source) {
   if (!entry.is_object() || entry.size() != 3)
     fail("{}: safetensors: {}: not an object of dtype, shape, data_offsets", source, name);
   if (!entry.contains(key)) fail("{}: safetensors: {}: no {}", source, name, key);
   return entry[key];
 }
 
+/// What a file holds in place of a name or number may be as long as the file.
+std::string shortened(std::string text) {
+  constexpr size_t kMost = 200;
+  return text.size() <= kMost ? text : text.substr(0, kMost) + "...";
+}
+
 /// An array of numbers >= 0 that fit int64.
-std::vector<int64_t> numbers(const Json& value, const char* key, std::string_view name,
+std::vector<int64_t> numbers(const Entry& value, const char* key, std::string_view name,
                              std::string_view source) {
   std::vector<int64_t> result;
   bool good = value.is_array();
@@ -117,17 +132,21 @@ std::vector<int64_t> numbers(const Json& value, const char* key, std::string_vie
     good = value[i].is_number_unsigned() && value[i].get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX);
     if (good) result.push_back(value[i].get<int64_t>());
   }
-  if (!good) fail("{}: safetensors: {}: {} is {}, not a list of sizes", source, name, key, value.dump());
+  if (!good)
+    fail("{}: safetensors: {}: {} is {}, not a list of sizes", source, name, key, shortened(value.dump()));
+  if (result.size() > kMostDimensions)
+    fail("{}: safetensors: {}: {} has {} numbers, more than {}", source, name, key, result.size(),
+         kMostDimensions);
   return result;
 }
 
-ArrayRecord parse_record(const std::string& name, const Json& entry, std::string_view data,
+ArrayRecord parse_record(const std::string& name, const Entry& entry, std::string_view data,
                          std::string_view source, std::vector<Extent>& extents) {
   ArrayRecord record;
   record.name = name;
-  const Json& tag = field(entry, "dtype", name, source);
+  const Entry& tag = field(entry, "dtype", name, source);
   const auto dtype = tag.is_string() ? dtype_of_tag(tag.get_ref<const std::string&>()) : std::nullopt;
-  if (!dtype) fail("{}: safetensors: {}: dtype {} is unknown", source, name, tag.dump());
+  if (!dtype) fail("{}: safetensors: {}: dtype {} is unknown", source, name, shortened(tag.dump()));
   record.dtype = *dtype;
   record.shape = numbers(field(entry, "shape", name, source), "shape", name, source);
 
@@ -150,12 +169,12 @@ ArrayRecord parse_record(const std::string& name, const Json& entry, std::string
   return record;
 }
 
-std::map<std::string, std::string> parse_metadata(const Json& entry, std::string_view source) {
+std::map<std::string, std::string> parse_metadata(const Entry& entry, std::string_view source) {
   std::map<std::string, std::string> metadata;
   if (!entry.is_object()) fail("{}: safetensors: {} is not an object", source, kMetadata);
   for (const auto& [key, value] : entry.items()) {
     if (!value.is_string())
-      fail("{}: safetensors: {}: {} is {}, not a string", source, kMetadata, key, value.dump());
+      fail("{}: safetensors: {}: {} is {}, not a string", source, kMetadata, key, shortened(value.dump()));
     metadata.emplace(key, value.get<std::string>());
   }
   return metadata;
@@ -199,13 +218,14 @@ std::string format_safetensors(const ArrayFile& file) {
 ArrayFile parse_safetensors(std::string_view bytes, std::string_view source) {
   const std::string_view text = header_text(bytes, source);
   const std::string_view data = bytes.substr(kPrefix + text.size());
-  const Json header = parse_json(text, fmt::format("{}: safetensors header", source));
+  require_memory(data.size(), source);
   ArrayFile file;
   std::vector<Extent> extents;
-  for (const auto& [name, entry] : header.items()) {
-    if (name == kMetadata) file.metadata = parse_metadata(entry, source);
-    else file.arrays.push_back(parse_record(name, entry, data, source, extents));
-  }
+  parse_json_members(text, fmt::format("{}: safetensors header", source),
+                     [&](const std::string& name, const Entry& entry) {
+                       if (name == kMetadata) file.metadata = parse_metadata(entry, source);
+                       else file.arrays.push_back(parse_record(name, entry, data, source, extents));
+                     });
   // The views of names end with the loop's copies; take them from the records.
   for (size_t i = 0; i < extents.size(); ++i) extents[i].name = file.arrays[i].name;
   check_extents(std::move(extents), data.size(), source);
@@ -218,6 +238,8 @@ void write_safetensors(const std::string& path, const ArrayFile& file) {
   write_file(path, parts_of(order, head), Durable::Yes);
 }
 
-ArrayFile read_safetensors(const std::string& path) { return parse_safetensors(read_file(path), path); }
+ArrayFile read_safetensors(const std::string& path) {
+  return parse_safetensors(MappedFile(path).text(), path);
+}
 
 }  // namespace kontor::inline v0

@@ -1,5 +1,7 @@
 // Parameters to and from safetensors files.
-#include <algorithm>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
 
 #include <kontor/nn.h>
 
@@ -36,19 +38,26 @@ std::string describe(DType dtype, std::span<const int64_t> shape) {
   return fmt::format("{}[{}]", kontor::name(dtype), fmt::join(shape, ", "));
 }
 
+using ByName = std::unordered_map<std::string_view, const ArrayRecord*>;
+
 // What keeps the arrays of a file from being the parameters, or "".
-std::string mismatch(const ArrayFile& file, std::span<const Parameter> parameters) {
+std::string mismatch(const ArrayFile& file, const ByName& arrays, std::span<const Parameter> parameters) {
   std::string missing, extra, differing;
   const auto list = [](std::string& to, const std::string& what) { to += (to.empty() ? "" : ", ") + what; };
+  std::unordered_set<std::string_view> wanted;
   for (const Parameter& p : parameters) {
-    const auto it = std::ranges::find(file.arrays, p.name, &ArrayRecord::name);
-    if (it == file.arrays.end()) list(missing, p.name);
-    else if (it->shape != p.tensor->shape() || it->dtype != p.tensor->dtype())
-      list(differing, fmt::format("{} is {}, not {}", p.name, describe(it->dtype, it->shape),
+    wanted.insert(p.name);
+    const auto it = arrays.find(p.name);
+    if (it == arrays.end()) {
+      list(missing, p.name);
+    } else if (const ArrayRecord& a = *it->second;
+               a.shape != p.tensor->shape() || a.dtype != p.tensor->dtype()) {
+      list(differing, fmt::format("{} is {}, not {}", p.name, describe(a.dtype, a.shape),
                                   describe(p.tensor->dtype(), p.tensor->shape())));
+    }
   }
   for (const ArrayRecord& a : file.arrays) {
-    if (std::ranges::find(parameters, a.name, &Parameter::name) == parameters.end()) list(extra, a.name);
+    if (!wanted.contains(a.name)) list(extra, a.name);
   }
   std::string out;
   if (!missing.empty()) out += "; missing: " + missing;
@@ -61,10 +70,12 @@ std::string mismatch(const ArrayFile& file, std::span<const Parameter> parameter
 
 Metadata load_parameters(const std::string& path, std::span<const Parameter> parameters) {
   const ArrayFile file = read_safetensors(path);
-  if (const std::string why = mismatch(file, parameters); !why.empty()) fail("{}: {}", path, why);
+  ByName arrays;
+  for (const ArrayRecord& a : file.arrays) arrays.emplace(a.name, &a);
+  if (const std::string why = mismatch(file, arrays, parameters); !why.empty()) fail("{}: {}", path, why);
   std::vector<Tensor*> changed;
   for (const Parameter& p : parameters) {
-    const ArrayRecord& array = file.at(p.name, path);
+    const ArrayRecord& array = *arrays.at(p.name);
     p.tensor->assign(tensor_of_bytes(array.bytes, array.dtype, array.shape));
     changed.push_back(p.tensor);
   }

@@ -8,6 +8,7 @@
 #include <unordered_set>
 
 #include "base/error.h"
+#include "base/lasting.h"
 #include "graph/expression_text.h"
 
 namespace kontor::inline v0::tree {
@@ -42,7 +43,7 @@ class Sharing {
 
   /// The k-th block in the order of the walk, which the printer follows.
   const std::vector<const Node*>& lets(int block, int index) const {
-    static const std::vector<const Node*> none;
+    static const std::vector<const Node*>& none = lasting(std::vector<const Node*>());
     auto it = lets_.find({block, index});
     return it == lets_.end() ? none : it->second;
   }

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "base/error.h"
+#include "base/lasting.h"
 #include "graph/index.h"
 #include "graph/shape.h"
 #include "graph/unary.h"
@@ -307,7 +308,7 @@ Argument default_of(const Parameter& p) {
 }  // namespace
 
 std::span<const FunctionRow> functions() {
-  static const std::vector<FunctionRow> rows = all_rows(std::make_index_sequence<most_unary>());
+  static const std::vector<FunctionRow>& rows = lasting(all_rows(std::make_index_sequence<most_unary>()));
   return rows;
 }
 

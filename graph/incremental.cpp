@@ -89,13 +89,13 @@ struct Step {
 
 using Rule = Change (*)(const Step& s, const Change& slab);  // no whole: computed anew from its sources
 
-const Change anew = {};
+constexpr auto anew = [] { return Change{}; };
 
 Change elementwise(const Step& s, const Change& slab) {
   std::vector<Ref> src;
   for (size_t i = 0; i < s.change.size(); i++) {
     src.push_back(s.now_part(i, slab));
-    if (!src.back()) return anew;
+    if (!src.back()) return anew();
   }
   const bool given = s.node.is(Op::Cast) || s.node.is(Op::Bitcast);
   return as_slab(slab.axis, slab.begin, make(s.node.op, src, s.node.arg, given ? s.node.dtype : DType::Void));
@@ -140,21 +140,21 @@ Change reshape(const Step& s, const Change& slab) {
   const std::vector<Ref>&from = s.old(0)->shape, &to = s.node.shape;
   const size_t a = static_cast<size_t>(slab.axis);
   const int64_t outside = count(std::span(from).first(a)), extent = count(std::span(from).subspan(a, 1));
-  if (outside < 0 || extent < 0) return anew;
+  if (outside < 0 || extent < 0) return anew();
   size_t b = 0;
   while (b < to.size() && (count(std::span(to).first(b)) != outside || (is_int(to[b], 1) && extent > 1))) b++;
-  if (b == to.size()) return anew;
+  if (b == to.size()) return anew();
   const int64_t wide = count(std::span(to).subspan(b, 1));
-  if (wide <= 0 || (wide % extent != 0 && extent % wide != 0)) return anew;
+  if (wide <= 0 || (wide % extent != 0 && extent % wide != 0)) return anew();
   const bool finer = wide >= extent;
   if (finer) {  // whole axes behind it are taken in
     size_t behind = a + 1;
     while (behind < from.size() && extent * count(std::span(from).subspan(a + 1, behind - a - 1)) != wide)
       behind++;
-    if (extent * count(std::span(from).subspan(a + 1, behind - a - 1)) != wide) return anew;
+    if (extent * count(std::span(from).subspan(a + 1, behind - a - 1)) != wide) return anew();
   }
   Ref begin, size;
-  if (!counted(slab, finer ? wide / extent : extent / wide, finer, begin, size)) return anew;
+  if (!counted(slab, finer ? wide / extent : extent / wide, finer, begin, size)) return anew();
   Dims shape = to;
   shape[b] = size;
   return as_slab(static_cast<int64_t>(b), begin, fn::reshape(slab.value, shape));
@@ -173,7 +173,7 @@ Change expand(const Step& s, const Change& slab) {
 }
 
 Change pad(const Step& s, const Change& slab) {
-  if (!s.only_first()) return anew;
+  if (!s.only_first()) return anew();
   std::vector<Ref> src = s.node.src;
   src[0] = slab.value;
   Ref& low = src[2 + 2 * static_cast<size_t>(slab.axis)];
@@ -184,7 +184,7 @@ Change pad(const Step& s, const Change& slab) {
 
 Change shrink(const Step& s, const Change& slab) {
   const size_t a = static_cast<size_t>(slab.axis);
-  if (!is_int(s.node.src[1 + 2 * a], 0) || s.node.shape[a] != s.old(0)->shape[a]) return anew;
+  if (!is_int(s.node.src[1 + 2 * a], 0) || s.node.shape[a] != s.old(0)->shape[a]) return anew();
   std::vector<Ref> src = s.node.src;
   src[0] = slab.value;
   src[2 + 2 * a] = slab.size();
@@ -201,13 +201,13 @@ Change flip(const Step& s, const Change& slab) {
 
 Change window(const Step& s, const Change& slab) {
   const int64_t axis = s.node.at(0);
-  if (slab.axis == axis) return anew;
+  if (slab.axis == axis) return anew();
   return as_slab(slab.axis + (slab.axis > axis), slab.begin, make(Op::Window, {slab.value}, s.node.arg));
 }
 
 Change unwindow(const Step& s, const Change& slab) {
   const int64_t axis = s.node.at(0);
-  if (slab.axis == axis || slab.axis == axis + 1) return anew;
+  if (slab.axis == axis || slab.axis == axis + 1) return anew();
   return as_slab(slab.axis, slab.begin, make(Op::Unwindow, {slab.value, s.node.src[1]}, s.node.arg));
 }
 
@@ -218,7 +218,7 @@ Ref folded(const Node& node, std::vector<Ref> sources) {
 /// What a sum over the slab's own axis was, plus the sum of differences (of products: new less old).
 Change corrected(const Step& s, const Change& slab, const std::vector<Ref>& now) {
   const Fold fold = static_cast<Fold>(s.node.at(0));
-  if (fold != Fold::Sum && fold != Fold::Dot) return anew;
+  if (fold != Fold::Sum && fold != Fold::Dot) return anew();
   const auto changed = std::count_if(s.change.begin(), s.change.end(), [](const Change* c) { return c; });
   std::vector<Ref> sources, before;
   for (size_t i = 0; i < now.size(); i++) {
@@ -233,7 +233,7 @@ Change reduce(const Step& s, const Change& slab) {
   std::vector<Ref> now;
   for (size_t i = 0; i < s.change.size(); i++) {
     now.push_back(s.now_part(i, slab));
-    if (!now.back()) return anew;
+    if (!now.back()) return anew();
   }
   int64_t axis = slab.axis;
   for (size_t k = 1; k < s.node.arg.ints.size(); k++) {
@@ -245,7 +245,7 @@ Change reduce(const Step& s, const Change& slab) {
 
 Change gather(const Step& s, const Change& slab) {
   const Ints& axes = s.node.arg.ints;
-  if (!s.only_first() || std::find(axes.begin(), axes.end(), slab.axis) != axes.end()) return anew;
+  if (!s.only_first() || std::find(axes.begin(), axes.end(), slab.axis) != axes.end()) return anew();
   std::vector<Ref> src = s.node.src;
   src[0] = slab.value;
   const auto before = std::count_if(axes.begin(), axes.end(), [&](int64_t a) { return a < slab.axis; });
@@ -256,7 +256,7 @@ Change gather(const Step& s, const Change& slab) {
 /// Only what it holds counts: of a Call, its body.
 Change wrapper(const Step&, const Change& slab) { return slab; }
 
-Change never(const Step&, const Change&) { return anew; }
+Change never(const Step&, const Change&) { return anew(); }
 
 struct OpRule {
   Op op;

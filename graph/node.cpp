@@ -1,6 +1,8 @@
 // The intern table, constants, and iterative walks over nodes.
 #include "graph/node.h"
 
+#include <pthread.h>
+
 #include <array>
 #include <bit>
 #include <mutex>
@@ -91,6 +93,19 @@ class NodeTable {
     std::unordered_set<const Node*, Hash, Equal> nodes;
   };
   std::array<Shard, 64> shards_;
+
+  // A child that is forked while another thread holds a shard would wait for that thread, which it does not have.
+  NodeTable() {
+#if !defined(__SANITIZE_THREAD__)  // which follows no more than 64 locks
+    const auto unlock = [] {
+      for (Shard& s : get().shards_) s.mutex.unlock();
+    };
+    const auto lock = [] {
+      for (Shard& s : get().shards_) s.mutex.lock();
+    };
+    ::pthread_atfork(lock, unlock, unlock);
+#endif
+  }
 
   Shard& shard_of(uint64_t hash) { return shards_[(hash >> 20) % shards_.size()]; }
 

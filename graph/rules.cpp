@@ -5,6 +5,7 @@
 
 #include "base/env.h"
 #include "base/error.h"
+#include "base/lasting.h"
 #include "graph/index.h"
 
 namespace kontor::inline v0 {
@@ -353,7 +354,7 @@ static RuleSet canonical_rules() {
 }
 
 std::vector<Ref> canonical(std::span<const Ref> roots, RewriteStatistics* statistics) {
-  static const RuleSet rules = canonical_rules();
+  static const RuleSet& rules = lasting(canonical_rules());
   return rewrite(roots, rules, nullptr, statistics);
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/env.h"
 #include "base/error.h"
+#include "base/lasting.h"
 #include "graph/index.h"
 #include "runtime/context_state.h"
 #include "runtime/events.h"
@@ -27,15 +28,19 @@ std::shared_ptr<Device> open_device(const ContextOptions& options) {
 }
 
 std::mutex default_mutex;
-ContextOptions default_options;
 std::atomic<Context*> default_context =
     nullptr;  // never destroyed: Tensors in static objects may outlive main
 thread_local Context* current_context = nullptr;
 thread_local RandomSource* chosen_random_source = nullptr;
 
+ContextOptions& default_options() {
+  static ContextOptions& options = lasting(ContextOptions());
+  return options;
+}
+
 Context& make_default() {
   std::lock_guard lock(default_mutex);
-  if (default_context == nullptr) default_context = new Context(default_options);
+  if (default_context == nullptr) default_context = new Context(default_options());
   return *default_context;
 }
 
@@ -140,7 +145,9 @@ void throw_failure(ContextState& context) {
 }
 
 Context::Context(const ContextOptions& options) : state_(std::make_unique<ContextState>(options)) {}
+// In a forked child the pool's threads are gone, and a driver's handles are the parent's: nothing of it can be ended there.
 Context::~Context() {
+  if (state_->generation != process_generation()) return keep_forever(state_.release());
   if (events::on()) events::write();
 }
 
@@ -152,13 +159,13 @@ Context& Context::current() {
 
 void Context::set_default(const ContextOptions& options) {
   std::lock_guard lock(default_mutex);
-  const bool same = options.device == default_options.device && options.threads == default_options.threads &&
-                    options.seed == default_options.seed &&
-                    options.memory_budget == default_options.memory_budget;
+  const bool same = options.device == default_options().device &&
+                    options.threads == default_options().threads && options.seed == default_options().seed &&
+                    options.memory_budget == default_options().memory_budget;
   if (default_context != nullptr && !same) {
     fail("set_default: the default Context was made already; call this before the first operation");
   }
-  default_options = options;
+  default_options() = options;
 }
 
 Context::Use::Use(Context& context) : before_(std::exchange(current_context, &context)) {}

@@ -9,6 +9,7 @@
 #include <kontor/jit.h>
 
 #include "base/lru.h"
+#include "base/process.h"
 #include "graph/recording.h"
 #include "runtime/compiled.h"
 #include "runtime/storage.h"
@@ -26,6 +27,7 @@ struct ContextState final : RandomSource {
   /// Held round everything that touches the device, the caches, Storages and Versions.
   std::mutex mutex;
   const int64_t id = fresh_id();
+  const uint32_t generation = process_generation();  ///< another one in a child that was forked later
   ThreadPool pool;
   ParallelFor parallel;
   std::shared_ptr<Device> device;

@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/process.h"
 
 namespace kontor::inline v0::events {
 namespace {
@@ -21,6 +22,7 @@ std::atomic<bool> wanted = false;
 struct File {
   std::mutex mutex;
   std::string path, text;
+  uint32_t generation = process_generation();  // a forked child leaves the file to its parent
   const Time start = std::chrono::steady_clock::now();
   std::map<std::thread::id, int> threads;  // numbers in the order in which threads were seen
 
@@ -42,7 +44,7 @@ struct File {
 
   void write() noexcept {
     const std::lock_guard lock(mutex);
-    if (path.empty() || text.empty()) return;
+    if (path.empty() || text.empty() || generation != process_generation()) return;
     try {
       write_file(path, "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n" + text + "\n]}\n");
     } catch (const Error& error) {
@@ -68,6 +70,7 @@ void open(const std::string& path) {
   const std::lock_guard lock(file().mutex);
   if (path != file().path) file().text.clear(), file().threads.clear();
   file().path = path;
+  file().generation = process_generation();
   wanted = !path.empty();
 }
 

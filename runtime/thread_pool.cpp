@@ -7,12 +7,15 @@
 #include <chrono>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "base/env.h"
 #include "base/error.h"
+#include "base/lasting.h"
+#include "base/process.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -78,6 +81,8 @@ struct ThreadPool::State {
   const int threads;
   std::mutex owner;                  // held by the caller whose job the workers may join
   std::vector<std::thread> workers;  // started by the first owner
+  bool none_to_be_had = false;
+  const uint32_t generation = process_generation();
 
   // The gate: bit 0 says that a job is open, the rest counts workers inside. Fields of the job change only while it is
   // closed and empty; a worker reads them after it has joined.
@@ -93,8 +98,13 @@ struct ThreadPool::State {
   std::atomic<uint32_t> left{0};  // counts last departures; the caller sleeps on it
   std::atomic<bool> stop{false};
 
+  // Fewer than wanted where the system gives no more: the caller does their share.
   void start_workers() {
-    for (int i = 1; i < threads; ++i) workers.emplace_back([this] { work(); });
+    try {
+      for (int i = 1; i < threads; ++i) workers.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {
+      if (workers.empty()) none_to_be_had = true;
+    }
   }
 
   void stop_workers() {
@@ -181,19 +191,37 @@ struct ThreadPool::State {
 
 ThreadPool::ThreadPool(int threads) : state_(new State(thread_count(threads))) {}
 
-ThreadPool::~ThreadPool() { state_->stop_workers(); }
+ThreadPool::~ThreadPool() {
+  State* const state = state_;
+  if (state->generation != process_generation()) return keep_forever(state);
+  state->stop_workers();
+  delete state;
+}
 
-int ThreadPool::threads() const { return state_->threads; }
+// In a forked child the workers are gone, and what they held or counted is left as it was: another state takes its place.
+ThreadPool::State& ThreadPool::state() {
+  State* state = state_.load(std::memory_order_acquire);
+  if (state->generation == process_generation()) return *state;
+  State* const anew = new State(state->threads);
+  if (!state_.compare_exchange_strong(state, anew)) {  // another thread of the child was quicker
+    delete anew;
+    return *state;
+  }
+  keep_forever(state);
+  return *anew;
+}
+
+int ThreadPool::threads() const { return state_.load()->threads; }
 
 void ThreadPool::run(int64_t count, ParallelFor::Task task, void* context) {
   if (count <= 0) return;
-  State& state = *state_;
+  State& state = this->state();
   std::unique_lock owner(state.owner, std::defer_lock);
   if (count == 1 || state.threads == 1 || inside_task || !owner.try_lock()) {
     task(context, 0, count);
     return;
   }
-  if (state.workers.empty()) state.start_workers();
+  if (state.workers.empty() && !state.none_to_be_had) state.start_workers();
   state.open({task, context, count, std::max<int64_t>(1, count / (state.threads * kChunksPerThread))});
   state.claim_chunks();
   state.close();

@@ -1,7 +1,7 @@
 // Threads that share the work of one kernel or of one batch of compiles.
 #pragma once
+#include <atomic>
 #include <cstdint>
-#include <memory>
 
 #include "backends/backend.h"
 
@@ -27,7 +27,8 @@ class ThreadPool {
 
  private:
   struct State;
-  std::unique_ptr<State> state_;
+  State& state();
+  std::atomic<State*> state_;
 };
 
 }  // namespace kontor::inline v0

@@ -11,6 +11,7 @@
 #include "backends/gpu.h"
 #include "base/env.h"
 #include "base/error.h"
+#include "base/lasting.h"
 
 namespace kontor::inline v0::nvrtc {
 namespace {
@@ -117,7 +118,7 @@ Opened open_library() {
 }
 
 const Opened& opened() {
-  static const Opened library = open_library();
+  static const Opened& library = lasting(open_library());
   return library;
 }
 

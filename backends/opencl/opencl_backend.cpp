@@ -7,6 +7,8 @@
 #include "backends/gpu.h"
 #include "backends/opencl/opencl_api.h"
 #include "base/error.h"
+#include "base/lasting.h"
+#include "base/process.h"
 
 namespace kontor::inline v0 {
 namespace {
@@ -357,6 +359,16 @@ uint32_t OpenclBackend::synchronise() {
 
 }  // namespace
 
-std::unique_ptr<Backend> open_opencl() { return std::make_unique<OpenclBackend>(choose_device()); }
+// Drivers end the process that asks them where they miss something (PoCL: /sys, or memory): asked by a child first.
+static std::string how_the_drivers_end() {
+  return how_it_ends([] { choose_device(); }, std::chrono::seconds(20));
+}
+
+std::unique_ptr<Backend> open_opencl() {
+  static const std::string& end = lasting(how_the_drivers_end());
+  if (!end.empty())
+    fail("opencl: a driver fails when it is asked for its devices, tried in a process of its own: {}", end);
+  return std::make_unique<OpenclBackend>(choose_device());
+}
 
 }  // namespace kontor::inline v0

@@ -147,8 +147,8 @@ void throw_failure(ContextState& context) {
 Context::Context(const ContextOptions& options) : state_(std::make_unique<ContextState>(options)) {}
 // In a forked child the pool's threads are gone, and a driver's handles are the parent's: nothing of it can be ended there.
 Context::~Context() {
-  if (state_->generation != process_generation()) return keep_forever(state_.release());
-  if (events::on()) events::write();
+  if (state_->generation != process_generation()) keep_forever(state_.release());
+  else if (events::on()) events::write();
 }
 
 Context& Context::current() {

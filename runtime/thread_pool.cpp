@@ -193,7 +193,10 @@ ThreadPool::ThreadPool(int threads) : state_(new State(thread_count(threads))) {
 
 ThreadPool::~ThreadPool() {
   State* const state = state_;
-  if (state->generation != process_generation()) return keep_forever(state);
+  if (state->generation != process_generation()) {
+    keep_forever(state);
+    return;
+  }
   state->stop_workers();
   delete state;
 }

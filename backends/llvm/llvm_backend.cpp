@@ -11,8 +11,8 @@
 #include "backends/llvm/module_loader.h"
 #include "base/env.h"
 #include "base/error.h"
-#include "base/file.h"
-#include "base/hash.h"
+#include "base/lasting.h"
+#include "base/memory.h"
 
 namespace kontor::inline v0 {
 namespace {
@@ -62,8 +62,6 @@ class Scratch {
   size_t size_ = 0;
 };
 
-thread_local Scratch scratch_of_thread;
-
 // What one compile gives back.
 struct Compiled {
   std::string output, error;
@@ -73,26 +71,6 @@ void keep_output(void* context, KontorLlvmOutput kind, const char* data, size_t 
   auto& [wanted, compiled] = *static_cast<std::pair<KontorLlvmOutput, Compiled>*>(context);
   if (kind == KONTOR_LLVM_ERROR) compiled.error.assign(data, size);
   if (kind == wanted) compiled.output.assign(data, size);
-}
-
-// The text that failed, kept so that the message can name it; "" where it cannot be written.
-std::string dump_source(const KernelSource& kernel) {
-  const char* folder = std::getenv("TMPDIR");
-  const std::string path =
-      fmt::format("{}/kontor-{}-{}.ll", folder != nullptr && *folder != '\0' ? folder : "/tmp", kernel.name,
-                  hash128(kernel.text).hex().substr(0, 8));
-  try {
-    write_file(path, kernel.text);
-    return path;
-  } catch (const Error&) {
-    return "";
-  }
-}
-
-[[noreturn]] void fail_to_compile(const KernelSource& kernel, std::string_view log) {
-  const std::string path = dump_source(kernel);
-  fail("llvm: kernel {} does not compile ({}):\n{}", kernel.name, path.empty() ? "source not kept" : path,
-       log);
 }
 
 class LlvmBackend final : public Backend {
@@ -156,18 +134,42 @@ Compiled LlvmBackend::run_compiler(const KernelSource& kernel, KontorLlvmOutput 
   return std::move(result.second);
 }
 
+// LLVM ends the process where memory is out, so it is asked for before: what its passes need for a kernel, and what a thread
+// and its heap take of the address space (measured with LLVM 19: 20 MB, and 230 bytes for each of the text).
+static uint64_t compile_bytes(const KernelSource& kernel) {
+  return (uint64_t{64} << 20) + 400 * uint64_t{kernel.text.size()};
+}
+
+// Whether the kernels can be compiled at the same time. Throws Error where one of them alone needs more than is left.
+static bool require_memory_for(std::span<const KernelSource> kernels) {
+  uint64_t together = 0;
+  const KernelSource* largest = nullptr;
+  for (const KernelSource& kernel : kernels) {
+    together += compile_bytes(kernel);
+    if (largest == nullptr || kernel.text.size() > largest->text.size()) largest = &kernel;
+  }
+  if (largest == nullptr) return true;
+  const MemoryLeft left = memory_left();
+  if (compile_bytes(*largest) > left.bytes)
+    fail(
+        "llvm: out of memory: kernel {} of {} bytes of text needs about {} MB to compile, {} MB are left (limit of {})",
+        largest->name, largest->text.size(), compile_bytes(*largest) >> 20, left.bytes >> 20, left.limit);
+  return together <= left.bytes;
+}
+
 std::vector<std::string> LlvmBackend::compile(std::span<const KernelSource> kernels,
                                               const ParallelFor& parallel) {
   llvm_module();  // opened before threads start, so that its error is thrown once
   std::vector<Compiled> compiled(kernels.size());
-  parallel(static_cast<int64_t>(kernels.size()), [&](int64_t begin, int64_t end) {
-    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+  const auto compile_some = [&](int64_t begin, int64_t end) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i)
       compiled[i] = run_compiler(kernels[i], KONTOR_LLVM_OBJECT);
-    }
-  });
+  };
+  const bool at_once = require_memory_for(kernels);
+  (at_once ? parallel : ParallelFor{})(static_cast<int64_t>(kernels.size()), compile_some);
   std::vector<std::string> blobs;
   for (size_t i = 0; i < kernels.size(); ++i) {
-    if (!compiled[i].error.empty()) fail_to_compile(kernels[i], compiled[i].error);
+    if (!compiled[i].error.empty()) fail_to_compile("llvm", kernels[i], "ll", compiled[i].error);
     blobs.push_back(make_blob(link_flat(compiled[i].output, kernels[i].name), fingerprint_));
   }
   return blobs;
@@ -175,8 +177,9 @@ std::vector<std::string> LlvmBackend::compile(std::span<const KernelSource> kern
 
 std::string LlvmBackend::compiler_text(const KernelSource& kernel, std::string_view stage) {
   if (stage != "ir" && stage != "asm") fail("llvm: stage '{}' is not one of ir, asm", stage);
+  require_memory_for(std::span(&kernel, 1));
   Compiled compiled = run_compiler(kernel, stage == "ir" ? KONTOR_LLVM_IR : KONTOR_LLVM_ASSEMBLY);
-  if (!compiled.error.empty()) fail_to_compile(kernel, compiled.error);
+  if (!compiled.error.empty()) fail_to_compile("llvm", kernel, "ll", compiled.error);
   return std::move(compiled.output);
 }
 
@@ -187,7 +190,7 @@ void LlvmBackend::launch(const Launch& launch, const ParallelFor& parallel) {
                           launch.scalars.data(),
                           begin,
                           end,
-                          scratch_of_thread.of(program.scratch_bytes),
+                          of_thread<Scratch>().of(program.scratch_bytes),
                           &error_};
     program.entry(&args);
   };

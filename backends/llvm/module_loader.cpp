@@ -10,6 +10,7 @@
 #include "backends/llvm/config.h"
 #include "base/env.h"
 #include "base/error.h"
+#include "base/memory.h"
 
 namespace kontor::inline v0 {
 namespace {
@@ -19,6 +20,9 @@ constexpr const char* kFile = "libkontor-llvm.dylib";
 #else
 constexpr const char* kFile = "libkontor-llvm.so";
 #endif
+
+// What LLVM takes of the address space before it compiles anything: what its static objects cannot get ends the process.
+constexpr uint64_t kModuleBytes = 256 << 20;
 
 // The folder of the library or program that this function is part of.
 std::string own_folder() {
@@ -48,6 +52,7 @@ const KontorLlvmModule* open(const std::string& path, std::string& log) {
     log += fmt::format("\n  {}: not there", path);
     return nullptr;
   }
+  require_memory(kModuleBytes, "llvm: the module that compiles");
   void* library = ::dlopen(path.c_str(), RTLD_LAZY | RTLD_LOCAL);
   if (library == nullptr) {
     log += fmt::format("\n  {}: {}", path, ::dlerror());

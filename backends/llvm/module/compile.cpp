@@ -4,6 +4,7 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -34,6 +35,8 @@
 #include <llvm/Transforms/Scalar/SROA.h>
 #include <llvm/Transforms/Scalar/SimplifyCFG.h>
 
+#include "base/lasting.h"
+
 namespace {
 
 using Request = KontorLlvmRequest;
@@ -43,6 +46,7 @@ struct Failure : std::runtime_error {
 };
 
 [[noreturn]] void throw_fatal(void*, const char* reason, bool) { throw Failure(reason); }
+[[noreturn]] void throw_out_of_memory(void*, const char*, bool) { throw std::bad_alloc(); }
 
 // LLVM ends the process where it meets IR that it cannot lower; the handler turns that into an exception of ours.
 void initialise() {
@@ -51,6 +55,7 @@ void initialise() {
     llvm::InitializeNativeTarget();
     llvm::InitializeNativeTargetAsmPrinter();
     llvm::install_fatal_error_handler(throw_fatal);
+    llvm::install_bad_alloc_error_handler(throw_out_of_memory);
   });
 }
 
@@ -67,7 +72,7 @@ bool wants(const Request& request, KontorLlvmOutput output) { return (request.ou
 
 // cpuid is slow in a virtual machine: asked once.
 const std::string& host_processor() {
-  static const std::string name = llvm::sys::getHostCPUName().str();
+  static const std::string& name = kontor::lasting(llvm::sys::getHostCPUName().str());
   return name;
 }
 
@@ -117,7 +122,7 @@ struct KeptMachine {
   }
 };
 
-thread_local KeptMachine kept_machine;
+KeptMachine& kept_machine() { return kontor::of_thread<KeptMachine>(); }
 
 // All but the entry is internal, so that nothing goes through a GOT or PLT; no unwind tables are needed.
 void set_attributes(llvm::Module& module, const llvm::TargetMachine& machine, const Request& request) {
@@ -211,7 +216,7 @@ void compile_or_throw(const Request& request, KontorLlvmSink sink, void* out) {
   context.setDiagnosticHandlerCallBack(collect_diagnostic, &log);
   std::unique_ptr<llvm::Module> module = parse(request, context);
   if (request.verify) check(*module);
-  llvm::TargetMachine& machine = kept_machine.get(request);
+  llvm::TargetMachine& machine = kept_machine().get(request);
   set_attributes(*module, machine, request);
   // A global of LLVM: written only where it changes, so that threads that compile do not race for it.
   if (llvm::TimePassesIsEnabled != wants(request, KONTOR_LLVM_TIMES)) {
@@ -246,8 +251,10 @@ int compile(const Request* request, KontorLlvmSink sink, void* context) {
     compile_or_throw(*request, sink, context);
     return 0;
   } catch (const std::exception& error) {
-    kept_machine.machine.reset();  // a fatal error may have left it in any state
-    sink(context, KONTOR_LLVM_ERROR, error.what(), std::strlen(error.what()));
+    kept_machine().machine.reset();  // a fatal error may have left it in any state
+    const bool memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
+    const char* what = memory ? "out of memory" : error.what();
+    sink(context, KONTOR_LLVM_ERROR, what, std::strlen(what));
     return 1;
   }
 }

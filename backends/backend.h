@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "codegen/limits.h"
+#include "graph/node.h"
 
 namespace kontor::inline v0 {
 
@@ -18,6 +19,7 @@ struct KernelSource {
   std::string name;
   std::string text;           ///< LLVM IR, OpenCL C or CUDA C
   int64_t scratch_bytes = 0;  ///< private memory that one share needs (CPU only)
+  Ref tree = {};              ///< what was rendered; null where the text is all there is
 };
 
 /// What one launch is given. A CPU kernel is `void(const KernelArgs*)`, and runs iterations [begin, end) of its thread

@@ -4,13 +4,18 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "backends/llvm/config.h"
 #include "base/env.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/process.h"
 
 namespace kontor::inline v0 {
 namespace {
@@ -65,7 +70,42 @@ const KontorLlvmModule* open(const std::string& path, std::string& log) {
   return nullptr;
 }
 
+// Exit handlers run in the opposite order of their registration: what is registered after LLVM's static objects were made
+// comes before their end. Some are made by the first compile.
+std::atomic<bool> gone{false}, compiled_before{false};
+std::atomic<int> compiling{0};
+std::atomic<uint32_t> opened_by{0};  // process_generation()
+
+void end_compiling() {
+  constexpr int kPatience = 10'000;  // milliseconds
+  gone = true;
+  if (opened_by != process_generation()) return;  // threads of the parent's compile, or none
+  for (int i = 0; i < kPatience && compiling > 0; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+}
+
+const KontorLlvmModule& open_until_exit() {
+  const KontorLlvmModule& module = open_llvm_module(places());
+  opened_by = process_generation();
+  std::atexit(end_compiling);
+  return module;
+}
+
 }  // namespace
+
+Compiling::Compiling() {
+  ++compiling;
+  if (!gone) return;
+  --compiling;
+  throw CompilerGone();
+}
+
+Compiling::~Compiling() {
+  if (!compiled_before.exchange(true)) std::atexit(end_compiling);
+  --compiling;
+}
+
+bool compiler_is_gone() { return gone; }
 
 const KontorLlvmModule& open_llvm_module(std::span<const std::string> paths) {
   std::string log;
@@ -76,8 +116,7 @@ const KontorLlvmModule& open_llvm_module(std::span<const std::string> paths) {
 }
 
 const KontorLlvmModule& llvm_module() {
-  static const KontorLlvmModule& module =
-      open_llvm_module(places());  // tried again by the next call if it throws
+  static const KontorLlvmModule& module = open_until_exit();  // tried again by the next call if it throws
   return module;
 }
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/lasting.h"
 
 namespace kontor::inline v0 {
 
@@ -284,7 +285,7 @@ class Text {
   };
 
   std::optional<Address> address(Word pointer) {
-    static const LlvmRegion zeros = {"@zeros", "zeros", 512};
+    static const LlvmRegion& zeros = lasting(LlvmRegion{"@zeros", "zeros", 512});
     if (pointer == "@zeros") return Address{&zeros, 0};
     if (auto it = regions_.find(pointer); it != regions_.end()) return Address{&it->second, 0};
     auto it = defined_.find(pointer);

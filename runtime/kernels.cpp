@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "codegen/tree.h"
 #include "codegen/tree_text.h"
+#include "codegen/verify_tree.h"
 #include "runtime/events.h"
 #include "runtime/inspect.h"
 
@@ -63,6 +64,7 @@ std::string tree_key(const Ref& kernel) {
 
 KernelSource render_for(std::string_view device, const Ref& tree, const std::string& entry,
                         const Limits& limits) {
+  require_sound_tree(tree, "its moves");  // in every build: nothing beside the time to compile it
   KernelSource source{.name = entry, .text = {}, .scratch_bytes = 0};
   if (device == "llvm") {
     source.text = render_llvm(tree, entry, limits, source.scratch_bytes);

@@ -138,6 +138,12 @@ class Builder {
 
   // ---- statements
 
+  // A loop, or nothing where it would do nothing: empty work takes no time, however long the loops around it are.
+  static Body around(const Ref& range, Body body, int64_t width = 0) {
+    if (body.empty() || range->src[0]->bounds.hi <= 0) return {};
+    return {tree::loop(LoopKind::Loop, range, std::move(body), width)};
+  }
+
   Body level(int depth) {
     Body body;
     bool deeper = false;
@@ -148,9 +154,8 @@ class Builder {
     if (depth == static_cast<int>(group_.spine.size()))
       body.insert(body.end(), deferred_.begin(), deferred_.end());
     if (deeper) {
-      Body inner = level(depth + 1);
-      if (!inner.empty())
-        body.push_back(tree::loop(LoopKind::Loop, group_.spine[static_cast<size_t>(depth)], inner));
+      Body loop = around(group_.spine[static_cast<size_t>(depth)], level(depth + 1));
+      body.insert(body.end(), loop.begin(), loop.end());
     }
     return body;
   }
@@ -175,7 +180,7 @@ class Builder {
     inner.push_back(tree::store(memory_.at(s.place.get()), place_at(s.place, index_of(s)), value));
     for (size_t k = s.layout.size(); k-- > 0;) {
       size_t d = static_cast<size_t>(s.layout[k]);
-      if (s.bound[d] < 0) inner = {tree::loop(LoopKind::Loop, s.loops[d], inner)};
+      if (s.bound[d] < 0) inner = around(s.loops[d], std::move(inner));
     }
     body.insert(body.end(), inner.begin(), inner.end());
   }
@@ -273,7 +278,7 @@ class Builder {
 
   void fold_loops(const Stage& s, const Ref& sum, Body& out) {
     Body body = step(s, sum, {}, {});
-    for (size_t f = s.folds.size(); f-- > 0;) body = {tree::loop(LoopKind::Loop, s.folds[f], body)};
+    for (size_t f = s.folds.size(); f-- > 0;) body = around(s.folds[f], std::move(body));
     out.insert(out.end(), body.begin(), body.end());
   }
 
@@ -286,30 +291,30 @@ class Builder {
     Ref count =
         s.lane_begin ? ix::max(index(0), ix::min(last->src[0], ix::sub(index(full), begin))) : index(full);
     Ref main = ix::range(count, last->arg.text);
-    Body body = {tree::loop(LoopKind::Loop, s.lane, step(s, sum, {s.lane}, {{last.get(), main}}))};
-    body = {tree::loop(LoopKind::Loop, main, body)};
+    Body body = around(s.lane, step(s, sum, {s.lane}, {{last.get(), main}}));
+    body = around(main, std::move(body));
     if (rest) {
       Ref lane = ix::range(rest, s.lane->arg.text);
       Substitution map{{last.get(), ix::sub(index(full), begin)}, {s.lane.get(), lane}};
-      Body tail = {tree::loop(LoopKind::Loop, lane, step(s, sum, {lane}, map), lanes)};
+      Body tail = around(lane, step(s, sum, {lane}, map), lanes);
       if (s.lane_begin) tail = {tree::branch(ix::lt(ix::sub(index(full), begin), last->src[0]), tail)};
       body.insert(body.end(), tail.begin(), tail.end());
     }
-    for (size_t f = s.folds.size() - 1; f-- > 0;) body = {tree::loop(LoopKind::Loop, s.folds[f], body)};
+    for (size_t f = s.folds.size() - 1; f-- > 0;) body = around(s.folds[f], std::move(body));
     out.insert(out.end(), body.begin(), body.end());
   }
 
   void scatter_nest(const Stage& s, Body& body) {
     const Ref& place = memory_.at(s.place.get());
     Body before = {tree::store(place, place_at(s.place, s.loops), physical(s.values[0]))};
-    for (size_t d = s.loops.size(); d-- > 0;) before = {tree::loop(LoopKind::Loop, s.loops[d], before)};
+    for (size_t d = s.loops.size(); d-- > 0;) before = around(s.loops[d], std::move(before));
     std::vector<Ref> at;
     for (const Ref& r : s.scatter_at) at.push_back(physical(r));
     Body inner;
     checks(s, inner);
     Ref step = tree::fold(place, at, {physical(s.values[1])});
     inner.push_back(s.scatter_guard ? tree::branch(physical(s.scatter_guard), {step}) : step);
-    for (size_t f = s.folds.size(); f-- > 0;) inner = {tree::loop(LoopKind::Loop, s.folds[f], inner)};
+    for (size_t f = s.folds.size(); f-- > 0;) inner = around(s.folds[f], std::move(inner));
     body.insert(body.end(), before.begin(), before.end());
     body.insert(body.end(), inner.begin(), inner.end());
   }

@@ -190,7 +190,7 @@ int64_t StreamPlan::bytes(const Stage& s, int number, const Cut& is_cut) const {
     n *= d->bounds.hi < (1 << 30) ? static_cast<double>(d->bounds.hi) : 1;
   for (size_t a = 0; a < axes.size(); a++)
     if (is_cut(number, a)) n = n / static_cast<double>(axes[a].extent) * static_cast<double>(axes[a].chunk);
-  return static_cast<int64_t>(n + 0.5);
+  return static_cast<int64_t>(std::min(n, 0x1p50) + 0.5);  // more than any machine has, and sums of it fit
 }
 
 void StreamPlan::add(int i) {

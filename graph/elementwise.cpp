@@ -246,6 +246,17 @@ Ref mark(const Ref& x, const std::string& name) {
   return make(Op::Mark, {x}, {.ints = {fresh_id()}, .text = name});
 }
 
+/// Throws Error if a dtype cannot hold a number of a sequence: an integer dtype exactly, a float one finitely.
+static void check_fits(std::string_view who, double value, DType dtype) {
+  if (!is_float(dtype)) number_constant(who, Number::of(value), dtype);
+  else if (!std::isfinite(const_float(*constant(dtype, value))))
+    fail("{}: {} does not fit in {}", who, value, name(dtype));
+}
+static void check_fits(std::string_view who, int64_t value, DType dtype) {
+  if (is_float(dtype)) check_fits(who, static_cast<double>(value), dtype);
+  else number_constant(who, Number::of(value), dtype);
+}
+
 Ref full(const Dims& shape, const Input& value, DType dtype) {
   check_dims("full", shape);
   Ref scalar = value.node ? cast(value.node, dtype) : number_constant("full", value.number, dtype);
@@ -255,18 +266,25 @@ Ref full(const Dims& shape, const Input& value, DType dtype) {
 
 Ref iota(const Ref& extent, DType dtype) {
   check_dims("iota", std::span(&extent, 1));
+  if (extent->bounds.hi > 0 && extent->bounds.hi != INT64_MAX)
+    check_fits("iota", extent->bounds.hi - 1, dtype);
   return make(Op::Iota, {extent}, {}, dtype);
 }
 
+/// From f64 throughout, as NumPy (a step of 0.1 does not gather errors); integers in i64, of which all must fit.
 Ref arange(double begin, double end, double step, DType dtype) {
-  if (step == 0 || !std::isfinite(begin + end + step)) fail("arange: from {} to {} by {}", begin, end, step);
+  if (step == 0 || !std::isfinite(begin) || !std::isfinite(end) || !std::isfinite(step))
+    fail("arange: from {} to {} by {}", begin, end, step);
   double length = std::ceil((end - begin) / step);
   if (length > 0x1p53) fail("arange: from {} to {} by {}: {} elements", begin, end, step, length);
   int64_t count = std::max<int64_t>(0, static_cast<int64_t>(length));
-  Ref at = iota(index(count), is_float(dtype) ? DType::I64 : dtype);
-  if (begin == 0 && step == 1) return cast(at, dtype);
-  // In f64 throughout, as NumPy: a step of 0.1 does not gather errors.
-  DType wide = is_float(dtype) ? DType::F64 : dtype;
+  if (count > 0) {
+    check_fits("arange", begin, dtype);
+    check_fits("arange", begin + step * static_cast<double>(count - 1), dtype);
+  }
+  if (begin == 0 && step == 1) return cast(iota(index(count), is_float(dtype) ? DType::I64 : dtype), dtype);
+  DType wide = is_float(dtype) ? DType::F64 : dtype == DType::U64 ? dtype : DType::I64;
+  Ref at = iota(index(count), is_float(dtype) ? DType::I64 : wide);
   return cast(add(mul(cast(at, wide), Input(number_constant("arange", Number::of(step), wide))),
                   Input(number_constant("arange", Number::of(begin), wide))),
               dtype);

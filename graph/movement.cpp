@@ -130,9 +130,11 @@ Ref slice(const Ref& x, int64_t which, int64_t begin, int64_t end, int64_t step)
   int64_t n = x->shape[axis]->at(0);
   if (step < 0) {  // Python's x[begin:end:-s] is the flipped axis from its end
     auto mirrored = [n](int64_t at) {
-      return at == INT64_MAX ? n : std::clamp<int64_t>(n - 1 - (at < 0 ? at + n : at), 0, n);
+      return at == INT64_MAX ? n : n - 1 - std::clamp<int64_t>(at < 0 ? at + n : at, -1, n - 1);
     };
-    return slice(flip(x, Ints{which}), which, begin == INT64_MAX ? 0 : mirrored(begin), mirrored(end), -step);
+    const int64_t stride = step == INT64_MIN ? INT64_MAX : -step;
+    return slice(flip(x, Ints{which}), which, begin == INT64_MAX ? 0 : mirrored(begin), mirrored(end),
+                 stride);
   }
   auto within = [n](int64_t at) { return std::clamp<int64_t>(at < 0 ? at + n : at, 0, n); };
   int64_t from = within(begin), to = std::max(from, within(end));
@@ -187,7 +189,7 @@ Ref window(const Ref& x, int64_t which, int64_t size, int64_t stride, int64_t di
   if (size < 1 || stride < 1 || dilation < 1)
     fail("window: {}: size {}, stride {}, dilation {}: each must be at least 1", describe(*x), size, stride,
          dilation);
-  if (dim->bounds.lo < (size - 1) * dilation + 1)
+  if (dim->bounds.lo < reach(size, dilation))
     fail("window: {}: axis {} {} shorter than {} taps at distance {}", describe(*x), which,
          dim->is_const() ? "is" : "may be", size, dilation);
   if (size == 1 && stride == 1) return unsqueeze(x, axis + 1);
@@ -208,6 +210,10 @@ Ref unwindow(const Ref& x, int64_t which, const Ref& extent, int64_t stride, int
   if (stride < 1 || dilation < 1 || extent->bounds.lo < 0)
     fail("unwindow: {}: extent {}, stride {}, dilation {}", describe(*x), describe_dim(extent), stride,
          dilation);
+  const Ref &outputs = x->shape[static_cast<size_t>(axis)], &taps = x->shape[static_cast<size_t>(axis) + 1];
+  if (reach(outputs->bounds.hi, stride) > most_elements || reach(taps->bounds.hi, dilation) > most_elements)
+    fail("unwindow: {}: stride {} or dilation {} reaches beyond {} elements", describe(*x), stride, dilation,
+         most_elements);
   return make(Op::Unwindow, {x, extent}, {.ints = {axis, stride, dilation}});
 }
 
@@ -248,6 +254,7 @@ Ref cat(const std::vector<Ref>& given, int64_t which) {
     if (a != b)
       fail("cat: {} x {}: shapes differ elsewhere than on axis {}", describe(*given[0]), describe(*t), which);
     total = ix::add(total, t->shape[axis]);
+    check_dims("cat", std::span(&total, 1));
   }
   if (given.size() > 2 * most_parts) {
     std::vector<Ref> same;

@@ -70,7 +70,8 @@ static void check_conv(const Ref& x, const Ref& weight, const Ref& bias, int64_t
   for (size_t i = 0; i < 4; i++)
     if (!weight->shape[i]->is_const()) fail("conv2d: {}: the weight has no fixed size", describe(*weight));
   int64_t outputs = weight->shape[0]->at(0);
-  if (groups < 1 || outputs % groups != 0) fail("conv2d: {} outputs in {} groups", outputs, groups);
+  if (groups < 1 || groups > std::max<int64_t>(outputs, 1) || outputs % groups != 0)
+    fail("conv2d: {} outputs in {} groups", outputs, groups);
   if (ix::mul(weight->shape[1], index(groups)) != x->shape[1])
     fail("conv2d: {} x {}: channels {} and {} x {} groups differ", describe(*x), describe(*weight),
          describe_dim(x->shape[1]), weight->shape[1]->at(0), groups);

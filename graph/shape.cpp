@@ -31,9 +31,34 @@ std::string describe_shape(std::span<const Ref> shape) {
   return out + "]";
 }
 
-void check_dims(std::string_view who, std::span<const Ref> dims) {
-  for (const Ref& d : dims)
-    if (d->bounds.lo < 0) fail("{}: {}: a dimension may be {}", who, describe_shape(dims), d->bounds.lo);
+// Sizes and positions are index expressions, over which the index algebra is recursive.
+static void check_size_depth(std::string_view who, const Ref& size) {
+  constexpr uint32_t deepest = 200;
+  if (size->depth > deepest) fail("{}: a dimension is computed in more than {} steps", who, deepest);
+}
+
+// `derived`: bounds of what was computed are rough, so that only constants can be said to be negative.
+static void check_extents(std::string_view who, std::span<const Ref> dims, bool derived) {
+  if (dims.size() > most_axes) fail("{}: {} axes; a tensor has at most {}", who, dims.size(), most_axes);
+  int64_t count = 1;
+  for (const Ref& d : dims) {
+    if (d->dtype != DType::I64) continue;  // what graph/verify.cpp says
+    check_size_depth(who, d);
+    if (d->bounds.lo < 0 && (!derived || d->is_const()))
+      fail("{}: {}: a dimension may be {}", who, describe_shape(dims), d->bounds.lo);
+    const bool known = d->is_const() || d->bounds.hi != INT64_MAX;
+    if (!known || d->bounds.hi <= 1) continue;
+    if (__builtin_mul_overflow(count, d->bounds.hi, &count) || count > most_elements)
+      fail("{}: {}: more than {} elements", who, describe_shape(dims), most_elements);
+  }
+}
+
+void check_dims(std::string_view who, std::span<const Ref> dims) { check_extents(who, dims, false); }
+
+int64_t reach(int64_t size, int64_t distance) {
+  int64_t out = 0;
+  const bool over = __builtin_mul_overflow(size - 1, distance, &out) || __builtin_add_overflow(out, 1, &out);
+  return over ? INT64_MAX : out;
 }
 
 std::string describe(const Node& node) {
@@ -147,13 +172,14 @@ std::vector<Ref> window_shape(const Node& x, const Arg& arg) {
   size_t axis = static_cast<size_t>(arg.ints[0]);
   int64_t stride = arg.ints[1], dilation = arg.ints[2], k = arg.ints[3];
   std::vector<Ref> shape = x.shape;
-  shape[axis] = ix::add(ix::idiv(ix::sub(shape[axis], (k - 1) * dilation + 1), stride), 1);
+  shape[axis] = ix::add(ix::idiv(ix::sub(shape[axis], reach(k, dilation)), stride), 1);
   shape.insert(shape.begin() + arg.ints[0] + 1, index(k));
   return shape;
 }
 
 std::vector<Ref> moved_shape(Op op, const Sources& src, const Arg& arg) {
   const Node& x = *src[0];
+  for (size_t i = op == Op::Pad ? 2 : 1; i < src.size(); i++) check_size_depth(row(op).name, src[i]);
   std::vector<Ref> shape;
   switch (op) {
     case Op::Reshape: {
@@ -175,6 +201,9 @@ std::vector<Ref> moved_shape(Op op, const Sources& src, const Arg& arg) {
     case Op::Pad:
       need(src.size() == 2 + 2 * x.rank() && src[1]->dtype == x.dtype && src[1]->rank() == 0, op, src,
            "needs fill, lo and hi for each axis");
+      for (size_t i = 2; i < src.size(); i++)
+        if (src[i]->is_const() && src[i]->at(0) > most_elements)
+          fail("pad: {} by {}: more than {} elements", describe(x), src[i]->at(0), most_elements);
       for (size_t i = 0; i < x.rank(); i++)
         shape.push_back(ix::add(ix::add(x.shape[i], src[2 + 2 * i]), src[3 + 2 * i]));
       return shape;
@@ -258,7 +287,7 @@ Derived derive_leaf(Op op, const Sources& src, const Arg& arg, DType dtype) {
 
 }  // namespace
 
-Derived derive(Op op, const Sources& src, const Arg& arg, DType dtype) {
+static Derived derived(Op op, const Sources& src, const Arg& arg, DType dtype) {
   const OpRow& r = row(op);
   need(r.arity < 0 || static_cast<int>(src.size()) == r.arity, op, src, "wrong number of sources");
   switch (r.group) {
@@ -272,6 +301,12 @@ Derived derive(Op op, const Sources& src, const Arg& arg, DType dtype) {
     case OpClass::Statement:   return {op == Op::Place ? dtype : DType::Void, {}, {}};
   }
   broken("op {} has no class", r.name);
+}
+
+Derived derive(Op op, const Sources& src, const Arg& arg, DType dtype) {
+  Derived d = derived(op, src, arg, dtype);
+  if (!d.shape.empty()) check_extents(row(op).name, d.shape, true);
+  return d;
 }
 
 }  // namespace kontor::inline v0

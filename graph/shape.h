@@ -19,7 +19,16 @@ Bounds dtype_bounds(DType dtype);
 std::string describe(const Node& node);
 std::string describe_shape(std::span<const Ref> shape);
 std::string describe_dim(const Ref& dim);  ///< "3", "n * 2"
-/// Throws Error if a dimension that a user gave may be negative.
+
+/// What a tensor may have at most: then every position in it, in bytes too, and every sum of a few extents is an i64.
+inline constexpr int64_t most_elements = (int64_t{1} << 60) - 1;
+inline constexpr size_t most_axes = 64;
+/// Throws Error naming `who` if a tensor of these dimensions would have a negative one, or more elements (dimensions of 0
+/// count as 1) or axes than a tensor may. Every node with a shape is checked when it is made; what computes with
+/// extents that a user gave calls this before.
 void check_dims(std::string_view who, std::span<const Ref> dims);
+/// Elements from the first to the last of `size` taps (at least 1) at a distance: (size - 1) * distance + 1, or INT64_MAX
+/// if that is more.
+int64_t reach(int64_t size, int64_t distance);
 
 }  // namespace kontor::inline v0

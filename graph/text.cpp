@@ -269,7 +269,7 @@ class Parser {
     need(l.op == Op::Iota || l.src.empty(), l, "takes no sources");
     Ref node;
     if (l.op == Op::Buffer) {
-      node = make(l.op, l.shape, {.ints = {fresh_id(), 0}}, l.dtype);
+      node = make_parsed(lex_, l.op, l.shape, {.ints = {fresh_id(), 0}}, l.dtype);
       graph_.inputs.push_back(node);
       return node;
     }
@@ -359,7 +359,7 @@ class Parser {
          fmt::format("its arguments do not fit {}", describe(*l.src[0])));
     if (!window) return;
     const Ref& dim = l.src[0]->shape[static_cast<size_t>(ints[0])];
-    need(dim->bounds.lo > (ints[3] - 1) * ints[2], l,
+    need(dim->bounds.lo >= reach(ints[3], ints[2]), l,
          fmt::format("the window is larger than {}", describe(*l.src[0])));
   }
 

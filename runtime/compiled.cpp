@@ -63,6 +63,7 @@ void CompiledSchedule::plan_temporaries() {
   MemoryPlan plan = kontor::plan_temporaries(schedule_);
   temporary_offset_ = std::move(plan.offset);
   arena_bytes_ = plan.bytes;
+  if (arena_bytes_ / kUnit > UINT32_MAX) fail("out of memory: temporaries of {} bytes", arena_bytes_);
 }
 
 void CompiledSchedule::plan_launches() {

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/guard.h"
 #include "graph/shape.h"
 #include "runtime/realize.h"
 #include "runtime/trace.h"
@@ -61,20 +62,23 @@ std::shared_ptr<TensorState> Tensor::share(const Tensor& other) {
 
 Tensor Tensor::from_memory(const void* data, DType dtype, const Shape& shape) {
   const std::vector<Ref> dims = Recording::dims(shape);
+  check_dims("from", dims);
   size_t bytes = static_cast<size_t>(item_size(dtype));
   for (const Ref& d : dims) {
     if (!d->is_const())
       fail("from: the shape {} has a dimension without a fixed value", describe_shape(dims));
     bytes *= static_cast<size_t>(d->at(0));
   }
-  ContextState& context = Context::current().state();
-  std::shared_ptr<Version> version = make_version();
-  {
-    std::lock_guard lock(context.mutex);
-    version->memory = context.device->allocate(bytes);
-    context.device->backend().copy_in(version->memory->data(), data, bytes);
-  }
-  return tensor_of(leaf_of(version, dtype, dims));
+  return guarded("from", [&] {
+    ContextState& context = Context::current().state();
+    std::shared_ptr<Version> version = make_version();
+    {
+      std::lock_guard lock(context.mutex);
+      version->memory = context.device->allocate(bytes);
+      context.device->backend().copy_in(version->memory->data(), data, bytes);
+    }
+    return tensor_of(leaf_of(version, dtype, dims));
+  });
 }
 
 Tensor& Tensor::realize() {

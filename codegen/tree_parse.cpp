@@ -11,6 +11,9 @@ namespace kontor::inline v0::tree {
 
 namespace {
 
+// Well above what a kernel that was made here has (codegen/select.cpp, codegen/fuse.cpp): passes over a value are recursive.
+constexpr uint32_t deepest_value = 10'000;
+
 class Parser {
  public:
   explicit Parser(std::string_view text) : lex_(text, "kernel text") {}
@@ -57,7 +60,10 @@ class Parser {
   }
 
   Ref expression() {
-    return parse_expression(lex_, [this](Lexer&) { return primary(); });
+    Ref value = parse_expression(lex_, [this](Lexer&) { return primary(); });
+    if (value->depth > deepest_value)
+      lex_.error(fmt::format("a value of more than {} operations one after another", deepest_value));
+    return value;
   }
 
   Ref index_expression() {
@@ -113,6 +119,7 @@ class Parser {
 
   /// The statements indented deeper than `outer`, after those that follow on this line.
   std::vector<Ref> block(int outer) {
+    Lexer::Level level(lex_);
     size_t mark = undo_.size();
     std::vector<Ref> list;
     if (lex_.take(":")) statements_of_line(list, outer);

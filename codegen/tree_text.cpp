@@ -96,18 +96,53 @@ class Sharing {
 
   /// The block around `block` in which the innermost name that the value needs is declared.
   int home(const Node* value, int block, std::unordered_map<const Node*, int>& memo) const {
-    if (auto it = memo.find(value); it != memo.end()) return it->second;
-    int found = 0;
-    if (value->op == Op::Range || value->op == Op::Place) {
-      for (found = block; found > 0 && !blocks_[static_cast<size_t>(found)].declares.contains(value);)
-        found = blocks_[static_cast<size_t>(found)].parent;
-    } else {
-      for (const Ref& s : value->src) {
-        int h = home(s.get(), block, memo);
-        if (blocks_[static_cast<size_t>(h)].depth > blocks_[static_cast<size_t>(found)].depth) found = h;
-      }
+    std::vector<const Node*> stack{value};
+    while (!stack.empty()) {
+      const Node* n = stack.back();
+      const size_t before = stack.size();
+      const bool named = n->op == Op::Range || n->op == Op::Place;
+      if (!named && !memo.contains(n))
+        for (const Ref& s : n->src)
+          if (!memo.contains(s.get())) stack.push_back(s.get());
+      if (stack.size() > before) continue;
+      stack.pop_back();
+      if (!memo.contains(n)) memo[n] = named ? declaring(n, block) : innermost(*n, memo);
     }
-    return memo[value] = found;
+    return memo.at(value);
+  }
+
+  int declaring(const Node* name, int block) const {
+    while (block > 0 && !blocks_[static_cast<size_t>(block)].declares.contains(name))
+      block = blocks_[static_cast<size_t>(block)].parent;
+    return block;
+  }
+
+  int innermost(const Node& n, const std::unordered_map<const Node*, int>& memo) const {
+    int found = 0;
+    for (const Ref& s : n.src) {
+      const int h = memo.at(s.get());
+      if (blocks_[static_cast<size_t>(h)].depth > blocks_[static_cast<size_t>(found)].depth) found = h;
+    }
+    return found;
+  }
+
+  /// Values that are named since they would nest too deep in the text, which is read by recursion.
+  static std::unordered_set<const Node*> deep_values(const std::vector<const Node*>& order) {
+    constexpr int deepest =
+        deepest_nesting / 4;  // each takes two at most: a sign, parentheses; the rest is for loops
+    std::unordered_map<const Node*, int> level;
+    std::unordered_set<const Node*> deep;
+    for (const Node* n : order) {
+      if (n->op == Op::Range || n->op == Op::Place) continue;
+      int most = 0;
+      for (const Ref& s : n->src)
+        if (auto it = level.find(s.get()); it != level.end()) most = std::max(most, it->second);
+      level[n] = most + 1;
+      if (most + 1 < deepest || small(*n)) continue;
+      deep.insert(n);
+      level[n] = 0;
+    }
+    return deep;
   }
 
   Use meet(Use a, Use b) const {
@@ -124,12 +159,14 @@ class Sharing {
 
   void bind() {
     std::vector<const Node*> order = topological(roots_);
+    const std::unordered_set<const Node*> deep = deep_values(order);
     std::unordered_map<int, std::unordered_map<const Node*, int>> homes;
     for (auto it = order.rbegin(); it != order.rend(); ++it) {  // users first
       const Node* value = *it;
       auto found = uses_.find(value);
       if (found == uses_.end() || value->op == Op::Place) continue;
-      std::vector<Use> places = small(*value) ? found->second : bind_value(value, found->second, homes);
+      std::vector<Use> places =
+          small(*value) ? found->second : bind_value(value, deep.contains(value), found->second, homes);
       if (value->op == Op::Range) continue;
       for (const Use& u : places)
         for (const Ref& s : value->src) uses_[s.get()].push_back(u);
@@ -158,8 +195,8 @@ class Sharing {
               [&](const Node* a, const Node* b) { return position.at(a) < position.at(b); });
   }
 
-  /// Binds a value in each group of two uses or more that share a home; returns where it is written out.
-  std::vector<Use> bind_value(const Node* value, const std::vector<Use>& uses,
+  /// Binds a value in each group of two uses or more that share a home, a deep one in each; returns where it is written out.
+  std::vector<Use> bind_value(const Node* value, bool deep, const std::vector<Use>& uses,
                               std::unordered_map<int, std::unordered_map<const Node*, int>>& homes) {
     std::map<int, std::vector<Use>> groups;
     for (const Use& u : uses) groups[home(value, u.block, homes[u.block])].push_back(u);
@@ -167,7 +204,7 @@ class Sharing {
     for (const auto& [block, group] : groups) {
       Use at = group[0];
       for (const Use& u : group) at = meet(at, u);
-      if (group.size() > 1) lets_[{at.block, at.index}].push_back(value);
+      if (group.size() > 1 || deep) lets_[{at.block, at.index}].push_back(value);
       written.push_back(at);
     }
     return written;

@@ -105,7 +105,6 @@ class Parser {
  private:
   Lexer& lexer_;
   const Primary& primary_;
-  int depth_ = 0;
 
   const Infix* next_infix() const {
     if (lexer_.peek().kind != Token::Symbol) return nullptr;
@@ -121,10 +120,8 @@ class Parser {
   }
 
   Ref unary() {
-    if (++depth_ > 10000) lexer_.error("the expression is nested too deeply");
-    Ref value = operand();
-    depth_--;
-    return value;
+    Lexer::Level level(lexer_);
+    return operand();
   }
 
   Ref operand() {
@@ -174,7 +171,9 @@ DType suffix_dtype(const Lexer& lexer, const std::string& suffix, DType otherwis
   return dtype;
 }
 
+// NaNs keep their bits; a finite number takes the nearest value of the dtype.
 Ref float_const(DType dtype, double value) {
+  if (!std::isnan(value)) return constant(dtype, value);
   return make(Op::Const, {}, {.ints = {std::bit_cast<int64_t>(value)}}, dtype);
 }
 
@@ -187,7 +186,10 @@ Ref number(Lexer& lexer, bool negative) {
   if (is_float(dtype)) {
     double value = dtype == DType::F32 && !hex ? static_cast<double>(std::strtof(t.text.c_str(), nullptr))
                                                : std::strtod(t.text.c_str(), nullptr);
-    return float_const(dtype, negative ? -value : value);
+    Ref c = float_const(dtype, negative ? -value : value);
+    if (!std::isfinite(const_float(*c)))
+      lexer.error_at(t.line, fmt::format("'{}' does not fit {}", t.text, name(dtype)));
+    return c;
   }
   errno = 0;
   char* end = nullptr;
@@ -273,6 +275,8 @@ DType find_dtype(std::string_view text) {
 Ref make_parsed(const Lexer& lexer, Op op, std::vector<Ref> src, Arg arg, DType dtype) {
   try {
     return make(op, std::move(src), std::move(arg), dtype);
+  } catch (const Error& refused) {
+    lexer.error(refused.what());
   } catch (const InternalError& refused) {
     lexer.error(refused.what());
   } catch (const std::out_of_range&) {

@@ -55,17 +55,25 @@ bool depends_on(const Ref& expression, const Ref& range) {
   return false;
 }
 
+// An i64 wraps, as it does in a kernel: the text of one may say anything.
+static int64_t wrap_add(int64_t a, int64_t b) {
+  return static_cast<int64_t>(static_cast<uint64_t>(a) + static_cast<uint64_t>(b));
+}
+static int64_t wrap_mul(int64_t a, int64_t b) {
+  return static_cast<int64_t>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b));
+}
+
 bool affine(const Ref& e, const Ref& range, int64_t& coefficient) {
   if (e == range) return coefficient = 1, true;
   if (!depends_on(e, range)) return coefficient = 0, true;
   int64_t a = 0, b = 0;
   if (e->op == Op::Add) {
     if (!affine(e->src[0], range, a) || !affine(e->src[1], range, b)) return false;
-    return coefficient = a + b, true;
+    return coefficient = wrap_add(a, b), true;
   }
   if (e->op == Op::Mul && e->src[1]->is_const()) {
     if (!affine(e->src[0], range, a)) return false;
-    return coefficient = a * const_int(*e->src[1]), true;
+    return coefficient = wrap_mul(a, const_int(*e->src[1])), true;
   }
   return false;
 }
@@ -73,6 +81,7 @@ bool affine(const Ref& e, const Ref& range, int64_t& coefficient) {
 int64_t evaluate(const Ref& expression, const std::unordered_map<const Node*, int64_t>& values) {
   std::unordered_map<const Node*, int64_t> known = values;
   auto floor_div = [](int64_t a, int64_t b) {
+    if (b == -1) return wrap_mul(a, -1);  // of INT64_MIN it is INT64_MIN
     return b == 0 ? 0 : a / b - ((a % b != 0) && ((a < 0) != (b < 0)));
   };
   for (const Node* n : topological(std::span(&expression, 1))) {
@@ -80,12 +89,14 @@ int64_t evaluate(const Ref& expression, const std::unordered_map<const Node*, in
     auto v = [&](size_t i) { return known.at(n->src[i].get()); };
     switch (n->op) {
       case Op::Const: known[n] = const_int(*n); break;
-      case Op::Add:   known[n] = v(0) + v(1); break;
-      case Op::Sub:   known[n] = v(0) - v(1); break;
-      case Op::Neg:   known[n] = -v(0); break;
-      case Op::Mul:   known[n] = v(0) * v(1); break;
+      case Op::Add:   known[n] = wrap_add(v(0), v(1)); break;
+      case Op::Sub:   known[n] = wrap_add(v(0), wrap_mul(v(1), -1)); break;
+      case Op::Neg:   known[n] = wrap_mul(v(0), -1); break;
+      case Op::Mul:   known[n] = wrap_mul(v(0), v(1)); break;
       case Op::IDiv:  known[n] = floor_div(v(0), v(1)); break;
-      case Op::Mod:   known[n] = v(1) == 0 ? 0 : v(0) - floor_div(v(0), v(1)) * v(1); break;
+      case Op::Mod:
+        known[n] = v(1) == 0 ? 0 : wrap_add(v(0), wrap_mul(wrap_mul(floor_div(v(0), v(1)), v(1)), -1));
+        break;
       case Op::Min:   known[n] = std::min(v(0), v(1)); break;
       case Op::Max:   known[n] = std::max(v(0), v(1)); break;
       case Op::Lt:    known[n] = v(0) < v(1); break;

@@ -73,26 +73,36 @@ struct Scanner {
     add(Token::Symbol, std::string(1, text[at++]));
   }
 
-  void number() {
+  template <class Digit>
+  size_t digits(const Digit& digit) {
     size_t begin = at;
+    while (digit(look())) at++;
+    return at - begin;
+  }
+
+  // Whether what follows is a number of the form that lexer.h states.
+  bool read_number() {
     bool hex = look() == '0' && look(1) == 'x';
-    if (hex) at += 2;
-    auto digit = [&](char c) {
+    auto digit = [hex](char c) {
       return is_digit(c) || (hex && ((c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F')));
     };
-    while (digit(look())) at++;
-    if (look() == '.' && look(1) != '.') {
-      at++;
-      while (digit(look())) at++;
-    }
-    if (look() == (hex ? 'p' : 'e')) {
-      at += look(1) == '+' || look(1) == '-' ? 2 : 1;
-      while (is_digit(look())) at++;
-    }
+    if (hex) at += 2;
+    bool zero = !hex && look() == '0';
+    size_t whole = digits(digit);
+    if (whole == 0 || (zero && whole > 1)) return false;
+    if (look() == '.' && look(1) != '.') at++, digits(digit);
+    if (look() != (hex ? 'p' : 'e')) return !hex;
+    at += look(1) == '+' || look(1) == '-' ? 2 : 1;
+    return digits(is_digit) > 0;
+  }
+
+  void number() {
+    size_t begin = at;
+    bool fits = read_number();
     std::string word(text.substr(begin, at - begin));
     begin = at;
     while (in_name(look())) at++;
-    if (at > begin && text[begin] != '_')
+    if (!fits || (at > begin && text[begin] != '_'))
       fail("{}, line {}: '{}' is not a number", what, line,
            word + std::string(text.substr(begin, at - begin)));
     add(Token::Number, word, at > begin ? std::string(text.substr(begin + 1, at - begin - 1)) : "");
@@ -120,6 +130,11 @@ Lexer::Lexer(std::string_view text, std::string what) : what_(what) {
   Scanner scanner{text, std::move(what)};
   scanner.run();
   tokens_ = std::move(scanner.tokens);
+}
+
+void Lexer::enter() {
+  if (level_ == deepest_nesting) error(fmt::format("nested more than {} deep", deepest_nesting));
+  level_++;
 }
 
 const Token& Lexer::peek(size_t ahead) const { return tokens_[std::min(at_ + ahead, tokens_.size() - 1)]; }

@@ -15,6 +15,12 @@ struct Token {
   int indent = 0;  ///< of a Line: spaces before what follows
 };
 
+/// How deep parentheses, calls, signs and loops may stand in each other in any text that is read: the readers are
+/// recursive. What Kontor prints nests less (it names what lies deeper).
+inline constexpr int deepest_nesting = 512;
+
+/// Numbers: decimals (`0`, `12`, `1.5`, `2e-3`; no zeros in front), and hexadecimals with a power of two for exact floats
+/// (`0x1.8p-3`). All else that starts with a digit is an Error.
 /// Reads a text token by token. `#` starts a comment; empty lines are no tokens; every line starts with a Line token.
 class Lexer {
  public:
@@ -30,7 +36,21 @@ class Lexer {
   [[noreturn]] void error(const std::string& message) const;  ///< Error "graph text, line 3: message"
   [[noreturn]] void error_at(int line, const std::string& message) const;
 
+  /// One level of nesting, as long as it lives; an Error beyond the deepest.
+  class Level {
+   public:
+    explicit Level(Lexer& lexer) : lexer_(lexer) { lexer_.enter(); }
+    ~Level() { lexer_.level_--; }
+    Level(const Level&) = delete;
+    Level& operator=(const Level&) = delete;
+
+   private:
+    Lexer& lexer_;
+  };
+
  private:
+  void enter();
+  int level_ = 0;
   std::vector<Token> tokens_;
   size_t at_ = 0;
   std::string what_;

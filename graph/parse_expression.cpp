@@ -1,6 +1,7 @@
 // Expressions over the function table, such as softmax(matmul(f32[64, 512], f32[512, 512])): a recursive descent.
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstdlib>
 #include <map>
 
@@ -89,21 +90,27 @@ class Parser {
     }
   }
 
-  Argument negated(Argument a) {
+  Argument negated() {
+    skip();
+    if (in_.peek().kind == Token::Number) return number(in_.next(), true);
+    Argument a = primary();
     if (a.kind != Argument::Number) return call("neg", {a});
     Number& n = a.numbers[0];
+    if (n.kind == Number::Int && n.i == INT64_MIN)
+      in_.error(fmt::format("-({}) does not fit in 64 bits", n.i));
     n.i = -n.i;
     n.f = -n.f;
     return a;
   }
 
   Argument primary() {
+    Lexer::Level level(in_);
     skip();
     Token t = in_.next();
-    if (t.kind == Token::Number) return number(t);
+    if (t.kind == Token::Number) return number(t, false);
     if (t.kind == Token::Text) return {.kind = Argument::Text, .text = t.text};
     if (t.kind == Token::Name) return named(t.text);
-    if (t.text == "-") return negated(primary());
+    if (t.text == "-") return negated();
     if (t.text == "[") return list();
     if (t.text == "(") {
       Argument inside = operation(0);
@@ -114,12 +121,16 @@ class Parser {
     in_.error(fmt::format("'{}' is not expected", t.text));
   }
 
-  Argument number(const Token& t) {
-    bool whole = t.text.find_first_of(".e") == std::string::npos;
+  Argument number(const Token& t, bool negative) {
+    if (!t.suffix.empty())
+      in_.error(fmt::format("{}_{}: a number has the dtype of the tensor beside it", t.text, t.suffix));
+    const std::string text = (negative ? "-" : "") + t.text;
+    bool whole = t.text.find_first_of(".ep") == std::string::npos;
     errno = 0;
-    Number n = whole ? Number::of(static_cast<int64_t>(std::strtoll(t.text.c_str(), nullptr, 0)))
-                     : Number::of(std::strtod(t.text.c_str(), nullptr));
-    if (errno == ERANGE && whole) in_.error(fmt::format("{} does not fit in 64 bits", t.text));
+    Number n = whole ? Number::of(static_cast<int64_t>(std::strtoll(text.c_str(), nullptr, 10)))
+                     : Number::of(std::strtod(text.c_str(), nullptr));
+    if (errno == ERANGE && (whole || std::isinf(n.f)))
+      in_.error(fmt::format("{} does not fit in 64 bits", text));
     return {.kind = Argument::Number, .numbers = {n}};
   }
 

@@ -120,7 +120,9 @@ class Search {
     if (std::find(g.spine.begin(), g.spine.end(), c.range) == g.spine.end()) return;
     for (int i : g.stages)
       for (size_t d = 0; d < stage(i).loops.size(); d++)
-        if (stage(i).loops[d] == c.range) put(i, {c.range, c.granule, static_cast<int>(d)});
+        if (stage(i).loops[d] == c.range &&
+            axis_.carried.try_emplace(i, Carried{c.range, c.granule, static_cast<int>(d)}).second)
+          work_.push_back(i);
   }
 
   // The index that all reads of `from` in t have in dimension dim; null if they differ.

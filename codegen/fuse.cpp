@@ -23,6 +23,7 @@ class Fusion {
   Fusion(ProgramTree& program, const Limits& limits) : program_(program), limits_(limits), reads_(program) {}
 
   void run() {
+    for (Stage& s : program_.stages) s.nodes = topological(expressions(s)).size();
     for (size_t i = program_.stages.size(); i-- > 0;)
       if (!join(i, readers(i))) found_group(i);
     for (Group& g : program_.groups) std::reverse(g.stages.begin(), g.stages.end());
@@ -81,6 +82,7 @@ class Fusion {
         g.spine.push_back(s.loops[static_cast<size_t>(d)]);
       }
     s.depth = static_cast<int>(g.spine.size());
+    g.nodes = s.nodes;
     g.stages.push_back(static_cast<int>(i));
     program_.groups.push_back(std::move(g));
     facts_.push_back({is_fold(s), is_dot(s), reads_.loads[i].size(), work_of(s)});
@@ -164,6 +166,7 @@ class Fusion {
     const Group& g = group(number);
     if (s.depth == 0 && !(g.spine.empty() && s.loops.empty()))
       return "it shares no outer loop with its reader";
+    if (g.nodes + s.nodes > most_nodes) return "its kernel would be too long";
     double left = static_cast<double>(item_size(s.place->dtype));
     bool whole = true;
     for (size_t d = 0; d < s.loops.size(); d++)
@@ -215,6 +218,7 @@ class Fusion {
     rename(s, map);
     reads_.renew(i);
     s.group = g;
+    group(g).nodes += s.nodes;
     group(g).stages.push_back(i);
     Facts& facts = facts_[static_cast<size_t>(g)];
     facts.fold = facts.fold || is_fold(s);

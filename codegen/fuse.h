@@ -7,6 +7,10 @@
 
 namespace kontor::inline v0 {
 
+/// Nodes of a kernel's expressions above which nothing joins it: compilers take longer than in proportion, and stages that
+/// are computed where they are read make one expression, over which renderers are recursive.
+inline constexpr size_t most_nodes = 4096;
+
 /// The loads of each stage, sorted by what they read, and the stages that read each.
 struct Reads {
   struct Read {

@@ -95,6 +95,7 @@ class Siblings {
   bool may_merge(size_t a, size_t b) {
     const Group &x = program_.groups[a], &y = program_.groups[b];
     if (y.stages.empty() || !same_loops(x, y) || !shares_input(a, b) || !mergeable(y)) return false;
+    if (x.nodes + y.nodes > most_nodes) return false;
     return reads_what_is_there(x, y) && reads_what_is_there(y, x) && !would_cross(x, y);
   }
 
@@ -197,6 +198,7 @@ class Siblings {
       home_[static_cast<size_t>(i)] = static_cast<int>(a);
     }
     places_[a].merge(places_[b]);
+    into.nodes += from.nodes;
     const auto middle = static_cast<ptrdiff_t>(into.stages.size());
     into.stages.insert(into.stages.end(), from.stages.begin(), from.stages.end());
     std::inplace_merge(into.stages.begin(), into.stages.begin() + middle, into.stages.end());

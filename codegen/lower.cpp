@@ -41,7 +41,9 @@ class Lowering {
       program_.inputs.push_back(tree::param(b.dtype, dims, static_cast<int64_t>(i), fmt::format("in{}", i)));
       places_[&b] = program_.inputs.back();
     }
-    for (const Node* n : topological(graph_.outputs))
+    const std::vector<const Node*> order = topological(graph_.outputs);
+    random_ = random_values(order, stored_);
+    for (const Node* n : order)
       if (n == see_through(n) && stored_.count(n) && n->op != Op::Buffer) add_stage(n);
     add_outputs();
     return std::move(program_);
@@ -49,7 +51,7 @@ class Lowering {
 
  private:
   const Graph& graph_;
-  std::unordered_set<const Node*> stored_;
+  std::unordered_set<const Node*> stored_, random_;
   ProgramTree program_;
   std::unordered_map<const Node*, Ref> places_;  // logical place of each input and stored value
   std::unordered_map<const Node*, int> stage_of_;
@@ -338,7 +340,7 @@ class Lowering {
     for (size_t i = 0; i < dims.size(); i++)
       s.loops.push_back(ix::range(dims[i], fmt::format("{}{}", loop_letter(i), program_.stages.size() - 1)));
     s.place = tree::place(n->dtype, dims, s.name);
-    s.random = is_random(n, stored_);
+    s.random = random_.count(n) != 0;
     current_ = &s;
     top_ = n;
     memo_.clear();

@@ -48,12 +48,6 @@ Ref map_kernel(const Ref& kernel, const F& change) {
                       map_body(tree::body(*kernel), change));
 }
 
-Body replace_all(std::span<const Ref> body, const Substitution& map) {
-  Body out;
-  for (const Ref& s : body) out.push_back(replace(s, map));
-  return out;
-}
-
 void need_loop(const Ref& kernel, const std::string& name) {
   std::string known;
   for (const Node* l : loops_in(kernel)) {
@@ -72,11 +66,11 @@ void split_loop(const Ref& loop, int64_t factor, bool inside, const std::string&
   bool exact = is_int(rest, 0);
   Ref outer = ix::range(inside && !exact ? ix::ceil_div(e, index(factor)) : count, range->arg.text);
   Ref at = ix::add(ix::mul(outer, factor), inner);
-  Body main = {tree::loop(LoopKind::Loop, inner, replace_all(tree::body(*loop), {{range.get(), at}}))};
+  Body main = {tree::loop(LoopKind::Loop, inner, replace(tree::body(*loop), {{range.get(), at}}))};
   if (exact) return out.push_back(same_loop(tree::loop(tree::kind(*loop), outer, {}), main));
   Ref tail = ix::range(rest, inner_name);
   Ref tail_at = ix::add(inside ? ix::mul(outer, factor) : ix::mul(count, factor), tail);
-  Body end = {tree::loop(LoopKind::Loop, tail, replace_all(tree::body(*loop), {{range.get(), tail_at}}))};
+  Body end = {tree::loop(LoopKind::Loop, tail, replace(tree::body(*loop), {{range.get(), tail_at}}))};
   if (inside) {
     if (is_int(count, 0)) return out.push_back(tree::loop(tree::kind(*loop), outer, end));
     return out.push_back(
@@ -217,9 +211,9 @@ std::vector<const Node*> loops_in(const Ref& kernel) {
   return out;
 }
 
-Ref replace(const Ref& root, const Substitution& map) {
+std::vector<Ref> replace(std::span<const Ref> roots, const Substitution& map) {
   Substitution done;
-  for (const Node* n : topological(std::span(&root, 1))) {
+  for (const Node* n : topological(roots)) {
     if (auto it = map.find(n); it != map.end()) {
       done.emplace(n, it->second);
       continue;
@@ -242,9 +236,12 @@ Ref replace(const Ref& root, const Substitution& map) {
                    made->src[0]->op != Op::Load && !is_float(made->src[0]->dtype);
     done.emplace(n, integer ? ix::simplify_node(made) : made);
   }
-  Ref out = done.at(root.get());
+  std::vector<Ref> out;
+  for (const Ref& r : roots) out.push_back(done.at(r.get()));
   return out;
 }
+
+Ref replace(const Ref& root, const Substitution& map) { return replace(std::span(&root, 1), map)[0]; }
 
 Ref split(const Ref& kernel, const std::string& loop, int64_t factor, const std::string& inner) {
   need_loop(kernel, loop);
@@ -280,7 +277,7 @@ Ref merge(const Ref& kernel, const std::string& outer, const std::string& inner)
       fail("merge {} {}: the extent of the second depends on the first", outer, inner);
     Ref both = ix::range(ix::mul(a->src[0], b->src[0]), outer);
     Substitution map{{a.get(), ix::idiv(both, b->src[0])}, {b.get(), ix::mod(both, b->src[0])}};
-    out.push_back(tree::loop(tree::kind(*s), both, replace_all(tree::body(*body[0]), map)));
+    out.push_back(tree::loop(tree::kind(*s), both, replace(tree::body(*body[0]), map)));
     return true;
   });
 }
@@ -554,7 +551,7 @@ Body stage_body(const Ref& loop, std::span<const Ref> body, const Staged& what) 
     fills.push_back(p.place);
     fills.insert(fills.end(), fill.begin(), fill.end());
   }
-  Body rest = replace_all(body, map);
+  Body rest = replace(body, map);
   fills.insert(fills.end(), rest.begin(), rest.end());
   return fills;
 }
@@ -583,8 +580,8 @@ Ref normalise(const Ref& kernel) {
         if (s->op == Op::Loop && s->src[0]->src[0]->is_const() && extent(s->src[0]->src[0]) <= 1 &&
             tree::kind(*s) != LoopKind::Lane) {
           if (extent(s->src[0]->src[0]) == 0) continue;
-          Body inner = body(tree::body(*s), map);
-          for (Ref& r : inner) out.push_back(replace(r, {{s->src[0].get(), index(0)}}));
+          const Body inner = body(tree::body(*s), map);
+          for (Ref& r : replace(inner, {{s->src[0].get(), index(0)}})) out.push_back(std::move(r));
         } else if (s->op == Op::Loop) {
           out.push_back(same_loop(s, body(tree::body(*s), map)));
         } else if (s->op == Op::If) {

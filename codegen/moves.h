@@ -49,7 +49,9 @@ Ref stage(const Ref& kernel, const std::string& place, const std::string& loop);
 
 /// Loops of one iteration dropped, index expressions simplified.
 Ref normalise(const Ref& kernel);
-/// Replaces ranges (or other nodes) in a statement or expression, simplifying index arithmetic on the way.
+/// Replaces ranges (or other nodes) in statements or expressions, simplifying index arithmetic on the way. What they share
+/// is looked at once.
+std::vector<Ref> replace(std::span<const Ref> roots, const Substitution& map);
 Ref replace(const Ref& root, const Substitution& map);
 /// A loop in the statement whose extent depends on the range, or null.
 const Node* varying_along(const Ref& statement, const Ref& range);

@@ -20,6 +20,12 @@ constexpr int dear = 8;         // operations from which on a value that two sta
 constexpr int very_dear = 60;   // .. that is stored where it is repeated
 constexpr int too_dear = 1000;  // cost saturates
 
+// Where an expression is cut by storing a value, so that what is recursive over a stage's expression (lowering, text,
+// renderers) has a bound, and compilers, whose time grows faster than a block of code, get no endless ones. The longest
+// that is not cut is a normal draw (ten rounds of Threefry, log, sine); a value in memory costs nothing beside this much.
+constexpr int longest_path = 512;    // nodes one after another
+constexpr double most_nodes = 2048;  // nodes together
+
 int own_cost(Op op) {
   if (op == Op::Div || op == Op::Sqrt || op == Op::IDiv || op == Op::Mod) return 4;
   return is_elementwise(op) ? 1 : 0;
@@ -45,8 +51,10 @@ class Selection {
       if (n->op == Op::Reduce && static_cast<Fold>(n->at(0)) == Fold::Dot) store_operands(n);
     for (const Node* n : order_)
       if (is_draw(n)) find_drawn(n);
+    count_readers();
     for (const Node* n : order_) {
       if (n->op == Op::Expand) store_expanded(n);
+      cut(n);
       cost_[n] = cost(n);
     }
     store_shared();
@@ -59,6 +67,12 @@ class Selection {
   std::unordered_set<const Node*> stored_;
   std::unordered_map<const Node*, int> cost_;
   std::unordered_set<const Node*> drawn_;  // inside of draws: made again where it is read
+  struct Extent {
+    int path = 0;      // nodes one after another down to what is stored
+    double nodes = 0;  // nodes of the expression; what has several readers counts a part in each
+    int readers = 0;
+  };
+  std::unordered_map<const Node*, Extent> extent_;
 
   bool stored(const Node* n) const { return stored_.count(n) != 0; }
 
@@ -90,6 +104,35 @@ class Selection {
     return total;
   }
 
+  // Sources that are values of the expression, not sizes or what a body was made for.
+  static size_t lowered_sources(const Node* n) {
+    if (n->op == Op::Pad) return 2;
+    return n->op == Op::Call || n->op == Op::Mark || is_movement(n->op) ? 1 : n->src.size();
+  }
+
+  void count_readers() {
+    for (const Node* n : order_)
+      for (size_t i = 0; i < lowered_sources(n); i++) extent_[n->src[i].get()].readers++;
+  }
+
+  // Stores n where its expression would grow too large.
+  void cut(const Node* n) {
+    Extent& e = extent_[n];
+    if (is_leaf(n)) return;
+    e.path = 1;
+    e.nodes = 1;
+    for (size_t i = 0; i < lowered_sources(n); i++) {
+      const Node* source = n->src[i].get();
+      if (stored(source)) continue;
+      const Extent& s = extent_.at(source);
+      e.path = std::max(e.path, s.path + 1);
+      e.nodes += s.nodes / std::max(s.readers, 1);
+    }
+    const bool fits = e.path < longest_path && e.nodes < most_nodes;
+    if (fits || stored(n) || drawn_.count(n) || see_through(n) != n) return;
+    stored_.insert(n);
+  }
+
   // A dear value that is repeated (a bias with noise) is computed once for each of its own elements.
   void store_expanded(const Node* expand) {
     const Node* n = see_through(expand->src[0].get());
@@ -118,6 +161,7 @@ class Selection {
 
   // Consumers before producers: a node that becomes stored is the one reader of what lies below it.
   void store_shared() {
+    const std::unordered_set<const Node*> random = random_values(order_, stored_);
     std::unordered_map<const Node*, std::vector<const Node*>> readers;
     auto add = [&](const Node* n, const Node* reader) {
       auto& list = readers[n];
@@ -127,7 +171,7 @@ class Selection {
     for (size_t i = order_.size(); i-- > 0;) {
       const Node* n = order_[i];
       if (!stored(n) && readers[n].size() >= 2 && is_elementwise(n->op) && cost_[n] >= dear &&
-          n->rank() > 0 && !drawn_.count(n) && !is_random(n, stored_))
+          n->rank() > 0 && !drawn_.count(n) && !random.count(n))
         stored_.insert(n);
       std::vector<const Node*> own = stored(n) ? std::vector<const Node*>{n} : readers[n];
       size_t sources = n->op == Op::Call ? 1 : n->src.size();
@@ -139,18 +183,17 @@ class Selection {
 
 }  // namespace
 
-bool is_random(const Node* node, const std::unordered_set<const Node*>& stored) {
-  std::vector<const Node*> stack = {node};
-  std::unordered_set<const Node*> seen;
-  while (!stack.empty()) {
-    const Node* n = stack.back();
-    stack.pop_back();
-    if (!seen.insert(n).second || n->op == Op::Reduce || n->op == Op::Buffer) continue;
-    if (n != node && stored.count(n)) continue;
-    if (is_draw(n)) return true;
-    for (const Ref& s : n->src) stack.push_back(s.get());
+std::unordered_set<const Node*> random_values(std::span<const Node* const> order,
+                                              const std::unordered_set<const Node*>& stored) {
+  std::unordered_set<const Node*> random;
+  for (const Node* n : order) {
+    if (n->op == Op::Reduce || n->op == Op::Buffer) continue;
+    const bool drawn = is_draw(n) || std::any_of(n->src.begin(), n->src.end(), [&](const Ref& s) {
+                         return random.count(s.get()) && !stored.count(s.get());
+                       });
+    if (drawn) random.insert(n);
   }
-  return false;
+  return random;
 }
 
 std::unordered_set<const Node*> select_stored(const Graph& graph) { return Selection(graph).run(); }

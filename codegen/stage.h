@@ -38,6 +38,7 @@ struct Stage {
   bool leaves_kernel = false;  ///< another kernel or the caller reads it
   int group = -1;              ///< kernel it is in
   int depth = 0;               ///< number of the group's spine loops that it is inside of
+  size_t nodes = 0;            ///< of its expressions
   std::vector<int> bound;      ///< for each dimension: spine loop that it is read at, or -1
 
   std::vector<Ref>
@@ -55,6 +56,7 @@ struct Group {
   std::vector<int> stages;  ///< in program order
   std::vector<Ref> spine;   ///< loops shared by its stages, outermost first: those of its last stage
   int place = -1;           ///< stage where it stands in program order, if that is not its last
+  size_t nodes = 0;         ///< of its stages' expressions together
 };
 
 struct ProgramTree {

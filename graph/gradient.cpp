@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "base/error.h"
+#include "base/guard.h"
 #include "graph/dot_gradient.h"
 #include "graph/formula.h"
 #include "graph/index.h"
@@ -363,8 +364,8 @@ std::vector<Ref> gradient(const Ref& loss, std::span<const Ref> wrt) {
   return out;
 }
 
-/// The public form: leaves and Marks only, since what is computed may be another node than the one in the loss.
-std::vector<Tensor> gradient(const Tensor& loss, std::span<const Tensor> wrt) {
+// Leaves and Marks only, since what is computed may be another node than the one in the loss.
+static std::vector<Tensor> gradient_of(const Tensor& loss, std::span<const Tensor> wrt) {
   Ref root = node_of(loss);
   std::vector<Ref> nodes;
   bool itself = false;
@@ -383,6 +384,10 @@ std::vector<Tensor> gradient(const Tensor& loss, std::span<const Tensor> wrt) {
   std::vector<Tensor> out;
   for (Ref& g : gradient(root, nodes)) out.push_back(tensor_of(std::move(g)));
   return out;
+}
+
+std::vector<Tensor> gradient(const Tensor& loss, std::span<const Tensor> wrt) {
+  return guarded("gradient", [&] { return gradient_of(loss, wrt); });
 }
 
 }  // namespace kontor::inline v0

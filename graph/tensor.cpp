@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/guard.h"
 #include "graph/functions.h"
 #include "graph/index.h"
 #include "graph/recording.h"
@@ -121,7 +122,10 @@ double Scalar::value() const {
 }
 
 int64_t Scalar::int_value() const {
-  return is_float(state_->dtype) ? static_cast<int64_t>(value()) : static_cast<int64_t>(state_->bits.load());
+  if (!is_float(state_->dtype)) return static_cast<int64_t>(state_->bits.load());
+  const double v = value();
+  if (!(v >= -0x1p63 && v < 0x1p63)) fail("Scalar: {} is no i64", v);
+  return static_cast<int64_t>(v);
 }
 
 void Scalar::set(double value) {
@@ -195,6 +199,12 @@ Input Recording::input(const Operand& o) {
   }
 }
 
+/// A Tensor of the node that `f` records. All operations go through this.
+template <class F>
+static Tensor record(F&& f) {
+  return guarded("recording", [&] { return as(f()); });
+}
+
 static Input input(const Operand& o) { return Recording::input(o); }
 
 Tensor::Tensor(const Scalar& scalar) : Tensor(as(Recording::node(scalar))) {}
@@ -229,99 +239,99 @@ Shape Tensor::dims() const {
 // --- operations: a line each
 
 // clang-format off
-Tensor Tensor::zeros(const Shape& s, DType d) { return as(fn::full(Recording::dims(s), 0, d)); }
-Tensor Tensor::ones(const Shape& s, DType d) { return as(fn::full(Recording::dims(s), 1, d)); }
-Tensor Tensor::full(const Shape& s, double v, DType d) { return as(fn::full(Recording::dims(s), v, d)); }
-Tensor Tensor::full(const Shape& s, const Scalar& v) { return as(fn::full(Recording::dims(s), Recording::node(v), v.dtype())); }
-Tensor Tensor::eye(int64_t n, DType d) { return as(fn::eye(index(n), d)); }
-Tensor Tensor::arange(const Dim& end, DType d) { return as(fn::cast(fn::iota(Recording::node(end), is_float(d) ? DType::I64 : d), d)); }
-Tensor Tensor::arange(double b, double e, double s, DType d) { return as(fn::arange(b, e, s, d)); }
-Tensor Tensor::uniform(const Shape& s, double lo, double hi, DType d) { return as(fn::uniform(Recording::dims(s), lo, hi, d)); }
-Tensor Tensor::normal(const Shape& s, double m, double dev, DType d) { return as(fn::normal(Recording::dims(s), m, dev, d)); }
-Tensor Tensor::randint(const Shape& s, int64_t lo, int64_t hi, DType d) { return as(fn::randint(Recording::dims(s), lo, hi, d)); }
-Tensor Tensor::permutation(int64_t n, DType d) { return as(fn::permutation(index(n), d)); }
+Tensor Tensor::zeros(const Shape& s, DType d) { return record([&] { return fn::full(Recording::dims(s), 0, d); }); }
+Tensor Tensor::ones(const Shape& s, DType d) { return record([&] { return fn::full(Recording::dims(s), 1, d); }); }
+Tensor Tensor::full(const Shape& s, double v, DType d) { return record([&] { return fn::full(Recording::dims(s), v, d); }); }
+Tensor Tensor::full(const Shape& s, const Scalar& v) { return record([&] { return fn::full(Recording::dims(s), Recording::node(v), v.dtype()); }); }
+Tensor Tensor::eye(int64_t n, DType d) { return record([&] { return fn::eye(index(n), d); }); }
+Tensor Tensor::arange(const Dim& end, DType d) { return record([&] { return fn::cast(fn::iota(Recording::node(end), is_float(d) ? DType::I64 : d), d); }); }
+Tensor Tensor::arange(double b, double e, double s, DType d) { return record([&] { return fn::arange(b, e, s, d); }); }
+Tensor Tensor::uniform(const Shape& s, double lo, double hi, DType d) { return record([&] { return fn::uniform(Recording::dims(s), lo, hi, d); }); }
+Tensor Tensor::normal(const Shape& s, double m, double dev, DType d) { return record([&] { return fn::normal(Recording::dims(s), m, dev, d); }); }
+Tensor Tensor::randint(const Shape& s, int64_t lo, int64_t hi, DType d) { return record([&] { return fn::randint(Recording::dims(s), lo, hi, d); }); }
+Tensor Tensor::permutation(int64_t n, DType d) { return record([&] { return fn::permutation(index(n), d); }); }
 
-Tensor Tensor::mark(std::string_view name) const { return as(fn::mark(of(*this), std::string(name))); }
-Tensor Tensor::detach() const { return as(fn::detach(of(*this))); }
-Tensor Tensor::neg() const { return as(fn::neg(of(*this))); }
-Tensor Tensor::abs() const { return as(fn::abs(of(*this))); }
-Tensor Tensor::sign() const { return as(fn::sign(of(*this))); }
-Tensor Tensor::floor() const { return as(fn::floor(of(*this))); }
-Tensor Tensor::ceil() const { return as(fn::ceil(of(*this))); }
-Tensor Tensor::logical_not() const { return as(fn::logical_not(of(*this))); }
-Tensor Tensor::bit_not() const { return as(fn::bit_not(of(*this))); }
-Tensor Tensor::square() const { return as(fn::square(of(*this))); }
-Tensor Tensor::sqrt() const { return as(fn::sqrt(of(*this))); }
-Tensor Tensor::exp() const { return as(fn::exp(of(*this))); }
-Tensor Tensor::log() const { return as(fn::log(of(*this))); }
-Tensor Tensor::sin() const { return as(fn::sin(of(*this))); }
-Tensor Tensor::cos() const { return as(fn::cos(of(*this))); }
-Tensor Tensor::tanh() const { return as(fn::tanh(of(*this))); }
-Tensor Tensor::erf() const { return as(fn::erf(of(*this))); }
-Tensor Tensor::relu() const { return as(fn::relu(of(*this))); }
+Tensor Tensor::mark(std::string_view name) const { return record([&] { return fn::mark(of(*this), std::string(name)); }); }
+Tensor Tensor::detach() const { return record([&] { return fn::detach(of(*this)); }); }
+Tensor Tensor::neg() const { return record([&] { return fn::neg(of(*this)); }); }
+Tensor Tensor::abs() const { return record([&] { return fn::abs(of(*this)); }); }
+Tensor Tensor::sign() const { return record([&] { return fn::sign(of(*this)); }); }
+Tensor Tensor::floor() const { return record([&] { return fn::floor(of(*this)); }); }
+Tensor Tensor::ceil() const { return record([&] { return fn::ceil(of(*this)); }); }
+Tensor Tensor::logical_not() const { return record([&] { return fn::logical_not(of(*this)); }); }
+Tensor Tensor::bit_not() const { return record([&] { return fn::bit_not(of(*this)); }); }
+Tensor Tensor::square() const { return record([&] { return fn::square(of(*this)); }); }
+Tensor Tensor::sqrt() const { return record([&] { return fn::sqrt(of(*this)); }); }
+Tensor Tensor::exp() const { return record([&] { return fn::exp(of(*this)); }); }
+Tensor Tensor::log() const { return record([&] { return fn::log(of(*this)); }); }
+Tensor Tensor::sin() const { return record([&] { return fn::sin(of(*this)); }); }
+Tensor Tensor::cos() const { return record([&] { return fn::cos(of(*this)); }); }
+Tensor Tensor::tanh() const { return record([&] { return fn::tanh(of(*this)); }); }
+Tensor Tensor::erf() const { return record([&] { return fn::erf(of(*this)); }); }
+Tensor Tensor::relu() const { return record([&] { return fn::relu(of(*this)); }); }
 Tensor Tensor::unary(std::string_view name) const {
   const UnaryRow* row = find_unary(name);
   if (!row) fail("there is no unary function '{}'", name);
-  return as(record_unary(*row, of(*this)));
+  return record([&] { return record_unary(*row, of(*this)); });
 }
-Tensor Tensor::isnan() const { return as(fn::isnan(of(*this))); }
-Tensor Tensor::clamp(double lo, double hi) const { return as(fn::clamp(of(*this), number(lo), number(hi))); }
-Tensor Tensor::cast(DType d) const { return as(fn::cast(of(*this), d)); }
-Tensor Tensor::bitcast(DType d) const { return as(fn::bitcast(of(*this), d)); }
+Tensor Tensor::isnan() const { return record([&] { return fn::isnan(of(*this)); }); }
+Tensor Tensor::clamp(double lo, double hi) const { return record([&] { return fn::clamp(of(*this), number(lo), number(hi)); }); }
+Tensor Tensor::cast(DType d) const { return record([&] { return fn::cast(of(*this), d); }); }
+Tensor Tensor::bitcast(DType d) const { return record([&] { return fn::bitcast(of(*this), d); }); }
 
-Tensor Tensor::sum(const Axes& a, bool k) const { return as(fn::sum(of(*this), list(a), k)); }
-Tensor Tensor::prod(const Axes& a, bool k) const { return as(fn::prod(of(*this), list(a), k)); }
-Tensor Tensor::max(const Axes& a, bool k) const { return as(fn::max(of(*this), list(a), k)); }
-Tensor Tensor::min(const Axes& a, bool k) const { return as(fn::min(of(*this), list(a), k)); }
-Tensor Tensor::mean(const Axes& a, bool k) const { return as(fn::mean(of(*this), list(a), k)); }
-Tensor Tensor::var(const Axes& a, bool k, int64_t c) const { return as(fn::var(of(*this), list(a), k, c)); }
-Tensor Tensor::argmax() const { return as(fn::argmax(of(*this), {}, false)); }
-Tensor Tensor::argmax(int64_t axis, bool k) const { return as(fn::argmax(of(*this), axis, k)); }
-Tensor Tensor::argmin(int64_t axis, bool k) const { return as(fn::argmin(of(*this), axis, k)); }
-Tensor Tensor::any(const Axes& a, bool k) const { return as(fn::any(of(*this), list(a), k)); }
-Tensor Tensor::all(const Axes& a, bool k) const { return as(fn::all(of(*this), list(a), k)); }
+Tensor Tensor::sum(const Axes& a, bool k) const { return record([&] { return fn::sum(of(*this), list(a), k); }); }
+Tensor Tensor::prod(const Axes& a, bool k) const { return record([&] { return fn::prod(of(*this), list(a), k); }); }
+Tensor Tensor::max(const Axes& a, bool k) const { return record([&] { return fn::max(of(*this), list(a), k); }); }
+Tensor Tensor::min(const Axes& a, bool k) const { return record([&] { return fn::min(of(*this), list(a), k); }); }
+Tensor Tensor::mean(const Axes& a, bool k) const { return record([&] { return fn::mean(of(*this), list(a), k); }); }
+Tensor Tensor::var(const Axes& a, bool k, int64_t c) const { return record([&] { return fn::var(of(*this), list(a), k, c); }); }
+Tensor Tensor::argmax() const { return record([&] { return fn::argmax(of(*this), {}, false); }); }
+Tensor Tensor::argmax(int64_t axis, bool k) const { return record([&] { return fn::argmax(of(*this), axis, k); }); }
+Tensor Tensor::argmin(int64_t axis, bool k) const { return record([&] { return fn::argmin(of(*this), axis, k); }); }
+Tensor Tensor::any(const Axes& a, bool k) const { return record([&] { return fn::any(of(*this), list(a), k); }); }
+Tensor Tensor::all(const Axes& a, bool k) const { return record([&] { return fn::all(of(*this), list(a), k); }); }
 
-Tensor Tensor::reshape(const Shape& s) const { return as(fn::reshape(of(*this), Recording::dims(s))); }
-Tensor Tensor::flatten(int64_t from) const { return as(fn::flatten(of(*this), from)); }
-Tensor Tensor::permute(const std::vector<int64_t>& order) const { return as(fn::permute(of(*this), order)); }
-Tensor Tensor::transpose(int64_t a, int64_t b) const { return as(fn::transpose(of(*this), a, b)); }
-Tensor Tensor::expand(const Shape& s) const { return as(fn::expand(of(*this), Recording::dims(s))); }
-Tensor Tensor::pad(const std::vector<int64_t>& lh, double v) const { return as(fn::pad(of(*this), lh, number(v))); }
-Tensor Tensor::slice(int64_t a, int64_t b, int64_t e, int64_t s) const { return as(fn::slice(of(*this), a, b, e, s)); }
-Tensor Tensor::select(int64_t axis, int64_t i) const { return as(fn::select(of(*this), axis, i)); }
-Tensor Tensor::flip(const Axes& a) const { return as(fn::flip(of(*this), list(a))); }
-Tensor Tensor::squeeze(const Axes& a) const { return as(fn::squeeze(of(*this), list(a))); }
-Tensor Tensor::unsqueeze(int64_t axis) const { return as(fn::unsqueeze(of(*this), axis)); }
-Tensor Tensor::window(int64_t a, int64_t n, int64_t s, int64_t d) const { return as(fn::window(of(*this), a, n, s, d)); }
-Tensor Tensor::unwindow(int64_t a, int64_t n, int64_t s, int64_t d) const { return as(fn::unwindow(of(*this), a, index(n), s, d)); }
+Tensor Tensor::reshape(const Shape& s) const { return record([&] { return fn::reshape(of(*this), Recording::dims(s)); }); }
+Tensor Tensor::flatten(int64_t from) const { return record([&] { return fn::flatten(of(*this), from); }); }
+Tensor Tensor::permute(const std::vector<int64_t>& order) const { return record([&] { return fn::permute(of(*this), order); }); }
+Tensor Tensor::transpose(int64_t a, int64_t b) const { return record([&] { return fn::transpose(of(*this), a, b); }); }
+Tensor Tensor::expand(const Shape& s) const { return record([&] { return fn::expand(of(*this), Recording::dims(s)); }); }
+Tensor Tensor::pad(const std::vector<int64_t>& lh, double v) const { return record([&] { return fn::pad(of(*this), lh, number(v)); }); }
+Tensor Tensor::slice(int64_t a, int64_t b, int64_t e, int64_t s) const { return record([&] { return fn::slice(of(*this), a, b, e, s); }); }
+Tensor Tensor::select(int64_t axis, int64_t i) const { return record([&] { return fn::select(of(*this), axis, i); }); }
+Tensor Tensor::flip(const Axes& a) const { return record([&] { return fn::flip(of(*this), list(a)); }); }
+Tensor Tensor::squeeze(const Axes& a) const { return record([&] { return fn::squeeze(of(*this), list(a)); }); }
+Tensor Tensor::unsqueeze(int64_t axis) const { return record([&] { return fn::unsqueeze(of(*this), axis); }); }
+Tensor Tensor::window(int64_t a, int64_t n, int64_t s, int64_t d) const { return record([&] { return fn::window(of(*this), a, n, s, d); }); }
+Tensor Tensor::unwindow(int64_t a, int64_t n, int64_t s, int64_t d) const { return record([&] { return fn::unwindow(of(*this), a, index(n), s, d); }); }
 
-Tensor Tensor::matmul(const Tensor& b) const { return as(fn::matmul(of(*this), of(b))); }
+Tensor Tensor::matmul(const Tensor& b) const { return record([&] { return fn::matmul(of(*this), of(b)); }); }
 Tensor Tensor::conv2d(const Tensor& w, const Tensor& b, Pair stride, Pair padding, Pair dilation, int64_t groups) const {
-  return as(fn::conv2d(of(*this), of(w), maybe(b), pair(stride), pair(padding), pair(dilation), groups));
+  return record([&] { return fn::conv2d(of(*this), of(w), maybe(b), pair(stride), pair(padding), pair(dilation), groups); });
 }
-Tensor Tensor::max_pool2d(Pair size, Pair stride) const { return as(fn::max_pool2d(of(*this), pair(size), pair(stride))); }
-Tensor Tensor::avg_pool2d(Pair size, Pair stride) const { return as(fn::avg_pool2d(of(*this), pair(size), pair(stride))); }
-Tensor Tensor::softmax(int64_t axis) const { return as(fn::softmax(of(*this), axis)); }
-Tensor Tensor::log_softmax(int64_t axis) const { return as(fn::log_softmax(of(*this), axis)); }
-Tensor Tensor::layer_norm(int64_t axes, const Tensor& w, const Tensor& b, double eps) const { return as(fn::layer_norm(of(*this), axes, maybe(w), maybe(b), eps)); }
-Tensor Tensor::instance_norm(const Tensor& w, const Tensor& b, double eps) const { return as(fn::instance_norm(of(*this), maybe(w), maybe(b), eps)); }
-Tensor Tensor::one_hot(int64_t classes, DType d) const { return as(fn::one_hot(of(*this), classes, d)); }
-Tensor Tensor::take(const Tensor& i, int64_t axis) const { return as(fn::take(of(*this), of(i), axis)); }
-Tensor Tensor::pick(const Tensor& i) const { return as(fn::pick(of(*this), of(i))); }
-Tensor Tensor::put(int64_t axis, const Operand& i, const Tensor& v) const { return as(fn::put(of(*this), axis, input(i), of(v))); }
+Tensor Tensor::max_pool2d(Pair size, Pair stride) const { return record([&] { return fn::max_pool2d(of(*this), pair(size), pair(stride)); }); }
+Tensor Tensor::avg_pool2d(Pair size, Pair stride) const { return record([&] { return fn::avg_pool2d(of(*this), pair(size), pair(stride)); }); }
+Tensor Tensor::softmax(int64_t axis) const { return record([&] { return fn::softmax(of(*this), axis); }); }
+Tensor Tensor::log_softmax(int64_t axis) const { return record([&] { return fn::log_softmax(of(*this), axis); }); }
+Tensor Tensor::layer_norm(int64_t axes, const Tensor& w, const Tensor& b, double eps) const { return record([&] { return fn::layer_norm(of(*this), axes, maybe(w), maybe(b), eps); }); }
+Tensor Tensor::instance_norm(const Tensor& w, const Tensor& b, double eps) const { return record([&] { return fn::instance_norm(of(*this), maybe(w), maybe(b), eps); }); }
+Tensor Tensor::one_hot(int64_t classes, DType d) const { return record([&] { return fn::one_hot(of(*this), classes, d); }); }
+Tensor Tensor::take(const Tensor& i, int64_t axis) const { return record([&] { return fn::take(of(*this), of(i), axis); }); }
+Tensor Tensor::pick(const Tensor& i) const { return record([&] { return fn::pick(of(*this), of(i)); }); }
+Tensor Tensor::put(int64_t axis, const Operand& i, const Tensor& v) const { return record([&] { return fn::put(of(*this), axis, input(i), of(v)); }); }
 
-#define KONTOR_BINARY(name) Tensor name(const Operand& a, const Operand& b) { return as(fn::name(input(a), input(b))); }
+#define KONTOR_BINARY(name) Tensor name(const Operand& a, const Operand& b) { return record([&] { return fn::name(input(a), input(b)); }); }
 KONTOR_BINARY(add) KONTOR_BINARY(sub) KONTOR_BINARY(mul) KONTOR_BINARY(div) KONTOR_BINARY(floor_div) KONTOR_BINARY(mod)
 KONTOR_BINARY(pow) KONTOR_BINARY(maximum) KONTOR_BINARY(minimum) KONTOR_BINARY(eq) KONTOR_BINARY(ne) KONTOR_BINARY(lt)
 KONTOR_BINARY(le) KONTOR_BINARY(gt) KONTOR_BINARY(ge) KONTOR_BINARY(logical_and) KONTOR_BINARY(logical_or)
 KONTOR_BINARY(bit_and) KONTOR_BINARY(bit_or) KONTOR_BINARY(bit_xor) KONTOR_BINARY(shift_left) KONTOR_BINARY(shift_right)
 #undef KONTOR_BINARY
 
-Tensor where(const Tensor& c, const Operand& a, const Operand& b) { return as(fn::where(of(c), input(a), input(b))); }
-Tensor fma(const Operand& a, const Operand& b, const Operand& c) { return as(fn::fma(input(a), input(b), input(c))); }
-Tensor cat(std::span<const Tensor> t, int64_t axis) { return as(fn::cat(all_of(t), axis)); }
-Tensor stack(std::span<const Tensor> t, int64_t axis) { return as(fn::stack(all_of(t), axis)); }
-Tensor cross_entropy(const Tensor& logits, const Tensor& labels) { return as(fn::cross_entropy(of(logits), of(labels))); }
+Tensor where(const Tensor& c, const Operand& a, const Operand& b) { return record([&] { return fn::where(of(c), input(a), input(b)); }); }
+Tensor fma(const Operand& a, const Operand& b, const Operand& c) { return record([&] { return fn::fma(input(a), input(b), input(c)); }); }
+Tensor cat(std::span<const Tensor> t, int64_t axis) { return record([&] { return fn::cat(all_of(t), axis); }); }
+Tensor stack(std::span<const Tensor> t, int64_t axis) { return record([&] { return fn::stack(all_of(t), axis); }); }
+Tensor cross_entropy(const Tensor& logits, const Tensor& labels) { return record([&] { return fn::cross_entropy(of(logits), of(labels)); }); }
 // clang-format on
 
 }  // namespace kontor::inline v0

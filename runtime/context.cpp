@@ -9,6 +9,7 @@
 #include "runtime/context_state.h"
 #include "runtime/events.h"
 #include "runtime/inspect.h"
+#include "runtime/repro.h"
 
 namespace kontor::inline v0 {
 namespace {
@@ -97,15 +98,6 @@ RandomSource& random_source() {
 
 RandomSource* set_random_source(RandomSource* source) { return std::exchange(chosen_random_source, source); }
 
-// A defect of the scheduler leaves the graph as text behind, which `kontor dump` reads.
-static Schedule schedule_or_repro(const Graph& graph, const Limits& limits) {
-  try {
-    return schedule(graph, limits);
-  } catch (const InternalError& error) {
-    throw InternalError(fmt::format("{}\n{}", error.what(), inspect::write_repro(graph)));
-  }
-}
-
 static void keep_budget(ContextState& context, const CompiledSchedule& compiled) {
   const Limits& limits = context.device->limits();
   if (limits.budget_is_asked && compiled.arena_bytes() > limits.memory_budget) {
@@ -117,12 +109,10 @@ static void keep_budget(ContextState& context, const CompiledSchedule& compiled)
   most = std::max(most, static_cast<uint64_t>(compiled.arena_bytes()));
 }
 
-std::shared_ptr<CompiledSchedule> compiled_for(ContextState& context, const Graph& graph) {
-  std::vector<uint64_t> key = graph_key(graph);
-  if (const auto* found = context.schedules.find(key)) return *found;
+static std::shared_ptr<CompiledSchedule> compile(ContextState& context, const Graph& graph) {
   inspect::graph_made(graph);
   const auto start = std::chrono::steady_clock::now();
-  Schedule made = schedule_or_repro(graph, context.device->limits());
+  Schedule made = schedule(graph, context.device->limits());
   const auto end = std::chrono::steady_clock::now();
   context.counters.schedule_seconds += std::chrono::duration<double>(end - start).count();
   if (events::on())
@@ -133,6 +123,13 @@ std::shared_ptr<CompiledSchedule> compiled_for(ContextState& context, const Grap
                                                      graph.outputs.size());
   keep_budget(context, *compiled);
   context.counters.schedules++;
+  return compiled;
+}
+
+std::shared_ptr<CompiledSchedule> compiled_for(ContextState& context, const Graph& graph) {
+  std::vector<uint64_t> key = graph_key(graph);
+  if (const auto* found = context.schedules.find(key)) return *found;
+  auto compiled = with_repro(graph, [&] { return compile(context, graph); });
   constexpr size_t bytes_a_kernel = 8192;
   const size_t bytes =
       2 * sizeof(uint64_t) * key.size() + bytes_a_kernel * compiled->schedule().kernels.size();

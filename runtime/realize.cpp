@@ -5,8 +5,10 @@
 #include <unordered_set>
 
 #include "base/error.h"
+#include "base/guard.h"
 #include "graph/graph.h"
 #include "graph/shape.h"
+#include "runtime/repro.h"
 
 namespace kontor::inline v0 {
 namespace {
@@ -272,7 +274,7 @@ class Realization {
     const uint64_t schedules = context_.counters.schedules;
     const std::shared_ptr<CompiledSchedule> compiled = compiled_for(context_, graph);
     if (context_.counters.schedules == schedules) context_.counters.replays++;
-    launch(graph, *compiled);
+    with_repro(graph, [&] { launch(graph, *compiled); });
   }
 
   void launch(const Graph& graph, CompiledSchedule& compiled) {
@@ -360,8 +362,10 @@ void realize(ContextState& context, std::span<const std::shared_ptr<TensorState>
   std::unique_ptr<Realization> realization;
   {
     std::lock_guard lock(context.mutex);
-    realization = std::make_unique<Realization>(context, distinct);
-    realization->run();
+    guarded("realize", [&] {
+      realization = std::make_unique<Realization>(context, distinct);
+      realization->run();
+    });
   }  // what was recorded is freed without the lock
 }
 
@@ -410,7 +414,8 @@ bool unshared(std::span<const std::shared_ptr<Memory>> bound, size_t i) {
 
 void run_compiled(ContextState& context, CompiledSchedule& compiled,
                   const CompiledSchedule::Binding& binding) {
-  std::string failed = compiled.run(*context.device, context.parallel, binding);
+  std::string failed =
+      guarded("run", [&] { return compiled.run(*context.device, context.parallel, binding); });
   context.counters.launches += compiled.launches();
   if (!failed.empty() && context.failure.empty()) context.failure = std::move(failed);
 }

@@ -10,22 +10,27 @@
 
 namespace kontor::inline v0::nn {
 
-static Tensor uniform_within(const Shape& shape, int64_t fan_in) {
-  const double bound = 1 / std::sqrt(static_cast<double>(fan_in));
+static Tensor uniform_within(const Shape& shape, double fan_in) {
+  const double bound = fan_in > 0 ? 1 / std::sqrt(fan_in) : 0;
   return Tensor::uniform(shape, -bound, bound);
 }
 
 Linear::Linear(int64_t in, int64_t out, bool with_bias)
-    : weight(uniform_within({out, in}, in)), bias(with_bias ? uniform_within({out}, in) : Tensor()) {}
+    : weight(uniform_within({out, in}, static_cast<double>(in))),
+      bias(with_bias ? uniform_within({out}, static_cast<double>(in)) : Tensor()) {}
 
 Tensor Linear::operator()(const Tensor& x) const {
   const Tensor product = x.matmul(weight.transpose());
   return bias.empty() ? product : product + bias;
 }
 
+static double taps(int64_t in, Pair size) {
+  return static_cast<double>(in) * static_cast<double>(size.h) * static_cast<double>(size.w);
+}
+
 Conv2d::Conv2d(int64_t in, int64_t out, Pair size, Pair by, Pair margin, bool with_bias)
-    : weight(uniform_within({out, in, size.h, size.w}, in * size.h * size.w)),
-      bias(with_bias ? uniform_within({out}, in * size.h * size.w) : Tensor()),
+    : weight(uniform_within({out, in, size.h, size.w}, taps(in, size))),
+      bias(with_bias ? uniform_within({out}, taps(in, size)) : Tensor()),
       stride(by),
       padding(margin) {}
 

@@ -38,7 +38,9 @@ int64_t evaluate_slots(const Ref& expression, std::span<const int64_t> scalars) 
 
 int64_t bytes_of(DType dtype, std::span<const Ref> dims, std::span<const int64_t> scalars) {
   int64_t bytes = item_size(dtype);
-  for (const Ref& d : dims) bytes *= evaluate_slots(d, scalars);
+  for (const Ref& d : dims)
+    if (__builtin_mul_overflow(bytes, evaluate_slots(d, scalars), &bytes))
+      fail("out of memory: a tensor whose size depends on a Variable is too large");
   return bytes;
 }
 

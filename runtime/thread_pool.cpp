@@ -65,6 +65,7 @@ struct Job {
 };
 
 int thread_count(int wanted) {
+  if (wanted < 0 || wanted > 4096) fail("{} threads: between 1 and 4096 are possible", wanted);
   if (wanted == 0) {
     const int64_t set = env_int(Env::Threads);
     if (set < 0 || set > 4096) fail("KONTOR_THREADS={}: between 1 and 4096 is possible", set);

@@ -1,7 +1,9 @@
 // Sizes: extents, and integers of every argument, at the ends of their type; work on nothing.
 #include <kontor/kontor.h>
 
+#include <algorithm>
 #include <chrono>
+#include <climits>
 
 #include "backends/interp/evaluate_graph.h"
 #include "graph/functions.h"
@@ -185,6 +187,90 @@ TEST_CASE("[sizes] every integer of every function at the ends of its type is a 
       arguments[i] = base;
     }
   }
+}
+
+// What is not in the table of functions. Each takes an integer; what it does with the ends of the type is a value or an Error.
+struct Taker {
+  const char* name;
+  void (*take)(int64_t n);
+};
+constexpr Taker takers[] = {
+    {"size", [](int64_t n) { Tensor::ones({2, 3}).size(n); }},
+    {"operator[]", [](int64_t n) { Tensor::ones({2, 3})[n].realize(); }},
+    {"eye", [](int64_t n) { Tensor::eye(n); }},
+    {"arange", [](int64_t n) { Tensor::arange(n); }},
+    {"arange u8", [](int64_t n) { Tensor::arange(n, DType::U8); }},
+    {"Variable lo", [](int64_t n) { Variable("n", n, 5); }},
+    {"Variable hi",
+     [](int64_t n) {
+       Variable v("n", 0, n);
+       Tensor::zeros({v, 4}).sum(1) + 1;
+     }},
+    {"Variable set",
+     [](int64_t n) {
+       Variable v("n", 0, 5);
+       v.set(n);
+     }},
+    {"Variable, any",
+     [](int64_t n) {
+       Variable v("n", INT64_MIN, INT64_MAX);
+       v.set(n);
+       (Tensor::ones({2}) + v).realize();
+     }},
+    {"Scalar", [](int64_t n) { (Tensor::ones({2}) + Scalar(n)).realize(); }},
+    {"Scalar u8",
+     [](int64_t n) {
+       Scalar s(n, DType::U8);
+       s.int_value();
+     }},
+    {"Scalar f32",
+     [](int64_t n) {
+       Scalar s(n, DType::F32);
+       s.int_value();
+     }},
+    {"from", [](int64_t n) { Tensor::from_memory(nullptr, DType::F32, {n, 0}); }},
+    {"expand", [](int64_t n) { Tensor::ones({1}).expand({n, 1}); }},
+    {"reshape", [](int64_t n) { Tensor::ones({0}).reshape({n, 0}); }},
+    {"seed",
+     [](int64_t n) {
+       Context::current().seed(static_cast<uint64_t>(n));
+       Tensor::uniform({2}).realize();
+     }},
+    {"random_counter",
+     [](int64_t n) {
+       Context::current().set_random_counter(static_cast<uint64_t>(n));
+       Tensor::uniform({5}).realize();
+     }},
+    {"threads",
+     [](int64_t n) {
+       Context context(
+           {.device = "interp", .threads = static_cast<int>(std::clamp<int64_t>(n, INT_MIN, INT_MAX))});
+     }},
+    {"memory_budget",
+     [](int64_t n) { Context context({.device = "interp", .threads = 1, .memory_budget = n}); }},
+    {"Linear in", [](int64_t n) { nn::Linear(n, 3); }},
+    {"Linear out", [](int64_t n) { nn::Linear(3, n); }},
+    {"Conv2d in", [](int64_t n) { nn::Conv2d(n, 3, 3); }},
+    {"Conv2d size", [](int64_t n) { nn::Conv2d(3, 3, n); }},
+    {"Conv2d stride", [](int64_t n) { nn::Conv2d(1, 1, 2, n)(Tensor::ones({1, 1, 4, 4})).realize(); }},
+    {"Conv2d padding", [](int64_t n) { nn::Conv2d(1, 1, 2, 1, n)(Tensor::ones({1, 1, 4, 4})); }},
+    {"InstanceNorm", [](int64_t n) { nn::InstanceNorm norm(n); }},
+    {"LayerNorm", [](int64_t n) { nn::LayerNorm norm(n); }},
+    {"without_classes", [](int64_t n) { nn::without_classes(Tensor::ones({2, 3}), std::span(&n, 1)); }},
+};
+
+TEST_CASE("[sizes] integers outside of the table of functions") {
+  OnDevice on("interp");
+  for (const Taker& taker : takers)
+    for (int64_t n :
+         {INT64_MIN, INT64_MIN + 1, int64_t{-1}, int64_t{0}, int64_t{1}, big, bigger, INT64_MAX}) {
+      INFO(taker.name << " " << n);
+      try {
+        taker.take(n);
+      } catch (const Error& e) {
+        CHECK(std::string(e.what()).size() > 8);
+      }
+    }
 }
 
 TEST_CASE("[sizes] products and sums of extents that are too large name operation and extents") {

@@ -88,6 +88,19 @@ TEST_CASE("[depth] chains of every kind of node") {
   }
 }
 
+TEST_CASE("[depth] a Tensor that is assigned many times before it is read") {
+  OnDevice on("interp");
+  Tensor x = Tensor::from({0, 1}, {2}), y = x;
+  for (int i = 0; i < 20'000; i++) {
+    x += 1;
+    if (i == 10'000) y = x;
+  }
+  CHECK(x.to_vector<float>() == Floats{20'000, 20'001});
+  CHECK(y.to_vector<float>() == Floats{10'001, 10'002});
+  auto many = jit([](const Tensor& t) { return repeated(t, 5'000, [](const Tensor& u) { return u + 1; }); });
+  CHECK(many(y).to_vector<float>() == Floats{15'001, 15'002});
+}
+
 TEST_CASE("[depth] a loss that is summed up over many steps") {
   OnDevice on("interp");
   Tensor x = Tensor::from({1, 2}, {2}), w = Tensor::from({3, 5}, {2});

@@ -40,13 +40,21 @@ double special_value(uint64_t i) {
   return list[i % std::size(list)];
 }
 
+/// parameters(row), parsed once.
+const std::vector<Parameter>& parameters_of(const FunctionRow& row) {
+  static std::unordered_map<const FunctionRow*, std::vector<Parameter>> known;
+  auto [it, fresh] = known.try_emplace(&row);
+  if (fresh) it->second = parameters(row);
+  return it->second;
+}
+
 /// Arguments of one call, parameter by parameter.
 class Proposal {
  public:
   Proposal(const FunctionRow& row, Ref x, std::span<const Ref> others, Leaves& leaves, Dice& dice,
            bool smooth)
       : row_(row),
-        parameters_(parameters(row)),
+        parameters_(parameters_of(row)),
         x_(std::move(x)),
         others_(others),
         leaves_(leaves),
@@ -70,7 +78,7 @@ class Proposal {
 
  private:
   const FunctionRow& row_;
-  std::vector<Parameter> parameters_;
+  const std::vector<Parameter>& parameters_;
   Ref x_, anchor_;  // the given tensor; the one that shapes follow
   std::span<const Ref> others_;
   Leaves& leaves_;
@@ -350,7 +358,7 @@ class Proposal {
 }  // namespace
 
 bool reads_tensor(const FunctionRow& row) {
-  std::vector<Parameter> list = parameters(row);
+  const std::vector<Parameter>& list = parameters_of(row);
   return row.group != "make" && std::any_of(list.begin(), list.end(), takes_tensor);
 }
 

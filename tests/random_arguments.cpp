@@ -69,7 +69,7 @@ class Proposal {
     std::vector<Argument> out;
     for (size_t i = 0; i < parameters_.size(); i++) {
       out.push_back(argument(i));
-      if (out.back().kind == Argument::Tensor && i < slot_) anchor_ = out.back().tensors[0], choose_axis();
+      if (out.back().kind == Argument::Tensor && i < slot_) follow(out.back().tensors[0]);
       if (parameters_[i].name == "axes" && parameters_[i].type == "int")
         trailing_ = out[i].kind == Argument::Number ? static_cast<size_t>(out[i].numbers[0].i) : 1;
     }
@@ -102,6 +102,14 @@ class Proposal {
     size_t rank = anchor_ ? anchor_->rank() : 0;
     axis_ = rank ? dice_.below(rank) : 0;
     part_ = dice_.from_to(std::min<int64_t>(1, at_axis()), std::max<int64_t>(at_axis(), 0));
+  }
+
+  /// A tensor made to fit x is what the other arguments go by; where x is put into it, along the same axis.
+  void follow(const Ref& tensor) {
+    const bool boxed = slot_ < parameters_.size() && parameters_[slot_].name == "value" && axis_ < x_->rank();
+    anchor_ = tensor;
+    if (boxed) part_ = static_shape(*x_)[axis_];
+    else choose_axis();
   }
 
   Argument argument(size_t i) {

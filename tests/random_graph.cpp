@@ -314,18 +314,23 @@ void Coverage::add(const Case& c) {
   }
 }
 
-std::string Coverage::missing() const {
-  constexpr const char* links[] = {"fused", "stored", "realized"};
-  std::string out;
-  for (const Cell& cell : all_cells()) {
-    const auto& [producer, consumer, link] = cell;
+std::vector<size_t> Coverage::missing() const {
+  const std::vector<Cell> cells = all_cells();
+  std::vector<size_t> out;
+  for (size_t i = 0; i < cells.size(); i++) {
     bool can_be = false;
     for (Kind k : {Kind::Bool, Kind::Unsigned, Kind::Signed, Kind::Float})
-      can_be = can_be || (made_.contains({producer, k}) && read_.contains({consumer, k}));
-    if (can_be && !cells_.contains(cell))
-      out += fmt::format("{} -> {}, {}\n", producer, consumer, links[static_cast<size_t>(link)]);
+      can_be = can_be ||
+               (made_.contains({std::get<0>(cells[i]), k}) && read_.contains({std::get<1>(cells[i]), k}));
+    if (can_be && !cells_.contains(cells[i])) out.push_back(i);
   }
   return out;
+}
+
+std::string describe(const Cell& cell) {
+  constexpr const char* links[] = {"fused", "stored", "realized"};
+  const auto& [producer, consumer, link] = cell;
+  return fmt::format("{} -> {}, {}", producer, consumer, links[static_cast<size_t>(link)]);
 }
 
 std::vector<int64_t> scalars_of(const Graph& graph) {

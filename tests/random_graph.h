@@ -41,8 +41,8 @@ struct Case {
 class Coverage {
  public:
   void add(const Case& c);
-  /// A line for each cell of the matrix that could be and is not covered.
-  std::string missing() const;
+  /// Cells that could be and are not covered, by their place in all_cells().
+  std::vector<size_t> missing() const;
   size_t covered() const { return cells_.size(); }
 
  private:
@@ -65,6 +65,7 @@ Case random_case(uint64_t seed, const CaseOptions& options = {});
 std::string_view class_of(const FunctionRow& row);
 /// The matrix, by class. Seed s is made for cells 2 s and 2 s + 1, counted around.
 std::vector<Cell> all_cells();
+std::string describe(const Cell& cell);
 
 /// Numbers for a graph's Scalars: those they were recorded with.
 std::vector<int64_t> scalars_of(const Graph& graph);

@@ -29,8 +29,9 @@ struct KernelArgs {
   const int64_t*
       scalars;  ///< 8-byte slots (Variables as i64; Scalars with the bits of their dtype in the low bytes)
   int64_t begin, end;
-  void* scratch;    ///< 64-byte aligned, scratch_bytes of this share
-  uint32_t* error;  ///< the launch's error word; a kernel stores the id of a failed check, never clears it
+  void* scratch;  ///< 64-byte aligned, scratch_bytes of this share
+  int64_t*
+      error;  ///< the launch's error word (codegen/tree.h); a kernel stores that of a failed check, never clears it
 };
 static_assert(sizeof(KernelArgs) == 48);
 
@@ -101,7 +102,7 @@ class Backend {
   /// Starts (or runs) a launch. `error` is written by the time of the next synchronise().
   virtual void launch(const Launch& launch, const ParallelFor& parallel) = 0;
   /// Waits; returns the error word of the launches since the last call and clears it.
-  virtual uint32_t synchronise() = 0;
+  virtual int64_t synchronise() = 0;
 };
 
 /// Opens a device by name ("llvm", "opencl", "cuda", "interp"); throws Error that says which file was looked for where.

@@ -196,8 +196,13 @@ class Builder {
         tree::store(memory_.at(s.place.get()), place_at(s.place, s.loops), tree::load(fresh, {})));
   }
 
+  Ref check(StageCheck c, const Substitution& map) {
+    c.each([&](Ref& r) { r = physical(map.empty() ? r : resolve(r, map)); });
+    return tree::check(c.condition, c.id, c.value);
+  }
+
   void checks(const Stage& s, Body& body) {
-    for (const auto& [condition, id] : s.checks) body.push_back(tree::check(physical(condition), id));
+    for (const StageCheck& c : s.checks) body.push_back(check(c, {}));
   }
 
   // What a map stores. Readers inside the same loops take the value itself, not a load of it.
@@ -264,8 +269,7 @@ class Builder {
 
   Body step(const Stage& s, const Ref& sum, const std::vector<Ref>& at, const Substitution& map) {
     Body body;
-    for (const auto& [condition, id] : s.checks)
-      body.push_back(tree::check(physical(resolve(condition, map)), id));
+    for (const StageCheck& c : s.checks) body.push_back(check(c, map));
     std::vector<Ref> values;
     for (const Ref& v : s.values) values.push_back(physical(resolve(v, map)));
     body.push_back(tree::fold(sum, at, values));

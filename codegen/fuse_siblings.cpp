@@ -39,7 +39,7 @@ std::span<const Reads::Read> Reads::of(int reader, int from) const {
 void rename(Stage& s, const Substitution& map) {
   for (Ref& v : s.values) v = substitute(v, map);
   for (Ref& f : s.folds) f = substitute(f, map);
-  for (auto& c : s.checks) c.first = substitute(c.first, map);
+  for (StageCheck& c : s.checks) c.each([&](Ref& r) { r = substitute(r, map); });
   if (s.lane_begin) s.lane_begin = substitute(s.lane_begin, map);
 }
 

@@ -15,15 +15,16 @@ namespace {
 
 using Tuple = std::vector<Ref>;
 
-struct Visit {  // a node read at an index tuple under a guard (null: always)
+struct Visit {  // a node read at an index tuple under a guard (null: always); taken: of one that has checks
   const Node* node;
-  Ref guard;
+  Ref guard, taken;
   Tuple at;
-  bool operator==(const Visit& o) const { return node == o.node && guard == o.guard && at == o.at; }
+  bool operator==(const Visit& o) const = default;
 };
 struct VisitHash {
   size_t operator()(const Visit& v) const {
     size_t h = reinterpret_cast<size_t>(v.node) * 31 + reinterpret_cast<size_t>(v.guard.get());
+    h = h * 31 + reinterpret_cast<size_t>(v.taken.get());
     for (const Ref& r : v.at) h = h * 1099511628211ull + (reinterpret_cast<size_t>(r.get()) >> 4);
     return h;
   }
@@ -43,6 +44,7 @@ class Lowering {
     }
     const std::vector<const Node*> order = topological(graph_.outputs);
     random_ = random_values(order, stored_);
+    checked_ = checked_values(order, stored_);
     for (const Node* n : order)
       if (n == see_through(n) && stored_.count(n) && n->op != Op::Buffer) add_stage(n);
     add_outputs();
@@ -62,6 +64,8 @@ class Lowering {
   Ref terms_;              // where the sum has a term: not outside of an unwindow's range (null: everywhere)
   Substitution taps_;      // fold ranges of taps -> what they are of the taps in range alone
   std::vector<Ref> kept_;  // whose addresses are keys of taps_
+  std::unordered_set<const Node*> checked_;  // whose expression has checks
+  Ref taken_;  // the conditions of the wheres around what is being lowered: its value counts only there (null: always)
 
   // ---- expressions
 
@@ -85,7 +89,7 @@ class Lowering {
   Ref lower(const Node* node, const Tuple& at, const Ref& guard) {
     node = see_through(node);
     if (guard && is_int(guard, 0)) return constant(node->dtype, int64_t{0});
-    Visit visit{node, guard, at};
+    Visit visit{node, guard, checked_.count(node) ? taken_ : Ref(), at};
     if (auto it = memo_.find(visit); it != memo_.end()) return it->second;
     bool term = std::exchange(term_, term_ && is_movement(node->op));
     Ref value = compute(node, at, guard);
@@ -111,9 +115,34 @@ class Lowering {
     }
   }
 
+  // What is checked in a source that counts where `condition` holds is checked there alone.
+  Ref branch(const Ref& source, const Ref& condition, const Tuple& at, const Ref& guard) {
+    Ref outside = std::exchange(taken_, taken_ ? make(Op::And, {taken_, condition}) : condition);
+    Ref value = lower(source, at, guard);
+    taken_ = outside;
+    return value;
+  }
+
+  // A where, and an `and` or `or` of bools, decide by one source which others count.
+  std::vector<Ref> sources_of(const Node* n, const Tuple& at, const Ref& guard) {
+    auto checked = [&](size_t i) { return checked_.count(n->src[i].get()) != 0; };
+    const bool logical = n->dtype == DType::Bool && (n->op == Op::And || n->op == Op::Or);
+    const size_t first = logical && checked(0) && !checked(1) ? 1 : 0;
+    const bool decides = n->op == Op::Where || (logical && !checked(first));
+    std::vector<Ref> out(n->src.size());
+    out[first] = lower(n->src[first], at, guard);
+    for (size_t i = 0; i < out.size(); i++) {
+      if (i == first) continue;
+      const bool negated = n->op == Op::Where ? i == 2 : n->op == Op::Or;
+      out[i] = !decides || !checked(i)
+                   ? lower(n->src[i], at, guard)
+                   : branch(n->src[i], negated ? make(Op::Not, {out[first]}) : out[first], at, guard);
+    }
+    return out;
+  }
+
   Ref elementwise(const Node* n, const Tuple& at, const Ref& guard) {
-    std::vector<Ref> sources;
-    for (const Ref& s : n->src) sources.push_back(lower(s, at, guard));
+    std::vector<Ref> sources = sources_of(n, at, guard);
     for (size_t i = 0; i + 1 < sources.size() && (n->op == Op::IDiv || n->op == Op::Mod); i++)
       check_divisor(sources[1], guard);
     // Positions that are computed (iota, a slab's place) become index expressions like any other.
@@ -135,12 +164,15 @@ class Lowering {
               "integer division by zero");
   }
 
-  void add_check(const Ref& ok, const Ref& guard, const std::string& what) {
-    Ref condition = guard ? make(Op::Or, {make(Op::Not, {guard}), ok}) : ok;
-    for (auto& c : current_->checks)
-      if (c.first == condition) return;
+  void add_check(const Ref& ok, const Ref& guard, const std::string& what, const Ref& shown = {}) {
+    Ref condition = ok;
+    for (const Ref& counts : {guard, taken_})
+      if (counts) condition = make(Op::Or, {make(Op::Not, {counts}), condition});
+    if (is_int(condition, 1)) return;
+    for (const StageCheck& c : current_->checks)
+      if (c.condition == condition) return;
     program_.checks.push_back(what);
-    current_->checks.emplace_back(condition, static_cast<int64_t>(program_.checks.size()));
+    current_->checks.push_back({condition, static_cast<int64_t>(program_.checks.size()), shown});
   }
 
   Ref padded(const Node* n, const Tuple& at, const Ref& guard) {
@@ -288,16 +320,33 @@ class Lowering {
     return known;
   }
 
-  // Position along `dim` that an index tensor's value means, with the guard that keeps it in range.
-  Ref checked_index(const Node* n, const Ref& tensor, const Tuple& at, const Ref& dim, Ref& inside,
-                    const Ref& guard) {
+  static std::string out_of_range(std::string_view who, size_t axis, const Ref& dim) {
+    return fmt::format("{}: index {{}} is out of range for axis {} of {}", who, axis,
+                       dim->is_const() ? fmt::format("size {}", dim->at(0)) : "variable size");
+  }
+
+  // The index as it was given, where negative ones were made to count from the end.
+  static const Ref& as_given(const Ref& index) {
+    const bool wrapped =
+        index->op == Op::Where && index->src[1]->op == Op::Add && index->src[1]->src[0] == index->src[2];
+    return wrapped ? index->src[2] : index;
+  }
+
+  Ref index_value(const Ref& tensor, const Tuple& at, const Ref& guard) {
     Ref raw = lower(tensor, at, guard);
-    Ref i = raw->dtype == DType::I64 ? raw : make(Op::Cast, {raw}, {}, DType::I64);
+    return raw->dtype == DType::I64 ? raw : make(Op::Cast, {raw}, {}, DType::I64);
+  }
+
+  // Position along `axis` that an index tensor's value means, with the guard that keeps it in range.
+  Ref checked_index(const Node* n, const Ref& tensor, const Tuple& at, size_t axis, const Ref& dim,
+                    Ref& inside, const Ref& guard) {
+    Ref i = index_value(tensor, at, guard);
     Ref ok = ix::both(ix::le(index(0), i), ix::lt(i, dim));
     if (is_int(ok, 1)) return i;
-    add_check(ok, guard,
-              fmt::format("{}: index out of range for a dimension of {}", row(n->op).name,
-                          dim->is_const() ? fmt::format("{}", dim->at(0)) : "variable size"));
+    const std::string_view who = n->op != Op::Gather       ? row(n->op).name
+                                 : n->arg.ints.size() == 1 ? "take"
+                                                           : "pick";
+    add_check(ok, guard, out_of_range(who, axis, dim), index_value(as_given(tensor), at, guard));
     inside = ix::both(inside, ok);
     return i;
   }
@@ -308,7 +357,8 @@ class Lowering {
     Ref inside;
     for (size_t i = 0; i < n->arg.ints.size(); i++) {
       size_t axis = static_cast<size_t>(n->at(i));
-      inner[axis] = checked_index(n, n->src[1 + i], head, dimension(n->src[0]->shape[axis]), inside, guard);
+      inner[axis] =
+          checked_index(n, n->src[1 + i], head, axis, dimension(n->src[0]->shape[axis]), inside, guard);
     }
     size_t rest = selected;
     for (Ref& r : inner)
@@ -316,14 +366,20 @@ class Lowering {
     return guarded(n->src[0], inner, inside, guard, constant(n->dtype, int64_t{0}));
   }
 
+  // A box that does not lie inside altogether is not written at all.
   Ref put(const Node* n, const Tuple& at, const Ref& guard) {
     Tuple inner;
     Ref inside;
     for (size_t i = 0; i < at.size(); i++) {
       Ref begin = lower(n->src[2 + i], {}, guard);
+      const Ref size = dimension(n->src[1]->shape[i]), dim = dimension(n->shape[i]);
+      Ref fits = ix::both(ix::le(index(0), begin), ix::le(begin, ix::sub(dim, size)));
+      if (!is_int(fits, 1)) {
+        add_check(fits, guard, out_of_range("put", i, dim), lower(as_given(n->src[2 + i]), {}, guard));
+        inside = ix::both(inside, fits);
+      }
       inner.push_back(ix::sub(at[i], begin));
-      inside = ix::both(inside,
-                        ix::both(ix::le(begin, at[i]), ix::lt(inner.back(), dimension(n->src[1]->shape[i]))));
+      inside = ix::both(inside, ix::both(ix::le(begin, at[i]), ix::lt(inner.back(), size)));
     }
     if (!inside || is_int(inside, 1)) return lower(n->src[1], inner, guard);
     return make(Op::Where,
@@ -377,7 +433,7 @@ class Lowering {
     s.folds = head;
     for (size_t i = 1; i < n->arg.ints.size(); i++) {
       size_t axis = static_cast<size_t>(n->at(i));
-      at[axis] = checked_index(n, n->src[1 + i], head, dimension(n->shape[axis]), s.scatter_guard, {});
+      at[axis] = checked_index(n, n->src[1 + i], head, axis, dimension(n->shape[axis]), s.scatter_guard, {});
     }
     Tuple value_at = head;
     for (Ref& r : at) {
@@ -421,7 +477,7 @@ class Lowering {
       for (Ref& v : s.values) v = term(v, terms);
     if (taps_.empty()) return;
     for (Ref& v : s.values) v = replace(v, taps_);
-    for (auto& c : s.checks) c.first = replace(c.first, taps_);
+    for (StageCheck& c : s.checks) c.each([&](Ref& r) { r = replace(r, taps_); });
   }
 
   // A dot's factor where it has a term, else 0: so that no 0 * inf is added for an unwindow's zeros.
@@ -535,7 +591,10 @@ std::vector<Ref> loads_of(std::span<const Ref> expressions, const Ref& place) {
 
 std::vector<Ref> expressions(const Stage& s) {
   std::vector<Ref> out = s.values;
-  for (const auto& c : s.checks) out.push_back(c.first);
+  for (const StageCheck& c : s.checks) {
+    out.push_back(c.condition);
+    if (c.value) out.push_back(c.value);
+  }
   out.insert(out.end(), s.scatter_at.begin(), s.scatter_at.end());
   if (s.scatter_guard) out.push_back(s.scatter_guard);
   return out;

@@ -381,7 +381,8 @@ class LaneRules {
   }
 
   static std::span<const Ref> expressions_of(const Node& s) {
-    if (s.op == Op::If || s.op == Op::Check) return std::span(s.src).first(1);
+    if (s.op == Op::Check) return s.src;
+    if (s.op == Op::If) return std::span(s.src).first(1);
     return s.op == Op::Store || s.op == Op::FoldStep ? std::span(s.src).subspan(1) : std::span<const Ref>();
   }
 

@@ -153,8 +153,8 @@ void Renderer::survey_roots(const Node& s) {
   switch (s.op) {
     case Op::Place: break;
     case Op::Loop:  roots_.push_back(s.src[0]->src[0]); break;
-    case Op::If:
-    case Op::Check: roots_.push_back(s.src[0]); break;
+    case Op::If:    roots_.push_back(s.src[0]); break;
+    case Op::Check: roots_.insert(roots_.end(), s.src.begin(), s.src.end()); break;
     default:
       roots_.push_back(position(s));
       for (const Ref& v : tree::values(s)) roots_.push_back(v);
@@ -668,8 +668,8 @@ void Renderer::statement(const Node& n) {
     case Op::FoldStep: return write(n);
     case Op::Check:    {
       if (is_int(n.src[0], 1)) return;
-      Text ok = value(n.src[0]);
-      return line(fmt::format("if (!{}) *error = {};", in(ok, Primary), n.at(0)));
+      Text ok = value(n.src[0]), word = value(n.src[1]);
+      return line(fmt::format("if (!{}) *error = {};", in(ok, Primary), word.text));
     }
     default: broken("C renderer: {} is no statement", row(n.op).name);
   }
@@ -710,7 +710,7 @@ std::string Renderer::signature(const std::string& entry) {
     out += fmt::format("{}{}{}* {}{}, ", c_.dialect().global, state.written ? "" : "const ",
                        c_.memory_type(p->dtype), apart, state.name);
   }
-  out += fmt::format("{}{}* error", c_.dialect().global, c_.memory_type(DType::U32));
+  out += fmt::format("{}{}* error", c_.dialect().global, c_.memory_type(DType::I64));
   if (c_.dialect().offsets)
     for (const Ref& p : params)
       out += fmt::format(", {} {}_at", c_.variable_type(DType::I64), places_[p.get()].name);

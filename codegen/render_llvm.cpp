@@ -271,10 +271,18 @@ void Renderer::branch(const Node& n) {
 void Renderer::check(const Node& n) {
   Val bad = apply(b_, Op::Not, DType::Bool, {value(n.src[0])});
   if (int64_t known = 0; b_.constant(bad, known) && !known) return;
-  if (b_.lanes(bad)) bad = any(both(bad, mask_));
+  Val word = value(n.src[1]);
+  if (int lanes = b_.lanes(bad)) {  // the greatest word of those that failed
+    bad = both(bad, mask_);
+    if (b_.lanes(word)) {
+      const Val other = apply(b_, Op::Where, DType::I64, {bad, word, b_.splat(b_.i64(INT64_MIN), lanes)});
+      word = b_.call("vector.reduce.smax", b_.type(other), {Scalar::I64, 0}, {other});
+    }
+    bad = any(bad);
+  }
   Val error = argument(40, Scalar::Ptr);
   open_branch(bad, true);
-  b_.effect("store atomic i32 ", n.at(0), ", ", typed(error), " monotonic, align 4");
+  b_.effect("store atomic ", typed(word), ", ", typed(error), " monotonic, align 8");
   close_branch();
 }
 

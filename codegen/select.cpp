@@ -57,6 +57,7 @@ class Selection {
       cut(n);
       cost_[n] = cost(n);
     }
+    find_conditional();
     store_shared();
     return std::move(stored_);
   }
@@ -74,7 +75,23 @@ class Selection {
   };
   std::unordered_map<const Node*, Extent> extent_;
 
+  std::unordered_set<const Node*> conditional_;
+
   bool stored(const Node* n) const { return stored_.count(n) != 0; }
+
+  // What is checked within a branch of a where, down to what is stored: it counts where the branch is taken, so it is not
+  // computed elsewhere for being read twice.
+  void find_conditional() {
+    const std::unordered_set<const Node*> checked = checked_values(order_, stored_);
+    for (size_t i = order_.size(); i-- > 0;) {
+      const Node* n = order_[i];
+      const bool within = conditional_.count(n) && !stored(n);
+      const bool logical = n->dtype == DType::Bool && (n->op == Op::And || n->op == Op::Or);
+      for (size_t s = 0; s < n->src.size(); s++)
+        if ((within || (n->op == Op::Where && s > 0) || logical) && checked.count(n->src[s].get()))
+          conditional_.insert(n->src[s].get());
+    }
+  }
 
   static double elements(const Node* n) {
     double count = 1;
@@ -171,7 +188,7 @@ class Selection {
     for (size_t i = order_.size(); i-- > 0;) {
       const Node* n = order_[i];
       if (!stored(n) && readers[n].size() >= 2 && is_elementwise(n->op) && cost_[n] >= dear &&
-          n->rank() > 0 && !drawn_.count(n) && !random.count(n))
+          n->rank() > 0 && !drawn_.count(n) && !conditional_.count(n) && !random.count(n))
         stored_.insert(n);
       std::vector<const Node*> own = stored(n) ? std::vector<const Node*>{n} : readers[n];
       size_t sources = n->op == Op::Call ? 1 : n->src.size();
@@ -194,6 +211,19 @@ std::unordered_set<const Node*> random_values(std::span<const Node* const> order
     if (drawn) random.insert(n);
   }
   return random;
+}
+
+std::unordered_set<const Node*> checked_values(std::span<const Node* const> order,
+                                               const std::unordered_set<const Node*>& stored) {
+  std::unordered_set<const Node*> checked;
+  for (const Node* n : order) {
+    const bool own = n->op == Op::IDiv || n->op == Op::Mod || n->op == Op::Gather || n->op == Op::Put;
+    const bool below = std::any_of(n->src.begin(), n->src.end(), [&](const Ref& s) {
+      return checked.count(s.get()) && !stored.count(see_through(s.get()));
+    });
+    if (own || below) checked.insert(n);
+  }
+  return checked;
 }
 
 std::unordered_set<const Node*> select_stored(const Graph& graph) { return Selection(graph).run(); }

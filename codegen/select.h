@@ -1,5 +1,6 @@
 // Which values of a graph are stored; all others are computed where they are read.
 #pragma once
+#include <span>
 #include <unordered_set>
 
 #include "graph/graph.h"
@@ -16,5 +17,9 @@ std::unordered_set<const Node*> random_values(std::span<const Node* const> order
 /// are more than a load; padded operands of a dot; what two stages read and is dear to compute twice; and a value of a
 /// long chain here and there, so that no stage's expression is longer than 512 nodes or has more than some 2,000.
 std::unordered_set<const Node*> select_stored(const Graph& graph);
+
+/// Nodes in whose expressions, down to what is stored, an index is checked or a divisor.
+std::unordered_set<const Node*> checked_values(std::span<const Node* const> order,
+                                               const std::unordered_set<const Node*>& stored);
 
 }  // namespace kontor::inline v0

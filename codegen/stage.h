@@ -10,6 +10,19 @@ namespace kontor::inline v0 {
 
 /// A value that is stored: for all `loops`: place[loops] = value, or a fold over `folds` of the values. Expressions read
 /// other stages by Loads of their logical place, whose dimensions are those of the value, whatever the memory looks like.
+/// What must hold while a stage is computed.
+struct StageCheck {
+  Ref condition;  ///< over loops + folds
+  int64_t id;
+  Ref value;  ///< what its text shows; may be null
+
+  template <class F>
+  void each(F&& f) {
+    f(condition);
+    if (value) f(value);
+  }
+};
+
 struct Stage {
   std::string name;
   Ref place;               ///< logical: dims are the extents of `loops`
@@ -23,8 +36,8 @@ struct Stage {
   std::vector<Ref>
       scatter_at;  ///< indexes of the place that a step folds into; loops of the steps are `folds`
   Ref scatter_guard;
-  std::vector<std::pair<Ref, int64_t>> checks;  ///< conditions over loops + folds, with their check ids
-  int output = -1;                              ///< graph output it is, or -1
+  std::vector<StageCheck> checks;
+  int output = -1;  ///< graph output it is, or -1
   bool random =
       false;  ///< holds random numbers made from a counter: never stored for more than its user's loop
   bool at_root = false;  ///< has to be in device memory

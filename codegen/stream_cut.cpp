@@ -158,7 +158,7 @@ class Cutting {
     for (Ref& r : s.loops) r = loop(r);
     for (Ref& r : s.folds) r = loop(r);
     for (Ref& v : s.values) v = rewrite(v);
-    for (auto& c : s.checks) c.first = rewrite(c.first);
+    for (StageCheck& c : s.checks) c.each([&](Ref& r) { r = rewrite(r); });
     if (s.lane_begin) s.lane_begin = rewrite(s.lane_begin);
     s.place = place_[static_cast<size_t>(i)];
   }

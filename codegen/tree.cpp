@@ -49,7 +49,23 @@ Ref store(const Ref& place, std::vector<Ref> at, const Ref& value) {
 Ref fold(const Ref& place, std::vector<Ref> at, std::vector<Ref> values) {
   return make(Op::FoldStep, join({place}, at, values));
 }
-Ref check(const Ref& condition, int64_t id) { return make(Op::Check, {condition}, {.ints = {id}}); }
+Ref error_word(int64_t id, const Ref& value) {
+  if (!value) return index(id);
+  Ref cut = make(Op::Max, {make(Op::Min, {value, index(most_shown)}), index(-most_shown)});
+  return make(Op::Or, {make(Op::Shl, {cut, index(check_id_bits)}), index(id)});
+}
+
+Ref shown_by(const Node& check) {
+  if (check[1]->op != Op::Or) return {};
+  Ref value = check[1]->src[0]->src[0];
+  for (const auto& [op, end] : {std::pair{Op::Max, -most_shown}, std::pair{Op::Min, most_shown}})
+    if (value->op == op && is_int(value->src[1], end)) value = Ref(value->src[0]);
+  return value;
+}
+
+Ref check(const Ref& condition, int64_t id, const Ref& value) {
+  return make(Op::Check, {condition, error_word(id, value)}, {.ints = {id}});
+}
 Ref load(const Ref& place, std::vector<Ref> at, const Ref& guard) {
   if (!guard || is_int(guard, 1)) return make(Op::Load, join({place}, at), {.ints = {0}});
   return make(Op::Load, join({place}, at, std::span(&guard, 1)), {.ints = {1}});

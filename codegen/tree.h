@@ -7,7 +7,7 @@
 //            As a statement it declares the place, and fills it with the fold's identity if it has a fold.
 //   Store    src: place, index of each dimension, value        one writer an element
 //   FoldStep src: place, index of each dimension, value(s)     p <- v by the place's fold (Dot takes two values)
-//   Check    src: condition                                    ints: id; if false the launch's error word becomes id
+//   Check    src: condition, error word (i64)                   ints: id; if false the launch's error word becomes that
 //   Load     src: place, index of each dimension [, guard]     ints: 1 if guarded; where the guard is false the value is 0
 //                                                              and nothing is read
 //   Merge    src: place, leading indexes                       the last dimension's elements joined in pairs: element l
@@ -39,7 +39,13 @@ Ref loop(LoopKind kind, const Ref& range, std::vector<Ref> body, int64_t width =
 Ref branch(const Ref& condition, std::vector<Ref> then_body, std::vector<Ref> else_body = {});
 Ref store(const Ref& place, std::vector<Ref> at, const Ref& value);
 Ref fold(const Ref& place, std::vector<Ref> at, std::vector<Ref> values);
-Ref check(const Ref& condition, int64_t id);
+/// The error word of a failed check: its id in the low bits, above them the value it shows (an index, say), cut to the ends
+/// of what they hold; 0 of a check that shows none.
+inline constexpr int check_id_bits = 20;
+inline constexpr int64_t most_shown = (int64_t{1} << (63 - check_id_bits)) - 1;
+Ref error_word(int64_t id, const Ref& value);
+Ref shown_by(const Node& check);  ///< the value; null if there is none
+Ref check(const Ref& condition, int64_t id, const Ref& value = {});
 Ref load(const Ref& place, std::vector<Ref> at, const Ref& guard = {});
 Ref merge(const Ref& place, std::vector<Ref> leading);
 Ref kernel(const std::string& name, std::vector<Ref> params, std::vector<Ref> body);

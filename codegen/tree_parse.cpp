@@ -150,8 +150,9 @@ class Parser {
     if (lex_.take("if")) return branch(indent);
     if (lex_.take("check")) {
       int64_t id = parse_integer(lex_);
+      Ref shown = lex_.take("of") ? index_expression() : Ref();
       lex_.expect(":");
-      return tree::check(condition(), id);
+      return tree::check(condition(), id, shown);
     }
     if (lex_.take("clear")) {
       Ref p = find(lex_.name("a parameter"));

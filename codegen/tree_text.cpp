@@ -82,7 +82,10 @@ class Sharing {
         nest(then_body(s), block, i, {});
         nest(else_body(s), block, i, {});
       } else {
-        for (size_t k = s.op == Op::Check ? 0 : 1; k < s.src.size(); k++) use(s[k], block, i);
+        if (s.op == Op::Check)
+          if (const Ref value = shown_by(s)) use(value, block, i);
+        if (s.op == Op::Check) use(s[0], block, i);
+        for (size_t k = 1; k < s.src.size() && s.op != Op::Check; k++) use(s[k], block, i);
       }
     }
   }
@@ -241,9 +244,15 @@ class Printer {
       case Op::If:       return if_statement(s, depth);
       case Op::Store:    return line(depth, access(s) + " = " + joined_values(values(s)));
       case Op::FoldStep: return line(depth, access(s) + " <- " + joined_values(values(s)));
-      case Op::Check:    return line(depth, fmt::format("check {}: {}", s.at(0), expression(*s[0])));
+      case Op::Check:    return check_statement(s, depth);
       default:           return line(depth, expression(s));
     }
+  }
+
+  void check_statement(const Node& s, int depth) {
+    const Ref value = shown_by(s);
+    const std::string of = value ? fmt::format(" of {}", expression(*value)) : "";
+    line(depth, fmt::format("check {}{}: {}", s.at(0), of, expression(*s[0])));
   }
 
   std::string expression(const Node& value) {

@@ -10,6 +10,7 @@
 //       clear z                                          fills a parameter with the identity of its fold
 //       if i < 3                                         and else
 //       check 1: i < 60                                  sets the error word to 1 where false
+//       check 2 of k[i]: k[i] < 60                       .. and with what k[i] was
 //
 // merge(p[i]) joins the last dimension of p in halving pairs. Expressions: graph/expression_text.h.
 #pragma once

@@ -99,6 +99,8 @@ std::string of_condition(const TreeScope&, const Node& n) {
   if (n.op != Op::If && n.op != Op::Check) return "";
   if (n.src.empty() || n[0]->dtype != DType::Bool) return "its condition is not bool";
   if (n.op == Op::Check && n.at(0) < 1) return "its id is below 1";
+  if (n.op == Op::Check && (n.src.size() != 2 || n[1]->dtype != DType::I64))
+    return "its error word is not i64";
   bool fits = n.op == Op::Check || (n.at(0) >= 0 && n.at(0) < static_cast<int64_t>(n.src.size()));
   return fits ? "" : "its first branch has more statements than there are";
 }

@@ -97,7 +97,7 @@ enum OpTrait : uint32_t {
   X(If, "if", Statement, -1, 0)                                                       \
   X(Store, "store", Statement, -1, 0)                                                 \
   X(FoldStep, "fold", Statement, -1, 0)                                               \
-  X(Check, "check", Statement, 1, 0)                                                  \
+  X(Check, "check", Statement, 2, 0)                                                  \
   X(Kernel, "kernel", Statement, -1, 0)
 
 enum class Op : uint8_t {

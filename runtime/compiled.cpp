@@ -134,13 +134,6 @@ void CompiledSchedule::bind(Device& device, const Binding& binding) {
   }
 }
 
-std::string CompiledSchedule::failed_check(size_t launch, uint32_t error) const {
-  const std::vector<std::string>& checks = schedule_.kernels[launch].checks;
-  if (error == 0 || error > checks.size())
-    return fmt::format("kernel {}: error {}", kernels_[launch].kernel->name, error);
-  return checks[error - 1];
-}
-
 std::string CompiledSchedule::run(Device& device, const ParallelFor& parallel, const Binding& binding) {
   bind(device, binding);
   Run run{device.backend(), parallel, binding.scalars, inspect::timing()};
@@ -170,12 +163,12 @@ void CompiledSchedule::launch(Run& run, size_t k) {
                      run.parallel);
   if (!plan.checked && !run.timed) return;
   // Ids of checks are the kernel's own, so that equal kernels share a program: asked for before the next one starts.
-  const uint32_t error = run.backend.synchronise();
+  const int64_t error = run.backend.synchronise();
   if (run.timed) {
     inspect::kernel_ran(schedule_.kernels[k], kernels_[k].kernel->name, start, Clock::now(),
                         traffic(k, run.scalars));
   }
-  if (error != 0 && run.failed.empty()) run.failed = failed_check(k, error);
+  if (error != 0 && run.failed.empty()) run.failed = failed_check(schedule_.kernels[k], error);
 }
 
 // Bytes that a kernel at least moves: each of its buffers once.

@@ -56,7 +56,6 @@ class CompiledSchedule {
   std::span<const int64_t> slots_of(const LaunchPlan& plan, std::span<const int64_t> scalars);
   void bind(Device& device, const Binding& binding);
   int64_t shares(size_t launch, std::span<const int64_t> scalars) const;
-  std::string failed_check(size_t launch, uint32_t error) const;
   struct Run {
     Backend& backend;
     const ParallelFor& parallel;

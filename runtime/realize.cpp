@@ -366,6 +366,7 @@ void realize(ContextState& context, std::span<const std::shared_ptr<TensorState>
       realization = std::make_unique<Realization>(context, distinct);
       realization->run();
     });
+    throw_failure(context);
   }  // what was recorded is freed without the lock
 }
 

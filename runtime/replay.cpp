@@ -285,6 +285,7 @@ bool JitProgram::call(ContextState& context, std::span<const Ref> arguments, std
         const Forget forget{*this};
         execute(context, arguments);
         results = collect();
+        throw_failure(context);
         return true;
       }
     }

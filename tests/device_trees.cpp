@@ -206,8 +206,8 @@ int64_t shares_of(const Ref& kernel, std::span<const int64_t> scalars) {
   return ix::evaluate(tree::work_items(*kernel), slots);
 }
 
-uint32_t run_on(Backend& device, const Ref& kernel, std::span<const int64_t> scalars,
-                std::vector<Bytes>& memory) {
+int64_t run_on(Backend& device, const Ref& kernel, std::span<const int64_t> scalars,
+               std::vector<Bytes>& memory) {
   Dialect dialect = device.name() == "cuda" ? Dialect::Cuda : Dialect::OpenCL;
   KernelSource source{.name = "entry", .text = render_c(kernel, "entry", dialect)};
   std::string binary = device.compile(std::span(&source, 1), {}).at(0);
@@ -224,7 +224,7 @@ uint32_t run_on(Backend& device, const Ref& kernel, std::span<const int64_t> sca
                  .scalars = scalars,
                  .shares = shares_of(kernel, scalars)},
                 {});
-  uint32_t error = device.synchronise();
+  int64_t error = device.synchronise();
   for (size_t i = 0; i < memory.size(); i++) {
     device.copy_out(memory[i].data(), buffers[i], memory[i].size());
     device.release(static_cast<std::byte*>(buffers[i]) - 192);
@@ -244,7 +244,7 @@ std::string differs_from_interp(Backend& device, const Ref& kernel, std::span<co
     want.push_back(filled(*params[i], i < values.size() ? values[i] : std::vector<uint64_t>(), random));
   got = want;
   for (Bytes& bytes : want) pointers.push_back(bytes.data());
-  uint32_t expected = evaluate_tree(kernel, pointers, scalars), error = run_on(device, kernel, scalars, got);
+  int64_t expected = evaluate_tree(kernel, pointers, scalars), error = run_on(device, kernel, scalars, got);
   if ((error != 0) != (expected != 0)) return fmt::format("error word {} instead of {}", error, expected);
   for (size_t i = 0; i < params.size(); i++)
     if (std::string text = first_difference(*params[i], want[i], got[i]); !text.empty()) return text;

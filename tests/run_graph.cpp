@@ -67,11 +67,6 @@ std::vector<std::byte*> addresses(const Schedule& schedule, Memory& memory, std:
   return out;
 }
 
-std::string check_text(const ScheduledKernel& kernel, uint32_t id) {
-  if (id == 0) return "";
-  return id <= kernel.checks.size() ? kernel.checks[id - 1] : fmt::format("check {}", id);
-}
-
 void take_outputs(const Graph& graph, Memory& memory, Run& run) {
   run.outputs.resize(graph.outputs.size());
   std::vector<bool> found(graph.outputs.size());
@@ -173,8 +168,8 @@ Run run_graph(const Graph& graph, Backend& backend, std::span<const Array> input
     int64_t shares = number(kernel.shares, scalars);
     backend.launch({.program = program.get(), .buffers = buffers, .scalars = slots, .shares = shares},
                    {backwards});
-    uint32_t failed = backend.synchronise();
-    if (failed && run.error.empty()) run.error = check_text(kernel, failed);
+    const int64_t failed = backend.synchronise();
+    if (failed && run.error.empty()) run.error = failed_check(kernel, failed);
     for (size_t i = 0; i < memory.host.size(); i++)
       if (!on_device.take(i, memory.host[i]))
         broken("kernel {} writes beyond the end of buffer {}\n{}", k, i, tree::print(kernel.tree));
@@ -194,8 +189,8 @@ Run run_trees(const Graph& graph, const Limits& limits, std::span<const Array> i
     const ScheduledKernel& kernel = run.schedule.kernels[k];
     std::vector<void*> buffers;
     for (int b : kernel.buffers) buffers.push_back(address[static_cast<size_t>(b)]);
-    uint32_t failed = evaluate_tree(kernel.tree, buffers, slots);
-    if (failed && run.error.empty()) run.error = check_text(kernel, failed);
+    const int64_t failed = evaluate_tree(kernel.tree, buffers, slots);
+    if (failed && run.error.empty()) run.error = failed_check(kernel, failed);
   });
   take_outputs(graph, memory, run);
   return run;

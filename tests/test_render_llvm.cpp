@@ -98,7 +98,7 @@ struct Run {
   uint32_t error = 0;
 };
 
-uint32_t run_native(const Ref& kernel, std::span<void* const> buffers, const std::vector<int64_t>& slots) {
+int64_t run_native(const Ref& kernel, std::span<void* const> buffers, const std::vector<int64_t>& slots) {
   KernelSource source{.name = "k", .text = {}};
   source.text = render_llvm(kernel, "k", native()->limits(), source.scratch_bytes);
   INFO(source.text);
@@ -146,7 +146,7 @@ void same_bits(const Ref& kernel, const std::vector<int64_t>& given = {}, bool o
     first.push_back(one.back().data);
     second.push_back(two.back().data);
   }
-  uint32_t error = evaluate_tree(kernel, second, slots);
+  int64_t error = evaluate_tree(kernel, second, slots);
   REQUIRE(run_native(kernel, first, slots) == error);
   std::span<const Ref> params = tree::params(*kernel);
   for (size_t i = 0; i < params.size(); i++) require_same(params[i], one[i].data, two[i].data, one[i].size);

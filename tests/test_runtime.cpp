@@ -357,12 +357,12 @@ TEST_CASE("[runtime] a failed check reaches the caller with what it says, once")
     OnDevice on(device);
     const Tensor x = Tensor::from({1, 2, 3}, {3});
     const Tensor bad = x.take(Tensor::from(std::vector<int64_t>{0, 7}, {2}));
-    CHECK(error_of([&] { bad.to_vector<float>(); }) == "gather: index out of range for a dimension of 3");
+    CHECK(error_of([&] { bad.to_vector<float>(); }) == "take: index 7 is out of range for axis 0 of size 3");
     CHECK(bad.to_vector<float>() == floats({1, 0}));
     const Tensor ints = Tensor::from(std::vector<int64_t>{6, 8}, {2});
     Tensor divided = floor_div(ints, Tensor::from(std::vector<int64_t>{0, 2}, {2}));
-    divided.realize();
-    CHECK_THROWS_AS(on.context.synchronise(), Error);
+    CHECK(error_of([&] { divided.realize(); }) == "integer division by zero");
+    CHECK_NOTHROW(on.context.synchronise());
     CHECK(divided.to_vector<int64_t>() == std::vector<int64_t>{0, 4});
   }
 }

@@ -57,7 +57,7 @@ class CudaBackend final : public Backend {
   std::string compiler_text(const KernelSource& kernel, std::string_view stage) override;
   std::unique_ptr<Program> load(const KernelSource& kernel, std::string_view binary) override;
   void launch(const Launch& launch, const ParallelFor& parallel) override;
-  uint32_t synchronise() override;
+  int64_t synchronise() override;
 
  private:
   // The context is bound to a thread, and calls may come from any.
@@ -104,8 +104,8 @@ void CudaBackend::open_stream() {
   cuda::expect(api.retain_context(&context_, device_), "cuDevicePrimaryCtxRetain");
   cuda::Result code = api.set_context(context_);
   if (code == cuda::kSuccess) code = api.create_stream(&stream_, cuda::kNonBlockingStream);
-  if (code == cuda::kSuccess) code = api.allocate(&error_, sizeof(uint32_t));
-  if (code == cuda::kSuccess) code = api.fill(error_, 0, 1, stream_);
+  if (code == cuda::kSuccess) code = api.allocate(&error_, sizeof(int64_t));
+  if (code == cuda::kSuccess) code = api.fill(error_, 0, 2, stream_);
   if (code == cuda::kSuccess) return;
   if (stream_ != nullptr) api.destroy_stream(stream_);
   api.release_context(device_);
@@ -225,10 +225,10 @@ void CudaBackend::launch(const Launch& launch, const ParallelFor&) {
                "cuLaunchKernel");
 }
 
-uint32_t CudaBackend::synchronise() {
-  uint32_t found = 0;
+int64_t CudaBackend::synchronise() {
+  int64_t found = 0;
   copy_out(&found, reinterpret_cast<const void*>(static_cast<uintptr_t>(error_)), sizeof found);
-  if (found != 0) cuda::expect(cuda::api().fill(error_, 0, 1, stream_), "cuMemsetD32Async");
+  if (found != 0) cuda::expect(cuda::api().fill(error_, 0, 2, stream_), "cuMemsetD32Async");
   return found;
 }
 

@@ -39,6 +39,11 @@ void Array::set(int64_t position, Value value) {
   store_element(bytes.data(), position, dtype, value);
 }
 
+bool Array::any_wrong() const { return std::find(wrong.begin(), wrong.end(), true) != wrong.end(); }
+bool Array::is_wrong(int64_t position) const {
+  return !wrong.empty() && wrong[static_cast<size_t>(position)];
+}
+
 namespace {
 
 using Index = std::vector<int64_t>;
@@ -106,7 +111,10 @@ class Evaluator {
         if (--uses[s.get()] == 0) arrays_.erase(s.get());
     }
     Evaluation result;
-    for (const Ref& o : graph_.outputs) result.outputs.push_back(arrays_.at(o.get()));
+    for (const Ref& o : graph_.outputs) {
+      result.outputs.push_back(arrays_.at(o.get()));
+      report(result.outputs.back());
+    }
     result.error = error_;
     return result;
   }
@@ -123,8 +131,17 @@ class Evaluator {
     arrays_[&leaf] = std::move(a);
   }
 
-  void error(const Node& n, const std::string& what) {
-    if (error_.empty()) error_ = fmt::format("{}: {}", row(n.op).name, what);
+  void report(const Array& a) {
+    if (error_.empty() && a.any_wrong()) error_ = a.why;
+  }
+
+  static void wrong(Array& a, int64_t position, const std::string& why) {
+    a.wrong.resize(static_cast<size_t>(a.size()));
+    a.wrong[static_cast<size_t>(position)] = true;
+    if (a.why.empty()) a.why = why;
+  }
+  static void copy_wrong(Array& to, int64_t position, const Array& from, int64_t at) {
+    if (from.is_wrong(at)) wrong(to, position, from.why);
   }
 
   Index shape_of(const Node& n) const {
@@ -142,6 +159,9 @@ class Evaluator {
 
   Array evaluate(const Node& n) {
     if (is_elementwise(n.op)) return elementwise(n);
+    // What is folded or scattered counts, as an output does; other elements may still be left out by a where.
+    if (n.op == Op::Reduce || n.op == Op::Scatter)
+      for (const Ref& s : n.src) report(arrays_.at(s.get()));
     switch (n.op) {
       case Op::Const: {
         Array out = Array::make(n.dtype, {});
@@ -174,6 +194,15 @@ class Evaluator {
     return out;
   }
 
+  /// Whether one source alone decides an `and` or an `or` of bools.
+  static bool decided(const Node& n, std::span<const Array* const> sources, std::span<const Value> args,
+                      int64_t i) {
+    if (n.dtype != DType::Bool || (n.op != Op::And && n.op != Op::Or)) return false;
+    for (size_t k = 0; k < args.size(); k++)
+      if (!sources[k]->is_wrong(i) && (args[k].bits != 0) == (n.op == Op::Or)) return true;
+    return false;
+  }
+
   Array elementwise(const Node& n) {
     Array out = Array::make(n.dtype, shape_of(n));
     DType dtype = n[n.op == Op::Where ? 1 : 0]->dtype;
@@ -182,7 +211,11 @@ class Evaluator {
     for (size_t k = 0; k < n.src.size(); k++) sources.push_back(&source(n, k));
     for (int64_t i = 0, count = out.size(); i < count; i++) {
       for (size_t k = 0; k < args.size(); k++) args[k] = sources[k]->get(i);
-      if ((n.op == Op::IDiv || n.op == Op::Mod) && !args[1].bits) error(n, "integer division by zero");
+      if (!decided(n, sources, args, i))
+        for (size_t k = 0; k < args.size(); k++)
+          if (n.op != Op::Where || k == 0 || (k == 1) == (args[0].bits != 0))
+            copy_wrong(out, i, *sources[k], i);
+      if ((n.op == Op::IDiv || n.op == Op::Mod) && !args[1].bits) wrong(out, i, "integer division by zero");
       out.set(i, apply(n.op, n.dtype, dtype, args.data()));
     }
     return out;
@@ -225,13 +258,17 @@ class Evaluator {
   Array moved(const Node& n) {
     const Array& x = source(n, 0);
     Value fill = n.op == Op::Pad ? source(n, 1).get(0) : Value{};
+    Array out = Array::make(n.dtype, shape_of(n));
     Index index;
-    return from_index(n, [&](const Index& at) {
-      if (!origin(n, at, x.shape, index)) return fill;
+    for_each(out.shape, [&](const Index& at, int64_t position) {
+      if (!origin(n, at, x.shape, index)) return out.set(position, fill);
       if (!inside(index, x.shape))
         broken("evaluate_graph: {} reads outside of {}", row(n.op).name, describe(*n[0]));
-      return x.get(flat(index, x.shape));
+      const int64_t from = flat(index, x.shape);
+      copy_wrong(out, position, x, from);
+      out.set(position, x.get(from));
     });
+    return out;
   }
 
   /// Whether a dot has the term whose factor lies at `at`: an unwindow's elements out of range are none.
@@ -284,33 +321,46 @@ class Evaluator {
   }
 
   /// Splits n's index (s.., rest..) over the axes of `shape`: those in `axes` come from the index tensors, source `first`
-  /// and on. False, and an error, if one is out of range.
-  bool indexed(const Node& n, size_t first, std::span<const int64_t> axes, const Index& at,
-               const Index& shape, Index& out) {
+  /// and on. Returns what is wrong with them, or "".
+  std::string indexed(const Node& n, size_t first, std::span<const int64_t> axes, const Index& at,
+                      const Index& shape, Index& out) {
     const Index& s = source(n, first).shape;
     int64_t position = flat(Index(at.begin(), at.begin() + static_cast<ptrdiff_t>(s.size())), s);
     out.assign(shape.size(), -1);
-    bool fits = true;
+    std::string why;
     for (size_t i = 0; i < axes.size(); i++) {
       size_t axis = static_cast<size_t>(axes[i]);
       int64_t value = to_int(n[first + i]->dtype, source(n, first + i).get(position));
-      if (value < 0 || value >= shape[axis])
-        error(n, fmt::format("index {} is out of range for a dimension of {}", value, shape[axis])),
-            fits = false, value = 0;
+      if (why.empty() && source(n, first + i).is_wrong(position)) why = source(n, first + i).why;
+      if (value < 0 || value >= shape[axis]) {
+        if (why.empty()) why = out_of_range(n, value, axis, shape[axis]);
+        value = 0;
+      }
       out[axis] = value;
     }
     size_t rest = s.size();
     for (int64_t& o : out)
       if (o < 0) o = at[rest++];
-    return fits;
+    return why;
+  }
+
+  static std::string out_of_range(const Node& n, int64_t value, size_t axis, int64_t size) {
+    return fmt::format("{}: index {} is out of range for axis {} of size {}", row(n.op).name, value, axis,
+                       size);
   }
 
   Array gather(const Node& n) {
     const Array& x = source(n, 0);
+    Array out = Array::make(n.dtype, shape_of(n));
     Index index;
-    return from_index(n, [&](const Index& at) {
-      return indexed(n, 1, n.arg.ints, at, x.shape, index) ? x.get(flat(index, x.shape)) : Value{};
+    for_each(out.shape, [&](const Index& at, int64_t position) {
+      const std::string why = indexed(n, 1, n.arg.ints, at, x.shape, index);
+      if (!why.empty()) return wrong(out, position, why);
+      const int64_t from = flat(index, x.shape);
+      copy_wrong(out, position, x, from);
+      out.set(position, x.get(from));
     });
+    return out;
   }
 
   Array scatter(const Node& n) {
@@ -319,7 +369,9 @@ class Evaluator {
     const FoldRow& fold = row(static_cast<Fold>(n.at(0)));
     Index index;
     for_each(values.shape, [&](const Index& at, int64_t position) {
-      if (!indexed(n, 2, std::span(n.arg.ints).subspan(1), at, out.shape, index)) return;
+      const std::string why = indexed(n, 2, std::span(n.arg.ints).subspan(1), at, out.shape, index);
+      if (error_.empty()) error_ = why;
+      if (!why.empty()) return;
       int64_t to = flat(index, out.shape);
       Value pair[] = {out.get(to), values.get(position)};
       out.set(to, apply(fold.step, n.dtype, n.dtype, pair));
@@ -327,13 +379,25 @@ class Evaluator {
     return out;
   }
 
+  /// A box that does not lie inside altogether is not written at all.
   Array put(const Node& n) {
     Array out = source(n, 0);
     const Array& values = source(n, 1);
+    Index begin;
+    for (size_t i = 0; i < out.shape.size(); i++) {
+      begin.push_back(integer(n, 2 + i));
+      if (begin[i] >= 0 && begin[i] <= out.shape[i] - values.shape[i]) continue;
+      for (int64_t k = 0, count = out.size(); k < count; k++)
+        wrong(out, k, out_of_range(n, begin[i], i, out.shape[i]));
+      return out;
+    }
     for_each(values.shape, [&](const Index& at, int64_t position) {
       Index index = at;
-      for (size_t i = 0; i < at.size(); i++) index[i] += integer(n, 2 + i);
-      if (inside(index, out.shape)) out.set(flat(index, out.shape), values.get(position));
+      for (size_t i = 0; i < at.size(); i++) index[i] += begin[i];
+      const int64_t to = flat(index, out.shape);
+      if (out.any_wrong()) out.wrong[static_cast<size_t>(to)] = false;
+      copy_wrong(out, to, values, position);
+      out.set(to, values.get(position));
     });
     return out;
   }

@@ -15,12 +15,20 @@ struct Array {
   DType dtype = DType::Void;
   std::vector<int64_t> shape = {};
   std::vector<std::byte> bytes = {};
+  /// Elements that are no values, since an index was out of range or an integer divided by 0 (none where it is empty),
+  /// and why. Where an element is left out, by a where, what is wrong with it does not count.
+  std::vector<bool> wrong = {};
+  std::string why = {};
 
   static Array make(DType dtype, std::vector<int64_t> shape);  ///< of zeros
   int64_t size() const;
   Value get(int64_t position) const;
   void set(int64_t position, Value value);
-  friend bool operator==(const Array&, const Array&) = default;
+  bool any_wrong() const;
+  bool is_wrong(int64_t position) const;
+  friend bool operator==(const Array& a, const Array& b) {
+    return a.dtype == b.dtype && a.shape == b.shape && a.bytes == b.bytes;
+  }
 };
 
 struct Evaluation {

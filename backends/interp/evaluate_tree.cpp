@@ -44,7 +44,7 @@ class Machine {
     body_ = compile(tree::body(*kernel));
   }
 
-  uint32_t run(std::span<void* const> buffers) {
+  int64_t run(std::span<void* const> buffers) {
     std::span<const Ref> params = tree::params(*kernel_);
     if (buffers.size() != params.size())
       broken("kernel {} has {} parameters, {} buffers were given", kernel_->arg.text, params.size(),
@@ -67,7 +67,7 @@ class Machine {
   std::vector<PlaceMemory> places_;
   std::vector<Statement> param_dims_, body_;
   std::vector<Value> arguments_;
-  uint32_t error_ = 0;
+  int64_t error_ = 0;
 
   // ---- compiling --------------------------------------------------------------------------------------------------
 
@@ -234,7 +234,7 @@ class Machine {
         return;
       case Op::If: return run(value(s.values[0]).bits ? s.body : s.other);
       case Op::Check:
-        if (!value(s.values[0]).bits && !error_) error_ = static_cast<uint32_t>(s.node->at(0));
+        if (!value(s.values[0]).bits && !error_) error_ = integer(s.values[1]);
         return;
       default: return write(s);
     }
@@ -270,7 +270,7 @@ class Machine {
 
 }  // namespace
 
-uint32_t evaluate_tree(const Ref& kernel, std::span<void* const> buffers, std::span<const int64_t> scalars) {
+int64_t evaluate_tree(const Ref& kernel, std::span<void* const> buffers, std::span<const int64_t> scalars) {
   if (kernel->op != Op::Kernel) broken("evaluate_tree of {}", row(kernel->op).name);
   return Machine(kernel, scalars).run(buffers);
 }

@@ -56,14 +56,14 @@ class Interp : public Backend {
 
   void launch(const Launch& launch, const ParallelFor&) override {
     auto& program = static_cast<TreeProgram&>(*launch.program);
-    uint32_t failed = evaluate_tree(program.kernel, launch.buffers, launch.scalars);
+    int64_t failed = evaluate_tree(program.kernel, launch.buffers, launch.scalars);
     if (failed && !error_) error_ = failed;
   }
 
-  uint32_t synchronise() override { return std::exchange(error_, 0u); }
+  int64_t synchronise() override { return std::exchange(error_, 0); }
 
  private:
-  uint32_t error_ = 0;
+  int64_t error_ = 0;
 
   static void copy(void* to, const void* from, size_t bytes) {
     if (bytes) std::memcpy(to, from, bytes);

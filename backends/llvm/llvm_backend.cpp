@@ -104,7 +104,7 @@ class LlvmBackend final : public Backend {
   std::unique_ptr<Program> load(const KernelSource& kernel, std::string_view binary) override;
 
   void launch(const Launch& launch, const ParallelFor& parallel) override;
-  uint32_t synchronise() override { return std::exchange(error_, 0u); }
+  int64_t synchronise() override { return std::exchange(error_, 0); }
 
  private:
   static void copy(void* to, const void* from, size_t bytes) {
@@ -118,7 +118,7 @@ class LlvmBackend final : public Backend {
   HostMemory memory_;
   CodeArena arena_;
   std::unique_ptr<Backend> interp_;  // opened where LLVM is gone
-  uint32_t error_ = 0;
+  int64_t error_ = 0;
 };
 
 Compiled LlvmBackend::run_compiler(const KernelSource& kernel, KontorLlvmOutput output) const {
@@ -219,7 +219,7 @@ void LlvmBackend::launch(const Launch& launch, const ParallelFor& parallel) {
     Launch whole = launch;
     whole.program = program.interpreted.get();
     interp_->launch(whole, {});
-    if (const uint32_t failed = interp_->synchronise(); failed != 0) error_ = failed;
+    if (const int64_t failed = interp_->synchronise(); failed != 0) error_ = failed;
     return;
   }
   const auto run = [&](int64_t begin, int64_t end) {

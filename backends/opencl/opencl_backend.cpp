@@ -165,7 +165,7 @@ class OpenclBackend final : public Backend {
   }
   std::unique_ptr<Program> load(const KernelSource& kernel, std::string_view binary) override;
   void launch(const Launch& launch, const ParallelFor& parallel) override;
-  uint32_t synchronise() override;
+  int64_t synchronise() override;
 
  private:
   std::string binary_of(cl::Program program) const;
@@ -199,8 +199,8 @@ OpenclBackend::OpenclBackend(Chosen chosen) : device_(chosen.device) {
   expect(code, "clCreateContext");
   queue_ = api.create_queue(context_, device_, 0, &code);
   if (code == cl::kSuccess)
-    error_ = api.create_buffer(context_, cl::kMemReadWrite, sizeof(uint32_t), nullptr, &code);
-  const uint32_t none = 0;
+    error_ = api.create_buffer(context_, cl::kMemReadWrite, sizeof(int64_t), nullptr, &code);
+  const int64_t none = 0;
   if (code == cl::kSuccess)
     code = api.write(queue_, error_, cl::kTrue, 0, sizeof none, &none, 0, nullptr, nullptr);
   if (code == cl::kSuccess) return;
@@ -346,11 +346,11 @@ void OpenclBackend::launch(const Launch& launch, const ParallelFor&) {
          "clEnqueueNDRangeKernel");
 }
 
-uint32_t OpenclBackend::synchronise() {
-  uint32_t found = 0;
+int64_t OpenclBackend::synchronise() {
+  int64_t found = 0;
   expect(cl::api().read(queue_, error_, cl::kTrue, 0, sizeof found, &found, 0, nullptr, nullptr),
          "clEnqueueReadBuffer");
-  const uint32_t none = 0;
+  const int64_t none = 0;
   if (found != 0)
     expect(cl::api().write(queue_, error_, cl::kTrue, 0, sizeof none, &none, 0, nullptr, nullptr),
            "clEnqueueWriteBuffer");

@@ -23,7 +23,8 @@ inline bool is_float(DType d) { return kind(d) == Kind::Float; }
 inline bool is_integer(DType d) { return kind(d) == Kind::Signed || kind(d) == Kind::Unsigned; }
 /// The unsigned dtype of `bits` bits.
 DType unsigned_of(int bits);
-/// The dtype that arithmetic on a and b yields: NumPy's table without value-based cases; i64 with u64 gives f64.
+/// The dtype that arithmetic on a and b yields: PyTorch's table (a float beside an integer stays what it is); u64 with a
+/// signed integer, which it does not have, gives f64.
 DType promote(DType a, DType b);
 
 }  // namespace kontor::inline v0

@@ -3,8 +3,10 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "graph/float_division.h"
 #include "graph/formula.h"
 #include "graph/index.h"
+#include "graph/scalar.h"
 #include "graph/shape.h"
 
 namespace kontor::inline v0::fn {
@@ -59,14 +61,21 @@ Ref fill(DType dtype, double value, const Dims& shape) { return splat(constant(d
 
 Ref as_float(const Ref& x) { return is_float(x->dtype) ? x : cast(x, DType::F32); }
 
+DType accumulator(DType dtype) { return is_float(dtype) && row(dtype).bits < 32 ? DType::F32 : dtype; }
+Ref in_accumulator(const Ref& x) { return cast(x, accumulator(x->dtype)); }
+
+void check_dtype(std::string_view who, DType dtype) {
+  if (dtype == DType::Void) fail("{}: no value has the dtype {}", who, name(dtype));
+}
+
 static DType weak_dtype(const Number& n) {
-  return n.kind == Number::Bool ? DType::Bool : n.kind == Number::Int ? DType::I64 : DType::F32;
+  constexpr DType of_kind[] = {DType::Bool, DType::I64, DType::U64, DType::F32};
+  return of_kind[n.kind];
 }
 
 static DType with_number(DType dtype, const Number& n) {
   if (is_float(dtype) || n.kind == Number::Bool) return dtype;
-  if (n.kind == Number::Float) return DType::F32;
-  return dtype == DType::Bool ? DType::I64 : dtype;
+  return n.kind == Number::Float || dtype == DType::Bool ? weak_dtype(n) : dtype;
 }
 
 DType operand_dtype(std::string_view who, std::span<const Input> operands) {
@@ -82,14 +91,21 @@ DType operand_dtype(std::string_view who, std::span<const Input> operands) {
 }
 
 Ref number_constant(std::string_view who, const Number& n, DType dtype) {
-  if (is_float(dtype)) return constant(dtype, n.f);
+  check_dtype(who, dtype);
   if (dtype == DType::Bool) return constant(dtype, int64_t{n.f != 0});
+  if (is_float(dtype)) {
+    if (n.kind == Number::Float) return constant(dtype, n.f);
+    const Value whole = from_int(DType::I64, n.i);  // rounded once, which a double between would not be
+    return constant_of(dtype, apply(Op::Cast, dtype, weak_dtype(n), &whole));
+  }
   if (n.kind == Number::Float) {
     if (n.f != std::floor(n.f) || std::abs(n.f) > 9e15) fail("{}: {} is not a {}", who, n.f, name(dtype));
     return number_constant(who, Number::of(static_cast<int64_t>(n.f)), dtype);
   }
   Bounds b = dtype_bounds(dtype);
-  bool fits = dtype == DType::U64 ? n.i >= 0 : n.i >= b.lo && n.i <= b.hi;
+  const bool beyond = n.kind == Number::Unsigned;
+  bool fits = dtype == DType::U64 ? beyond || n.i >= 0 : !beyond && n.i >= b.lo && n.i <= b.hi;
+  if (!fits && beyond) fail("{}: {} does not fit in {}", who, static_cast<uint64_t>(n.i), name(dtype));
   if (!fits) fail("{}: {} does not fit in {}", who, n.i, name(dtype));
   return constant(dtype, n.i);
 }
@@ -127,7 +143,7 @@ Ref call(std::string_view name, const Ref& body, std::vector<Ref> args, Ints att
 }
 
 Ref cast(const Ref& x, DType dtype) {
-  if (dtype == DType::Void) fail("cast: to void");
+  check_dtype("cast", dtype);
   if (x->dtype == dtype) return x;
   if (dtype == DType::Bool) return make(Op::Ne, {x, fill(x->dtype, 0, x->shape)});
   return make(Op::Cast, {x}, {}, dtype);
@@ -187,8 +203,10 @@ Ref div(const Input& a, const Input& b) {
 
 Ref floor_div(const Input& a, const Input& b) {
   const Input operands[] = {a, b};
-  if (is_float(operand_dtype("floor_div", operands))) return floor(div(a, b));
-  return integers("floor_div", Op::IDiv, a, b, false);
+  DType dtype = operand_dtype("floor_div", operands);
+  if (!is_float(dtype)) return integers("floor_div", Op::IDiv, a, b, false);
+  std::vector<Ref> both = align("floor_div", operands, dtype);
+  return floored_quotient(both[0], both[1]);
 }
 
 Ref mod(const Input& a, const Input& b) {
@@ -196,18 +214,11 @@ Ref mod(const Input& a, const Input& b) {
   DType dtype = operand_dtype("mod", operands);
   if (!is_float(dtype)) return integers("mod", Op::Mod, a, b, false);
   std::vector<Ref> both = align("mod", operands, dtype);
-  Term x(both[0]), y(both[1]);
-  return fma(-floor(x / y), y, x).node;
+  return call("mod", exact_remainder(both[0], both[1]), both);
 }
 
 Ref maximum(const Input& a, const Input& b) { return binary("maximum", Op::Max, a, b); }
 Ref minimum(const Input& a, const Input& b) { return binary("minimum", Op::Min, a, b); }
-Ref eq(const Input& a, const Input& b) { return binary("eq", Op::Eq, a, b); }
-Ref ne(const Input& a, const Input& b) { return binary("ne", Op::Ne, a, b); }
-Ref lt(const Input& a, const Input& b) { return binary("lt", Op::Lt, a, b); }
-Ref le(const Input& a, const Input& b) { return binary("le", Op::Le, a, b); }
-Ref gt(const Input& a, const Input& b) { return binary("gt", Op::Lt, b, a); }
-Ref ge(const Input& a, const Input& b) { return binary("ge", Op::Le, b, a); }
 
 static Input as_bool(const Input& v) {
   return v.node ? Input(cast(v.node, DType::Bool)) : Input(Number::of(v.number.f != 0));
@@ -225,9 +236,11 @@ Ref shift_left(const Input& a, const Input& b) { return integers("shift_left", O
 Ref shift_right(const Input& a, const Input& b) { return integers("shift_right", Op::Shr, a, b, false); }
 
 Ref where(const Ref& condition, const Input& a, const Input& b) {
+  if (condition->dtype != DType::Bool)
+    fail("where: the condition is {}, not bool; compare it with 0", describe(*condition));
   const Input operands[] = {a, b};
   std::vector<Ref> both = align("where", operands, operand_dtype("where", operands), condition);
-  return make(Op::Where, {broadcast(cast(condition, DType::Bool), both[0]->shape), both[0], both[1]});
+  return make(Op::Where, {broadcast(condition, both[0]->shape), both[0], both[1]});
 }
 
 Ref fma(const Input& a, const Input& b, const Input& c) {
@@ -258,6 +271,7 @@ static void check_fits(std::string_view who, int64_t value, DType dtype) {
 }
 
 Ref full(const Dims& shape, const Input& value, DType dtype) {
+  check_dtype("full", dtype);
   check_dims("full", shape);
   Ref scalar = value.node ? cast(value.node, dtype) : number_constant("full", value.number, dtype);
   if (scalar->rank() != 0) fail("full: the value is {}, not one number", describe(*scalar));
@@ -265,6 +279,7 @@ Ref full(const Dims& shape, const Input& value, DType dtype) {
 }
 
 Ref iota(const Ref& extent, DType dtype) {
+  check_dtype("iota", dtype);
   check_dims("iota", std::span(&extent, 1));
   if (extent->bounds.hi > 0 && extent->bounds.hi != INT64_MAX)
     check_fits("iota", extent->bounds.hi - 1, dtype);
@@ -273,6 +288,7 @@ Ref iota(const Ref& extent, DType dtype) {
 
 /// From f64 throughout, as NumPy (a step of 0.1 does not gather errors); integers in i64, of which all must fit.
 Ref arange(double begin, double end, double step, DType dtype) {
+  check_dtype("arange", dtype);
   if (step == 0 || !std::isfinite(begin) || !std::isfinite(end) || !std::isfinite(step))
     fail("arange: from {} to {} by {}", begin, end, step);
   double length = std::ceil((end - begin) / step);
@@ -291,6 +307,7 @@ Ref arange(double begin, double end, double step, DType dtype) {
 }
 
 Ref eye(const Ref& n, DType dtype) {
+  check_dtype("eye", dtype);
   Ref i = iota(n, DType::I64);
   return cast(eq(unsqueeze(i, 1), i), dtype);
 }

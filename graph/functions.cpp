@@ -27,7 +27,7 @@ const Number& only_number(const Argument& a, std::string_view wanted) {
 }
 
 int64_t whole(const Number& n) {
-  if (n.kind == Number::Float) mismatch("whole numbers");
+  if (n.kind == Number::Float || n.kind == Number::Unsigned) mismatch("whole numbers");
   return n.i;
 }
 
@@ -45,10 +45,8 @@ struct Conversion<Ref> {
     if (a.kind == Argument::None) return {};
     if (a.kind == Argument::Tensor) return a.tensors[0];
     const Number& n = only_number(a, "a tensor");
-    return fn::number_constant("number", n,
-                               n.kind == Number::Float ? DType::F32
-                               : n.kind == Number::Int ? DType::I64
-                                                       : DType::Bool);
+    const Input number(n);
+    return fn::number_constant("number", n, fn::operand_dtype("number", std::span(&number, 1)));
   }
 };
 template <>
@@ -155,8 +153,8 @@ constexpr FunctionRow table[] = {
     KONTOR_FUNCTION(iota,          "make",    "n, dtype=i64", "0, 1, .. n-1."),
     KONTOR_FUNCTION(arange,        "make",    "begin, end, step=1.0, dtype=f32", "begin, begin+step, .. before end; computed in f64."),
     KONTOR_FUNCTION(eye,           "make",    "n, dtype=f32", "The identity matrix [n, n]."),
-    KONTOR_FUNCTION(uniform,       "make",    "shape, low=0.0, high=1.0, dtype=f32", "Random numbers in [low, high), 23 random bits each (f64: 52)."),
-    KONTOR_FUNCTION(normal,        "make",    "shape, mean=0.0, deviation=1.0, dtype=f32", "Normally distributed random numbers (Box and Muller)."),
+    KONTOR_FUNCTION(uniform,       "make",    "shape, low=0.0, high=1.0, dtype=f32", "Random numbers with low <= x < high, of 23 random bits each (f64: 52)."),
+    KONTOR_FUNCTION(normal,        "make",    "shape, mean=0.0, deviation=1.0, dtype=f32", "Normally distributed random numbers (Box and Muller), all of them finite."),
     KONTOR_FUNCTION(randint,       "make",    "shape, low, high, dtype=i64", "Random integers low .. high-1."),
     KONTOR_FUNCTION(permutation,   "make",    "n, dtype=i64", "0 .. n-1 in random order: a keyed bijection, no sort."),
 
@@ -164,8 +162,8 @@ constexpr FunctionRow table[] = {
     KONTOR_FUNCTION(sub,           "elementwise", "a, b", "a - b."),
     KONTOR_FUNCTION(mul,           "elementwise", "a, b", "a * b."),
     KONTOR_FUNCTION(div,           "elementwise", "a, b", "a / b; integers divide as f32."),
-    KONTOR_FUNCTION(floor_div,     "elementwise", "a, b", "The floor of a / b; an integer divided by 0 yields 0 and is reported."),
-    KONTOR_FUNCTION(mod,           "elementwise", "a, b", "a - floor_div(a, b) * b, which has the sign of b."),
+    KONTOR_FUNCTION(floor_div,     "elementwise", "a, b", "The floor of the exact quotient; an integer divided by 0 yields 0 and is an error."),
+    KONTOR_FUNCTION(mod,           "elementwise", "a, b", "The exact remainder, of the sign of b."),
     KONTOR_FUNCTION(pow,           "elementwise", "a, b", "a to the power b, with the exceptional cases of C."),
     KONTOR_FUNCTION(maximum,       "elementwise", "a, b", "The greater; NaN if one is."),
     KONTOR_FUNCTION(minimum,       "elementwise", "a, b", "The lesser; NaN if one is."),
@@ -185,7 +183,7 @@ constexpr FunctionRow table[] = {
     KONTOR_FUNCTION(bit_not,       "elementwise", "x", "All bits of an integer turned; not of a bool."),
     KONTOR_FUNCTION(shift_left,    "elementwise", "a, b", "a shifted left by b bits; 0 by its width or more."),
     KONTOR_FUNCTION(shift_right,   "elementwise", "a, b", "a shifted right by b bits; signed numbers keep their sign."),
-    KONTOR_FUNCTION(where,         "elementwise", "condition, a, b", "a where the condition holds, else b."),
+    KONTOR_FUNCTION(where,         "elementwise", "condition, a, b", "a where the condition (bool) holds, else b."),
     KONTOR_FUNCTION(clamp,         "elementwise", "x, low, high", "The nearest value within [low, high]."),
     KONTOR_FUNCTION(neg,           "elementwise", "x", "-x."),
     KONTOR_FUNCTION(abs,           "elementwise", "x", "The magnitude."),
@@ -207,12 +205,12 @@ constexpr FunctionRow table[] = {
     KONTOR_FUNCTION(detach,        "elementwise", "x", "x, through which no gradient passes."),
     KONTOR_FUNCTION(mark,          "elementwise", "x, name", "x under a name, for gradients and transforms."),
 
-    KONTOR_FUNCTION(sum,           "fold", "x, axes=none, keepdims=false", "Sum; bool and small integers sum in 64 bits."),
+    KONTOR_FUNCTION(sum,           "fold", "x, axes=none, keepdims=false", "Sum; bool and small integers sum in 64 bits, floats narrower than f32 in f32."),
     KONTOR_FUNCTION(prod,          "fold", "x, axes=none, keepdims=false", "Product."),
     KONTOR_FUNCTION(max,           "fold", "x, axes=none, keepdims=false", "Greatest; NaN if there is one."),
     KONTOR_FUNCTION(min,           "fold", "x, axes=none, keepdims=false", "Least; NaN if there is one."),
-    KONTOR_FUNCTION(mean,          "fold", "x, axes=none, keepdims=false", "The sum divided by the number of elements."),
-    KONTOR_FUNCTION(var,           "fold", "x, axes=none, keepdims=false, correction=0", "Mean squared distance from the mean, in two passes; divides by n - correction."),
+    KONTOR_FUNCTION(mean,          "fold", "x, axes=none, keepdims=false", "The sum divided by the number of elements; of integers in f32."),
+    KONTOR_FUNCTION(var,           "fold", "x, axes=none, keepdims=false, correction=0", "Mean squared distance from the mean, in two passes; divides by n - correction, at least 1."),
     KONTOR_FUNCTION(any,           "fold", "x, axes=none, keepdims=false", "Whether one is not 0."),
     KONTOR_FUNCTION(all,           "fold", "x, axes=none, keepdims=false", "Whether none is 0."),
     KONTOR_FUNCTION(argmax,        "fold", "x, axis=none, keepdims=false", "Position of the greatest (the first of equals; NaN counts as greatest)."),
@@ -245,8 +243,8 @@ constexpr FunctionRow table[] = {
     KONTOR_FUNCTION(instance_norm, "model", "x, weight=none, bias=none, eps=1e-5", "Normalised over all but the first two axes, times weight [c] plus bias [c]."),
     KONTOR_FUNCTION(one_hot,       "model", "x, classes, dtype=f32", "1 at the integer's place of a new last axis, else 0."),
     KONTOR_FUNCTION(take,          "model", "x, indices, axis=0", "Slices at integer positions (negative ones from the end)."),
-    KONTOR_FUNCTION(pick,          "model", "x, indices", "x[i.., indices[i..]] along the last axis."),
-    KONTOR_FUNCTION(put,           "model", "x, axis, index, value", "x with the slices from `index` on replaced (functional set-item)."),
+    KONTOR_FUNCTION(pick,          "model", "x, indices", "x[i.., indices[i..]] along the last axis (negative ones from the end)."),
+    KONTOR_FUNCTION(put,           "model", "x, axis, index, value", "x with the slices from `index` on (a negative one counts from the end) replaced; all of them lie inside, else it is an error."),
 };
 // clang-format on
 #undef KONTOR_FUNCTION

@@ -11,10 +11,18 @@ namespace kontor::inline v0 {
 
 /// A number without a dtype of its own: it takes that of the tensor beside it.
 struct Number {
-  enum Kind : uint8_t { Bool, Int, Float } kind = Float;
+  enum Kind : uint8_t {
+    Bool,
+    Int,
+    Unsigned,
+    Float
+  } kind = Float;  ///< Unsigned: beyond int64_t, i has its bits
   int64_t i = 0;
   double f = 0;
   static Number of(int64_t value) { return {Int, value, static_cast<double>(value)}; }
+  static Number of(uint64_t value) {
+    return {value >> 63 ? Unsigned : Int, static_cast<int64_t>(value), static_cast<double>(value)};
+  }
   static Number of(double value) { return {Float, 0, value}; }
   static Number of(bool value) { return {Bool, value, static_cast<double>(value)}; }
 };
@@ -49,6 +57,11 @@ Ref broadcast(const Ref& x, const Dims& shape);   ///< leading axes may be new, 
 Ref splat(const Ref& scalar, const Dims& shape);  ///< a value of rank 0, everywhere
 Ref fill(DType dtype, double value, const Dims& shape);
 Ref as_float(const Ref& x);  ///< integers as f32
+/// What sums of this dtype are computed in: f32 for the floats that are narrower. Rounded once, by a cast at the end.
+DType accumulator(DType dtype);
+Ref in_accumulator(const Ref& x);  ///< x in accumulator(dtype)
+/// Throws Error if it is not the dtype of a value.
+void check_dtype(std::string_view who, DType dtype);
 DType operand_dtype(std::string_view who, std::span<const Input> operands);
 /// A number as a constant of `dtype`; throws Error if an integer dtype cannot hold it.
 Ref number_constant(std::string_view who, const Number& number, DType dtype);
@@ -159,6 +172,8 @@ Ref instance_norm(const Ref& x, const Ref& weight, const Ref& bias, double eps);
 Ref one_hot(const Ref& x, int64_t classes, DType dtype);
 Ref take(const Ref& x, const Ref& indices, int64_t axis);
 Ref pick(const Ref& x, const Ref& indices);
+/// x[.., begin + 0 .. begin + count-1, ..] along `axis`, where begin is an i64 of rank 0 that is checked when it is known.
+Ref slices_from(const Ref& x, int64_t axis, const Ref& begin, const Ref& count);
 Ref put(const Ref& x, int64_t axis, const Input& index, const Ref& value);
 
 // Random numbers (graph/random.cpp). Key and counter are u64 nodes of rank 0; element e has word e mod 2 of block

@@ -9,7 +9,6 @@
 #include "graph/index.h"
 #include "graph/recording.h"
 #include "graph/shape.h"
-#include "graph/unary.h"
 
 namespace kontor::inline v0 {
 
@@ -192,10 +191,11 @@ std::vector<Ref> all_of(std::span<const Tensor> tensors) {
 
 Input Recording::input(const Operand& o) {
   switch (o.kind_) {
-    case Operand::Bool:  return Number::of(o.int_ != 0);
-    case Operand::Int:   return Number::of(o.int_);
-    case Operand::Float: return Number::of(o.float_);
-    default:             return node(o.tensor_);
+    case Operand::Bool:     return Number::of(o.int_ != 0);
+    case Operand::Int:      return Number::of(o.int_);
+    case Operand::Unsigned: return Number::of(static_cast<uint64_t>(o.int_));
+    case Operand::Float:    return Number::of(o.float_);
+    default:                return node(o.tensor_);
   }
 }
 
@@ -270,9 +270,11 @@ Tensor Tensor::tanh() const { return record([&] { return fn::tanh(of(*this)); })
 Tensor Tensor::erf() const { return record([&] { return fn::erf(of(*this)); }); }
 Tensor Tensor::relu() const { return record([&] { return fn::relu(of(*this)); }); }
 Tensor Tensor::unary(std::string_view name) const {
-  const UnaryRow* row = find_unary(name);
-  if (!row) fail("there is no unary function '{}'", name);
-  return record([&] { return record_unary(*row, of(*this)); });
+  return record([&] {
+    const FunctionRow& row = find_function(name);
+    if (row.parameters != "x" || row.group != "elementwise") fail("unary: {}({}) is no function of one tensor", name, row.parameters);
+    return call_function(row, {{.kind = Argument::Tensor, .tensors = {of(*this)}}});
+  });
 }
 Tensor Tensor::isnan() const { return record([&] { return fn::isnan(of(*this)); }); }
 Tensor Tensor::clamp(double lo, double hi) const { return record([&] { return fn::clamp(of(*this), number(lo), number(hi)); }); }
@@ -287,6 +289,7 @@ Tensor Tensor::mean(const Axes& a, bool k) const { return record([&] { return fn
 Tensor Tensor::var(const Axes& a, bool k, int64_t c) const { return record([&] { return fn::var(of(*this), list(a), k, c); }); }
 Tensor Tensor::argmax() const { return record([&] { return fn::argmax(of(*this), {}, false); }); }
 Tensor Tensor::argmax(int64_t axis, bool k) const { return record([&] { return fn::argmax(of(*this), axis, k); }); }
+Tensor Tensor::argmin() const { return record([&] { return fn::argmin(of(*this), {}, false); }); }
 Tensor Tensor::argmin(int64_t axis, bool k) const { return record([&] { return fn::argmin(of(*this), axis, k); }); }
 Tensor Tensor::any(const Axes& a, bool k) const { return record([&] { return fn::any(of(*this), list(a), k); }); }
 Tensor Tensor::all(const Axes& a, bool k) const { return record([&] { return fn::all(of(*this), list(a), k); }); }

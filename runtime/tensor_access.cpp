@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/guard.h"
+#include "graph/functions.h"
 #include "graph/shape.h"
 #include "runtime/realize.h"
 #include "runtime/trace.h"
@@ -61,6 +62,7 @@ std::shared_ptr<TensorState> Tensor::share(const Tensor& other) {
 }
 
 Tensor Tensor::from_memory(const void* data, DType dtype, const Shape& shape) {
+  fn::check_dtype("from_memory", dtype);
   const std::vector<Ref> dims = Recording::dims(shape);
   check_dims("from", dims);
   size_t bytes = static_cast<size_t>(item_size(dtype));

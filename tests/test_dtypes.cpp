@@ -60,7 +60,7 @@ constexpr Row rows[] = {
     {"bit_not",       "bit_not(T[40])", floats},
     {"shift_left",    "T[40] << 2", floats},
     {"shift_right",   "T[40] >> 1", floats},
-    {"where",         "where(T[40], T[40], T[40])"},
+    {"where",         "where(T[40] != 0, T[40], T[40])"},
     {"clamp",         "clamp(T[40], 1, 3)"},
     {"neg",           "neg(T[40])", no_bool},
     {"abs",           "abs(T[40])"},

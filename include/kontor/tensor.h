@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <kontor/dtype.h>
@@ -155,7 +156,9 @@ class KONTOR_API Tensor {
   static Tensor from_memory(const void* data, DType dtype, const Shape& shape);
 
   // Random numbers: a function of the Context's seed and of how many numbers were drawn before.
+  /// Floats of `dtype` with low <= x < high.
   static Tensor uniform(const Shape& shape, double low = 0, double high = 1, DType dtype = DType::F32);
+  /// Finite always: what would lie beyond the dtype's greatest number is that number.
   static Tensor normal(const Shape& shape, double mean = 0, double deviation = 1, DType dtype = DType::F32);
   /// Integers low..high-1.
   static Tensor randint(const Shape& shape, int64_t low, int64_t high, DType dtype = DType::I64);
@@ -197,7 +200,8 @@ class KONTOR_API Tensor {
   Tensor bit_not() const;
   Tensor square() const;
   Tensor sqrt() const;
-  /// A function of the unary table by its name, as unary("gelu"); throws Error if there is none.
+  /// An elementwise function of one tensor by its name in docs/functions.md, as unary("gelu"); throws Error if there is
+  /// none.
   Tensor unary(std::string_view name) const;
   Tensor rsqrt() const { return unary("rsqrt"); }
   Tensor exp() const;
@@ -219,16 +223,19 @@ class KONTOR_API Tensor {
     return cast(dtype_of<T>());
   }
 
-  // Folds. No axes means all; keepdims leaves them with extent 1.
+  // Folds. No axes means all; keepdims leaves them with extent 1. Floats narrower than f32 are summed up in f32 and
+  // rounded once.
   Tensor sum(const Axes& axes = {}, bool keepdims = false) const;  ///< bool and small integers sum as 64 bits
   Tensor prod(const Axes& axes = {}, bool keepdims = false) const;
   Tensor max(const Axes& axes = {}, bool keepdims = false) const;  ///< NaN if there is one
   Tensor min(const Axes& axes = {}, bool keepdims = false) const;
-  Tensor mean(const Axes& axes = {}, bool keepdims = false) const;
+  Tensor mean(const Axes& axes = {}, bool keepdims = false) const;  ///< of integers: f32
+  /// Mean squared distance from the mean, divided by n - correction, which must be at least 1. Of integers: f32.
   Tensor var(const Axes& axes = {}, bool keepdims = false, int64_t correction = 0) const;
   Tensor argmax() const;  ///< position in row-major order; i64
   Tensor argmax(int64_t axis,
                 bool keepdims = false) const;  ///< the first of equals; NaN counts as the largest
+  Tensor argmin() const;
   Tensor argmin(int64_t axis, bool keepdims = false) const;
   Tensor any(const Axes& axes = {}, bool keepdims = false) const;
   Tensor all(const Axes& axes = {}, bool keepdims = false) const;
@@ -272,11 +279,13 @@ class KONTOR_API Tensor {
   Tensor instance_norm(const Tensor& weight = {}, const Tensor& bias = {}, double eps = 1e-5) const;
   Tensor one_hot(int64_t classes, DType dtype = DType::F32) const;  ///< integers [..] -> [.., classes]
   /// Slices at `indices` (integers; negative ones count from the end) along `axis`, which their shape replaces.
-  /// An index out of range yields 0 and is reported at the next synchronisation.
+  /// An index out of range yields 0 and is an Error of the call that computes it.
   Tensor take(const Tensor& indices, int64_t axis = 0) const;
-  /// One element a row: out[i..] = x[i.., indices[i..]] along the last axis.
+  /// One element a row: out[i..] = x[i.., indices[i..]] along the last axis; indices as in take().
   Tensor pick(const Tensor& indices) const;
-  /// The value with slice(s) from `index` on along `axis` replaced by `value` (functional set-item).
+  /// The value with slice(s) from `index` on along `axis` replaced by `value` (functional set-item). A negative index
+  /// counts from the end. All slices must lie inside, else nothing is replaced and it is an Error: here if the index is a
+  /// number, of the call that computes it if it is a tensor.
   Tensor put(int64_t axis, const Operand& index, const Tensor& value) const;
 
   Tensor& operator+=(const Operand& b);
@@ -292,7 +301,8 @@ class KONTOR_API Tensor {
 };
 
 /// What stands beside a Tensor in an operation. A C++ number has no dtype of its own and takes that of the Tensor
-/// (an integer Tensor with a fraction becomes f32), as in NumPy 2.
+/// (an integer Tensor with a fraction becomes f32), as in NumPy 2; a whole number that an integer dtype cannot hold is an
+/// Error, but for comparisons.
 class KONTOR_API Operand {
  public:
   Operand(const Tensor& tensor) : tensor_(tensor) {}
@@ -300,28 +310,35 @@ class KONTOR_API Operand {
   Operand(const Variable& variable);
   template <class T>
     requires std::is_arithmetic_v<T>
-  Operand(T number)
-      : kind_(std::is_same_v<T, bool> ? Bool
-              : std::is_integral_v<T> ? Int
-                                      : Float),
-        int_(static_cast<int64_t>(number)),
-        float_(static_cast<double>(number)) {}
+  Operand(T number) : float_(static_cast<double>(number)) {
+    if constexpr (std::is_integral_v<T>) {
+      kind_ = std::is_same_v<T, bool> ? Bool : std::in_range<int64_t>(number + T{}) ? Int : Unsigned;
+      int_ = static_cast<int64_t>(number);
+    } else {
+      kind_ = Float;
+    }
+  }
 
  private:
   friend class Recording;
-  enum { Value, Bool, Int, Float } kind_ = Value;
+  enum { Value, Bool, Int, Unsigned, Float } kind_ = Value;  // Unsigned: beyond int64_t, int_ has its bits
   Tensor tensor_;
   int64_t int_ = 0;
   double float_ = 0;
 };
 
-// Elementwise on two operands, broadcast as NumPy does; dtypes are promoted by NumPy's table (i64 with u64: f64).
+// Elementwise on two operands, broadcast as NumPy does. Dtypes are promoted by PyTorch's table: a float beside an integer
+// stays what it is (f32 with i64: f32), of two floats or two integers the wider one; f16 with bf16 and the two f8: f32;
+// signed with unsigned: a signed one that holds both, i64 with u64: f64 (docs/numerics.md has the table).
+// Comparisons compare the values themselves, whatever their dtypes.
 KONTOR_API Tensor add(const Operand& a, const Operand& b);
 KONTOR_API Tensor sub(const Operand& a, const Operand& b);
 KONTOR_API Tensor mul(const Operand& a, const Operand& b);
-KONTOR_API Tensor div(const Operand& a, const Operand& b);        ///< integers divide as f32
-KONTOR_API Tensor floor_div(const Operand& a, const Operand& b);  ///< integer division by 0: 0, and reported
-KONTOR_API Tensor mod(const Operand& a, const Operand& b);        ///< of the divisor's sign
+KONTOR_API Tensor div(const Operand& a, const Operand& b);  ///< integers divide as f32
+/// The greatest whole number not above the exact quotient. Of integers by 0: 0, and an Error of the call that computes it.
+KONTOR_API Tensor floor_div(const Operand& a, const Operand& b);
+/// The exact remainder, of the divisor's sign, as Python's %. Of integers by 0: as floor_div.
+KONTOR_API Tensor mod(const Operand& a, const Operand& b);
 KONTOR_API Tensor pow(const Operand& a, const Operand& b);
 KONTOR_API Tensor maximum(const Operand& a, const Operand& b);
 KONTOR_API Tensor minimum(const Operand& a, const Operand& b);

@@ -117,6 +117,12 @@ Ref scatter(const Step& s) {
   return make(Op::Scatter, src, {.ints = ints});
 }
 
+/// Where a box begins for each element of the axis, along axis a: checked, by reading it from all the places there are.
+Ref begins(const Step& s, size_t a) {
+  const Ref places = ix::add(ix::sub(s.with_axis(0)->shape[a], s.with_axis(1)->shape[a]), index(1));
+  return make(Op::Gather, {fn::iota(places, DType::I64), s.with_axis(1 + a)}, {.ints = {0}});
+}
+
 /// A put whose position depends on the axis: each element is read from the value or from what was there.
 Ref put_somewhere(const Step& s) {
   const Ref x = s.with_axis(0), v = s.with_axis(1);
@@ -128,9 +134,12 @@ Ref put_somewhere(const Step& s) {
     Ref at = fn::broadcast(fn::reshape(fn::iota(x->shape[a], DType::I64), thin), x->shape);
     thin[a] = index(1);
     thin[0] = s.extent;
-    at = fn::sub(at, fn::broadcast(fn::reshape(s.with_axis(1 + a), thin), x->shape));
+    const Ref begin = begins(s, a), fits = fn::eq(begin, s.with_axis(1 + a));
+    auto everywhere = [&](const Ref& one) { return fn::broadcast(fn::reshape(one, thin), x->shape); };
+    at = fn::sub(at, everywhere(begin));
     const Ref last = ix::sub(v->shape[a], index(1));
-    const Ref here = fn::logical_and(fn::ge(at, 0), fn::le(at, Input(last)));
+    const Ref here =
+        fn::logical_and(everywhere(fits), fn::logical_and(fn::ge(at, 0), fn::le(at, Input(last))));
     inside = inside ? fn::logical_and(inside, here) : here;
     src.push_back(fn::clamp(at, 0, Input(last)));
   }
@@ -151,9 +160,9 @@ Ref wrapper(const Step& s) { return make(s.node.op, s.src, s.node.arg); }
 /// Calls that mean the same with an axis in front: elementwise ones, and those along an axis, which moves by one. Of
 /// the others (matmul, conv2d, a user's layer) only the body is left.
 Ref call(const Step& s) {
-  constexpr std::string_view elementwise_names[] = {"exp",     "log",    "sin",     "cos",           "tanh",
-                                                    "erf",     "pow",    "relu",    "cross_entropy", "detach",
-                                                    "uniform", "normal", "randint", "permutation"};
+  constexpr std::string_view elementwise_names[] = {"exp",    "log",     "sin",    "cos",     "tanh",
+                                                    "erf",    "pow",     "mod",    "relu",    "cross_entropy",
+                                                    "detach", "uniform", "normal", "randint", "permutation"};
   constexpr std::string_view along_axis[] = {"softmax", "log_softmax"};
   auto named = [&](std::span<const std::string_view> names) {
     return std::find(names.begin(), names.end(), s.node.arg.text) != names.end();

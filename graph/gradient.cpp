@@ -59,6 +59,9 @@ class Tape {
   std::vector<const Node*> order_;
 };
 
+/// Floats narrower than f32 as f32, for formulas with sums in them.
+Term wide(const Term& x) { return Term(fn::in_accumulator(x.node)); }
+
 /// n is the node, y its value (the same), g its cotangent.
 using Rule = void (*)(Tape& to, const Node& n, const Term& g);
 
@@ -184,8 +187,8 @@ void product_back(Tape& to, const Node& n, const Term& g) {
 void extreme_back(Tape& to, const Node& n, const Term& g) {
   Ints axes = as_ints(std::span(n.arg.ints).subspan(1));
   Term hit = source(n, 0) == Term(spread(n, Ref(&n)));
-  Term count(fn::reduce(Fold::Sum, {hit.as(n.dtype).node}, axes, false));
-  to.add(n[0], where(hit, Term(spread(n, (g / count).node)), 0.0).node);
+  Term count(fn::reduce(Fold::Sum, {hit.as(fn::accumulator(n.dtype)).node}, axes, false));
+  to.add(n[0], where(hit, Term(spread(n, (wide(g) / count).as(n.dtype).node)), 0.0).node);
 }
 
 void dot_back(Tape& to, const Node& n, const Term& g) {
@@ -209,11 +212,12 @@ void reduce_back(Tape& to, const Node& n, const Term& g) {
 // --- indexed
 
 void gather_back(Tape& to, const Node& n, const Term& g) {
-  std::vector<Ref> src{fn::full(n[0]->shape, 0.0, n.dtype), g.node};
+  const Ref values = wide(g).node;
+  std::vector<Ref> src{fn::full(n[0]->shape, 0.0, values->dtype), values};
   src.insert(src.end(), n.src.begin() + 1, n.src.end());
   Ints ints{static_cast<int64_t>(Fold::Sum)};
   ints.insert(ints.end(), n.arg.ints.begin(), n.arg.ints.end());
-  to.add(n[0], make(Op::Scatter, src, {.ints = ints}));
+  to.add(n[0], fn::cast(make(Op::Scatter, src, {.ints = ints}), n.dtype));
 }
 
 void scatter_back(Tape& to, const Node& n, const Term& g) {
@@ -228,29 +232,37 @@ void put_back(Tape& to, const Node& n, const Term& g) {
   std::vector<Ref> zeros{g.node, fn::full(n[1]->shape, 0.0, n.dtype)};
   zeros.insert(zeros.end(), n.src.begin() + 2, n.src.end());
   to.add(n[0], make(Op::Put, zeros));
-  Dims begin(n.src.begin() + 2, n.src.end());
-  to.add(n[1], fn::shrink(g.node, begin, n[1]->shape));
+  Ref box = g.node;
+  Dims begin;
+  for (size_t i = 0; i < n.rank(); i++) {
+    const bool known = n[2 + i]->is_const();
+    begin.push_back(known ? n[2 + i] : index(0));
+    if (!known) box = fn::slices_from(box, static_cast<int64_t>(i), n[2 + i], n[1]->shape[i]);
+  }
+  to.add(n[1], fn::shrink(box, begin, n[1]->shape));
 }
 
 // --- Calls: where a formula in terms of the output is cheaper than the body's gradient (or the body has none)
 
 void softmax_back(Tape& to, const Node& n, const Term& g) {
-  Term y = value_of_node(n), gy = g * y;
-  Ref total = fn::reduce(Fold::Sum, {gy.node}, {n.at(0)}, true);
-  to.add(n[1], (y * (g - Term(fn::broadcast(total, n.shape)))).node);
+  Term y = wide(value_of_node(n)), up = wide(g);
+  Ref total = fn::reduce(Fold::Sum, {(up * y).node}, {n.at(0)}, true);
+  to.add(n[1], (y * (up - Term(fn::broadcast(total, n.shape)))).as(n.dtype).node);
 }
 
 void log_softmax_back(Tape& to, const Node& n, const Term& g) {
-  Ref total = fn::reduce(Fold::Sum, {g.node}, {n.at(0)}, true);
-  to.add(n[1], (g - Term(fn::exp(Ref(&n))) * Term(fn::broadcast(total, n.shape))).node);
+  Term y = wide(value_of_node(n)), up = wide(g);
+  Ref total = fn::reduce(Fold::Sum, {up.node}, {n.at(0)}, true);
+  to.add(n[1], (up - Term(fn::exp(y.node)) * Term(fn::broadcast(total, n.shape))).as(n.dtype).node);
 }
 
 void cross_entropy_back(Tape& to, const Node& n, const Term& g) {
   const Ref &logits = n[1], &labels = n[2];
-  Term p(fn::softmax(logits, -1));
+  Term p(fn::softmax(wide(Term(logits)).node, -1));
   Ref hit = fn::eq(fn::unsqueeze(labels, -1), fn::numbers_for(labels, logits->shape.back()));
   Term difference = where(Term(hit), p - 1.0, p);
-  to.add(logits, (difference * Term(fn::broadcast(fn::unsqueeze(g.node, -1), logits->shape))).node);
+  Term up(fn::broadcast(fn::unsqueeze(wide(g).node, -1), logits->shape));
+  to.add(logits, (difference * up).as(logits->dtype).node);
 }
 
 void pow_back(Tape& to, const Node& n, const Term& g) {
@@ -260,6 +272,11 @@ void pow_back(Tape& to, const Node& n, const Term& g) {
     to.add(n[1], where(b == 0.0, 0.0, g * b * slope).node);
   }
   if (to.wants(n[2])) to.add(n[2], where(a == 0.0, 0.0, g * y * Term(fn::log(a.node))).node);
+}
+
+void mod_back(Tape& to, const Node& n, const Term& g) {
+  to.add(n[1], g.node);
+  if (to.wants(n[2])) to.add(n[2], (-(g * Term(fn::floor_div(n[1], n[2])))).node);
 }
 
 struct CallRow {
@@ -277,6 +294,7 @@ constexpr CallRow call_rows[] = {
     {"erf",           [](Tape& to, const Node& n, const Term& g) { Term x = source(n, 1); to.add(n[1], (g * (Term(fn::exp((-(x * x)).node)) * (2 * std::numbers::inv_sqrtpi))).node); }},
     {"relu",          [](Tape& to, const Node& n, const Term& g) { to.add(n[1], where(value_of_node(n) > 0.0, g, 0.0).node); }},
     {"pow",           pow_back},
+    {"mod",           mod_back},
     {"softmax",       softmax_back},
     {"log_softmax",   log_softmax_back},
     {"cross_entropy", cross_entropy_back},
@@ -289,7 +307,8 @@ void call_back(Tape& to, const Node& n, const Term& g) {
     if (r.name == n.arg.text) return r.rule(to, n, g);
   const UnaryRow* unary = find_unary(n.arg.text);
   if (!unary || !unary->derivative) return to.add(n[0], g.node);
-  to.add(n[1], (g * unary->derivative(source(n, 1), value_of_node(n))).node);
+  const Term slope = unary->derivative(wide(source(n, 1)), wide(value_of_node(n)));
+  to.add(n[1], (wide(g) * slope).as(n.dtype).node);
 }
 
 struct OpRule {

@@ -8,7 +8,8 @@
 
 namespace kontor::inline v0::fn {
 
-/// Sum of products, by fma; of integers, which have none, by multiplication and addition.
+/// Sum of products, by fma; of integers, which have none, by multiplication and addition. Operands are in their
+/// accumulator already: cast before they are broadcast, they are cast once for each of their own elements.
 static Ref dot(const Ref& a, const Ref& b, const Ints& axes) {
   if (is_float(a->dtype)) return reduce(Fold::Dot, {a, b}, axes, false);
   return reduce(Fold::Sum, {make(Op::Mul, {a, b})}, axes, false);
@@ -49,12 +50,13 @@ Ref matmul(const Ref& x, const Ref& y) {
   if (inner_a != inner_b)
     fail("matmul: {} x {}: inner sizes {} and {} differ", describe(*x), describe(*y), describe_dim(inner_a),
          describe_dim(inner_b));
-  Ref a = cast(x, dtype), b = cast(y, dtype);
-  Ref rows = a->rank() == 1 ? unsqueeze(a, 0) : a, columns = b->rank() == 1 ? unsqueeze(b, 1) : b;
+  Ref a = cast(x, dtype), b = cast(y, dtype), wide_a = in_accumulator(a), wide_b = in_accumulator(b);
+  Ref rows = a->rank() == 1 ? unsqueeze(wide_a, 0) : wide_a;
+  Ref columns = b->rank() == 1 ? unsqueeze(wide_b, 1) : wide_b;
   Ref out = dot_rows_columns(rows, columns, broadcast_batches(rows, columns));
   if (b->rank() == 1) out = squeeze(out, Ints{-1});
   if (a->rank() == 1) out = squeeze(out, Ints{b->rank() == 1 ? -1 : -2});
-  return call("matmul", out, {a, b});
+  return call("matmul", cast(out, dtype), {a, b});
 }
 
 static std::pair<int64_t, int64_t> pair_of(std::string_view who, const Ints& given) {
@@ -112,11 +114,15 @@ Ref conv2d(const Ref& given, const Ref& weight, const Ref& bias, const Ints& str
   DType dtype = operand_dtype("conv2d", operands);
   Ref x = cast(given, dtype), w = cast(weight, dtype);
   auto [ph, pw] = pair_of("conv2d: padding", padding);
-  Ref padded = pad(x, {0, 0, 0, 0, ph, ph, pw, pw}, 0);
+  Ref padded = pad(in_accumulator(x), {0, 0, 0, 0, ph, ph, pw, pw}, 0);
   std::pair<int64_t, int64_t> size{w->shape[2]->at(0), w->shape[3]->at(0)};
   Ref taps = patches(padded, size, pair_of("conv2d: stride", stride), pair_of("conv2d: dilation", dilation));
-  Ref out = conv_dot(taps, w, groups);
-  if (bias) out = add(out, reshape(bias, {w->shape[0], index(1), index(1)}));
+  Ref out = conv_dot(taps, in_accumulator(w), groups);
+  if (bias) {
+    out = add(out, reshape(in_accumulator(bias), {w->shape[0], index(1), index(1)}));
+    dtype = promote(dtype, bias->dtype);
+  }
+  out = cast(out, dtype);
   std::vector<Ref> args{x, w};
   if (bias) args.push_back(bias);
   return call("conv2d", out, args);

@@ -26,7 +26,10 @@ Ref reduce(Fold fold, const std::vector<Ref>& sources, const Ints& axes, bool ke
   if (axes.empty() && fold != Fold::Dot) return sources[0];
   Ints ints{static_cast<int64_t>(fold)};
   ints.insert(ints.end(), axes.begin(), axes.end());
-  Ref out = make(Op::Reduce, sources, {.ints = ints});
+  const bool rounds = fold != Fold::Max && fold != Fold::Min;
+  std::vector<Ref> terms;
+  for (const Ref& s : sources) terms.push_back(rounds ? in_accumulator(s) : s);
+  Ref out = cast(make(Op::Reduce, terms, {.ints = ints}), sources[0]->dtype);
   if (!keepdims) return out;
   Dims shape = sources[0]->shape;
   for (int64_t a : axes) shape[static_cast<size_t>(a)] = index(1);
@@ -76,17 +79,60 @@ static Ref divided(const Ref& total, const Ref& count, int64_t correction) {
   return div(total, divisor);
 }
 
+/// What a mean is computed in: of integers the exact sum, as far as a 64-bit one holds it.
+static Ref mean_terms(const Ref& x) {
+  if (is_float(x->dtype)) return in_accumulator(x);
+  return row(x->dtype).bits < 64 ? widened(x) : cast(x, DType::F64);
+}
+
 Ref mean(const Ref& x, const AxisList& axes, bool keepdims) {
-  Ref f = as_float(x);
   Ints which = axes_of("mean", x, axes);
-  return divided(reduce(Fold::Sum, {f}, which, keepdims), count_of(x, which), 0);
+  Ref total = reduce(Fold::Sum, {mean_terms(x)}, which, keepdims);
+  return cast(divided(as_float(total), count_of(x, which), 0), is_float(x->dtype) ? x->dtype : DType::F32);
+}
+
+/// x - y of integers as f32: the difference is exact, whatever lies between.
+static Ref difference(const Ref& x, const Ref& y) {
+  Term a(x), b(y), below = a < b;
+  Term size = where(below, b - a, a - b).as(DType::U64).as(DType::F32);
+  return where(below, -size, size).node;
+}
+
+/// x less the first element along the axes, as floats to sum up: as large as the elements differ, not as they are, so
+/// that sums keep the digits that a variance is made of. The first element is one of those summed up: it is never further
+/// from the mean than the square root of their number times the deviation.
+static Ref from_first(const Ref& x, const Ints& axes) {
+  Dims begin(x->rank(), index(0)), size = x->shape;
+  bool some = true;
+  for (int64_t a : axes) {
+    some = some && size[static_cast<size_t>(a)]->bounds.lo > 0;
+    size[static_cast<size_t>(a)] = index(1);
+  }
+  const bool exact = is_float(x->dtype) || row(x->dtype).bits <= 16;  // as floats
+  const Ref terms = exact ? in_accumulator(as_float(x)) : widened(x);
+  if (!some || axes.empty()) return as_float(terms);
+  const Ref first = broadcast(detach(shrink(terms, begin, size)), x->shape);
+  return exact ? sub(terms, first) : difference(terms, first);
+}
+
+/// x less its mean along the axes, as floats to sum up.
+static Ref centred(const Ref& x, const Ints& axes) {
+  const Ref far = from_first(x, axes);
+  return sub(far, mean(far, axes, true));
 }
 
 Ref var(const Ref& x, const AxisList& axes, bool keepdims, int64_t correction) {
-  Ref f = as_float(x);
   Ints which = axes_of("var", x, axes);
-  Ref centred = sub(f, mean(f, which, true));
-  return divided(reduce(Fold::Sum, {square(centred)}, which, keepdims), count_of(x, which), correction);
+  const Ref count = count_of(x, which);
+  if (count->bounds.hi <= correction)
+    fail("var: {} over axes ({}): {} values with a correction of {}", describe(*x), fmt::join(which, ", "),
+         describe_dim(count), correction);
+  // Distances from a mean that was rounded add up to something: the square of their mean is what that adds to the squares'.
+  const Ref far = centred(x, which);
+  const Ref squares = reduce(Fold::Sum, {square(far)}, which, keepdims);
+  const Ref rest = detach(reduce(Fold::Sum, {far}, which, keepdims));
+  const Ref total = sub(squares, mul(rest, divided(rest, count, 0)));
+  return cast(divided(total, count, correction), is_float(x->dtype) ? x->dtype : DType::F32);
 }
 
 Ref any(const Ref& x, const AxisList& axes, bool keepdims) {
@@ -121,10 +167,11 @@ Ref argmin(const Ref& x, std::optional<int64_t> axis, bool keepdims) {
 
 Ref softmax(const Ref& given, int64_t which) {
   int64_t axis = axis_of("softmax", *given, which);
-  Ref x = as_float(given);
+  Ref arg = as_float(given), x = in_accumulator(arg);
   Ref e = exp(sub(x, extreme("softmax", Fold::Max, x, Ints{axis}, true)));
   // One division a row: its reciprocal costs half an ulp more and a quarter of the time.
-  return call("softmax", mul(e, div(1, reduce(Fold::Sum, {e}, {axis}, true))), {x}, {axis});
+  Ref out = mul(e, div(1, reduce(Fold::Sum, {e}, {axis}, true)));
+  return call("softmax", cast(out, arg->dtype), {arg}, {axis});
 }
 
 /// log of the sum of exp along `axis`, which is kept.
@@ -134,80 +181,100 @@ static Ref log_sum_exp(const Ref& x, int64_t axis, const Ref& greatest) {
 
 Ref log_softmax(const Ref& given, int64_t which) {
   int64_t axis = axis_of("log_softmax", *given, which);
-  Ref x = as_float(given);
+  Ref arg = as_float(given), x = in_accumulator(arg);
   Ref greatest = extreme("log_softmax", Fold::Max, x, Ints{axis}, true);
-  return call("log_softmax", sub(sub(x, greatest), log_sum_exp(x, axis, greatest)), {x}, {axis});
+  Ref out = sub(sub(x, greatest), log_sum_exp(x, axis, greatest));
+  return call("log_softmax", cast(out, arg->dtype), {arg}, {axis});
 }
 
-Ref pick(const Ref& x, const Ref& indices) {
-  if (is_float(indices->dtype) || indices->dtype == DType::Bool)
-    fail("pick: {} by {}: indices are integers", describe(*x), describe(*indices));
-  if (x->rank() != indices->rank() + 1 ||
-      !std::equal(indices->shape.begin(), indices->shape.end(), x->shape.begin()))
-    fail("pick: {} by {}: needs one index for each row", describe(*x), describe(*indices));
+/// Negative indices count from the end; what is out of range stays so.
+static Ref from_the_end(const Ref& indices, const Ref& dim) {
+  if (kind(indices->dtype) != Kind::Signed) return indices;
+  Ref at = dim->bounds.hi > dtype_bounds(indices->dtype).hi ? cast(indices, DType::I64) : indices;
+  return where(lt(at, 0), add(at, cast(broadcast(dim, at->shape), at->dtype)), at);
+}
+
+static void check_indices(std::string_view who, const Ref& x, const Ref& indices) {
+  if (!is_integer(indices->dtype))
+    fail("{}: {} by {}: indices are integers", who, describe(*x), describe(*indices));
+}
+
+/// x[i.., at[i..]].
+static Ref element_of_rows(const Ref& x, const Ref& at) {
   std::vector<Ref> src{x};
   Ints axes;
   for (size_t i = 0; i < x->rank(); i++) axes.push_back(static_cast<int64_t>(i));
-  for (size_t i = 0; i < indices->rank(); i++) {
-    Ref at = iota(indices->shape[i], DType::I64);
-    for (size_t j = i + 1; j < indices->rank(); j++) at = unsqueeze(at, -1);
-    src.push_back(broadcast(at, indices->shape));
+  for (size_t i = 0; i < at->rank(); i++) {
+    Ref row_number = iota(at->shape[i], DType::I64);
+    for (size_t j = i + 1; j < at->rank(); j++) row_number = unsqueeze(row_number, -1);
+    src.push_back(broadcast(row_number, at->shape));
   }
-  src.push_back(indices);
+  src.push_back(at);
   return make(Op::Gather, src, {.ints = axes});
 }
 
+Ref pick(const Ref& x, const Ref& indices) {
+  check_indices("pick", x, indices);
+  if (x->rank() != indices->rank() + 1 ||
+      !std::equal(indices->shape.begin(), indices->shape.end(), x->shape.begin()))
+    fail("pick: {} by {}: needs one index for each row", describe(*x), describe(*indices));
+  return element_of_rows(x, from_the_end(indices, x->shape.back()));
+}
+
 Ref cross_entropy(const Ref& logits, const Ref& labels) {
-  if (logits->rank() == 0 || logits->rank() != labels->rank() + 1 || is_float(labels->dtype))
+  if (logits->rank() == 0 || logits->rank() != labels->rank() + 1 || !is_integer(labels->dtype))
     fail("cross_entropy: {} by {}: needs logits [.., classes] and integer labels [..]", describe(*logits),
          describe(*labels));
   if (!std::equal(labels->shape.begin(), labels->shape.end(), logits->shape.begin()))
     fail("cross_entropy: {} by {}: needs one label for each row", describe(*logits), describe(*labels));
-  Ref x = as_float(logits);
+  Ref arg = as_float(logits), x = in_accumulator(arg);
   int64_t axis = static_cast<int64_t>(x->rank()) - 1;
   Ref greatest = extreme("cross_entropy", Fold::Max, x, Ints{axis}, true);
   Ref total = squeeze(add(log_sum_exp(x, axis, greatest), greatest), Ints{axis});
-  return call("cross_entropy", sub(total, pick(x, labels)), {x, labels});
+  // A label is a class: -1 is none, not the last one.
+  return call("cross_entropy", cast(sub(total, element_of_rows(x, labels)), arg->dtype), {arg, labels});
 }
 
 static Ref normalised(const Ref& x, const Ints& axes, double eps) {
-  Ref centred = sub(x, mean(x, axes, true));
-  Ref variance = mean(square(centred), axes, true);
-  return mul(centred, record_unary(*find_unary("rsqrt"), add(variance, Input(eps))));
+  Ref far = centred(x, axes);
+  Ref variance = mean(square(far), axes, true);
+  return mul(far, record_unary(*find_unary("rsqrt"), add(variance, Input(eps))));
 }
 
-static Ref scaled(std::string_view who, const Ref& x, const Ref& weight, const Ref& bias, const Dims& shape,
-                  size_t first) {
+/// `x`, which has sums of `given` in it, times weight plus bias, rounded once.
+static Ref scaled(std::string_view who, const Ref& given, const Ref& x, const Ref& weight, const Ref& bias,
+                  const Dims& shape, size_t first) {
   Dims aligned(x->rank(), index(1));
   std::copy(shape.begin(), shape.end(), aligned.begin() + static_cast<ptrdiff_t>(first));
   Ref out = x;
+  DType dtype = as_float(given)->dtype;
   for (const Ref& p : {weight, bias}) {
     if (!p) continue;
     if (p->shape != shape)
-      fail("{}: {}: weight and bias are {}, not {}", who, describe(*x), describe_shape(p->shape),
+      fail("{}: {}: weight and bias are {}, not {}", who, describe(*given), describe_shape(p->shape),
            describe_shape(shape));
-    out = p == weight && out == x ? mul(out, reshape(p, aligned)) : add(out, reshape(p, aligned));
+    dtype = promote(dtype, p->dtype);
+    const Ref factor = reshape(in_accumulator(p), aligned);
+    out = p == weight && out == x ? mul(out, factor) : add(out, factor);
   }
-  return out;
+  return cast(out, dtype);
 }
 
 Ref layer_norm(const Ref& given, int64_t axes, const Ref& weight, const Ref& bias, double eps) {
   int64_t rank = static_cast<int64_t>(given->rank());
   if (axes < 1 || axes > rank) fail("layer_norm: {}: over the last {} axes", describe(*given), axes);
-  Ref x = as_float(given);
   Ints over;
   for (int64_t a = rank - axes; a < rank; a++) over.push_back(a);
-  Dims shape(x->shape.end() - axes, x->shape.end());
-  return scaled("layer_norm", normalised(x, over, eps), weight, bias, shape,
+  Dims shape(given->shape.end() - axes, given->shape.end());
+  return scaled("layer_norm", given, normalised(given, over, eps), weight, bias, shape,
                 static_cast<size_t>(rank - axes));
 }
 
 Ref instance_norm(const Ref& given, const Ref& weight, const Ref& bias, double eps) {
   if (given->rank() < 3) fail("instance_norm: {}: needs [n, c, ..]", describe(*given));
-  Ref x = as_float(given);
   Ints over;
-  for (int64_t a = 2; a < static_cast<int64_t>(x->rank()); a++) over.push_back(a);
-  return scaled("instance_norm", normalised(x, over, eps), weight, bias, {x->shape[1]}, 1);
+  for (int64_t a = 2; a < static_cast<int64_t>(given->rank()); a++) over.push_back(a);
+  return scaled("instance_norm", given, normalised(given, over, eps), weight, bias, {given->shape[1]}, 1);
 }
 
 Ref numbers_for(const Ref& x, const Ref& count) {
@@ -221,24 +288,46 @@ Ref one_hot(const Ref& x, int64_t classes, DType dtype) {
   return cast(eq(unsqueeze(x, -1), numbers_for(x, index(classes))), dtype);
 }
 
-Ref take(const Ref& x, const Ref& indices, int64_t which) {
-  if (is_float(indices->dtype) || indices->dtype == DType::Bool)
-    fail("take: {} by {}: indices are integers", describe(*x), describe(*indices));
-  int64_t axis = axis_of("take", *x, which);
-  Ref at = indices;
-  const Ref& dim = x->shape[static_cast<size_t>(axis)];
-  if (kind(at->dtype) == Kind::Signed) {
-    if (dim->bounds.hi > dtype_bounds(at->dtype).hi) at = cast(at, DType::I64);
-    at = where(lt(at, 0), add(at, cast(broadcast(dim, at->shape), at->dtype)), at);
-  }
+/// Gather puts the axes of the positions first; here they come where the axis was.
+static Ref slices_at(const Ref& x, const Ref& at, int64_t axis) {
   Ref out = make(Op::Gather, {x, at}, {.ints = {axis}});
-  // Gather puts the axes of the indices first; they belong where the axis was.
   Ints order;
-  int64_t wide = static_cast<int64_t>(indices->rank());
+  int64_t wide = static_cast<int64_t>(at->rank());
   for (int64_t a = 0; a < axis; a++) order.push_back(wide + a);
   for (int64_t a = 0; a < wide; a++) order.push_back(a);
   for (int64_t a = wide + axis; a < static_cast<int64_t>(out->rank()); a++) order.push_back(a);
   return permute(out, order);
+}
+
+Ref take(const Ref& x, const Ref& indices, int64_t which) {
+  check_indices("take", x, indices);
+  int64_t axis = axis_of("take", *x, which);
+  return slices_at(x, from_the_end(indices, x->shape[static_cast<size_t>(axis)]), axis);
+}
+
+Ref slices_from(const Ref& x, int64_t axis, const Ref& begin, const Ref& count) {
+  return slices_at(x, add(splat(begin, {count}), iota(count, DType::I64)), axis);
+}
+
+/// Where a put begins, of rank 0; a number is checked at once.
+static Ref put_begin(const Ref& x, size_t axis, const Input& at, const Ref& slices, const Ref& value) {
+  const Ref& dim = x->shape[axis];
+  if (ix::sub(dim, slices)->bounds.hi < 0)
+    fail("put: {} into {}: more slices than axis {} has", describe(*value), describe(*x), axis);
+  if (at.node) {
+    check_indices("put", x, at.node);
+    if (at.node->rank() != 0) fail("put: the index is {}, not one number", describe(*at.node));
+    const Ref at_i64 = cast(at.node, DType::I64);
+    return kind(at.node->dtype) == Kind::Signed ? from_the_end(at_i64, dim) : at_i64;
+  }
+  if (at.number.kind == Number::Float) fail("put: {} by {}: indices are integers", describe(*x), at.number.f);
+  const int64_t i = const_int(*number_constant("put", at.number, DType::I64));
+  const Ref begin = i < 0 ? ix::add(dim, index(i)) : index(i);
+  const Ref rest = ix::sub(ix::sub(dim, slices), begin);
+  if (begin->bounds.hi < 0 || rest->bounds.hi < 0)
+    fail("put: {} into {}: slices from {} on do not lie inside of axis {}", describe(*value), describe(*x), i,
+         axis);
+  return begin;
 }
 
 Ref put(const Ref& x, int64_t which, const Input& at, const Ref& value) {
@@ -251,10 +340,10 @@ Ref put(const Ref& x, int64_t which, const Input& at, const Ref& value) {
     fits = static_cast<int64_t>(i) == axis || v->shape[i] == x->shape[i];
   if (!fits)
     fail("put: {} into {} on axis {}: shapes differ elsewhere", describe(*value), describe(*x), which);
-  Ref begin = at.node ? cast(at.node, DType::I64) : number_constant("put", at.number, DType::I64);
-  if (begin->rank() != 0) fail("put: the index is {}, not one number", describe(*at.node));
+  const size_t along = static_cast<size_t>(axis);
+  const Ref begin = put_begin(x, along, at, v->shape[along], value);
   std::vector<Ref> src{x, v};
-  for (size_t i = 0; i < x->rank(); i++) src.push_back(static_cast<int64_t>(i) == axis ? begin : index(0));
+  for (size_t i = 0; i < x->rank(); i++) src.push_back(i == along ? begin : index(0));
   return make(Op::Put, src);
 }
 

@@ -46,7 +46,7 @@ const UnaryRow* find_unary(std::string_view name) {
 
 Ref record_unary(const UnaryRow& row, const Ref& given) {
   Ref x = fn::as_float(given);
-  return fn::call(row.name, row.formula(Term(x)).node, {x});
+  return fn::call(row.name, row.formula(Term(fn::in_accumulator(x))).as(x->dtype).node, {x});
 }
 
 }  // namespace kontor::inline v0

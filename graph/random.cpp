@@ -1,5 +1,6 @@
 // Random numbers as a pure function of key and counter: Threefry-2x32-20 in u32 ops, and the draws made of it.
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 #include "base/error.h"
@@ -8,6 +9,7 @@
 #include "graph/index.h"
 #include "graph/random.h"
 #include "graph/recording.h"
+#include "graph/scalar.h"
 #include "graph/shape.h"
 
 namespace kontor::inline v0::fn {
@@ -101,14 +103,54 @@ Ref random_words(const Ref& key, const Ref& counter, const Dims& shape) {
   return interleaved(block.low.node, block.high.node, shape);
 }
 
+/// The number of `dtype` next to v, upwards or downwards.
+static double next_to(DType dtype, double v, bool up) {
+  uint64_t bits = from_double(dtype, v).bits, sign = uint64_t{1} << (row(dtype).bits - 1);
+  if (v == 0) bits = up ? 1 : sign | 1;
+  else bits += (v > 0) == up ? 1 : ~uint64_t{0};
+  return to_double(dtype, {bits});
+}
+
+static double greatest(DType dtype) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  return to_double(dtype, {from_double(dtype, infinity).bits - 1});
+}
+
+static void need_within(std::string_view who, DType dtype, std::initializer_list<double> values) {
+  for (double v : values)
+    if (!(std::abs(v) <= greatest(dtype)))
+      fail("{}: {} is not a number that {} holds (-{} .. {})", who, v, name(dtype), greatest(dtype),
+           greatest(dtype));
+}
+
+/// low + unit * (high - low) of the work dtype, where the span is a number of it.
+static Term between(const Term& unit, double low, double high) {
+  const bool spans = std::abs(high - low) <= greatest(unit.node->dtype);
+  if (!spans) return unit * high + (1.0 - unit) * low;
+  return low != 0 || high != 1 ? unit * (high - low) + low : unit;
+}
+
+/// Rounding may take a draw out of low <= x < high: to the ends of the dtype's numbers in between, where it does.
+static Term inside(const Term& x, double low, double high, DType dtype) {
+  auto rounded = [&](double v) { return to_double(dtype, from_double(dtype, v)); };
+  double first = rounded(low), last = rounded(high);
+  if (low == high) return min(max(x, first), first);
+  if (first < low) first = next_to(dtype, first, true);
+  if (last >= high) last = next_to(dtype, last, false);
+  if (first > last) fail("uniform: no {} is in {} <= x < {}", name(dtype), low, high);
+  const bool never_leaves = low == 0 && high == 1 && accumulator(dtype) == dtype;
+  return never_leaves ? x : min(max(x, first), last);
+}
+
 Ref uniform_at(const Ref& key, const Ref& counter, const Dims& shape, double low, double high, DType dtype) {
   need_float("uniform", dtype);
   if (!(low <= high)) fail("uniform: from {} to {}", low, high);
+  need_within("uniform", dtype, {low, high});
   Term unit = dtype == DType::F64 ? unit64(blocks_from(key, counter, ix::product(shape)))
                                   : unit32(Term(random_words(key, counter, shape)));
   unit = Term(reshape(unit.node, shape));
-  if (low != 0 || high != 1) unit = unit * (high - low) + low;
-  return call("uniform", cast(unit.node, dtype), {key, counter});
+  const Term drawn = inside(between(unit, low, high), low, high, dtype);
+  return call("uniform", cast(drawn.node, dtype), {key, counter});
 }
 
 /// Box and Muller: a block makes two numbers, radius * cos and radius * sin of one angle.
@@ -116,6 +158,7 @@ Ref normal_at(const Ref& key, const Ref& counter, const Dims& shape, double mean
               DType dtype) {
   need_float("normal", dtype);
   if (!(deviation >= 0)) fail("normal: a deviation of {}", deviation);
+  need_within("normal", dtype, {mean, deviation});
   Words block = blocks_from(key, counter, pairs_of(shape));
   auto unit = [&](const Term& word) {
     return dtype == DType::F64 ? unit32(word).as(DType::F64) : unit32(word);
@@ -126,6 +169,9 @@ Ref normal_at(const Ref& key, const Ref& counter, const Dims& shape, double mean
   Term out = Term(interleaved(radius.node, radius.node, shape)) * Term(sin_turns(angle));
   if (deviation != 1) out = out * deviation;
   if (mean != 0) out = out + mean;
+  constexpr double furthest = 5.65;  // sqrt(-2 log(2^-23)): deviations that the radius can be
+  const double most = greatest(dtype);
+  if (!(std::abs(mean) + furthest * deviation < most / 2)) out = min(max(out, -most), most);
   return call("normal", cast(out.node, dtype), {key, counter});
 }
 
@@ -186,6 +232,7 @@ Ref permutation_at(const Ref& key, const Ref& counter, const Ref& n, DType dtype
   if (is_float(dtype) || dtype == DType::Bool) fail("permutation: makes integers, not {}", name(dtype));
   if (n->bounds.lo < 1 || n->bounds.hi >= INT64_C(0x80000000))
     fail("permutation: of {} numbers", n->bounds.hi);
+  number_constant("permutation", Number::of(n->bounds.hi - 1), dtype);
   Words keys = blocks_from(key, counter, index(rounds));
   Dims shape{n};
   Term x(iota(n, DType::U32)), count(splat(cast(n, DType::U32), shape));

@@ -55,12 +55,15 @@ void Optimizer::step(std::span<const Tensor> gradients, const Tensor& only_if) {
   realize_all(changed);
 }
 
+static Tensor is_finite(const Tensor& x) { return x.abs() < std::numeric_limits<double>::infinity(); }
+
 void Optimizer::step(const Tensor& loss) {
   std::vector<Tensor> leaves;
   for (const Parameter& p : parameters_) leaves.push_back(*p.tensor);
-  const std::vector<Tensor> gradients = gradient(loss, leaves);
+  std::vector<Tensor> gradients = gradient(loss, leaves);
   leaves.clear();
-  step(gradients, loss.reshape({}).abs() < std::numeric_limits<double>::infinity());
+  for (Tensor& g : gradients) g = where(is_finite(g), g, 0);
+  step(gradients, is_finite(loss.reshape({})));
 }
 
 void Optimizer::set(Tensor& state, const Tensor& value) const {

@@ -147,7 +147,8 @@ class KONTOR_API Optimizer {
   /// One update; gradients in the order of the parameters. Throws Error if their number or a shape differs. Where
   /// `only_if` (bool, one element; empty: yes) is false, parameters and state stay as they are.
   void step(std::span<const Tensor> gradients, const Tensor& only_if = {});
-  /// One update by the gradients of `loss`; none if the loss is not a finite number.
+  /// One update by the gradients of `loss`; none if the loss is not a finite number. An element of a gradient that is not
+  /// one counts as 0: a slope that is infinite somewhere ruins no weights.
   void step(const Tensor& loss);
   /// Tensors to keep in a checkpoint beside the parameters, as "conv1.weight.m".
   virtual std::vector<Parameter> state() { return {}; }

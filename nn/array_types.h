@@ -9,9 +9,6 @@
 
 namespace kontor::inline v0 {
 
-/// More axes than this have no Tensor, and are refused while a header is read.
-inline constexpr size_t kMostDimensions = 64;
-
 /// The dtype with that safetensors tag, as "F32".
 std::optional<DType> dtype_of_tag(std::string_view tag);
 /// The dtype with that NumPy kind and item size, as 'f' and 4.

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "graph/shape.h"
 #include "nn/array_types.h"
 
 static_assert(std::endian::native == std::endian::little, "array files are little-endian");
@@ -79,7 +80,7 @@ class DictionaryReader {
     std::vector<int64_t> shape;
     expect('(');
     while (!accept(')')) {
-      if (shape.size() == kMostDimensions) bad(fmt::format("more than {} dimensions", kMostDimensions));
+      if (shape.size() == most_axes) bad(fmt::format("more than {} dimensions", most_axes));
       shape.push_back(number());
       if (accept(',')) continue;
       expect(')');

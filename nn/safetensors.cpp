@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "graph/shape.h"
 #include "nn/array_types.h"
 
 static_assert(std::endian::native == std::endian::little, "array files are little-endian");
@@ -134,9 +135,8 @@ std::vector<int64_t> numbers(const Entry& value, const char* key, std::string_vi
   }
   if (!good)
     fail("{}: safetensors: {}: {} is {}, not a list of sizes", source, name, key, shortened(value.dump()));
-  if (result.size() > kMostDimensions)
-    fail("{}: safetensors: {}: {} has {} numbers, more than {}", source, name, key, result.size(),
-         kMostDimensions);
+  if (result.size() > most_axes)
+    fail("{}: safetensors: {}: {} has {} numbers, more than {}", source, name, key, result.size(), most_axes);
   return result;
 }
 

@@ -215,7 +215,8 @@ class Evaluator {
         for (size_t k = 0; k < args.size(); k++)
           if (n.op != Op::Where || k == 0 || (k == 1) == (args[0].bits != 0))
             copy_wrong(out, i, *sources[k], i);
-      if ((n.op == Op::IDiv || n.op == Op::Mod) && !args[1].bits) wrong(out, i, "integer division by zero");
+      if ((n.op == Op::IDiv || n.op == Op::Mod) && !args[1].bits)
+        wrong(out, i, fmt::format("{}: integer division by zero", row(n.op).name));
       out.set(i, apply(n.op, n.dtype, dtype, args.data()));
     }
     return out;

@@ -322,13 +322,14 @@ class Evaluator {
   }
 
   /// Splits n's index (s.., rest..) over the axes of `shape`: those in `axes` come from the index tensors, source `first`
-  /// and on. Returns what is wrong with them, or "".
+  /// and on. Returns what is wrong with them, or ""; an index that came out of an error counts as the value that it has.
   std::string indexed(const Node& n, size_t first, std::span<const int64_t> axes, const Index& at,
-                      const Index& shape, Index& out) {
+                      const Index& shape, Index& out, bool& inside) {
     const Index& s = source(n, first).shape;
     int64_t position = flat(Index(at.begin(), at.begin() + static_cast<ptrdiff_t>(s.size())), s);
     out.assign(shape.size(), -1);
     std::string why;
+    inside = true;
     for (size_t i = 0; i < axes.size(); i++) {
       size_t axis = static_cast<size_t>(axes[i]);
       int64_t value = to_int(n[first + i]->dtype, source(n, first + i).get(position));
@@ -336,6 +337,7 @@ class Evaluator {
       if (value < 0 || value >= shape[axis]) {
         if (why.empty()) why = out_of_range(n, value, axis, shape[axis]);
         value = 0;
+        inside = false;
       }
       out[axis] = value;
     }
@@ -355,8 +357,10 @@ class Evaluator {
     Array out = Array::make(n.dtype, shape_of(n));
     Index index;
     for_each(out.shape, [&](const Index& at, int64_t position) {
-      const std::string why = indexed(n, 1, n.arg.ints, at, x.shape, index);
-      if (!why.empty()) return wrong(out, position, why);
+      bool fits = false;
+      const std::string why = indexed(n, 1, n.arg.ints, at, x.shape, index, fits);
+      if (!why.empty()) wrong(out, position, why);
+      if (!fits) return;
       const int64_t from = flat(index, x.shape);
       copy_wrong(out, position, x, from);
       out.set(position, x.get(from));
@@ -370,9 +374,10 @@ class Evaluator {
     const FoldRow& fold = row(static_cast<Fold>(n.at(0)));
     Index index;
     for_each(values.shape, [&](const Index& at, int64_t position) {
-      const std::string why = indexed(n, 2, std::span(n.arg.ints).subspan(1), at, out.shape, index);
+      bool fits = false;
+      const std::string why = indexed(n, 2, std::span(n.arg.ints).subspan(1), at, out.shape, index, fits);
       if (error_.empty()) error_ = why;
-      if (!why.empty()) return;
+      if (!fits) return;
       int64_t to = flat(index, out.shape);
       Value pair[] = {out.get(to), values.get(position)};
       out.set(to, apply(fold.step, n.dtype, n.dtype, pair));

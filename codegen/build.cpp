@@ -1,5 +1,6 @@
 // A group of stages becomes a loop tree: spine loops outside, each stage's own nest at its depth.
 #include <algorithm>
+#include <map>
 
 #include "base/error.h"
 #include "codegen/stage.h"
@@ -29,10 +30,10 @@ class Builder {
   std::vector<Ref> params_;
   std::unordered_map<const Node*, Ref> memory_;  // logical place -> place in the tree
   std::unordered_map<const Node*, Ref>
-      inlined_;        // logical place -> value (a map inside all loops that index it)
-  Substitution done_;  // physical form of each node met, by address:
-  Body kept_;          // so what was met stays alive
-  Body deferred_;      // stores into inputs, after all that reads these
+      inlined_;                   // logical place -> value (a map inside all loops that index it)
+  Substitution done_;             // physical form of each node met, by address:
+  Body kept_;                     // so what was met stays alive
+  std::map<int, Body> deferred_;  // by depth: stores into inputs, after all that reads these
 
   const Stage& stage(int i) const { return program_.stages[static_cast<size_t>(i)]; }
 
@@ -151,12 +152,12 @@ class Builder {
       if (stage(i).depth == depth) nest(i, body);
       deeper = deeper || stage(i).depth > depth;
     }
-    if (depth == static_cast<int>(group_.spine.size()))
-      body.insert(body.end(), deferred_.begin(), deferred_.end());
     if (deeper) {
       Body loop = around(group_.spine[static_cast<size_t>(depth)], level(depth + 1));
       body.insert(body.end(), loop.begin(), loop.end());
     }
+    const Body& stores = deferred_[depth];
+    body.insert(body.end(), stores.begin(), stores.end());
     return body;
   }
 
@@ -192,7 +193,7 @@ class Builder {
     body.push_back(fresh);
     body.push_back(tree::store(fresh, {}, physical(s.values[0])));
     inlined_[s.place.get()] = tree::load(fresh, {});
-    deferred_.push_back(
+    deferred_[s.depth].push_back(
         tree::store(memory_.at(s.place.get()), place_at(s.place, s.loops), tree::load(fresh, {})));
   }
 

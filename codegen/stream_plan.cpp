@@ -169,10 +169,10 @@ int StreamPlan::folded(int s) const {
 bool StreamPlan::adds_twice(int s) const {
   const int fold = folded(s);
   for (size_t a = 0; fold >= 0 && a < axes.size(); a++) {
+    if (!axes[a].has(flow_->home[static_cast<size_t>(s)]) || !around(static_cast<size_t>(fold), a)) continue;
     const Carried* c = axes[a].of(s);
-    if (c && c->dim >= 0 && axes[a].has(flow_->home[static_cast<size_t>(s)]) &&
-        axes[a].extent % axes[a].chunk != 0 && around(static_cast<size_t>(fold), a))
-      return true;
+    const bool overlaps = axes[a].extent % axes[a].chunk != 0;
+    if (!c || (c->dim >= 0 && overlaps)) return true;
   }
   return false;
 }

@@ -35,7 +35,8 @@ class StreamPlan {
   bool cut(int s, size_t a) const;
   /// The axis over which the fold of a stage goes on, or -1.
   int folded(int s) const;
-  /// Whether a stage's fold goes on over an axis while pieces of one inside of it overlap: these would add again.
+  /// Whether a stage's fold goes on over an axis while it is computed anew for pieces of one inside of it, which it does not run
+  /// through or which overlap: these would add again.
   bool adds_twice(int s) const;
   /// Whether what is kept of that fold holds no more than the piece of axis a.
   bool accumulator_cut(int s, size_t a) const;

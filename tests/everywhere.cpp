@@ -1,3 +1,4 @@
+// Runs a function of arrays on the graph evaluator and on each device that opens.
 #include "tests/everywhere.h"
 
 #include "graph/index.h"

@@ -19,9 +19,10 @@ namespace kontor::inline v0 {
 namespace {
 
 /// Where the evaluator reports an error, values may not be computed that a smaller program leaves out: an error that is
-/// only the evaluator's is none.
+/// only the evaluator's is none, and one in what is cut away may be reported.
 std::string against(const Run& run, Evaluation wanted) {
   if (run.error.empty()) wanted.error.clear();
+  else if (wanted.error.empty() && !wanted.cut_away.empty()) wanted.error = run.error;
   return difference(run, wanted);
 }
 

@@ -47,6 +47,15 @@ constexpr Found found[] = {
      "%13 = expand f32[7, 3, 7] %12 7 3 7\n"
      "%14 = reduce f32[7, 3] {dot, 2} %13 %2\n"
      "return %9, %14"},
+    {"a fold that goes on over pieces around a fold over pieces, which it reads",
+     "%0 = buffer f32[2, 1, 6, 3, 3, 3, 1]\n%1 = buffer f32[2, 1, 6, 3, 3, 3, 1]\n"
+     "%2 = reduce f32[2, 1, 6, 3, 3, 3] {dot, 6} %0 %1\n%3 = permute f32[2, 1, 3, 6, 3, 3] {0, 1, 4, 2, 5, 3} %2\n"
+     "%4 = unwindow f32[2, 1, 3, 6, 5, 3] {4, 1, 1} %3 5\n%5 = reduce f32[2, 1, 3, 6, 5] {sum, 5} %4\n"
+     "%6 = unwindow f32[2, 1, 7, 6, 5] {2, 1, 1} %5 7\n%7 = reduce f32[2, 1, 7, 5] {sum, 3} %6\nreturn %7"},
+    {"a value written in place beside loops that it does not have",
+     "%0 = buffer f32[2, 4]\n%1 = buffer f32[1]\n%2 = buffer f32[4]\n%3 = expand f32[4] %1 4\n"
+     "%4 = reshape f32[1, 4] %3 1 4\n%5 = expand f32[2, 4] %4 2 4\n%6 = mul f32[2, 4] %0 %5\n"
+     "%7 = permute f32[4, 2] {1, 0} %6\nreturn %7, %3 -> %2"},
 };
 
 Case case_of(const char* text) {

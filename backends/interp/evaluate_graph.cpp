@@ -116,6 +116,7 @@ class Evaluator {
       report(result.outputs.back());
     }
     result.error = error_;
+    result.cut_away = cut_away_;
     return result;
   }
 
@@ -124,6 +125,7 @@ class Evaluator {
   std::unordered_map<const Node*, int64_t> variables_;
   std::unordered_map<const Node*, Array> arrays_;
   std::string error_;
+  std::string cut_away_;
 
   void set_scalar(const Node& leaf, int64_t bits) {
     Array a = Array::make(leaf.dtype, {});
@@ -162,6 +164,9 @@ class Evaluator {
     // What is folded or scattered counts, as an output does; other elements may still be left out by a where.
     if (n.op == Op::Reduce || n.op == Op::Scatter)
       for (const Ref& s : n.src) report(arrays_.at(s.get()));
+    if (n.op == Op::Shrink || n.op == Op::Gather || n.op == Op::Put)
+      for (const Ref& s : n.src)
+        if (const Array& a = arrays_.at(s.get()); cut_away_.empty() && a.any_wrong()) cut_away_ = a.why;
     switch (n.op) {
       case Op::Const: {
         Array out = Array::make(n.dtype, {});

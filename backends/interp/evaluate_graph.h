@@ -35,6 +35,9 @@ struct Evaluation {
   std::vector<Array> outputs;
   /// What an index out of range or an integer division by zero was the first time; empty if there was none.
   std::string error = {};
+  /// The same of elements that were computed and then cut away (by a slice, an index): whether they are computed at all is up
+  /// to whoever runs the graph.
+  std::string cut_away = {};
 };
 
 /// `inputs` and `scalars` (8 bytes each: a Variable as i64, a Scalar's bits in the low bytes) are those of the graph's

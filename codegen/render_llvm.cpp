@@ -272,7 +272,8 @@ void Renderer::check(const Node& n) {
   Val bad = apply(b_, Op::Not, DType::Bool, {value(n.src[0])});
   if (int64_t known = 0; b_.constant(bad, known) && !known) return;
   Val word = value(n.src[1]);
-  if (int lanes = b_.lanes(bad)) {  // the greatest word of those that failed
+  if (int lanes = std::max(b_.lanes(bad), b_.lanes(word))) {  // the greatest word of those that failed
+    if (!b_.lanes(bad)) bad = b_.splat(bad, lanes);
     bad = both(bad, mask_);
     if (b_.lanes(word)) {
       const Val other = apply(b_, Op::Where, DType::I64, {bad, word, b_.splat(b_.i64(INT64_MIN), lanes)});

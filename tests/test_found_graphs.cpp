@@ -56,6 +56,9 @@ constexpr Found found[] = {
      "%0 = buffer f32[2, 4]\n%1 = buffer f32[1]\n%2 = buffer f32[4]\n%3 = expand f32[4] %1 4\n"
      "%4 = reshape f32[1, 4] %3 1 4\n%5 = expand f32[2, 4] %4 2 4\n%6 = mul f32[2, 4] %0 %5\n"
      "%7 = permute f32[4, 2] {1, 0} %6\nreturn %7, %3 -> %2"},
+    {"an element of an axis of nothing: every lane fails, each with an index of its own",
+     "%0 = buffer u16[4, 1, 0]\n%1 = buffer i64[4, 1]\n%2 = buffer i64[4, 1]\n%3 = buffer i32[4, 1]\n"
+     "%4 = gather u16[4, 1] {0, 1, 2} %0 %1 %2 %3\nreturn %4"},
 };
 
 Case case_of(const char* text) {

@@ -213,11 +213,19 @@ std::unordered_set<const Node*> random_values(std::span<const Node* const> order
   return random;
 }
 
+// Whether an integer division may meet a divisor of 0.
+static bool may_divide_by_zero(const Node& n) {
+  if (n.op != Op::IDiv && n.op != Op::Mod) return false;
+  const Node& divisor = *n.src[1];
+  if (divisor.is_const()) return const_int(divisor) == 0;
+  return divisor.bounds.lo <= 0 && divisor.bounds.hi >= 0;
+}
+
 std::unordered_set<const Node*> checked_values(std::span<const Node* const> order,
                                                const std::unordered_set<const Node*>& stored) {
   std::unordered_set<const Node*> checked;
   for (const Node* n : order) {
-    const bool own = n->op == Op::IDiv || n->op == Op::Mod || n->op == Op::Gather || n->op == Op::Put;
+    const bool own = may_divide_by_zero(*n) || n->op == Op::Gather || n->op == Op::Put;
     const bool below = std::any_of(n->src.begin(), n->src.end(), [&](const Ref& s) {
       return checked.count(s.get()) && !stored.count(see_through(s.get()));
     });

@@ -136,7 +136,7 @@ TEST_CASE("[interp] gather, scatter and put") {
                     &error) == Floats{1, 4, 2, 5, 3, 6});
   REQUIRE(error == "");
   REQUIRE(run_graph(index + "y = gather f32[3, 2] {1} x j\n return y", &error) == Floats{1, 4, 3, 6, 0, 0});
-  REQUIRE(error == "gather: index 4 is out of range for axis 0 of size 3");
+  REQUIRE(error == "gather: index 4 is out of range for axis 1 of size 3");
   std::string sum = "z = sub i32[3] i i\n v = permute f32[3, 2] {1, 0} x\n";
   REQUIRE(run_graph(index + sum + "y = scatter f32[2, 3] {sum, 1} x v z\n return y", &error) ==
           Floats{7, 2, 3, 19, 5, 6});

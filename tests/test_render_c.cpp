@@ -41,7 +41,7 @@ kernel scale($1 f32, x f32[8, 16]) -> y f32[8, 16]
           R"(// kernel scale($1 f32, x f32[8, 16]) -> y f32[8, 16]
 // slots: 1
 
-extern "C" __global__ void scale_1(const float* __restrict__ x, float* __restrict__ y, unsigned int* error, long long s1_bits) {
+extern "C" __global__ void scale_1(const float* __restrict__ x, float* __restrict__ y, long long* error, long long s1_bits) {
   const float s1 = __uint_as_float((unsigned int)s1_bits);
   const long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
   if (i < 8) {

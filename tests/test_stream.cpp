@@ -140,7 +140,7 @@ TEST_CASE("[stream] nothing is streamed where all fits") {
 
 TEST_CASE("[stream] random graphs do stream") {
   int streamed = 0, folded = 0, nested = 0;
-  for (uint64_t seed = 1; seed <= 200; seed++) {
+  for (uint64_t seed = 1; seed <= 500; seed++) {
     const Schedule s = schedule(random_case(seed).graph, with_memory(1));
     streamed += !s.streams.empty();
     folded += std::any_of(s.buffers.begin(), s.buffers.end(),

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
-#include <ranges>
+
 #include <unordered_set>
 
 #include "base/error.h"

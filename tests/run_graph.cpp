@@ -40,7 +40,7 @@ Memory plan(const Graph& graph, const Schedule& schedule, std::span<const Array>
     std::vector<int64_t> shape;
     for (const Ref& d : b.dims) shape.push_back(number(d, scalars));
     Array a = Array::make(b.dtype, shape);
-    std::memset(a.bytes.data(), 0xA5, a.bytes.size());
+    std::fill(a.bytes.begin(), a.bytes.end(), static_cast<decltype(a.bytes)::value_type>(0xA5));
     if (b.role == ScheduledBuffer::Input) a = inputs[static_cast<size_t>(b.number)];
     memory.alias.push_back(static_cast<int>(memory.host.size()));
     memory.host.push_back(std::move(a));

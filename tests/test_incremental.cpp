@@ -156,9 +156,9 @@ TEST_CASE("[incremental] random graphs with a slab of an input") {
     for (size_t i = 0; i < c.inputs.size(); i++) inputs.emplace(c.graph.inputs[i].get(), c.inputs[i]);
     for (const Ref& leaf : c.graph.inputs)
       for (size_t axis = 0; axis < leaf->rank(); axis++) {
-        const int64_t n = extent(leaf->shape[axis]), size = 1 + static_cast<int64_t>(seed) % n,
-                      begin = (n - size) / 2;
+        const int64_t n = extent(leaf->shape[axis]);
         if (n < 2 || leaf->dtype == DType::Bool) continue;
+        const int64_t size = 1 + static_cast<int64_t>(seed) % n, begin = (n - size) / 2;
         INFO("seed " << seed << " axis " << axis << " begin " << begin << " size " << size);
         Dims shape = leaf->shape;
         shape[axis] = index(size);

@@ -42,8 +42,7 @@ void Tensor::left(TensorState& state, const Tensor& handle) noexcept {
   if (current_tracer != nullptr && current_tracer->is_outside(state)) current_tracer->lost();
   if (!state.watched.load(std::memory_order_acquire)) return;
   std::lock_guard lock(state.watch->mutex);
-  const auto& handles = state.watch->handles;
-  if (std::find(handles.begin(), handles.end(), &handle) != handles.end()) state.watch->changes++;
+  if (std::erase(state.watch->handles, &handle) > 0) state.watch->changes++;
 }
 
 Tensor& Tensor::operator=(Tensor&& other) {

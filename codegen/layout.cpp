@@ -297,7 +297,7 @@ class Layouts {
     copy.name = fmt::format("{}_pack{}", from->arg.text, i);
     std::span<const Ref> dims = tree::dims(*from);
     for (size_t d = 0; d < dims.size(); d++)
-      copy.loops.push_back(ix::range(dims[d], fmt::format("{}{}", copy.name, "abcdefgh"[d % 8])));
+      copy.loops.push_back(ix::range(dims[d], copy.name + letter_of(d)));
     copy.place = tree::place(from->dtype, {dims.begin(), dims.end()}, copy.name);
     copy.values = {tree::load(from, copy.loops)};
     copy.vector_dim = dim;
@@ -309,6 +309,10 @@ class Layouts {
     count_reads(copy, 1);
     program_.stages.insert(program_.stages.begin() + static_cast<ptrdiff_t>(i), std::move(copy));
     i++;
+  }
+
+  static std::string letter_of(size_t d) {
+    return d < 26 ? std::string(1, static_cast<char>('a' + d)) : fmt::format("d{}_", d);
   }
 
   static void redirect(Stage& s, const Ref& from, const Ref& to, const Ref& load) {

@@ -3,6 +3,7 @@
 //
 //   random_graphs CHECK FIRST COUNT [PROGRESS]   CHECK: lowered, gradients, or a device (llvm, interp, opencl, cuda)
 //   random_graphs CHECK --crash SEED             one seed, in processes of their own
+//   random_graphs CHECK --whole SEED             one seed, its graph as it was made
 //   random_graphs CHECK --graph FILE             the graph on plain inputs
 //   random_graphs export FIRST COUNT
 //
@@ -93,9 +94,10 @@ int run_seeds(const std::string& name, uint64_t first, uint64_t count, const cha
   return failures != 0;
 }
 
-int run_crash(const std::string& name, uint64_t seed) {
-  const Mode mode = mode_of(name, seed, nullptr);
-  const Trial trial = try_seed(seed, mode.options, isolated(mode.check));
+int run_seed(const std::string& name, uint64_t seed, bool crashes) {
+  bool measured = false;
+  const Mode mode = mode_of(name, seed, &measured);
+  const Trial trial = try_seed(seed, mode.options, crashes ? isolated(mode.check) : mode.check, crashes);
   fmt::print("{{\"seed\": {}, \"kind\": {}, \"report\": {}}}\n", seed,
              quoted(kind_of_failure(trial.difference)), quoted(trial.report));
   return !trial.difference.empty();
@@ -200,7 +202,8 @@ int main_of(int count, char** arguments) {
     throw Error("random_graphs CHECK FIRST COUNT [PROGRESS] | CHECK --graph FILE | export FIRST COUNT");
   const std::string what = arguments[1];
   if (std::strcmp(arguments[2], "--graph") == 0) return run_graph_file(what, arguments[3]);
-  if (std::strcmp(arguments[2], "--crash") == 0) return run_crash(what, std::stoull(arguments[3]));
+  if (std::strcmp(arguments[2], "--crash") == 0) return run_seed(what, std::stoull(arguments[3]), true);
+  if (std::strcmp(arguments[2], "--whole") == 0) return run_seed(what, std::stoull(arguments[3]), false);
   const uint64_t first = std::stoull(arguments[2]), seeds = std::stoull(arguments[3]);
   if (what != "export") return run_seeds(what, first, seeds, count > 4 ? arguments[4] : nullptr);
   for (const FunctionRow& f : functions())

@@ -30,6 +30,11 @@ constexpr Found found[] = {
      "%0 = buffer f64[1, 1, 1, 4, 0, 2, 1]\n%1 = buffer f64[1, 0, 2, 1]\n"
      "%2 = reshape f64[1, 1, 1, 1, 0, 2, 1] %1 1 1 1 1 0 2 1\n%3 = expand f64[1, 1, 1, 4, 0, 2, 1] %2 1 1 1 4 0 2 1\n"
      "%4 = reduce f64[1, 1, 1, 4] {dot, 4, 5, 6} %0 %3\nreturn %4"},
+    {"an operand of ten axes that is copied: each loop has a name of its own",
+     "%0 = buffer f64[2, 1, 2, 1, 2, 1, 2, 1, 2, 2]\n%1 = buffer f64[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2]\n"
+     "%2 = reshape f64[2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2] %0 2 1 2 1 2 1 2 1 2 1 2\n"
+     "%3 = expand f64[2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2] %1 2 1 2 1 2 1 2 1 2 1 2\n"
+     "%4 = reduce f64[2, 1, 2, 1, 2, 1, 2, 1, 2, 1] {dot, 10} %2 %3\nreturn %4"},
     {"a fold over pieces around pieces that overlap",
      "%0 = buffer f32[2, 1, 1, 3]\n"
      "%1 = buffer f32[1, 1, 7, 3, 1]\n"

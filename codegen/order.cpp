@@ -24,7 +24,8 @@ static bool all_static(std::span<const Ref> dims) {
 
 // Iterations in a piece of a loop whose body has a chain of `inner` steps.
 static int64_t piece_of(int64_t inner) {
-  const int64_t most = std::bit_floor(static_cast<uint64_t>(std::max<int64_t>(1, longest_chain / inner)));
+  const int64_t most = static_cast<int64_t>(
+      std::bit_floor(static_cast<uint64_t>(std::max<int64_t>(1, longest_chain / inner))));
   return inner == 1 ? most : std::min(most, fold_lanes);
 }
 

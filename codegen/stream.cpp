@@ -55,7 +55,7 @@ class Choice {
       if (!trial.order.possible) return false;
       const double before = static_cast<double>(now_.alive_at(now_.worst));
       const double after = static_cast<double>(trial.alive_at(now_.worst));
-      if (after >= before || trial.cost > allowed || trial.peak > now_.peak) return true;
+      if (after >= before || trial.cost > allowed || !trial.needs_less_than(now_)) return true;
       const double score = (trial.cost - now_.cost + 1) / std::log(before / std::max(after, 1.0));
       if (score < best_score) best_score = score, best.emplace(std::move(trial));
       return true;

@@ -128,6 +128,10 @@ int64_t StreamPlan::alive_at(int group) const {
   return sum;
 }
 
+bool StreamPlan::needs_less_than(const StreamPlan& other) const {
+  return peak != other.peak ? peak < other.peak : alive_ < other.alive_;
+}
+
 std::vector<int> StreamPlan::largest() const {
   const int k = position_[static_cast<size_t>(worst)];
   std::vector<size_t> found;
@@ -223,8 +227,11 @@ void StreamPlan::find_peak() {
     change[static_cast<size_t>(l.last) + 1] -= l.bytes;
   }
   int64_t sum = 0, most = -1;
-  for (size_t k = 0; k < order.groups.size(); k++)
+  for (size_t k = 0; k < order.groups.size(); k++) {
     if ((sum += change[k]) > most) most = sum, worst = order.groups[k];
+    alive_.push_back(sum);
+  }
+  std::sort(alive_.begin(), alive_.end(), std::greater());
 }
 
 static double pieces(const Axis& a) {

@@ -29,6 +29,8 @@ class StreamPlan {
   double cost = 0;   ///< in operations
 
   int64_t alive_at(int group) const;
+  /// Whether less memory is needed: by the plan, else at the worst groups. Steps that each need less come to an end.
+  bool needs_less_than(const StreamPlan& other) const;
   /// Stages alive at the worst group, the largest first.
   std::vector<int> largest() const;
   /// Whether memory of a stage's place holds no more than the piece of axis a.
@@ -46,7 +48,8 @@ class StreamPlan {
   const Flow* flow_;
   std::vector<int> position_;  // in the order, by group
   std::vector<Lifetime> lives_;
-  std::vector<int> stage_;  // of each lifetime
+  std::vector<int> stage_;      // of each lifetime
+  std::vector<int64_t> alive_;  // bytes at each group, the most first
 
   bool around(size_t a, size_t b) const;
   template <class Cut>

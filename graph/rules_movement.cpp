@@ -89,7 +89,8 @@ Ref pad_permute(const Match& m) {
   const std::vector<int64_t>& order = source(m).arg.ints;
   std::vector<Ref> src = with_first(*m.root, m.ref(x));
   for (size_t to = 0; to < order.size(); to++)
-    for (size_t side : {2, 3}) src[side + 2 * static_cast<size_t>(order[to])] = m.root->src[side + 2 * to];
+    for (size_t side : {size_t{2}, size_t{3}})
+      src[side + 2 * static_cast<size_t>(order[to])] = m.root->src[side + 2 * to];
   return make(Op::Permute, {make(Op::Pad, std::move(src))}, source(m).arg);
 }
 
@@ -106,7 +107,7 @@ Ref pad_reshape(const Match& m) {
   for (const Ref& d : inner.shape) {
     bool one = is_int(d, 1);
     if (!one && (!skip_ones() || to == reshaped.rank() || reshaped.shape[to] != d)) return {};
-    for (size_t side : {2, 3}) src.push_back(one ? index(0) : m.root->src[side + 2 * to]);
+    for (size_t side : {size_t{2}, size_t{3}}) src.push_back(one ? index(0) : m.root->src[side + 2 * to]);
     to += !one;
   }
   if (!skip_ones() || to != reshaped.rank()) return {};

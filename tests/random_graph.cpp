@@ -248,7 +248,8 @@ class Maker {
 
   Case finished() {
     std::vector<Ref> wanted = outputs();
-    if (wanted.empty()) wanted.push_back(fresh_view());
+    while (wanted.empty())
+      if (Ref leaf = fresh_view(); may_hold(leaf->dtype)) wanted.push_back(leaf);
     if (options_.gradients && dice_.once_in(3)) add_gradients(wanted);
     std::vector<Ref> targets;
     Graph plain = make_graph(wanted);

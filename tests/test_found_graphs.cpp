@@ -30,6 +30,24 @@ constexpr Found found[] = {
      "%0 = buffer f64[1, 1, 1, 4, 0, 2, 1]\n%1 = buffer f64[1, 0, 2, 1]\n"
      "%2 = reshape f64[1, 1, 1, 1, 0, 2, 1] %1 1 1 1 1 0 2 1\n%3 = expand f64[1, 1, 1, 4, 0, 2, 1] %2 1 1 1 4 0 2 1\n"
      "%4 = reduce f64[1, 1, 1, 4] {dot, 4, 5, 6} %0 %3\nreturn %4"},
+    {"streams of which each makes room for another, in turn, for ever",
+     "%0 = buffer f8e4m3[3, 2, 5, 3]\n%1 = buffer f32[1, 2, 5, 1]\n%2 = buffer f32[1, 2, 5, 1]\n"
+     "%3 = buffer f32[1, 2, 5, 1]\n%4 = buffer f32[1, 2, 5, 1]\n%5 = buffer f8e4m3[1, 2, 5, 1]\n"
+     "%6 = reduce f8e4m3[2, 5] {max, 0, 3} %0\n%7 = reshape f8e4m3[1, 2, 5, 1] %6 1 2 5 1\n"
+     "%8 = cast f32[1, 2, 5, 1] %7\n%9 = reduce f32[2, 5, 1] {max, 0} %8\n"
+     "%10 = reshape f32[1, 2, 5, 1] %9 1 2 5 1\n%11 = sub f32[1, 2, 5, 1] %8 %10\n"
+     "%12 = max f32[1, 2, 5, 1] %11 %1\n%13 = min f32[1, 2, 5, 1] %12 %2\n"
+     "%14 = fma f32[1, 2, 5, 1] %13 %3 %4\n%15 = sub f32[1, 2, 5, 1] %14 %4\n"
+     "%16 = cast f8e4m3[1, 2, 5, 1] %15\n%17 = reduce f8e4m3 {max, 0, 1, 2, 3} %16\n"
+     "%18 = reshape f8e4m3[1, 1, 1, 1] %17 1 1 1 1\n%19 = expand f8e4m3[1, 2, 5, 1] %18 1 2 5 1\n"
+     "%20 = eq bool[1, 2, 5, 1] %16 %19\n%21 = copy f8e4m3[1, 1, 1, 1] %18\n%22 = cast f32[1, 1, 1, 1] %21\n"
+     "%23 = reduce f32[1, 1, 1] {sum, 3} %22\n%24 = reshape f32[1, 1, 1, 1] %23 1 1 1 1\n"
+     "%25 = mul f32[1, 1, 1, 1] %22 %24\n%26 = cast f8e4m3[1, 1, 1, 1] %25\n%27 = cast f32[1, 1, 1, 1] %26\n"
+     "%28 = cast f8e4m3[1, 1, 1, 1] %27\n%29 = reshape f8e4m3 %28\n%30 = cast f32 %29\n"
+     "%31 = cast f8e4m3 %30\n%32 = reshape f8e4m3[1, 1, 1, 1] %31 1 1 1 1\n"
+     "%33 = expand f8e4m3[1, 2, 5, 1] %32 1 2 5 1\n%34 = where f8e4m3[1, 2, 5, 1] %20 %33 %5\n"
+     "%35 = cast f32[1, 2, 5, 1] %34\n%36 = reduce f32[2, 5, 1] {sum, 0} %35\n"
+     "%37 = reshape f32[1, 2, 5, 1] %36 1 2 5 1\nreturn %37"},
     {"an operand of ten axes that is copied: each loop has a name of its own",
      "%0 = buffer f64[2, 1, 2, 1, 2, 1, 2, 1, 2, 2]\n%1 = buffer f64[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2]\n"
      "%2 = reshape f64[2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2] %0 2 1 2 1 2 1 2 1 2 1 2\n"

@@ -91,7 +91,7 @@ TEST_CASE("[private] a cache folder that others can write, own, or have linked i
   KernelCache({place}).put(kKey, sample());
   CHECK(found(place, warnings));
   CHECK(warnings.empty());
-  for (const mode_t mode : {0777, 0770, 0702, 01777}) {
+  for (const mode_t mode : {0777u, 0770u, 0702u, 01777u}) {
     REQUIRE(::chmod(place.c_str(), mode) == 0);
     refused(place, "can be written by others");
   }

@@ -124,7 +124,7 @@ TEST_CASE("[random] graphs: print and parse") {
 }
 
 TEST_CASE("[random] a case is the same for the same seed") {
-  for (uint64_t seed : {1, 2, 3, 4, 5}) {
+  for (uint64_t seed = 1; seed <= 5; seed++) {
     const Case a = random_case(seed), b = random_case(seed);
     CHECK(print(a.graph) == print(b.graph));
     CHECK(a.inputs == b.inputs);

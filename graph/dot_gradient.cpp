@@ -191,12 +191,13 @@ DotCotangent of_operand(const Node& dot, const Ref& g, size_t operand) {
       dot.src[operand], {fn::reshape(own.base, base), dot.src[0]->shape}, factor_of(dot.src[1 - operand]), 0};
 }
 
-/// Through the views (expand, permute, reshape, pad, shrink, flip, window) down to what they are views of, or to the first
-/// window.
+/// Through the views (expand, permute, reshape, pad, shrink, flip, window) down to what they are views of, to a padding whose
+/// value has a gradient of its own, or to the first window.
 void through_views(DotCotangent& c, bool through_windows) {
   while (is_movement(c.of->op) && !c.of->is(Op::Unwindow)) {
     const Node& view = *c.of;
     if (view.is(Op::Window) && !through_windows) return;
+    if (view.is(Op::Pad) && !view.src[1]->is_const()) return;
     size_t lead = view.rank();
     switch (view.op) {
       case Op::Expand:  through_expand(c, view); break;

@@ -124,23 +124,35 @@ std::string against_slope(const Slope& loss, double wanted, double scale, double
                      slope, scale);
 }
 
-/// The largest magnitude that the evaluation of a graph meets: what cancels leaves roundings of that size behind, which are
-/// the slope of what ought to be constant.
-double largest_within(const Graph& graph, std::span<const Array> inputs) {
-  std::vector<Ref> values;
-  for (const Node* n : topological(graph.outputs))
-    if (is_float(n->dtype)) values.push_back(Ref(n));
-  const Graph all = make_graph(values);
-  std::vector<Array> given;
-  for (const Ref& i : all.inputs)
-    given.push_back(inputs[static_cast<size_t>(std::find(graph.inputs.begin(), graph.inputs.end(), i) -
-                                               graph.inputs.begin())]);
-  double largest = 0;
-  for (const Array& a : evaluate_graph(all, given, scalars_of(all)).outputs)
-    for (int64_t e = 0; e < a.size(); e++)
-      if (double value = std::fabs(to_double(a.dtype, a.get(e))); std::isfinite(value))
-        largest = std::max(largest, value);
-  return largest;
+/// The slope along the direction by the gradients, and how large its terms are.
+struct Along {
+  double slope = 0, scale = 1e-6;
+};
+
+Along along(const Case& c, const Loss& loss, std::span<const Array> gradients) {
+  Along sum;
+  for (size_t k = 0; k < loss.leaves.size(); k++) {
+    size_t input = 0;
+    while (c.graph.inputs[input] != loss.leaves[k]) input++;
+    for (int64_t e = 0; e < gradients[k].size(); e++) {
+      const double part = to_double(gradients[k].dtype, gradients[k].get(e)) * direction(input, e);
+      sum.slope += part;
+      sum.scale += std::fabs(part);
+    }
+  }
+  return sum;
+}
+
+/// How far the slope of the loss times a factor is from the factor times the slope: where large terms cancel, roundings are
+/// left, others for each factor.
+double unrest(const Case& c, const Loss& loss, double slope) {
+  double most = 0;
+  for (double factor : {1.1, 0.7, 1.3, 0.9}) {
+    const Graph scaled = make_graph(gradient(fn::mul(loss.value, factor), loss.leaves));
+    const Evaluation found = evaluate_graph(scaled, inputs_for(scaled, c), scalars_of(scaled));
+    most = std::max(most, std::fabs(along(c, loss, found.outputs).slope / factor - slope));
+  }
+  return most;
 }
 
 }  // namespace
@@ -158,24 +170,12 @@ std::string check_gradients(const Case& c, const Limits& limits, bool* measured)
   with.inputs = inputs_for(with.graph, c);
   with.scalars = scalars_of(with.graph);
   Evaluation found = evaluate_graph(with.graph, with.inputs, with.scalars);
-  double wanted = 0, scale = 1e-6;
-  for (size_t k = 0; k < loss.leaves.size(); k++) {
-    size_t input = 0;
-    while (c.graph.inputs[input] != loss.leaves[k]) input++;
-    const Array& slope = found.outputs[2 + k];
-    for (int64_t e = 0; e < slope.size(); e++) {
-      double part = to_double(slope.dtype, slope.get(e)) * direction(input, e);
-      wanted += part;
-      scale += std::fabs(part);
-    }
-  }
-  double magnitude = to_double(DType::F64, found.outputs[1].get(0));
-  std::string wrong = against_slope(Slope(c, loss), wanted, scale, magnitude, *measured);
-  if (!wrong.empty()) {
-    // Asked only now, since it takes as long as all the rest.
-    scale += 1e-9 * largest_within(with.graph, with.inputs);
-    wrong = against_slope(Slope(c, loss), wanted, scale, magnitude, *measured);
-  }
+  const auto [wanted, scale] = along(c, loss, std::span(found.outputs).subspan(2));
+  const double magnitude = to_double(DType::F64, found.outputs[1].get(0));
+  const Slope slope(c, loss);
+  std::string wrong = against_slope(slope, wanted, scale, magnitude, *measured);
+  if (!wrong.empty())  // asked only now, since it takes as long as all the rest
+    wrong = against_slope(slope, wanted, scale + 1e6 * unrest(c, loss, wanted), magnitude, *measured);
   if (!wrong.empty()) return wrong;
   wrong = against(run_trees(with.graph, limits, with.inputs, with.scalars), found);
   return wrong.empty() ? "" : "gradient as loop trees: " + wrong;

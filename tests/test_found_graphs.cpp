@@ -48,6 +48,8 @@ constexpr Found found[] = {
      "%33 = expand f8e4m3[1, 2, 5, 1] %32 1 2 5 1\n%34 = where f8e4m3[1, 2, 5, 1] %20 %33 %5\n"
      "%35 = cast f32[1, 2, 5, 1] %34\n%36 = reduce f32[2, 5, 1] {sum, 0} %35\n"
      "%37 = reshape f32[1, 2, 5, 1] %36 1 2 5 1\nreturn %37"},
+    {"an operand that is padded with a value which has a gradient of its own",
+     "%0 = buffer f64[2, 3]\n%1 = buffer f64\n%2 = buffer f64[2, 4, 5]\n%3 = pad f64[2, 5] %0 %1 0 0 1 1\n%4 = reshape f64[2, 1, 5] %3 2 1 5\n%5 = expand f64[2, 4, 5] %4 2 4 5\n%6 = reduce f64[2, 4] {dot, 2} %5 %2\nreturn %6"},
     {"an operand of ten axes that is copied: each loop has a name of its own",
      "%0 = buffer f64[2, 1, 2, 1, 2, 1, 2, 1, 2, 2]\n%1 = buffer f64[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2]\n"
      "%2 = reshape f64[2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2] %0 2 1 2 1 2 1 2 1 2 1 2\n"

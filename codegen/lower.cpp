@@ -2,7 +2,10 @@
 // consumers to producers; a movement op is a function on the tuple, a pad is a guarded value.
 #include <algorithm>
 
+#include <optional>
+
 #include "base/error.h"
+#include "codegen/checks.h"
 #include "codegen/moves.h"
 #include "codegen/order.h"
 #include "codegen/select.h"
@@ -15,19 +18,23 @@ namespace {
 
 using Tuple = std::vector<Ref>;
 
-struct Visit {  // a node read at an index tuple under a guard (null: always); taken: of one that has checks
+struct Visit {  // a node read at an index tuple under a guard (null: always)
   const Node* node;
-  Ref guard, taken;
+  Ref guard;
   Tuple at;
   bool operator==(const Visit& o) const = default;
 };
 struct VisitHash {
   size_t operator()(const Visit& v) const {
     size_t h = reinterpret_cast<size_t>(v.node) * 31 + reinterpret_cast<size_t>(v.guard.get());
-    h = h * 31 + reinterpret_cast<size_t>(v.taken.get());
     for (const Ref& r : v.at) h = h * 1099511628211ull + (reinterpret_cast<size_t>(r.get()) >> 4);
     return h;
   }
+};
+
+struct Lowered {
+  Ref value;
+  std::optional<size_t> checks;  // what it is in Checks, where it has any
 };
 
 class Lowering {
@@ -57,7 +64,8 @@ class Lowering {
   ProgramTree program_;
   std::unordered_map<const Node*, Ref> places_;  // logical place of each input and stored value
   std::unordered_map<const Node*, int> stage_of_;
-  std::unordered_map<Visit, Ref, VisitHash> memo_;
+  std::unordered_map<Visit, Lowered, VisitHash> memo_;  // of the stage
+  Checks checks_;                                       // likewise
   Stage* current_ = nullptr;
   const Node* top_ = nullptr;
   bool term_ = false;      // only views lie between a sum and what is being lowered
@@ -65,7 +73,7 @@ class Lowering {
   Substitution taps_;      // fold ranges of taps -> what they are of the taps in range alone
   std::vector<Ref> kept_;  // whose addresses are keys of taps_
   std::unordered_set<const Node*> checked_;  // whose expression has checks
-  Ref taken_;  // the conditions of the wheres around what is being lowered: its value counts only there (null: always)
+  Ref counts_;  // where what is lowered next counts, of the value that reads it (null: wherever that does)
 
   // ---- expressions
 
@@ -88,14 +96,21 @@ class Lowering {
 
   Ref lower(const Node* node, const Tuple& at, const Ref& guard) {
     node = see_through(node);
+    const Ref counts = std::exchange(counts_, {});
     if (guard && is_int(guard, 0)) return constant(node->dtype, int64_t{0});
-    Visit visit{node, guard, checked_.count(node) ? taken_ : Ref(), at};
-    if (auto it = memo_.find(visit); it != memo_.end()) return it->second;
-    bool term = std::exchange(term_, term_ && is_movement(node->op));
-    Ref value = compute(node, at, guard);
-    term_ = term;
-    memo_.emplace(std::move(visit), value);
-    return value;
+    const Visit visit{node, guard, at};
+    auto it = memo_.find(visit);
+    if (it == memo_.end()) {
+      const bool term = std::exchange(term_, term_ && is_movement(node->op)),
+                 checked = checked_.count(node) != 0;
+      if (checked) checks_.open();
+      Lowered lowered{compute(node, at, guard), {}};
+      if (checked) lowered.checks = checks_.close();
+      term_ = term;
+      it = memo_.emplace(visit, std::move(lowered)).first;
+    }
+    if (it->second.checks) checks_.read(*it->second.checks, counts);
+    return it->second.value;
   }
 
   Ref compute(const Node* n, const Tuple& at, const Ref& guard) {
@@ -117,10 +132,8 @@ class Lowering {
 
   // What is checked in a source that counts where `condition` holds is checked there alone.
   Ref branch(const Ref& source, const Ref& condition, const Tuple& at, const Ref& guard) {
-    Ref outside = std::exchange(taken_, taken_ ? make(Op::And, {taken_, condition}) : condition);
-    Ref value = lower(source, at, guard);
-    taken_ = outside;
-    return value;
+    counts_ = condition;
+    return lower(source, at, guard);
   }
 
   // A where, and an `and` or `or` of bools, decide by one source which others count.
@@ -160,19 +173,8 @@ class Lowering {
 
   void check_divisor(const Ref& divisor, const Ref& guard) {
     if (divisor->is_const() ? divisor->at(0) != 0 : divisor->bounds.lo > 0) return;
-    add_check(make(Op::Ne, {divisor, constant(divisor->dtype, int64_t{0})}), guard,
-              "integer division by zero");
-  }
-
-  void add_check(const Ref& ok, const Ref& guard, const std::string& what, const Ref& shown = {}) {
-    Ref condition = ok;
-    for (const Ref& counts : {guard, taken_})
-      if (counts) condition = make(Op::Or, {make(Op::Not, {counts}), condition});
-    if (is_int(condition, 1)) return;
-    for (const StageCheck& c : current_->checks)
-      if (c.condition == condition) return;
-    program_.checks.push_back(what);
-    current_->checks.push_back({condition, static_cast<int64_t>(program_.checks.size()), shown});
+    checks_.add(make(Op::Ne, {divisor, constant(divisor->dtype, int64_t{0})}), guard,
+                "integer division by zero", {});
   }
 
   Ref padded(const Node* n, const Tuple& at, const Ref& guard) {
@@ -346,7 +348,7 @@ class Lowering {
     const std::string_view who = n->op != Op::Gather       ? row(n->op).name
                                  : n->arg.ints.size() == 1 ? "take"
                                                            : "pick";
-    add_check(ok, guard, out_of_range(who, axis, dim), index_value(as_given(tensor), at, guard));
+    checks_.add(ok, guard, out_of_range(who, axis, dim), index_value(as_given(tensor), at, guard));
     inside = ix::both(inside, ok);
     return i;
   }
@@ -375,7 +377,7 @@ class Lowering {
       const Ref size = dimension(n->src[1]->shape[i]), dim = dimension(n->shape[i]);
       Ref fits = ix::both(ix::le(index(0), begin), ix::le(begin, ix::sub(dim, size)));
       if (!is_int(fits, 1)) {
-        add_check(fits, guard, out_of_range("put", i, dim), lower(as_given(n->src[2 + i]), {}, guard));
+        checks_.add(fits, guard, out_of_range("put", i, dim), lower(as_given(n->src[2 + i]), {}, guard));
         inside = ix::both(inside, fits);
       }
       inner.push_back(ix::sub(at[i], begin));
@@ -400,6 +402,7 @@ class Lowering {
     current_ = &s;
     top_ = n;
     memo_.clear();
+    checks_.begin();
     return s;
   }
 
@@ -407,7 +410,13 @@ class Lowering {
     return i < 6 ? std::string(1, "ijklmn"[i]) : fmt::format("d{}_", i);
   }
 
+  void settle_checks() {
+    memo_.clear();
+    checks_.settle(*current_, program_.checks);
+  }
+
   void end_stage(const Node* n) {
+    settle_checks();
     places_[n] = program_.stages.back().place;
     stage_of_[n] = static_cast<int>(program_.stages.size()) - 1;
     top_ = nullptr;
@@ -473,6 +482,7 @@ class Lowering {
       s.values.push_back(lower(src, at, {}));
     }
     term_ = false;
+    settle_checks();
     if (Ref terms = std::exchange(terms_, {}); terms && !is_int(terms, 1))
       for (Ref& v : s.values) v = term(v, terms);
     if (taps_.empty()) return;

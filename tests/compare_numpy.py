@@ -182,7 +182,7 @@ def t(x):
 
 
 def conv2d(c):
-  if min(c.x.shape) == 0 or c.out not in EPS:  # PyTorch has no convolution of integers
+  if min(c.x.shape) == 0 or c.dtypes["x"] not in EPS:  # PyTorch has no convolution of integers
     return None
   return F.conv2d(t(c.x), t(c.weight), t(c.bias), pair(c.stride), pair(c.padding), pair(c.dilation), c.groups).numpy()
 
@@ -266,6 +266,21 @@ WITHOUT = {
   "uniform": "a draw of our own generator", "normal": "a draw of our own generator", "randint": "a draw of our own generator",
   "permutation": "a draw of our own generator", "unwindow": "neither has it (torch's fold sums the taps)",
 }
+def normed(c, over):
+  """What the deviation from a mean is rounded to, next to the spread, with weight and bias."""
+  x = c.x.astype("f8")
+  most = np.max(np.abs(x), axis=over, keepdims=True, initial=0) / np.sqrt(x.var(over, keepdims=True) + c.eps)
+  per_feature = (lambda v: v) if over[-1] == x.ndim - 1 and c.function == "layer_norm" else (lambda v: v.reshape((-1,) + (1,) * (x.ndim - 2)))
+  weight, bias = (np.asarray(otherwise if v is None else np.abs(per_feature(v))) for v, otherwise in ((c.weight, 1.0), (c.bias, 0.0)))
+  return np.broadcast_to(most * weight + bias, x.shape)
+
+
+def squares(c, over):
+  """What the squares of the deviations, from the first element and then from the mean, add up to at most."""
+  x = c.x.astype("f8")
+  return np.broadcast_to(x[0].size * np.square(2 * np.max(np.abs(x), axis=over, keepdims=True, initial=0)), x.shape)
+
+
 # Terms that can cancel: |a| + |b| and the like, on which an error in the result's precision depends.
 MAGNITUDE = {
   "add": lambda c: sum(np.abs(v) for v in c.floats("a", "b")), "sub": lambda c: sum(np.abs(v) for v in c.floats("a", "b")),
@@ -276,8 +291,16 @@ MAGNITUDE = {
   "matmul": lambda c: np.matmul(*(np.abs(v) for v in c.floats("a", "b"))),
   "avg_pool2d": lambda c: np.max(np.abs(c.x)), "log_softmax": lambda c: np.max(np.abs(c.x.astype("f8"))),
   "cross_entropy": lambda c: np.max(np.abs(c.logits.astype("f8"))),
-  "layer_norm": lambda c: 1 + np.max(np.abs(c.bias)) if c.bias is not None and c.bias.size else 1,
+  "layer_norm": lambda c: normed(c, tuple(range(c.x.ndim - c.axes, c.x.ndim))),
+  "instance_norm": lambda c: normed(c, tuple(range(2, c.x.ndim))),
+  "gelu": lambda c: np.abs(c.x.astype("f8")),
   "conv2d": lambda c: np.max(np.abs(c.x)) * np.max(np.abs(c.weight)) * c.weight[0].size + 1 if c.x.size and c.weight.size else 0,
+}
+# What is met on the way and may be beyond the dtype where the result is not.
+BETWEEN = {
+  "layer_norm": lambda c: squares(c, tuple(range(c.x.ndim - c.axes, c.x.ndim))),
+  "instance_norm": lambda c: squares(c, tuple(range(2, c.x.ndim))),
+  "prod": lambda c: np.prod(np.maximum(np.abs(c.x.astype("f8")), 1), axis=c.axis_tuple(), keepdims=bool(c.keepdims)),
 }
 # What functions of many terms and of steep slopes may be off by, absolutely, in units of the precision.
 SLOPPY = {"softmax": 1, "log_softmax": 60, "cross_entropy": 60, "layer_norm": 40, "instance_norm": 40, "sin": 2, "cos": 2}
@@ -305,7 +328,8 @@ def same(c, wanted):
     close = np.abs(got - wanted) <= eps * (size * (6 + 0.05 * terms) + SLOPPY.get(c.function, 0)) + TINY[c.out]
     if c.function == "prod":  # what becomes denormal on the way has few digits
       close |= (np.abs(wanted) < np.sqrt(TINY[c.out])) & (np.abs(got) < np.sqrt(TINY[c.out]))
-    beyond = (size > LARGEST[c.out] * 0.9) | ~np.isfinite(size)
+    between = BETWEEN.get(c.function, lambda _: 0)(c)
+    beyond = (size > LARGEST[c.out] * 0.9) | ~np.isfinite(size) | (between > LARGEST["f64" if c.out == "f64" else "f32"] * 0.9)
     wrong = ~(close | (got == wanted) | (np.isnan(got) & np.isnan(wanted)) | beyond)
   if not wrong.any():
     return ""

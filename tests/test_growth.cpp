@@ -75,6 +75,15 @@ TEST_CASE("[growth] scheduling takes time in proportion: layers, their gradients
         }) < linear);
 }
 
+TEST_CASE("[growth] scheduling takes time in proportion: branches within branches around one index") {
+  CHECK(tenfold(100, [&](int64_t n) {
+          Tensor x = leaf({4}).take(
+              tensor_of(buffer_leaf(DType::I64, Recording::dims({4}), nullptr, fresh_id(), 0)));
+          for (int64_t i = 0; i < n; i++) x = where(leaf({4}) > i, x + 1, x * 2);
+          schedule_of({x});
+        }) < linear);
+}
+
 TEST_CASE("[growth] cat takes time in proportion, in kernels of few parts") {
   CHECK(tenfold(150, [&](int64_t n) {
           std::vector<Tensor> all;

@@ -659,6 +659,21 @@ TEST_CASE("[values] a division or an index in the branch that is not taken is no
        },
        {6, -1, -6, -1},
        false},
+      {"in several branches, none of which is taken where it is wrong",
+       [](Nodes in) {
+         Ref q = fn::floor_div(in[0], in[1]);
+         Ref here = fn::where(fn::gt(in[0], 7), fn::add(q, 1), fn::where(fn::eq(in[1], 2), fn::mul(q, 2), 0));
+         return fn::where(fn::ne(in[1], 0), here, fn::where(fn::ne(in[1], 0), q, 9));
+       },
+       {6, 9, 0, 9},
+       true},
+      {"in several branches, of which the inner one is taken where it is wrong",
+       [](Nodes in) {
+         Ref q = fn::floor_div(in[0], in[1]);
+         return fn::where(fn::eq(in[1], 2), fn::add(q, 1), fn::where(fn::gt(in[0], 7), fn::mul(q, 2), 0));
+       },
+       {4, 0, 0, 0},
+       false},
       {"dear and read twice",
        [](Nodes in) {
          Ref q = fn::floor_div(in[0], in[1]);

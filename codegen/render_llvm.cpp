@@ -273,10 +273,11 @@ void Renderer::check(const Node& n) {
   if (int64_t known = 0; b_.constant(bad, known) && !known) return;
   Val word = value(n.src[1]);
   if (int lanes = std::max(b_.lanes(bad), b_.lanes(word))) {  // the greatest word of those that failed
-    if (!b_.lanes(bad)) bad = b_.splat(bad, lanes);
-    bad = both(bad, mask_);
+    bad = both(b_.splat(bad, lanes), mask_);
+    lanes = b_.lanes(bad);  // a lane of an index may stand for several of the mask's
     if (b_.lanes(word)) {
-      const Val other = apply(b_, Op::Where, DType::I64, {bad, word, b_.splat(b_.i64(INT64_MIN), lanes)});
+      const Val other =
+          apply(b_, Op::Where, DType::I64, {bad, b_.splat(word, lanes), b_.splat(b_.i64(INT64_MIN), lanes)});
       word = b_.call("vector.reduce.smax", b_.type(other), {Scalar::I64, 0}, {other});
     }
     bad = any(bad);

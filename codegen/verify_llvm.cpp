@@ -237,9 +237,10 @@ class Text {
     if (op == "select") return selected(words);
     if (op == "zext" || op == "sext" || op == "trunc") {
       const int from = bits_of(words.next());
-      const Known x = from ? value(words.next()) : Known();
-      words.next();
+      if (from == 0) return {};
+      const Known x = value(words.next());
       if (!x) return {};
+      words.next();
       return narrowed(op == "zext" ? zero_extended(*x, from) : static_cast<uint64_t>(*x),
                       bits_of(words.next()));
     }

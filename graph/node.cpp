@@ -9,6 +9,7 @@
 #include <unordered_set>
 
 #include "base/error.h"
+#include "base/sanitizer.h"
 #include "graph/scalar.h"
 #include "graph/shape.h"
 
@@ -96,7 +97,7 @@ class NodeTable {
 
   // A child that is forked while another thread holds a shard would wait for that thread, which it does not have.
   NodeTable() {
-#if !defined(__SANITIZE_THREAD__)  // which follows no more than 64 locks
+#if !defined(KONTOR_THREAD_SANITIZER)  // which follows no more than 64 locks
     const auto unlock = [] {
       for (Shard& s : get().shards_) s.mutex.unlock();
     };

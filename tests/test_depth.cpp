@@ -4,6 +4,7 @@
 
 #include <functional>
 
+#include "base/sanitizer.h"
 #include "graph/batch.h"
 #include "graph/graph.h"
 #include "graph/incremental.h"
@@ -32,7 +33,7 @@ struct Step {
 };
 
 // Under a sanitizer code runs several times slower.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(KONTOR_ADDRESS_SANITIZER) || defined(KONTOR_THREAD_SANITIZER)
 constexpr bool sanitized = true;
 #else
 constexpr bool sanitized = false;

@@ -50,6 +50,8 @@ constexpr Found found[] = {
      "%37 = reshape f32[1, 2, 5, 1] %36 1 2 5 1\nreturn %37"},
     {"an operand that is padded with a value which has a gradient of its own",
      "%0 = buffer f64[2, 3]\n%1 = buffer f64\n%2 = buffer f64[2, 4, 5]\n%3 = pad f64[2, 5] %0 %1 0 0 1 1\n%4 = reshape f64[2, 1, 5] %3 2 1 5\n%5 = expand f64[2, 4, 5] %4 2 4 5\n%6 = reduce f64[2, 4] {dot, 2} %5 %2\nreturn %6"},
+    {"an index that stands for several lanes, in the last elements of a vector (AVX2)",
+     "%0 = buffer f32[33, 3, 2, 1]\n%1 = buffer i64[33, 3, 2]\n%2 = buffer i64[33, 3, 2]\n%3 = buffer u32[33, 3, 2]\n%4 = iota i64[33] 33\n%5 = reshape i64[33, 1, 1] %4 33 1 1\n%6 = expand i64[33, 3, 2] %5 33 3 2\n%7 = gather f32[33, 3, 2] {0, 1, 2, 3} %0 %6 %1 %2 %3\n%8 = reduce f32 {prod, 0, 1, 2} %7\nreturn %8"},
     {"an operand of ten axes that is copied: each loop has a name of its own",
      "%0 = buffer f64[2, 1, 2, 1, 2, 1, 2, 1, 2, 2]\n%1 = buffer f64[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2]\n"
      "%2 = reshape f64[2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2] %0 2 1 2 1 2 1 2 1 2 1 2\n"

@@ -8,16 +8,13 @@
 #include "backends/llvm/blob.h"
 #include "backends/llvm/module_loader.h"
 #include "base/env.h"
+#include "base/sanitizer.h"
 #include "kontor/error.h"
 #include "runtime/thread_pool.h"
 #include "tests/catch.h"
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(KONTOR_ADDRESS_SANITIZER)
 #include <sanitizer/lsan_interface.h>
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#include <sanitizer/lsan_interface.h>
-#endif
 #endif
 
 using namespace kontor;

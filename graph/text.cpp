@@ -9,6 +9,7 @@
 #include "graph/expression_text.h"
 #include "graph/index.h"
 #include "graph/shape.h"
+#include "graph/verify.h"
 
 namespace kontor::inline v0 {
 
@@ -224,7 +225,7 @@ class Parser {
     if (!lex_.take("[")) return;
     do {
       l.shape.push_back(expression());
-      need(l.shape.back()->dtype == DType::I64 && l.shape.back()->bounds.lo >= 0, l,
+      need(is_size(l.shape.back()) && l.shape.back()->bounds.lo >= 0, l,
            "a dimension is not an i64 of 0 or more");
     } while (lex_.take(","));
     lex_.expect("]");
@@ -255,6 +256,8 @@ class Parser {
     std::string stated = std::string(name(l.dtype)) + describe_shape(l.shape);
     need(node->dtype == l.dtype && same_shape(node->shape, l.shape), l,
          fmt::format("gives {}, the text says {}", describe(*node), stated));
+    for (const NodeCheck& rule : graph_checks())
+      if (const std::string mistake = rule.mistake(*node); !mistake.empty()) need(false, l, mistake);
     return node;
   }
 

@@ -163,7 +163,7 @@ class Proposal {
         if (broadcasts(dims(), static_shape(*o))) fitting.push_back(o);
       if (!fitting.empty()) return tensor(dice_.any_of(fitting));
     }
-    return tensor(leaves_.leaf(like_anchor(), beside(), divisor ? Values::NonZero : Values::Any));
+    return tensor(leaves_.leaf({like_anchor(), beside()}, divisor ? Values::NonZero : Values::Any));
   }
 
   kontor::Number any_number() {
@@ -176,16 +176,16 @@ class Proposal {
   /// What fits a parameter that is a tensor, by its name; the anchor is another parameter of the call.
   Argument one_tensor(std::string_view name) {
     Ints d = dims();
-    if (!anchor_) return tensor(leaves_.leaf(leaves_.dtype(), leaves_.dims()));
+    if (!anchor_) return tensor(leaves_.leaf({leaves_.dtype(), leaves_.dims()}));
     if (name == "indices" || name == "labels") return tensor(indices());
-    if (name == "weight") return tensor(leaves_.leaf(like_anchor(), weight_ = weight()));
-    if (name == "bias") return tensor(leaves_.leaf(like_anchor(), bias()));
-    if (name == "value") return tensor(leaves_.leaf(like_anchor(), box()));
-    if (name == "b") return tensor(leaves_.leaf(like_anchor(), right_of(d)));
-    if (name == "a") return tensor(leaves_.leaf(like_anchor(), left_of(d)));
+    if (name == "weight") return tensor(leaves_.leaf({like_anchor(), weight_ = weight()}));
+    if (name == "bias") return tensor(leaves_.leaf({like_anchor(), bias()}));
+    if (name == "value") return tensor(leaves_.leaf({like_anchor(), box()}));
+    if (name == "b") return tensor(leaves_.leaf({like_anchor(), right_of(d)}));
+    if (name == "a") return tensor(leaves_.leaf({like_anchor(), left_of(d)}));
     if (slot_ != SIZE_MAX && slot_ < parameters_.size())
-      return tensor(leaves_.leaf(like_anchor(), around(parameters_[slot_].name)));
-    return tensor(leaves_.leaf(like_anchor(), beside()));
+      return tensor(leaves_.leaf({like_anchor(), around(parameters_[slot_].name)}));
+    return tensor(leaves_.leaf({like_anchor(), beside()}));
   }
 
   Ref indices() {
@@ -195,7 +195,7 @@ class Proposal {
     else
       for (uint64_t rank = dice_.below(3); rank > 0; rank--) shape.push_back(leaves_.extent());
     DType dtype = dice_.one_of({DType::I64, DType::I32, DType::U8, DType::I16, DType::U32});
-    return leaves_.leaf(dtype, shape, Values::Indices, bound);
+    return leaves_.leaf({dtype, shape}, Values::Indices, bound);
   }
 
   /// Of a convolution over [n, c, h, w], of a norm over the last axes, or of one over channels.
@@ -263,12 +263,12 @@ class Proposal {
 
   Argument tensors() {
     Argument a{.kind = Argument::Tensors};
-    if (!x_) return tensor(leaves_.leaf(leaves_.dtype(), leaves_.dims()));
+    if (!x_) return tensor(leaves_.leaf({leaves_.dtype(), leaves_.dims()}));
     int64_t count = dice_.from_to(0, 3), at = dice_.from_to(0, count);
     for (int64_t i = 0; i <= count; i++) {
       Ints d = dims();
       if (i != at && axis_ < d.size() && dice_.once_in(2)) d[axis_] = leaves_.extent();
-      a.tensors.push_back(i == at || dice_.once_in(8) ? x_ : leaves_.leaf(like_anchor(), d));
+      a.tensors.push_back(i == at || dice_.once_in(8) ? x_ : leaves_.leaf({like_anchor(), d}));
     }
     return a;
   }
@@ -415,7 +415,8 @@ static Value element(Dice& dice, DType dtype, Values values, int64_t bound, Valu
   return any;
 }
 
-Ref Leaves::leaf(DType dtype, const Ints& dims, Values values, int64_t bound) {
+Ref Leaves::leaf(const Form& form, Values values, int64_t bound) {
+  const auto& [dtype, dims] = form;
   if (size_of(dims) > 20 * cap) throw Error("the leaf is too large");
   Array a = random_array(dtype, dims, dice_.below(UINT64_MAX));
   if (values == Values::Any && !smooth_ && dice_.once_in(8)) values = Values::Special;

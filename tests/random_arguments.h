@@ -38,7 +38,11 @@ enum class Values : uint8_t { Any, Special, Indices, NonZero, Smooth };
 class Leaves {
  public:
   Leaves(Dice& dice, bool smooth) : dice_(dice), smooth_(smooth) {}
-  Ref leaf(DType dtype, const Ints& dims, Values values = Values::Any, int64_t bound = 1);
+  struct Form {  // braces draw both in this order, arguments of a call in the compiler's
+    DType dtype;
+    Ints dims;
+  };
+  Ref leaf(const Form& form, Values values = Values::Any, int64_t bound = 1);
   Ref leaf_of(Array value);
   const Array& array(const Ref& leaf) const { return arrays_.at(leaf.get()); }
 

@@ -118,7 +118,7 @@ class Maker {
     }
   }
   Ref any_value() {
-    if (pool_.empty() || dice_.once_in(6)) return leaves_.leaf(leaves_.dtype(), leaves_.dims());
+    if (pool_.empty() || dice_.once_in(6)) return leaves_.leaf({leaves_.dtype(), leaves_.dims()});
     return dice_.any_of(pool_);
   }
 
@@ -142,7 +142,7 @@ class Maker {
 
   /// A leaf, often seen through views of views.
   Ref fresh_view() {
-    Ref x = leaves_.leaf(leaves_.dtype(), leaves_.dims());
+    Ref x = leaves_.leaf({leaves_.dtype(), leaves_.dims()});
     const Rows* views[] = {&rows_of("permute"), &rows_of("flip"), &rows_of("slice"), &rows_of("expand"),
                            &rows_of("pad")};
     while (dice_.once_in(3)) {

@@ -232,6 +232,7 @@ TEST_CASE("[text] what is wrong with a graph's text is said with its line") {
       {"%1 = add f32[2] %0 %7", "'%7' is not defined above"},
       {"%1 = add f32[3] %0 %0", "add: gives f32[2], the text says f32[3]"},
       {"%1 = add f32[2] %0", "add: takes 2 sources, not 1"},
+      {"%1 = call f32[2] \"\" %0 %0", "call: has no name"},
       {"%1 = add i32[2] %0 %0", "add: gives f32[2], the text says i32[2]"},
       {"%1 = idiv f32[2] %0 %0", "idiv: source is not an integer; sources: f32[2] f32[2]"},
       {"%1 = load f32[2] %0", "load belongs to loop trees, not to a graph"},
@@ -255,6 +256,9 @@ TEST_CASE("[text] what is wrong with a graph's text is said with its line") {
     std::string text = std::string("graph\n  %0 = buffer f32[2]\n  ") + r.line + "\n  return %0\n";
     REQUIRE(error_of([&] { parse_graph(text); }) == std::string("graph text, line 3: ") + r.message);
   }
+  REQUIRE(error_of([] {
+            parse_graph("graph\n  %0 = iota i64[2] 2\n  %1 = copy i64[%0] %0\n  return %1\n");
+          }) == "graph text, line 3: copy: a dimension is not an i64 of 0 or more");
   REQUIRE(error_of([] { parse_graph(""); }) == "graph text, line 1: 'graph' expected before \"end of text\"");
   REQUIRE(error_of([] { parse_graph("graph\n  %0 = buffer f32[2]\n"); }) != "");
 }

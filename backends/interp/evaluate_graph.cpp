@@ -164,7 +164,8 @@ class Evaluator {
     // What is folded or scattered counts, as an output does; other elements may still be left out by a where.
     if (n.op == Op::Reduce || n.op == Op::Scatter)
       for (const Ref& s : n.src) report(arrays_.at(s.get()));
-    if (n.op == Op::Shrink || n.op == Op::Gather || n.op == Op::Put)
+    // Steps of a window, an expansion to nothing, the value of a padding of nothing: views need not read all of a source.
+    if (is_movement(n.op) || n.op == Op::Gather || n.op == Op::Put)
       for (const Ref& s : n.src)
         if (const Array& a = arrays_.at(s.get()); cut_away_.empty() && a.any_wrong()) cut_away_ = a.why;
     switch (n.op) {

@@ -35,8 +35,8 @@ struct Evaluation {
   std::vector<Array> outputs;
   /// What an index out of range or an integer division by zero was the first time; empty if there was none.
   std::string error = {};
-  /// The same of elements that were computed and then cut away (by a slice, an index): whether they are computed at all is up
-  /// to whoever runs the graph.
+  /// The same of elements that a view or an index might have left out (a slice, the steps of a window): whether what nothing
+  /// reads is computed at all is up to whoever runs the graph.
   std::string cut_away = {};
 };
 

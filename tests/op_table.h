@@ -20,6 +20,8 @@ struct OpCase {
 };
 
 std::span<const OpCase> op_table();
+/// All of it, or every fifth row in a build for sanitizers: for what takes long for each.
+std::vector<OpCase> op_table_thinned();
 
 /// The case as a graph of one output. f32 inputs become f64 ones where `wide` (for finite differences).
 Graph graph_of(const OpCase& row, bool wide = false);

@@ -16,6 +16,7 @@
 #include "tests/errors.h"
 #include "tests/random_graph.h"
 #include "tests/run_graph.h"
+#include "tests/thinned.h"
 
 using namespace kontor;
 
@@ -115,7 +116,7 @@ constexpr Limits cpu{.threads = 2};
 }  // namespace
 
 TEST_CASE("[moves] the heuristic's, one by one") {
-  for (uint64_t seed = 1; seed <= 150; seed++)
+  for (uint64_t seed = 1; seed <= thinned(uint64_t{150}); seed++)
     for (const Untouched& k : kernels_of(random_case(seed).graph, cpu)) {
       Ref tree = k.tree;
       for (const Move& m : k.moves) {
@@ -159,7 +160,7 @@ TEST_CASE("[moves] the heuristic's for panels of computed values and for taps in
 
 TEST_CASE("[moves] any, in any order: equal or refused") {
   std::map<MoveKind, int> applied;
-  for (uint64_t seed = 1; seed <= 200; seed++)
+  for (uint64_t seed = 1; seed <= thinned(uint64_t{200}); seed++)
     for (const Untouched& k : kernels_of(random_case(seed).graph, cpu)) {
       if (loops_in(k.tree).empty()) continue;
       Chooser chooser(seed);

@@ -15,6 +15,7 @@
 #include "tests/errors.h"
 #include "tests/random_graph.h"
 #include "tests/run_graph.h"
+#include "tests/thinned.h"
 
 using namespace kontor;
 namespace mp = kontor::marketplace;
@@ -140,16 +141,16 @@ TEST_CASE("[stream] nothing is streamed where all fits") {
 
 TEST_CASE("[stream] random graphs do stream") {
   int streamed = 0, folded = 0, nested = 0;
-  for (uint64_t seed = 1; seed <= 500; seed++) {
+  for (uint64_t seed = 1; seed <= thinned(uint64_t{500}); seed++) {
     const Schedule s = schedule(random_case(seed).graph, with_memory(1));
     streamed += !s.streams.empty();
     folded += std::any_of(s.buffers.begin(), s.buffers.end(),
                           [](const ScheduledBuffer& b) { return b.stream >= 0; });
     for (size_t i = 1; i < s.streams.size(); i++) nested += s.streams[i].last <= s.streams[i - 1].last;
   }
-  CHECK(streamed > 20);
-  CHECK(folded > 3);
-  CHECK(nested > 3);
+  CHECK(streamed > thinned(20));
+  CHECK(folded > thinned(3));
+  CHECK(nested > thinned(3));
 }
 
 TEST_CASE("[stream] a budget that cannot be kept is an error with both numbers") {

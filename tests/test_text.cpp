@@ -13,6 +13,7 @@
 #include "tests/errors.h"
 #include "tests/op_jobs.h"
 #include "tests/random_graph.h"
+#include "tests/thinned.h"
 
 using namespace kontor;
 
@@ -318,7 +319,7 @@ std::string damaged(std::string text, uint64_t seed) {
 
 TEST_CASE("[text] a damaged graph is an Error or a sound graph") {
   int refused = 0, sound = 0;
-  for (uint64_t seed = 1; seed <= 2000; seed++) {
+  for (uint64_t seed = 1; seed <= thinned<uint64_t>(2000); seed++) {
     const std::string text = damaged(print(random_case(seed % 60 + 1).graph), seed);
     INFO("seed " << seed << "\n" << text);
     try {
@@ -329,8 +330,8 @@ TEST_CASE("[text] a damaged graph is an Error or a sound graph") {
       refused++;
     }
   }
-  CHECK(refused > 700);
-  CHECK(sound > 50);
+  CHECK(refused > thinned(700));
+  CHECK(sound > thinned(50));
 }
 
 TEST_CASE("[text] a damaged loop tree is an Error or a tree that the verifier can judge") {
@@ -339,7 +340,7 @@ TEST_CASE("[text] a damaged loop tree is an Error or a tree that the verifier ca
   for (uint64_t seed = 1; seed <= 40; seed++)
     for (const ScheduledKernel& k : schedule(random_case(seed).graph, Limits{.threads = 2}).kernels)
       texts.push_back(tree::print(k.tree));
-  for (uint64_t seed = 1; seed <= 2000; seed++) {
+  for (uint64_t seed = 1; seed <= thinned<uint64_t>(2000); seed++) {
     const std::string text = damaged(texts[seed % texts.size()], seed);
     INFO("seed " << seed << "\n" << text);
     try {
@@ -349,6 +350,6 @@ TEST_CASE("[text] a damaged loop tree is an Error or a tree that the verifier ca
       refused++;
     }
   }
-  CHECK(refused > 500);
-  CHECK(judged > 50);
+  CHECK(refused > thinned(500));
+  CHECK(judged > thinned(50));
 }

@@ -211,6 +211,17 @@ class Search {
     });
   }
 
+  // Whether a loop that a kernel's stages share is what carries all of them: it is cut for all.
+  bool cut_alike(int g, const Ref& range) const {
+    const std::vector<Ref>& spine = group(g).spine;
+    if (std::find(spine.begin(), spine.end(), range) == spine.end()) return true;
+    return std::all_of(group(g).stages.begin(), group(g).stages.end(), [&](int t) {
+      const std::vector<Ref>& loops = stage(t).loops;
+      const Carried* own = axis_.of(t);
+      return std::find(loops.begin(), loops.end(), range) == loops.end() || (own && own->range == range);
+    });
+  }
+
   // Whether a kernel can run piece by piece. What it computes from a fold that is not at its end yet ("late") is right
   // after the last piece.
   bool fits(int g) {
@@ -223,6 +234,8 @@ class Search {
       if (!stage(t).scatter_at.empty()) return refuse_for(t, "scatters");
       const Carried* c = axis_.of(t);
       any = any || c;
+      if (c && !cut_alike(g, c->range))
+        return refuse_for(t, "shares the loop with what runs through it otherwise");
       bool is_late = false;
       for (const Flow::Read& r : flow_.reads[static_cast<size_t>(t)]) {
         if (home(r.from) != g) continue;

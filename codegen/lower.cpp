@@ -68,7 +68,8 @@ class Lowering {
   Checks checks_;                                       // likewise
   Stage* current_ = nullptr;
   const Node* top_ = nullptr;
-  bool term_ = false;      // only views lie between a sum and what is being lowered
+  bool terms_only_ = false;  // views are followed for their terms: there is no value
+  bool term_ = false;        // only views lie between a sum and what is being lowered
   Ref terms_;              // where the sum has a term: not outside of an unwindow's range (null: everywhere)
   Substitution taps_;      // fold ranges of taps -> what they are of the taps in range alone
   std::vector<Ref> kept_;  // whose addresses are keys of taps_
@@ -96,6 +97,8 @@ class Lowering {
 
   Ref lower(const Node* node, const Tuple& at, const Ref& guard) {
     node = see_through(node);
+    if (terms_only_)
+      return is_movement(node->op) ? moved(node, at, guard) : constant(node->dtype, int64_t{0});
     const Ref counts = std::exchange(counts_, {});
     if (guard && is_int(guard, 0)) return constant(node->dtype, int64_t{0});
     const Visit visit{node, guard, at};
@@ -114,8 +117,11 @@ class Lowering {
   }
 
   Ref compute(const Node* n, const Tuple& at, const Ref& guard) {
-    if (n != top_)
-      if (auto it = places_.find(n); it != places_.end()) return tree::load(it->second, at, guard);
+    if (n != top_ && !terms_only_)
+      if (auto it = places_.find(n); it != places_.end()) {
+        if (term_ && is_movement(n->op)) note_terms(n, at, guard);
+        return tree::load(it->second, at, guard);
+      }
     if (is_elementwise(n->op)) return elementwise(n, at, guard);
     if (is_movement(n->op)) return moved(n, at, guard);
     switch (n->op) {
@@ -175,6 +181,13 @@ class Lowering {
     if (divisor->is_const() ? divisor->at(0) != 0 : divisor->bounds.lo > 0) return;
     checks_.add(make(Op::Ne, {divisor, constant(divisor->dtype, int64_t{0})}), guard,
                 "integer division by zero", {});
+  }
+
+  // An unwindow that is stored has the same terms as one that is not.
+  void note_terms(const Node* view, const Tuple& at, const Ref& guard) {
+    terms_only_ = true;
+    moved(view, at, guard);
+    terms_only_ = false;
   }
 
   Ref padded(const Node* n, const Tuple& at, const Ref& guard) {

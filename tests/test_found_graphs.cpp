@@ -52,6 +52,18 @@ constexpr Found found[] = {
      "%0 = buffer f64[2, 3]\n%1 = buffer f64\n%2 = buffer f64[2, 4, 5]\n%3 = pad f64[2, 5] %0 %1 0 0 1 1\n%4 = reshape f64[2, 1, 5] %3 2 1 5\n%5 = expand f64[2, 4, 5] %4 2 4 5\n%6 = reduce f64[2, 4] {dot, 2} %5 %2\nreturn %6"},
     {"an index that stands for several lanes, in the last elements of a vector (AVX2)",
      "%0 = buffer f32[33, 3, 2, 1]\n%1 = buffer i64[33, 3, 2]\n%2 = buffer i64[33, 3, 2]\n%3 = buffer u32[33, 3, 2]\n%4 = iota i64[33] 33\n%5 = reshape i64[33, 1, 1] %4 33 1 1\n%6 = expand i64[33, 3, 2] %5 33 3 2\n%7 = gather f32[33, 3, 2] {0, 1, 2, 3} %0 %6 %1 %2 %3\n%8 = reduce f32 {prod, 0, 1, 2} %7\nreturn %8"},
+    {"a loop that one value of a kernel folds over and another runs along",
+     "%0 = buffer f32[3, 3, 3]\n%1 = buffer f32[1, 1, 1]\n%2 = buffer bool\n%3 = buffer f32\n"
+     "%4 = buffer f32[1, 1, 1]\n%5 = buffer f32[1, 1, 1]\n%6 = buffer f32[1, 1, 1]\n"
+     "%7 = copy f32[3, 3, 3] %0\n%8 = mul f32[3, 3, 3] %7 %7\n%9 = reduce f32[3, 3] {sum, 0} %7\n"
+     "%10 = reshape f32[1, 3, 3] %9 1 3 3\n%11 = shrink f32[3, 3, 1] %7 0 3 0 3 0 1\n"
+     "%12 = reshape f32[3, 3] %11 3 3\nreturn %8, %1, %2, %3, %10, %12, %4, %4, %5, %6"},
+    {"the terms of an unwindow that is an output too",
+     "%0 = buffer bf16[11, 2]\n%1 = buffer i64[11]\n%2 = buffer f32[1, 1, 31]\n%3 = buffer f32[2, 62]\n"
+     "%4 = buffer f32[4, 1, 31, 1]\n%5 = buffer f32[1, 1, 31, 8]\n"
+     "%6 = unwindow f32[4, 1, 31] {0, 1, 4} %2 4\n%7 = permute f32[4, 31, 1] {0, 2, 1} %6\n"
+     "%8 = reshape f32[4, 1, 31, 1] %7 4 1 31 1\n%9 = reduce f32[4, 1, 31] {dot, 3} %4 %8\n"
+     "%10 = reshape f32[4, 31] %9 4 31\nreturn %0, %1, %6, %3, %10, %5"},
     {"an operand of ten axes that is copied: each loop has a name of its own",
      "%0 = buffer f64[2, 1, 2, 1, 2, 1, 2, 1, 2, 2]\n%1 = buffer f64[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2]\n"
      "%2 = reshape f64[2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2] %0 2 1 2 1 2 1 2 1 2 1 2\n"

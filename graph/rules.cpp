@@ -365,7 +365,7 @@ static std::string escaped(std::string text) {  // a | would end a cell
 
 std::string rules_markdown() {
   std::string out =
-      "# Rules\n\nMade by `kontor rules --markdown` from the tables in graph/rules.cpp and graph/rules_movement.cpp; "
+      "# Rules\n\nMade by `kontor rules` from the tables in graph/rules.cpp and graph/rules_movement.cpp; "
       "every row is fuzzed against evaluation.\n`i j k` stand for integers, `f g h` for floats, `x y z` for any dtype, "
       "`b` for bools, `c` for constants. `KONTOR_RULE_OFF=name,...` leaves rules out.\n";
   for (const RuleTable& t : rule_tables()) {

@@ -141,11 +141,11 @@ Ref shrink_pad(const Match& m) {
   return make(Op::Shrink, std::move(src));
 }
 
+// Not an unwindow of zeros: a dot has terms where an unwindow is in range (graph/ops.h), zeros have terms everywhere.
 Ref of_constant(const Match& m) {
   const Node* value = uniform(source(m));
   if (!value) return {};
   if (m.root->op == Op::Pad && m.root->src[1].get() != value) return {};
-  if (m.root->op == Op::Unwindow && value_of(*value).bits != 0) return {};
   return full(*value, m.root->shape);
 }
 
@@ -194,7 +194,6 @@ constexpr Rule movement_table[] = {
     {"pad.reshape",      any(Op::Pad, any(Op::Reshape, x)),          pad_reshape,      "reshape(pad(x)), where the reshape only adds and drops dimensions of 1"},
     {"pad.window",       any(Op::Pad, any(Op::Window, x)),           pad_window,       "window(pad(x)), where the axes of the window are not padded"},
     {"window.const",     any(Op::Window, c),                         of_constant,      "the constant in the new shape"},
-    {"unwindow.zero",    any(Op::Unwindow, c),                       of_constant,      "0 in the new shape, where c is +0"},
     {"reduce.one",       any(Op::Reduce, x),                         fold_of_one,      "reshape(x), where each fold has one value (not for sums of floats: they make +0 of -0)"},
     {"put.all",          any(Op::Put, x),                            put_all,          "the values, where all elements are replaced"},
     {"copy.copy",        any(Op::Copy, any(Op::Copy, x)),            again,            "copy(x)"},

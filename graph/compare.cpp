@@ -5,6 +5,9 @@
 
 namespace kontor::inline v0::ix {
 
+// -k, which wraps.
+static int64_t negated(int64_t k) { return static_cast<int64_t>(0 - static_cast<uint64_t>(k)); }
+
 static Ref truth(bool value) { return constant(DType::Bool, int64_t{value}); }
 
 // The extent below which a base stays, where it is 0 <= base < extent by construction.
@@ -119,7 +122,8 @@ Ref Algebra::below(Sum s, Int128 k) const {
     return s.terms[0].k > 0 ? below(y, k * d - c) : below(scale(y, -1), (k - 1) * d + 1 + c);
   }
   Sum left, right;
-  for (const Term& t : s.terms) t.k > 0 ? left.terms.push_back(t) : right.terms.push_back({t.base, -t.k});
+  for (const Term& t : s.terms)
+    t.k > 0 ? left.terms.push_back(t) : right.terms.push_back({t.base, negated(t.k)});
   bool on_right = left.terms.empty() ? false : right.terms.empty() ? true : k >= 0;
   (on_right ? right.c : left.c) = static_cast<int64_t>(on_right ? k : -k);
   Ref condition = make(Op::Lt, {chain(left), chain(right)});

@@ -80,7 +80,8 @@ class Maker {
     for (uint64_t pair = 0; pair < 2; pair++) add_pair(cells[(2 * seed_ + pair) % cells.size()]);
     for (uint64_t more = dice_.below(4); more > 0; more--) {
       left_ = budget_;
-      invoke(any_row(), any_value());
+      const FunctionRow& row = any_row();
+      invoke(row, any_value());
     }
     return finished();
   }

@@ -21,6 +21,7 @@
 #include "tests/catch.h"
 #include "tests/errors.h"
 #include "tests/temporary_folder.h"
+#include "tests/thinned.h"
 
 using namespace kontor;
 using Catch::Matchers::Contains;
@@ -137,16 +138,17 @@ TEST_CASE("[hostile] a safetensors header takes time in proportion to its length
     return header + "}";
   };
   constexpr int kMany = 300'000;
+  constexpr double most = sanitized ? 100 : 20;
   const auto array = [](int i) {
     return fmt::format(R"("a{}":{{"dtype":"U8","shape":[1],"data_offsets":[{},{}]}})", i, i, i + 1);
   };
   const std::string many = safetensors(header_of(kMany, array), std::string(kMany, 'x'));
   ArrayFile file;
-  CHECK(seconds([&] { file = parse_safetensors(many, "f"); }) < 20);  // over a minute before
+  CHECK(seconds([&] { file = parse_safetensors(many, "f"); }) < most);  // over a minute before
   REQUIRE(file.arrays.size() == kMany);
   CHECK(file.arrays[299'999].name == "a299999");
   std::string again;
-  CHECK(seconds([&] { again = format_safetensors(file); }) < 20);
+  CHECK(seconds([&] { again = format_safetensors(file); }) < most);
   CHECK(parse_safetensors(again, "f").arrays.size() == kMany);
   // Members of what is no array, and of the metadata.
   const auto pair = [](int i) { return fmt::format(R"("k{}":"v")", i); };
@@ -154,17 +156,17 @@ TEST_CASE("[hostile] a safetensors header takes time in proportion to its length
   CHECK(seconds([&] {
           CHECK(parse_safetensors(safetensors("{\"__metadata__\":" + pairs + "}"), "f").metadata.size() ==
                 kMany);
-        }) < 20);
+        }) < most);
   CHECK(seconds([&] {
           CHECK_THAT(error_of([&] { parse_safetensors(safetensors("{\"a\":" + pairs + "}"), "f"); }),
                      Contains("a: not an object of dtype"));
-        }) < 20);
+        }) < most);
   const auto object = [](int i) { return fmt::format(R"("k{}":{{}})", i); };
   for (const char* form : {"{{\"a\":{}}}", "{{\"a\":[{}]}}", "{{\"__metadata__\":{}}}"}) {
     CHECK(seconds([&] {
             const std::string text = fmt::format(fmt::runtime(form), header_of(kMany, object));
             CHECK_THAT(error_of([&] { parse_safetensors(safetensors(text), "f"); }), Contains("f: "));
-          }) < 20);
+          }) < most);
   }
 }
 

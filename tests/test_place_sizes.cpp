@@ -2,6 +2,7 @@
 // code of both instruction sets against evaluate_graph.
 #include "tests/catch.h"
 #include "tests/every_way.h"
+#include "tests/thinned.h"
 
 using namespace kontor;
 
@@ -68,7 +69,9 @@ TEST_CASE("[places] a softmax and a cat that are read by lanes of two widths") {
 }
 
 TEST_CASE("[places] maps, copies and folds into a product, f32") {
-  CHECK(products({1, 5, 8, 9, 15, 17, 18, 33}, DType::F32, Down::TreesAndLlvm) == "");
+  CHECK(
+      products(sanitized ? std::vector<int64_t>{1, 9, 17} : std::vector<int64_t>{1, 5, 8, 9, 15, 17, 18, 33},
+               DType::F32, Down::TreesAndLlvm) == "");
 }
 
 TEST_CASE("[places] maps, copies and folds into a product, f64") {
@@ -84,7 +87,7 @@ TEST_CASE("[places] a product times a transposed view, f32") {
 }
 
 TEST_CASE("[places] the gradient of a convolution with weights for each output, f64") {
-  for (int64_t out : {16, 24})
+  for (int64_t out : sanitized ? std::vector<int64_t>{24} : std::vector<int64_t>{16, 24})
     for (int64_t width : {16, 18}) {
       const Tensor x = leaf({2, 3, 6, width}, DType::F64), w = leaf({out, 3, 3, 3}, DType::F64);
       const Tensor y = x.conv2d(w, {}, 2), m = leaf(y.shape(), DType::F64);

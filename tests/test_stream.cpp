@@ -149,8 +149,9 @@ TEST_CASE("[stream] random graphs do stream") {
     for (size_t i = 1; i < s.streams.size(); i++) nested += s.streams[i].last <= s.streams[i - 1].last;
   }
   CHECK(streamed > thinned(20));
-  CHECK(folded > thinned(3));
-  CHECK(nested > thinned(3));
+  if (sanitized) return;  // too few for these
+  CHECK(folded > 3);
+  CHECK(nested > 3);
 }
 
 TEST_CASE("[stream] a budget that cannot be kept is an error with both numbers") {

@@ -1,4 +1,5 @@
 // incremental: the graph with slabs put in, evaluated anew and by what changed, on models, random graphs and batches.
+#include <algorithm>
 #include <cmath>
 
 #include <kontor/nn.h>
@@ -76,6 +77,17 @@ bool close(const Array& a, const Array& b, double scale) {
     if (x != y && !(std::abs(x - y) <= 1e-5 * (1 + std::abs(y) + scale))) return false;
   }
   return true;
+}
+
+/// Whether all floats on the way to a value are finite, and it is one itself: what is chosen by comparing them may be another
+/// where they differ by a rounding.
+bool comparable(const Ref& value, const Inputs& known) {
+  std::vector<Ref> floats;
+  for (const Node* n : topological(std::span(&value, 1)))
+    if (is_float(n->dtype)) floats.push_back(Ref(n));
+  if (!floats.empty() && !is_float(value->dtype)) return false;
+  const std::vector<Array> values = evaluate(floats, known);
+  return std::all_of(values.begin(), values.end(), finite);
 }
 
 /// A network of every layer that a convolutional model has, with a Mark for each parameter.
@@ -171,7 +183,8 @@ TEST_CASE("[incremental] random graphs with a slab of an input") {
                                  old = evaluate(c.graph.outputs, inputs),
                                  got = evaluate(incremental(c.graph.outputs, slab), with);
         for (size_t k = 0; k < want.size(); k++) {
-          if (!finite(want[k]) || !finite(old[k])) continue;
+          const Ref& output = c.graph.outputs[k];
+          if (!comparable(output, changed) || !comparable(output, inputs)) continue;
           compared++;
           CHECK(close(got[k], want[k], largest(old[k])));
         }

@@ -71,8 +71,13 @@ const KontorLlvmModule* open(const std::string& path, std::string& log) {
 }
 
 // Exit handlers run in the opposite order of their registration: what is registered after LLVM's static objects were made
-// comes before their end. Some are made by the first compile.
-std::atomic<bool> gone{false}, compiled_before{false};
+// comes before their end. Most are made by the first compile, which therefore has the module to itself, others by the first
+// compiles that need them.
+constexpr int kFirstCompiles = 100;
+enum : int { kNone, kRunning, kDone };
+std::atomic<int> first{kNone}, registered{0};
+std::atomic<uint32_t> first_by{0};  // process_generation()
+std::atomic<bool> gone{false};
 std::atomic<int> compiling{0};
 std::atomic<uint32_t> opened_by{0};  // process_generation()
 
@@ -94,14 +99,22 @@ const KontorLlvmModule& open_until_exit() {
 }  // namespace
 
 Compiling::Compiling() {
+  int none = kNone;
+  if (first == kNone) first_by = process_generation();
+  is_first_ = first.compare_exchange_strong(none, kRunning);
+  // A child has no thread that would end what its parent began.
+  while (!is_first_ && first == kRunning && first_by == process_generation() && !gone)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   ++compiling;
   if (!gone) return;
+  if (is_first_) first = kDone;
   --compiling;
   throw CompilerGone();
 }
 
 Compiling::~Compiling() {
-  if (!compiled_before.exchange(true)) std::atexit(end_compiling);
+  if (registered < kFirstCompiles && ++registered <= kFirstCompiles) std::atexit(end_compiling);
+  if (is_first_) first = kDone;
   --compiling;
 }
 

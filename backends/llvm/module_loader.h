@@ -20,6 +20,9 @@ class Compiling {
   ~Compiling();
   Compiling(const Compiling&) = delete;
   Compiling& operator=(const Compiling&) = delete;
+
+ private:
+  bool is_first_ = false;
 };
 struct CompilerGone {};
 /// Whether Compiling throws.

@@ -30,27 +30,6 @@ const std::vector<Machine>& machines() {
   return all;
 }
 
-struct Cpu {
-  std::string name;
-  std::unique_ptr<Backend> backend;
-};
-
-/// The instruction sets that this processor has.
-const std::vector<Cpu>& cpus() {
-  static const std::vector<Cpu> all = [] {
-    std::vector<Cpu> out;
-    for (const char* name : {"avx2", "avx512"}) {
-      ::setenv("KONTOR_CPU", name, 1);
-      try {
-        out.push_back({name, open_backend("llvm")});
-      } catch (const Error&) {}  // not here
-      ::unsetenv("KONTOR_CPU");
-    }
-    return out;
-  }();
-  return all;
-}
-
 Array small_numbers(DType dtype, std::vector<int64_t> shape, uint64_t seed) {
   Array a = Array::make(dtype, std::move(shape));
   for (int64_t i = 0; i < a.size(); i++) {
@@ -73,6 +52,21 @@ std::string one_way(const std::string& name, const Evaluation& wanted, const F& 
 }
 
 }  // namespace
+
+const std::vector<Cpu>& cpus() {
+  static const std::vector<Cpu> all = [] {
+    std::vector<Cpu> out;
+    for (const char* name : {"avx2", "avx512"}) {
+      ::setenv("KONTOR_CPU", name, 1);
+      try {
+        out.push_back({name, open_backend("llvm")});
+      } catch (const Error&) {}  // not here
+      ::unsetenv("KONTOR_CPU");
+    }
+    return out;
+  }();
+  return all;
+}
 
 std::string every_way(const std::vector<Tensor>& outputs, Down down) {
   std::vector<Ref> nodes;

@@ -3,10 +3,21 @@
 #pragma once
 #include <kontor/kontor.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "backends/backend.h"
+
 namespace kontor::inline v0 {
+
+/// The llvm device for an instruction set.
+struct Cpu {
+  std::string name;
+  std::unique_ptr<Backend> backend;
+};
+/// One for each that this processor has; none without LLVM.
+const std::vector<Cpu>& cpus();
 
 enum class Down { Trees, TreesAndLlvm };
 

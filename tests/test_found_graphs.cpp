@@ -6,6 +6,7 @@
 #include "graph/text.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
+#include "tests/every_way.h"
 #include "tests/random_checks.h"
 
 using namespace kontor;
@@ -114,7 +115,6 @@ Case case_of(const char* text) {
 }  // namespace
 
 TEST_CASE("[random] graphs that were wrong once") {
-  Backend* llvm = device("llvm");
   for (const Found& f : found) {
     INFO(f.name);
     const Case c = case_of(f.text);
@@ -122,7 +122,10 @@ TEST_CASE("[random] graphs that were wrong once") {
     const DType dtype = c.graph.inputs[0]->dtype;
     if (dtype == DType::F64)
       CHECK(verdict(c, [](const Case& of) { return check_gradients(of, some_limits(6)); }) == "");
-    if (llvm && row(dtype).bits > 8) CHECK(verdict(c, on_device(*llvm)) == "");
+    for (const Cpu& cpu : cpus()) {
+      INFO(cpu.name);
+      if (row(dtype).bits > 8) CHECK(verdict(c, on_device(*cpu.backend)) == "");
+    }
   }
 }
 

@@ -79,13 +79,11 @@ bool close(const Array& a, const Array& b, double scale) {
   return true;
 }
 
-/// Whether all floats on the way to a value are finite, and it is one itself: what is chosen by comparing them may be another
-/// where they differ by a rounding.
-bool comparable(const Ref& value, const Inputs& known) {
+/// Whether all floats on the way to a value are finite.
+bool finite_within(const Ref& value, const Inputs& known) {
   std::vector<Ref> floats;
   for (const Node* n : topological(std::span(&value, 1)))
     if (is_float(n->dtype)) floats.push_back(Ref(n));
-  if (!floats.empty() && !is_float(value->dtype)) return false;
   const std::vector<Array> values = evaluate(floats, known);
   return std::all_of(values.begin(), values.end(), finite);
 }
@@ -184,7 +182,7 @@ TEST_CASE("[incremental] random graphs with a slab of an input") {
                                  got = evaluate(incremental(c.graph.outputs, slab), with);
         for (size_t k = 0; k < want.size(); k++) {
           const Ref& output = c.graph.outputs[k];
-          if (!comparable(output, changed) || !comparable(output, inputs)) continue;
+          if (!finite_within(output, changed) || !finite_within(output, inputs)) continue;
           compared++;
           CHECK(close(got[k], want[k], largest(old[k])));
         }

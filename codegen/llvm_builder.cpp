@@ -160,6 +160,11 @@ static std::string text_of(Type t) {
   return "<" + std::to_string(t.lanes) + " x " + std::string(row(t.of).text) + ">";
 }
 
+Val Builder::opaque(Val v) {
+  if (int64_t bits = 0; !constant(v, bits)) return v;
+  return emit(type(v), "call ", type(v), " asm \"\", \"=r,0\"(", typed(v), ")");
+}
+
 Val Builder::call(std::string_view intrinsic, Type named, Type result, std::initializer_list<Val> arguments) {
   std::string name = "llvm.";
   name.append(intrinsic).append(".");

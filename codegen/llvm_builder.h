@@ -65,6 +65,9 @@ class Builder {
   /// lanes side by side.
   Val splat(Val v, int lanes);
 
+  /// A scalar as a value of which LLVM does not know that it is a constant; what is none comes back as it is.
+  Val opaque(Val v);
+
   /// An instruction without side effects, at the outermost level that knows its operands; an equal one is found again.
   template <class... P>
   Val emit(Type type, const P&... parts) {

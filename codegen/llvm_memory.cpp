@@ -53,6 +53,8 @@ int64_t Renderer::alignment(const Access& a, int64_t offset) {
 
 Val Renderer::both(Val x, Val y) {
   if (!x || !y) return x ? x : y;
+  for (Val* v : {&x, &y})
+    if (*v == extent_mask_) *v = below(b_.opaque(active_));
   int lanes = std::max(b_.lanes(x), b_.lanes(y));
   return apply(b_, Op::And, DType::Bool, {b_.splat(x, lanes), b_.splat(y, lanes)});
 }

@@ -49,8 +49,9 @@ struct Access {
 };
 
 /// A condition as the conjunction of one that all lanes share and one by lane (none: true). They are kept apart, since
-/// the first costs nothing in the address of a load, and since LLVM 19 takes a mask that is "a splat and a constant" for
-/// all true in lanes where both are false (x86-64-v3, masked.load of two registers).
+/// the first costs nothing in the address of a load. No part of a conjunction by lane is a constant, nor a splat: where a
+/// constant switches a whole register off, LLVM 19 takes that register's mask for all true (x86-64-v3, masked.load of
+/// several registers). See Builder::opaque.
 struct Guard {
   Val uniform = {}, lanes = {};
 };
@@ -76,6 +77,7 @@ class Renderer {
   Linear opaque(const Node& n);
   Val elementwise(const Node& n);
   Val lane_compare(const Node& n);
+  Val lane_threshold(const Linear& t, int64_t divisor, int64_t more);
   Val narrow_cast(const Node& n);
   Val narrow_arithmetic(const Node& n);
   void guard_of(const Ref& condition, Guard& out);
@@ -204,7 +206,8 @@ class Renderer {
   int vector_ = 0;                            // lanes of the open vector loop
   const Node* lanes_ = nullptr;               // its Range
   Val mask_ = {};                             // lanes that are switched on; none: all
-  Val extent_mask_ = {};                      // those below the extent of the vector loop
+  Val extent_mask_ = {};                      // those below the extent of the vector loop,
+  Val active_ = {};                           // which is this
   int mask_frame_ = 0;
   int64_t scratch_top_ = 0, scratch_bytes_ = 0;
   std::vector<LlvmRegion> regions_;  // what the verifier is told: how large places are

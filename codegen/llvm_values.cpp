@@ -127,6 +127,9 @@ Linear Renderer::product(Linear a, Linear b) {
   return out;
 }
 
+/// Of a divisor above zero.
+static int64_t floor_quotient(int64_t x, int64_t divisor) { return x / divisor - (x % divisor < 0); }
+
 static bool is_multiple(const Linear& e, int64_t of) {
   return e.constant % of == 0 &&
          std::all_of(e.terms.begin(), e.terms.end(), [&](auto& t) { return t.second % of == 0; });
@@ -139,7 +142,7 @@ bool Renderer::grouped_quotient(Linear e, int64_t c, Linear& out) {
   if (!w || c <= 1 || e.lane != 1 || has_vector_terms(e)) return false;
   e.lane = 0;
   if (c % w == 0 && is_multiple(e, w)) {
-    if (is_constant(e)) return out.constant = e.constant / c - (e.constant % c < 0), true;
+    if (is_constant(e)) return out.constant = floor_quotient(e.constant, c), true;
     return add_term(out, apply(b_, Op::IDiv, DType::I64, {materialise(e), b_.i64(c)}), 1), true;
   }
   if (w % c != 0 || !is_multiple(e, c)) return false;
@@ -155,7 +158,7 @@ Linear Renderer::quotient(const Node& n) {
   if (grouped_quotient(linear(n.src[0]), c, grouped)) return grouped;
   if (c <= 0 || !is_constant(linear(n.src[0]))) return opaque(n);
   int64_t e = linear(n.src[0]).constant;
-  return {.constant = e / c - (e % c < 0)};
+  return {.constant = floor_quotient(e, c)};
 }
 
 /// A value whose inside is not looked at.
@@ -277,6 +280,16 @@ Val Renderer::below(Val threshold) {
 static bool small(Bounds b) { return b.lo > -(int64_t{1} << 60) && b.hi < (int64_t{1} << 60); }
 static bool fits_i32(Bounds b) { return b.lo >= INT32_MIN && b.hi <= INT32_MAX; }
 
+/// t // divisor + more, which lies between 0 and the number of lanes where it does not already.
+Val Renderer::lane_threshold(const Linear& t, int64_t divisor, int64_t more) {
+  if (is_constant(t)) return b_.i64(std::clamp<int64_t>(floor_quotient(t.constant, divisor) + more, 0, vector_));
+  Val v = materialise(t);
+  if (divisor != 1) v = apply(b_, Op::IDiv, DType::I64, {v, b_.i64(divisor)});
+  if (more) v = apply(b_, Op::Add, DType::I64, {v, b_.i64(more)});
+  v = apply(b_, Op::Max, DType::I64, {v, b_.i64(0)});
+  return apply(b_, Op::Min, DType::I64, {v, b_.i64(vector_)});
+}
+
 /// a < b or a <= b where the difference is c + s * lane: the numbers of the lanes against one scalar threshold.
 Val Renderer::lane_compare(const Node& n) {
   bool ordered = n.op == Op::Lt || n.op == Op::Le;
@@ -294,11 +307,10 @@ Val Renderer::lane_compare(const Node& n) {
   Linear t;  // stride > 0: lane < ceil(-d / stride); else lane >= floor(d / -stride) + 1
   add_scaled(t, d, stride > 0 ? -1 : 1);
   if (stride > 0) t.constant += stride - 1;
-  Val threshold = materialise(t);
-  if (stride != 1) threshold = apply(b_, Op::IDiv, DType::I64, {threshold, b_.i64(std::abs(stride))});
-  if (stride < 0) threshold = apply(b_, Op::Add, DType::I64, {threshold, b_.i64(1)});
-  threshold = apply(b_, Op::Max, DType::I64, {threshold, b_.i64(0)});
-  Val lanes = below(apply(b_, Op::Min, DType::I64, {threshold, b_.i64(vector_)}));
+  const Val threshold = lane_threshold(t, std::abs(stride), stride < 0);
+  if (b_.is_int(threshold, 0)) return b_.boolean(stride < 0);
+  if (b_.is_int(threshold, vector_)) return b_.boolean(stride > 0);
+  Val lanes = below(b_.opaque(threshold));
   return stride > 0 ? lanes : apply(b_, Op::Not, DType::Bool, {lanes});
 }
 

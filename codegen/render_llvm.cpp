@@ -195,9 +195,9 @@ void Renderer::vector_loop(const Node& n) {
   vector_ = width;
   lanes_ = n.src[0].get();
   if (!is_int(extent, width)) {
-    Val active = value(extent);
-    if (extent->bounds.lo < 0) active = apply(b_, Op::Max, DType::I64, {active, b_.i64(0)});
-    mask_ = extent_mask_ = below(active);
+    active_ = value(extent);
+    if (extent->bounds.lo < 0) active_ = apply(b_, Op::Max, DType::I64, {active_, b_.i64(0)});
+    mask_ = extent_mask_ = below(active_);
   }
   body(tree::body(n));
   mask_ = extent_mask_ = {};

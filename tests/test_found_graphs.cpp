@@ -31,6 +31,9 @@ constexpr Found found[] = {
      "%0 = buffer f64[1, 1, 1, 4, 0, 2, 1]\n%1 = buffer f64[1, 0, 2, 1]\n"
      "%2 = reshape f64[1, 1, 1, 1, 0, 2, 1] %1 1 1 1 1 0 2 1\n%3 = expand f64[1, 1, 1, 4, 0, 2, 1] %2 1 1 1 4 0 2 1\n"
      "%4 = reduce f64[1, 1, 1, 4] {dot, 4, 5, 6} %0 %3\nreturn %4"},
+    {"a row read backwards, of which a constant and a counter switch lanes off",
+     "%0 = buffer f32[1, 1, 1]\n%1 = unwindow f32[2, 1, 1] {0, 1, 2} %0 2\n%2 = unwindow f32[2, 9, 1] {1, 1, 4} %1 9\n"
+     "return %2"},
     {"streams of which each makes room for another, in turn, for ever",
      "%0 = buffer f8e4m3[3, 2, 5, 3]\n%1 = buffer f32[1, 2, 5, 1]\n%2 = buffer f32[1, 2, 5, 1]\n"
      "%3 = buffer f32[1, 2, 5, 1]\n%4 = buffer f32[1, 2, 5, 1]\n%5 = buffer f8e4m3[1, 2, 5, 1]\n"

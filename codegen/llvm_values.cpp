@@ -282,7 +282,8 @@ static bool fits_i32(Bounds b) { return b.lo >= INT32_MIN && b.hi <= INT32_MAX; 
 
 /// t // divisor + more, which lies between 0 and the number of lanes where it does not already.
 Val Renderer::lane_threshold(const Linear& t, int64_t divisor, int64_t more) {
-  if (is_constant(t)) return b_.i64(std::clamp<int64_t>(floor_quotient(t.constant, divisor) + more, 0, vector_));
+  if (is_constant(t))
+    return b_.i64(std::clamp<int64_t>(floor_quotient(t.constant, divisor) + more, 0, vector_));
   Val v = materialise(t);
   if (divisor != 1) v = apply(b_, Op::IDiv, DType::I64, {v, b_.i64(divisor)});
   if (more) v = apply(b_, Op::Add, DType::I64, {v, b_.i64(more)});

@@ -267,9 +267,11 @@ void kernel_rendered(const ScheduledKernel& kernel, const KernelSource& source, 
 }
 
 std::string override_source(const std::string& kernel, std::string_view device) {
+  constexpr uint64_t most = 64 << 20;  // bytes: what is beyond is no kernel
   if (settings().overrides.empty()) return "";
-  const std::string path = fmt::format("{}/{}.{}", settings().overrides, kernel, source_ending(device));
-  return std::filesystem::exists(path) ? read_file(path) : "";
+  const auto folder = PrivateFolder::open(settings().overrides, PrivateFolder::IfMissing::Leave);
+  if (!folder) return "";
+  return folder->read(fmt::format("{}.{}", kernel, source_ending(device)), most).value_or("");
 }
 
 bool timing() { return timed; }

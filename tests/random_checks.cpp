@@ -143,10 +143,22 @@ Along along(const Case& c, const Loss& loss, std::span<const Array> gradients) {
   return sum;
 }
 
-/// How far the slope of the loss times a factor is from the factor times the slope: where large terms cancel, roundings are
-/// left, others for each factor.
+/// The inputs, each float a little aside, on another line than direction()'s.
+std::vector<Array> beside(std::vector<Array> inputs) {
+  for (size_t i = 0; i < inputs.size(); i++)
+    for (int64_t k = 0; is_float(inputs[i].dtype) && k < inputs[i].size(); k++)
+      inputs[i].set(k, from_double(inputs[i].dtype, to_double(inputs[i].dtype, inputs[i].get(k)) +
+                                                        1e-9 * direction(i + 99, k)));
+  return inputs;
+}
+
+/// How little the slope is to be believed. How far that of the loss times a factor is from the factor times the slope: where
+/// large terms cancel, roundings are left, others for each factor. And how far it is from the slope beside: a kink need not
+/// bend the line through it (the largest of several equal elements is positive both ways).
 double unrest(const Case& c, const Loss& loss, double slope) {
-  double most = 0;
+  const Graph same = make_graph(gradient(loss.value, loss.leaves));
+  const Evaluation there = evaluate_graph(same, beside(inputs_for(same, c)), scalars_of(same));
+  double most = std::fabs(along(c, loss, there.outputs).slope - slope);
   for (double factor : {1.1, 0.7, 1.3, 0.9}) {
     const Graph scaled = make_graph(gradient(fn::mul(loss.value, factor), loss.leaves));
     const Evaluation found = evaluate_graph(scaled, inputs_for(scaled, c), scalars_of(scaled));

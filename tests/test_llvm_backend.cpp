@@ -406,8 +406,18 @@ TEST_CASE("[backend] llvm: code runs from shared pages and from pages of its own
   for (const bool shared : {true, false}) {
     CodeArena arena(shared);
     std::vector<LoadedCode> loaded;
-    for (int copy = 0; copy < 500; ++copy) loaded.push_back(arena.load(blob, backend->fingerprint()));
-    loaded.erase(loaded.begin(), loaded.begin() + 400);  // the rest keeps its pages
+    const auto load = [&](size_t copies) {
+      while (loaded.size() < copies) loaded.push_back(arena.load(blob, backend->fingerprint()));
+    };
+    load(5000);
+    const size_t bytes = arena.mapped_bytes();
+    for (int again = 0; again < 4; ++again) {  // some stay everywhere: what is between them is used again
+      for (size_t i = 0; i < 500; i++) loaded[i] = loaded[i * 10];
+      loaded.resize(500);
+      load(5000);
+      CHECK(arena.mapped_bytes() == bytes);
+    }
+    loaded.erase(loaded.begin(), loaded.begin() + 4900);  // the rest keeps its memory
     for (const LoadedCode& code : loaded) {
       std::vector<float> a(16, 0.0f), c(16);
       void* buffers[] = {a.data(), nullptr, c.data()};
@@ -416,6 +426,8 @@ TEST_CASE("[backend] llvm: code runs from shared pages and from pages of its own
       reinterpret_cast<void (*)(const KernelArgs*)>(const_cast<void*>(code.entry))(&args);
       REQUIRE(c[15] == 115.0f);
     }
+    loaded.clear();
+    CHECK(arena.mapped_bytes() == 0);
   }
 }
 

@@ -4,9 +4,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <map>
 #include <mutex>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "base/hash.h"
@@ -68,10 +72,14 @@ std::string make_blob(const FlatCode& code, std::string_view fingerprint) {
   return blob + code.bytes;
 }
 
+namespace {
+
+/// One mapping: pieces of code and, between them, free spans.
 class CodeChunk {
  public:
   CodeChunk(size_t size, bool shared) : size_(round_up(size, static_cast<size_t>(::sysconf(_SC_PAGESIZE)))) {
     if (!(shared && map_twice())) map_once();
+    free_.emplace(0, size_);
   }
   CodeChunk(const CodeChunk&) = delete;
   CodeChunk& operator=(const CodeChunk&) = delete;
@@ -80,14 +88,38 @@ class CodeChunk {
     if (run_ != nullptr) ::munmap(run_, size_);
   }
 
-  bool has_room(size_t size) const { return write_ != nullptr && size <= size_ - used_; }
+  size_t size() const { return size_; }
+  bool mapped_twice() const { return write_ != run_; }
+  bool unused() const { return free_.size() == 1 && free_.begin()->second == size_; }
 
+  /// A copy of the code where it runs; null if no free span has room for it.
   const char* add(std::string_view code) {
-    std::memcpy(write_ + used_, code.data(), code.size());
-    const char* address = run_ + used_;
-    used_ = round_up(used_ + code.size(), kAlign);
+    const size_t size = round_up(code.size(), kAlign);
+    const auto span = std::find_if(free_.begin(), free_.end(), [&](auto& s) { return s.second >= size; });
+    if (write_ == nullptr || span == free_.end()) return nullptr;
+    const auto [offset, room] = *span;
+    free_.erase(span);
+    if (room > size) free_.emplace(offset + size, room - size);
+    std::memcpy(write_ + offset, code.data(), code.size());
     if (write_ == run_) close();
-    return address;
+    __builtin___clear_cache(run_ + offset, run_ + offset + size);
+    return run_ + offset;
+  }
+
+  /// The span of a code that was added becomes free, and one with those beside it.
+  void give_back(const char* at, size_t code_size) {
+    auto offset = static_cast<size_t>(at - run_);
+    size_t size = round_up(code_size, kAlign);
+    auto next = free_.lower_bound(offset);
+    if (next != free_.end() && next->first == offset + size) size += next->second, next = free_.erase(next);
+    if (next != free_.begin()) {
+      const auto before = std::prev(next);
+      if (before->first + before->second == offset) {
+        before->second += size;
+        return;
+      }
+    }
+    free_.emplace(offset, size);
   }
 
  private:
@@ -121,30 +153,54 @@ class CodeChunk {
     }
   }
 
-  size_t size_, used_ = 0;
+  size_t size_;
   char* write_ = nullptr;  // null: nothing more can be added
   char* run_ = nullptr;
+  std::map<size_t, size_t> free_;  // sizes by offset, none beside another
 };
+
+}  // namespace
 
 struct CodeArena::State {
   bool shared;
-  std::mutex mutex;
-  std::shared_ptr<CodeChunk> current;
+  std::mutex mutex = {};
+  std::vector<std::unique_ptr<CodeChunk>> chunks = {};
+
+  std::pair<CodeChunk*, const char*> add(std::string_view code) {
+    const std::lock_guard lock(mutex);
+    for (const auto& chunk : chunks)
+      if (const char* at = chunk->add(code)) return {chunk.get(), at};
+    const size_t size = shared && code.size() < kChunkBytes ? kChunkBytes : code.size();
+    CodeChunk* chunk = chunks.emplace_back(std::make_unique<CodeChunk>(size, shared)).get();
+    shared = shared && chunk->mapped_twice();
+    return {chunk, chunk->add(code)};
+  }
+
+  void give_back(CodeChunk* chunk, const char* at, size_t size) {
+    const std::lock_guard lock(mutex);
+    chunk->give_back(at, size);
+    if (chunk->unused()) std::erase_if(chunks, [&](auto& c) { return c.get() == chunk; });
+  }
 };
 
-CodeArena::CodeArena(bool shared_mapping) : state_(new State{shared_mapping, {}, nullptr}) {}
+CodeArena::CodeArena(bool shared_mapping) : state_(std::make_shared<State>(shared_mapping)) {}
 CodeArena::~CodeArena() = default;
+
+size_t CodeArena::mapped_bytes() const {
+  const std::lock_guard lock(state_->mutex);
+  size_t bytes = 0;
+  for (const auto& chunk : state_->chunks) bytes += chunk->size();
+  return bytes;
+}
 
 LoadedCode CodeArena::load(std::string_view blob, std::string_view fingerprint) {
   const Header header = checked_header(blob, fingerprint);
   const std::string_view code = blob.substr(sizeof header);
-  const std::lock_guard lock(state_->mutex);
-  std::shared_ptr<CodeChunk>& chunk = state_->current;
-  if (!chunk || !chunk->has_room(code.size())) {
-    const size_t size = state_->shared && code.size() < kChunkBytes ? kChunkBytes : code.size();
-    chunk = std::make_shared<CodeChunk>(size, state_->shared);
-  }
-  return {chunk, chunk->add(code) + header.entry};
+  const auto [chunk, at] = state_->add(code);
+  const auto give_back = [state = state_, chunk = chunk, size = code.size()](const char* mine) {
+    state->give_back(chunk, mine, size);
+  };
+  return {std::shared_ptr<const char>(at, give_back), at + header.entry};
 }
 
 }  // namespace kontor::inline v0

@@ -13,16 +13,14 @@ namespace kontor::inline v0 {
 /// Header and code. `fingerprint` names the machine that the code is for.
 std::string make_blob(const FlatCode& code, std::string_view fingerprint);
 
-/// Executable memory. No byte of it is ever writable and executable through the same address.
-class CodeChunk;
-
-/// A blob in executable memory; it stays mapped as long as this (or a copy) lives.
+/// A blob in executable memory, which is its own as long as this (or a copy) lives.
 struct LoadedCode {
-  std::shared_ptr<CodeChunk> chunk;
+  std::shared_ptr<const void> memory;
   const void* entry = nullptr;
 };
 
-/// Packs the code of many blobs into few mappings. May be used from several threads.
+/// Packs the code of many blobs into few mappings; the memory of those that are gone is used again. No byte is ever
+/// writable and executable through the same address. May be used from several threads.
 class CodeArena {
  public:
   /// `shared_mapping`: one file in memory mapped twice, to write and to run, so that blobs share pages. Without it (or
@@ -32,10 +30,12 @@ class CodeArena {
 
   /// Throws Error if the blob is damaged, of another version of this format or of another machine.
   LoadedCode load(std::string_view blob, std::string_view fingerprint);
+  /// Of the mappings, those that are run.
+  size_t mapped_bytes() const;
 
  private:
   struct State;
-  std::unique_ptr<State> state_;
+  std::shared_ptr<State> state_;  // outlived by what was loaded
 };
 
 }  // namespace kontor::inline v0

@@ -464,9 +464,28 @@ class Planner {
     return std::min<int64_t>(widest, lanes(s) * (ops <= 24 ? 4 : ops <= 80 || pairs_lanes(s) ? 2 : 1));
   }
 
+  // Whether a loop of this name has lanes, in it or around it: those of a dot run through all nests that have its loop.
+  static bool meets_lanes(std::span<const Ref> body, const std::string& loop, bool named, bool lanes) {
+    for (const Ref& s : body) {
+      if (s->op == Op::If) {
+        if (meets_lanes(tree::then_body(*s), loop, named, lanes)) return true;
+        if (meets_lanes(tree::else_body(*s), loop, named, lanes)) return true;
+      }
+      if (s->op != Op::Loop) continue;
+      const bool here = named || name_of(s->src[0]) == loop;
+      const bool vector = lanes || tree::kind(*s) == LoopKind::Vector;
+      if ((here && vector) || meets_lanes(tree::body(*s), loop, here, vector)) return true;
+    }
+    return false;
+  }
+  bool meets_lanes(const std::string& loop) const {
+    return meets_lanes(tree::body(*kernel_), loop, false, false);
+  }
+
   void vectorise_loop(const std::string& loop, int64_t width) {
     int64_t n = size(loop);
     if (!has(loop) || (n > 0 && n < 4) || varying_along(Ref(find(loop)), find(loop)->src[0])) return;
+    if (meets_lanes(loop)) return;
     if (n > 0 && n <= width) return move(MoveKind::Vectorise, loop, width);
     move(MoveKind::Split, loop, outermost() == loop ? -width : width, loop + "v");
     move(MoveKind::Vectorise, loop + "v", width);
@@ -513,7 +532,8 @@ class Planner {
       if (s.lane && lanes_lie_apart(s)) {
         vectorise_loop(name_of(s.loops[static_cast<size_t>(s.layout.back())]), wide(s));
       } else if (s.lane) {
-        if (has(name_of(s.lane))) move(MoveKind::Vectorise, name_of(s.lane), extent(s.lane->src[0]));
+        if (has(name_of(s.lane)) && !meets_lanes(name_of(s.lane)))
+          move(MoveKind::Vectorise, name_of(s.lane), extent(s.lane->src[0]));
       } else if (!s.layout.empty() && s.bound[static_cast<size_t>(s.layout.back())] < 0 &&
                  s.scatter_at.empty()) {
         vectorise_loop(name_of(s.loops[static_cast<size_t>(s.layout.back())]), wide(s));

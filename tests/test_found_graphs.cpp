@@ -34,6 +34,13 @@ constexpr Found found[] = {
     {"a row read backwards, of which a constant and a counter switch lanes off",
      "%0 = buffer f32[1, 1, 1]\n%1 = unwindow f32[2, 1, 1] {0, 1, 2} %0 2\n%2 = unwindow f32[2, 9, 1] {1, 1, 4} %1 9\n"
      "return %2"},
+    {"lanes of a product that run through a nest whose own rows would have lanes",
+     "%0 = buffer f64[3, 1]\n%1 = buffer f64[2, 1]\n%2 = buffer f64[1, 4, 1]\n%3 = buffer f64[3, 1]\n"
+     "%4 = buffer f64[1, 3]\n%5 = put f64[3, 1] %0 %1 0 0\n%6 = reshape f64[3, 1, 1] %5 3 1 1\n"
+     "%7 = expand f64[3, 4, 1] %6 3 4 1\n%8 = expand f64[3, 4, 1] %2 3 4 1\n"
+     "%9 = reduce f64[3, 4] {dot, 2} %7 %8\n%10 = put f64[3, 4] %9 %3 0 1\n"
+     "%11 = reduce f64[4] {max, 0} %10\n%12 = reshape f64[1, 4] %11 1 4\n%13 = expand f64[3, 4] %12 3 4\n"
+     "%14 = sub f64[3, 4] %10 %13\n%15 = reduce f64 {prod, 0, 1} %5\nreturn %9, %14, %15, %4"},
     {"streams of which each makes room for another, in turn, for ever",
      "%0 = buffer f8e4m3[3, 2, 5, 3]\n%1 = buffer f32[1, 2, 5, 1]\n%2 = buffer f32[1, 2, 5, 1]\n"
      "%3 = buffer f32[1, 2, 5, 1]\n%4 = buffer f32[1, 2, 5, 1]\n%5 = buffer f8e4m3[1, 2, 5, 1]\n"

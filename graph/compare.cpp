@@ -106,13 +106,13 @@ Ref Algebra::below(Sum s, Int128 k) const {
   Span b = bounds(s);
   if (b.hi < k) return truth(true);
   if (b.lo >= k) return truth(false);
+  if (k > INT64_MIN && k <= INT64_MAX)
+    if (int known = sign(ix::add(s, sum_of(static_cast<int64_t>(-k))))) return truth(known < 0);
   int64_t g = 0;
   for (const Term& t : s.terms) g = gcd(g, t.k);
   for (Term& t : s.terms) t.k /= g;
   k = -static_cast<Int128>(floor_div(-k, g));
-  if (drop_small(s, k)) return below(s, k);
-  if (Sum whole = ix::add(s, sum_of(static_cast<int64_t>(-k))); g > 1 && sign(whole) != 0)
-    return truth(sign(whole) < 0);
+  if (g > 1 || drop_small(s, k)) return below(s, k);
   const Node& base = *s.terms[0].base;
   if (s.terms.size() == 1 && base.op == Op::IDiv && base[1]->is_const() && base[1]->at(0) > 0) {
     Int128 d = base[1]->at(0);  // y/d < k is y < k*d;  -(y/d) < k is y/d > -k, that is y >= (1 - k)*d
@@ -148,7 +148,6 @@ Ref Algebra::lt(const Ref& a, const Ref& b) const {
     return x.hi < y.lo ? truth(true) : x.lo >= y.hi ? truth(false) : make(Op::Lt, {a, b});
   }
   if (s.is_const()) return truth(s.c < 0);
-  if (int known = sign(s)) return truth(known < 0);
   Int128 k = -static_cast<Int128>(s.c);
   s.c = 0;
   return below(std::move(s), k);

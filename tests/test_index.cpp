@@ -162,7 +162,10 @@ class Fuzz {
       case 7:  return make(Op::IDiv, {integer(), small()});
       case 8:
       case 9:  return make(Op::Mod, {integer(), small()});
-      case 10: return make(pick(2) ? Op::Min : Op::Max, {integer(), integer()});
+      case 10: {
+        const Op op = pick(2) ? Op::Min : Op::Max;
+        return make(op, {integer(), integer()});
+      }
       default:
         return pick(4) ? make(Op::Where, {condition(), integer(), integer()}) : make(Op::Neg, {integer()});
     }
@@ -173,7 +176,10 @@ class Fuzz {
     switch (pick(6)) {
       case 0:  return make(Op::And, {condition(), condition()});
       case 1:  return pick(2) ? make(Op::Or, {condition(), condition()}) : make(Op::Not, {condition()});
-      default: return make(ops[pick(4)], {integer(), pick(2) ? integer() : index(pick(20) - 6)});
+      default: {
+        const Op op = ops[pick(4)];
+        return make(op, {integer(), pick(2) ? integer() : index(pick(20) - 6)});
+      }
     }
   }
 
@@ -274,6 +280,7 @@ TEST_CASE("[index] symbolic dimensions") {
   CHECK(is_int(lt(idiv(p, n), m), 1));
   CHECK(is_int(le(n, j), 0));
   CHECK(is_int(lt(j, sub(n, 1)), 0) == false);
+  CHECK(is_int(le(index(0), idiv(sub(j, n), 4)), 0));  // known only after the division is gone
 }
 
 TEST_CASE("[index] sums, divisions and comparisons in normal form") {

@@ -1,8 +1,11 @@
 // [growth] what must not grow: time of scheduling beyond linear in the graph, kept programs beyond a bound.
 #include <kontor/kontor.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <ctime>
+#include <fstream>
 
 #include "base/lru.h"
 #include "codegen/schedule.h"
@@ -50,6 +53,14 @@ void schedule_of(const std::vector<Tensor>& values) {
   std::vector<Ref> outputs;
   for (const Tensor& t : values) outputs.push_back(node_of(t));
   schedule(make_graph(outputs), cpu);
+}
+
+/// Of this process, in memory.
+uint64_t resident_bytes() {
+  std::ifstream pages("/proc/self/statm");
+  uint64_t all = 0, resident = 0;
+  pages >> all >> resident;
+  return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
 }  // namespace
@@ -162,6 +173,21 @@ TEST_CASE("[growth] a Context keeps a bounded number of schedules and kernels, w
   CHECK(on.context.counters().schedules == before);  // the last one is still there
   shapes(5, 6);
   CHECK(on.context.counters().schedules == before + 1);  // an old one is made again
+}
+
+// By hand: `build/tests/unit "[.shapes]"`, a few minutes. What the process takes after each tenth is printed.
+TEST_CASE("[growth] a hundred thousand shapes take no more memory than fifty thousand", "[.shapes]") {
+  OnDevice on;
+  constexpr int64_t shapes = 100'000, columns = 317;
+  std::vector<double> megabytes;
+  for (int64_t i = 0; i < shapes; i++) {
+    const Tensor x = Tensor::ones({1 + i % columns, 1 + i / columns});
+    const auto elements = static_cast<float>(x.elements());
+    REQUIRE((x * 2 + 1).sum().item<float>() == 3 * elements);
+    if ((i + 1) % (shapes / 10) == 0) megabytes.push_back(static_cast<double>(resident_bytes()) / 1e6);
+  }
+  for (const double m : megabytes) std::printf("%.1f MB\n", m);
+  CHECK(megabytes.back() <= 1.02 * megabytes[megabytes.size() / 2 - 1]);
 }
 
 TEST_CASE("[growth] a jit function keeps a bounded number of programs; a dropped one is recorded again") {

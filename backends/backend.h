@@ -19,7 +19,6 @@ struct KernelSource {
   std::string name;
   std::string text;           ///< LLVM IR, OpenCL C or CUDA C
   int64_t scratch_bytes = 0;  ///< private memory that one share needs (CPU only)
-  Ref tree = {};              ///< what was rendered; null where the text is all there is
 };
 
 /// What one launch is given. A CPU kernel is `void(const KernelArgs*)`, and runs iterations [begin, end) of its thread

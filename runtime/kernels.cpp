@@ -75,7 +75,6 @@ KernelSource render_for(std::string_view device, const Ref& tree, const std::str
   } else {
     fail("no kernels are rendered for device '{}'", device);
   }
-  source.tree = tree;
   return source;
 }
 

@@ -1,7 +1,6 @@
 // The device "llvm": kernels as native code of the host.
 #include <cstdlib>
 #include <cstring>
-#include <optional>
 #include <utility>
 
 #include "backends/backend.h"
@@ -14,7 +13,6 @@
 #include "base/error.h"
 #include "base/lasting.h"
 #include "base/memory.h"
-#include "codegen/tree_text.h"
 
 namespace kontor::inline v0 {
 namespace {
@@ -28,15 +26,11 @@ class LlvmProgram final : public Program {
         scratch_bytes(static_cast<size_t>(scratch)),
         code_(std::move(code)) {}
 
-  explicit LlvmProgram(std::unique_ptr<Program> tree)
-      : entry(nullptr), scratch_bytes(0), interpreted(std::move(tree)) {}
-
   const Entry entry;
   const size_t scratch_bytes;
-  const std::unique_ptr<Program> interpreted;  // in place of the code, where none could be made any more
 
  private:
-  std::optional<LoadedCode> code_;
+  LoadedCode code_;
 };
 
 // Scratch memory of a thread; it grows to the largest place that a kernel asked for.
@@ -117,7 +111,6 @@ class LlvmBackend final : public Backend {
   std::string fingerprint_;
   HostMemory memory_;
   CodeArena arena_;
-  std::unique_ptr<Backend> interp_;  // opened where LLVM is gone
   int64_t error_ = 0;
 };
 
@@ -135,7 +128,6 @@ Compiled LlvmBackend::run_compiler(const KernelSource& kernel, KontorLlvmOutput 
   request.verify = 1;
 #endif
   std::pair<KontorLlvmOutput, Compiled> result{output, {}};
-  const Compiling compiling;
   llvm_module().compile(&request, keep_output, &result);
   return std::move(result.second);
 }
@@ -164,20 +156,8 @@ static bool require_memory_for(std::span<const KernelSource> kernels) {
   return together <= left.bytes;
 }
 
-// What is compiled while the program ends, when LLVM is gone: the trees, to be interpreted. Slow, and the same bits.
-constexpr std::string_view kTreeMark = "kontor tree\n";
-
-std::vector<std::string> trees_of(std::span<const KernelSource> kernels) {
-  std::vector<std::string> trees;
-  for (const KernelSource& kernel : kernels) {
-    if (!kernel.tree) fail("llvm: kernel {} cannot be compiled while the program ends", kernel.name);
-    trees.push_back(std::string(kTreeMark) + tree::print(kernel.tree));
-  }
-  return trees;
-}
-
 std::vector<std::string> LlvmBackend::compile(std::span<const KernelSource> kernels,
-                                              const ParallelFor& parallel) try {
+                                              const ParallelFor& parallel) {
   llvm_module();  // opened before threads start, so that its error is thrown once
   std::vector<Compiled> compiled(kernels.size());
   const auto compile_some = [&](int64_t begin, int64_t end) {
@@ -192,22 +172,14 @@ std::vector<std::string> LlvmBackend::compile(std::span<const KernelSource> kern
     blobs.push_back(make_blob(link_flat(compiled[i].output, kernels[i].name), fingerprint_));
   }
   return blobs;
-} catch (const CompilerGone&) {
-  return trees_of(kernels);
 }
 
 std::unique_ptr<Program> LlvmBackend::load(const KernelSource& kernel, std::string_view binary) {
-  if (!binary.starts_with(kTreeMark))
-    return std::make_unique<LlvmProgram>(arena_.load(binary, fingerprint_), kernel.scratch_bytes);
-  // Found in the cache by another process, which can do better.
-  if (!compiler_is_gone()) fail("llvm: kernel {} was left uncompiled by a program that ended", kernel.name);
-  if (!interp_) interp_ = open_backend("interp");
-  return std::make_unique<LlvmProgram>(interp_->load(kernel, binary.substr(kTreeMark.size())));
+  return std::make_unique<LlvmProgram>(arena_.load(binary, fingerprint_), kernel.scratch_bytes);
 }
 
 std::string LlvmBackend::compiler_text(const KernelSource& kernel, std::string_view stage) {
   if (stage != "ir" && stage != "asm") fail("llvm: stage '{}' is not one of ir, asm", stage);
-  if (compiler_is_gone()) fail("llvm: kernel {} cannot be compiled while the program ends", kernel.name);
   require_memory_for(std::span(&kernel, 1));
   Compiled compiled = run_compiler(kernel, stage == "ir" ? KONTOR_LLVM_IR : KONTOR_LLVM_ASSEMBLY);
   if (!compiled.error.empty()) fail_to_compile("llvm", kernel, "ll", compiled.error);
@@ -216,13 +188,6 @@ std::string LlvmBackend::compiler_text(const KernelSource& kernel, std::string_v
 
 void LlvmBackend::launch(const Launch& launch, const ParallelFor& parallel) {
   const auto& program = static_cast<const LlvmProgram&>(*launch.program);
-  if (program.interpreted) {
-    Launch whole = launch;
-    whole.program = program.interpreted.get();
-    interp_->launch(whole, {});
-    if (const int64_t failed = interp_->synchronise(); failed != 0) error_ = failed;
-    return;
-  }
   const auto run = [&](int64_t begin, int64_t end) {
     const KernelArgs args{launch.buffers.data(),
                           launch.scalars.data(),

@@ -4,18 +4,14 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
-#include <atomic>
-#include <chrono>
-#include <cstdlib>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "backends/llvm/config.h"
 #include "base/env.h"
 #include "base/error.h"
 #include "base/memory.h"
-#include "base/process.h"
+#include "base/sanitizer.h"
 
 namespace kontor::inline v0 {
 namespace {
@@ -28,6 +24,14 @@ constexpr const char* kFile = "libkontor-llvm.so";
 
 // What LLVM takes of the address space before it compiles anything: what its static objects cannot get ends the process.
 constexpr uint64_t kModuleBytes = 256 << 20;
+
+// What the module brings along goes before what the program has (module/lasting.cpp). Sanitizers do not allow that: their
+// programs must not end while they compile.
+#if defined(RTLD_DEEPBIND) && !defined(KONTOR_ADDRESS_SANITIZER) && !defined(KONTOR_THREAD_SANITIZER)
+constexpr int kOpening = RTLD_LAZY | RTLD_LOCAL | RTLD_DEEPBIND;
+#else
+constexpr int kOpening = RTLD_LAZY | RTLD_LOCAL;
+#endif
 
 // The folder of the library or program that this function is part of.
 std::string own_folder() {
@@ -58,7 +62,7 @@ const KontorLlvmModule* open(const std::string& path, std::string& log) {
     return nullptr;
   }
   require_memory(kModuleBytes, "llvm: the module that compiles");
-  void* library = ::dlopen(path.c_str(), RTLD_LAZY | RTLD_LOCAL);
+  void* library = ::dlopen(path.c_str(), kOpening);
   if (library == nullptr) {
     log += fmt::format("\n  {}: {}", path, ::dlerror());
     return nullptr;
@@ -70,55 +74,7 @@ const KontorLlvmModule* open(const std::string& path, std::string& log) {
   return nullptr;
 }
 
-// Exit handlers run in the opposite order of their registration: what is registered after LLVM's static objects were made
-// comes before their end. Most are made by the first compile, which therefore has the module to itself, others by the first
-// compiles that need them.
-constexpr int kFirstCompiles = 100;
-enum : int { kNone, kRunning, kDone };
-std::atomic<int> first{kNone}, registered{0};
-std::atomic<uint32_t> first_by{0};  // process_generation()
-std::atomic<bool> gone{false};
-std::atomic<int> compiling{0};
-std::atomic<uint32_t> opened_by{0};  // process_generation()
-
-void end_compiling() {
-  constexpr int kPatience = 10'000;  // milliseconds
-  gone = true;
-  if (opened_by != process_generation()) return;  // threads of the parent's compile, or none
-  for (int i = 0; i < kPatience && compiling > 0; ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-}
-
-const KontorLlvmModule& open_until_exit() {
-  const KontorLlvmModule& module = open_llvm_module(places());
-  opened_by = process_generation();
-  std::atexit(end_compiling);
-  return module;
-}
-
 }  // namespace
-
-Compiling::Compiling() {
-  int none = kNone;
-  if (first == kNone) first_by = process_generation();
-  is_first_ = first.compare_exchange_strong(none, kRunning);
-  // A child has no thread that would end what its parent began.
-  while (!is_first_ && first == kRunning && first_by == process_generation() && !gone)
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  ++compiling;
-  if (!gone) return;
-  if (is_first_) first = kDone;
-  --compiling;
-  throw CompilerGone();
-}
-
-Compiling::~Compiling() {
-  if (registered < kFirstCompiles && ++registered <= kFirstCompiles) std::atexit(end_compiling);
-  if (is_first_) first = kDone;
-  --compiling;
-}
-
-bool compiler_is_gone() { return gone; }
 
 const KontorLlvmModule& open_llvm_module(std::span<const std::string> paths) {
   std::string log;
@@ -129,7 +85,8 @@ const KontorLlvmModule& open_llvm_module(std::span<const std::string> paths) {
 }
 
 const KontorLlvmModule& llvm_module() {
-  static const KontorLlvmModule& module = open_until_exit();  // tried again by the next call if it throws
+  static const KontorLlvmModule& module =
+      open_llvm_module(places());  // tried again by the next call if it throws
   return module;
 }
 

@@ -9,7 +9,7 @@ import tempfile
 
 BUILD = pathlib.Path(os.environ["KONTOR_BUILD"])
 ENDINGS = BUILD / "tests/endings"
-ROUNDS = {"leave_threads_computing": 10, "leave_threads_recording": 10}
+ROUNDS = {"leave_threads_computing": 60, "leave_threads_recording": 10}
 PRINTS = {"use_in_static_destructor": "late\n"}
 
 

@@ -90,7 +90,8 @@ TEST_CASE(
   {
     const Setting edited("KONTOR_OVERRIDE_DIR", folder / "edited");
     CHECK(compute() == std::vector<float>{9, 21});
-    std::filesystem::permissions(folder / "edited", std::filesystem::perms::all);  // what any user could have edited
+    std::filesystem::permissions(folder / "edited",
+                                 std::filesystem::perms::all);  // what any user could have edited
     CHECK(contains(error_of(compute), "can be written by others"));
   }
   CHECK(compute() == std::vector<float>{7.5, 17.5});  // the edited one is kept nowhere

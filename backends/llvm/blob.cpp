@@ -183,7 +183,7 @@ struct CodeArena::State {
   }
 };
 
-CodeArena::CodeArena(bool shared_mapping) : state_(std::make_shared<State>(shared_mapping)) {}
+CodeArena::CodeArena(bool shared_mapping) : state_(new State{.shared = shared_mapping}) {}
 CodeArena::~CodeArena() = default;
 
 size_t CodeArena::mapped_bytes() const {

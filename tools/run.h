@@ -10,8 +10,8 @@
 
 #include <kontor/nn.h>
 
-#include "nn/chart.h"
 #include "nn/dataset.h"
+#include "tools/chart.h"
 #include "tools/evaluate.h"
 #include "tools/own_folder.h"
 #include "tools/settings.h"

@@ -46,8 +46,23 @@ def rows(path):
     return list(csv.DictReader(file))
 
 
+def unfiltered(raw, stride, height, step=3):
+  """Rows of a PNG without what each says of its difference from its neighbours (PNG specification, section 9)."""
+  above, lines = bytes(stride), []
+  for y in range(height):
+    kind, line = raw[y * (stride + 1)], bytearray(raw[y * (stride + 1) + 1:(y + 1) * (stride + 1)])
+    for x in range(stride if kind else 0):
+      left, up, corner = line[x - step] if x >= step else 0, above[x], above[x - step] if x >= step else 0
+      guess = left + up - corner
+      nearest = min((left, up, corner), key=lambda value: abs(guess - value))
+      line[x] = (line[x] + (left, up, (left + up) // 2, nearest)[kind - 1]) & 255
+    above = bytes(line)
+    lines.append(above)
+  return lines
+
+
 def png(path):
-  """Width, height and the rows of pixels of a PNG that is eight bits, RGB, not interlaced and without filters."""
+  """Width, height and the rows of pixels of a PNG that is eight bits, RGB, not interlaced."""
   data = path.read_bytes()
   assert data[:8] == b"\x89PNG\r\n\x1a\n", path
   at, chunks = 8, {}
@@ -59,9 +74,9 @@ def png(path):
     at += 12 + size
   width, height, bits, colour, _, _, interlaced = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
   assert (bits, colour, interlaced) == (8, 2, 0) and b"IEND" in chunks, path
-  raw, stride = zlib.decompress(chunks[b"IDAT"]), 3 * width + 1
-  assert len(raw) == stride * height and not any(raw[::stride]), path
-  return width, height, [raw[y * stride + 1:(y + 1) * stride] for y in range(height)]
+  raw, stride = zlib.decompress(chunks[b"IDAT"]), 3 * width
+  assert len(raw) == (stride + 1) * height, path
+  return width, height, unfiltered(raw, stride, height)
 
 
 def report(tests, folder):

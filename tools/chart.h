@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-namespace kontor::inline v0 {
+namespace kontor::inline v0::tools {
 
 /// A line through the points (x[i], y[i]), in the order given. A value that is not finite breaks the line.
 struct Series {
@@ -23,9 +23,10 @@ struct Chart {
 };
 
 /// The panels one below the other, 760 wide, 320 high and more where a legend needs several rows. A series of any
-/// length is thinned to what the pixels can show. Throws Error where a series has unlike numbers of x and y.
+/// length is thinned to what the pixels can show. Throws Error where a series has unlike numbers of x and y. Letters are
+/// those of the system's sans-serif font, as outlines.
 std::string format_svg(std::span<const Chart> panels);
-/// The same picture as the bytes of a PNG file, `scale` pixels a unit.
+/// The same picture as the bytes of a PNG file, `scale` pixels a unit, 0.25 to 16.
 std::string format_png(std::span<const Chart> panels, double scale = 2);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor::inline v0::tools

@@ -1,13 +1,13 @@
-// A picture as a list of marks, between the layout of charts and the writers of SVG and PNG.
+// A picture as a list of marks, between the layout of charts and what paints them.
 #pragma once
 #include <cstdint>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "nn/chart.h"
+#include "tools/chart.h"
 
-namespace kontor::inline v0::drawing {
+namespace kontor::inline v0::tools::drawing {
 
 struct Point {
   double x = 0, y = 0;  ///< from the upper left corner
@@ -20,7 +20,6 @@ enum class Style : uint8_t { Title, Tick, Label, Name, Grid, Axis, Line, Faint }
 /// How marks of a style look. `size` is that of text, `stroke` the width of lines; one of the two is 0.
 struct StyleRow {
   Style style;
-  const char* name;
   double size;
   bool bold;
   double stroke, opacity;
@@ -62,11 +61,4 @@ struct Drawing {
 /// The panels laid out.
 Drawing draw(std::span<const Chart> panels);
 
-/// Strokes of a line of text of unit size whose baseline starts at (0, 0), and how far it reaches.
-struct Strokes {
-  std::vector<std::vector<Point>> lines;
-  double width = 0;
-};
-Strokes strokes_of(const std::string& text);
-
-}  // namespace kontor::inline v0::drawing
+}  // namespace kontor::inline v0::tools::drawing

@@ -5,9 +5,9 @@
 #include <limits>
 
 #include "base/error.h"
-#include "nn/drawing.h"
+#include "tools/drawing.h"
 
-namespace kontor::inline v0::drawing {
+namespace kontor::inline v0::tools::drawing {
 namespace {
 
 constexpr double kWidth = 760, kHeight = 320;                       // of a panel with one row of legend
@@ -20,14 +20,14 @@ constexpr Colour kColours[] = {0x0072b2, 0xd55e00, 0x009e73, 0xcc79a7, 0x56b4e9,
 
 // clang-format off
 constexpr StyleRow kStyles[] = {
-    {Style::Title, "title",      15, true,  0, 1,   0x111111},
-    {Style::Tick,  "tick",       11, false, 0, 1,   0x666666},
-    {Style::Label, "label",      12, false, 0, 1,   0x444444},
-    {Style::Name,  "name",       12, false, 0, 1,   0x333333},
-    {Style::Grid,  "grid",       0,  false, 1, 1,   0xe6e6e6},
-    {Style::Axis,  "axis",       0,  false, 1, 1,   0x888888},
-    {Style::Line,  "line",       0,  false, 2, 1,   0x333333},
-    {Style::Faint, "line faint", 0,  false, 1, 0.4, 0x333333},
+    {Style::Title,  15, true,  0, 1,   0x111111},
+    {Style::Tick,   11, false, 0, 1,   0x666666},
+    {Style::Label,  12, false, 0, 1,   0x444444},
+    {Style::Name,   12, false, 0, 1,   0x333333},
+    {Style::Grid,   0,  false, 1, 1,   0xe6e6e6},
+    {Style::Axis,   0,  false, 1, 1,   0x888888},
+    {Style::Line,   0,  false, 2, 1,   0x333333},
+    {Style::Faint,  0,  false, 1, 0.4, 0x333333},
 };
 // clang-format on
 
@@ -255,4 +255,4 @@ Drawing draw(std::span<const Chart> panels) {
   return out;
 }
 
-}  // namespace kontor::inline v0::drawing
+}  // namespace kontor::inline v0::tools::drawing

@@ -94,7 +94,10 @@ def compares_from_the_same_weights(out):
   assert float(lines["marketplace"][4]) > float(lines["backprop"][4]), printed
   first = {name: rows(out / name / "metrics.csv")[0]["loss"] for name in ("marketplace", "backprop")}
   assert first["marketplace"] == first["backprop"], first  # the loss before the first update
-  assert png(out / "compare.png")[0] == 1520 and "backprop" in (out / "compare.svg").read_text()
+  width, _, lines = png(out / "compare.png")
+  assert width == 1520 and "<svg" in (out / "compare.svg").read_text()
+  for colour in ("0072b2", "d55e00"):
+    assert any(bytes.fromhex(colour) in line for line in lines), f"no curve of colour {colour}"
 
 
 def withholds_a_label_and_learns_it(out):

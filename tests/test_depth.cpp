@@ -108,15 +108,15 @@ TEST_CASE("[depth] a Tensor that is assigned many times before it is read") {
 
 TEST_CASE("[depth] a loss that is summed up over many steps") {
   OnDevice on("interp");
-  const int64_t steps = sanitized ? 1'000 : 20'000;
+  const int64_t many = sanitized ? 1'000 : 20'000;
   Tensor x = Tensor::from({1., 2.}, {2}), w = Tensor::from({3., 5.}, {2});
   Tensor loss = Tensor::zeros({}, DType::F64);
-  for (int64_t i = 0; i < steps; i++)
+  for (int64_t i = 0; i < many; i++)
     loss = loss + (x * w + i).sum();  // each of its own: equal ones are one node
   Tensor slope = gradient(loss, {w})[0];
-  CHECK(loss.item<double>() == static_cast<double>(13 * steps + steps * (steps - 1)));
+  CHECK(loss.item<double>() == static_cast<double>(13 * many + many * (many - 1)));
   CHECK(slope.to_vector<double>() ==
-        std::vector<double>{static_cast<double>(steps), static_cast<double>(2 * steps)});
+        std::vector<double>{static_cast<double>(many), static_cast<double>(2 * many)});
 }
 
 TEST_CASE("[depth] long sums of many terms are cut into kernels of bounded length") {

@@ -7,7 +7,7 @@
 #include "base/hash.h"
 #include "base/private_folder.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 #define KONTOR_BACKEND(name) std::unique_ptr<Backend> open_##name();
 #include "backends/backend_list.inc"
@@ -54,4 +54,4 @@ void fail_to_compile(std::string_view device, const KernelSource& kernel, std::s
   fail("{}: kernel {} does not compile ({}):\n{}", device, kernel.name, path, log);
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

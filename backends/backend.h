@@ -12,7 +12,7 @@
 #include "codegen/limits.h"
 #include "graph/node.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// One kernel as text, ready for a device compiler. `name` is the entry function.
 struct KernelSource {
@@ -30,7 +30,7 @@ struct KernelArgs {
   int64_t begin, end;
   void* scratch;  ///< 64-byte aligned, scratch_bytes of this share
   int64_t*
-      error;  ///< the launch's error word (codegen/tree.h); a kernel stores that of a failed check, never clears it
+      error;  ///< the launch's error word (codegen/tree/tree.h); a kernel stores that of a failed check, never clears it
 };
 static_assert(sizeof(KernelArgs) == 48);
 
@@ -113,4 +113,4 @@ std::span<const std::string_view> backend_names();
 [[noreturn]] void fail_to_compile(std::string_view device, const KernelSource& kernel,
                                   std::string_view extension, std::string_view log);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -6,9 +6,9 @@
 #include <charconv>
 
 #include "base/error.h"
-#include "codegen/tree.h"
+#include "codegen/tree/tree.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 void* open_library(std::span<const char* const> files, std::string& log) {
   for (const char* file : files) {
@@ -90,4 +90,4 @@ GpuBinary unpack_gpu_binary(std::string_view binary, std::string_view fingerprin
   return out;
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

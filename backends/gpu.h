@@ -6,7 +6,7 @@
 
 #include "backends/backend.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// The first of the files that the dynamic linker opens; null, and in `log` a line each that says why, if none.
 void* open_library(std::span<const char* const> files, std::string& log);
@@ -29,4 +29,4 @@ std::string pack_gpu_binary(const KernelSource& kernel, std::string_view fingerp
 /// The parts of what pack_gpu_binary made; throws Error where it is not of this device.
 GpuBinary unpack_gpu_binary(std::string_view binary, std::string_view fingerprint);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -7,7 +7,7 @@
 #include <cerrno>
 #include <system_error>
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 int Descriptor::close() {
   if (fd_ < 0) return 0;
@@ -58,4 +58,4 @@ int read_all(int fd, std::string& bytes, size_t expected) {
   }
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <utility>
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 class Descriptor {
  public:
@@ -45,4 +45,4 @@ int write_all(int fd, std::span<const std::string_view> parts);
 /// Appends what follows in the file, to its end; `expected` bytes are likely. Returns 0, or the error number.
 int read_all(int fd, std::string& bytes, size_t expected);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

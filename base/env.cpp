@@ -12,7 +12,7 @@
 
 extern char** environ;
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 // clang-format off
@@ -128,4 +128,4 @@ std::vector<std::string> env_warnings() {
   return warnings;
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 enum class Env : uint8_t {
   Debug,
@@ -50,4 +50,4 @@ std::vector<std::string> env_list(Env id);
 /// One line for each KONTOR_* in the environment that no row names, with the row it may have meant.
 std::vector<std::string> env_warnings();
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

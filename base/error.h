@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 #include <kontor/error.h>
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 template <class... A>
 [[noreturn]] void fail(fmt::format_string<A...> text, A&&... args) {
@@ -15,4 +15,4 @@ template <class... A>
   throw InternalError(fmt::format(text, std::forward<A>(args)...));
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

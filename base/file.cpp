@@ -16,7 +16,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 int write_parts(Descriptor& file, std::span<const std::string_view> parts, Durable durable) {
@@ -161,4 +161,4 @@ void make_folders(const std::string& path) {
   }
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

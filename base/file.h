@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// The bytes of a whole regular file. Throws Error when it cannot be opened or read, is something else (a pipe would be
 /// waited for, a device might never end), or is larger than the memory that is left.
@@ -49,4 +49,4 @@ class MappedFile {
 /// Makes the folder and those above it; does nothing where it exists. Throws Error with path and reason.
 void make_folders(const std::string& path);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -11,7 +11,7 @@
 
 #include "base/error.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 static std::string type_name(const std::exception& e) {
   int status = 0;
@@ -36,4 +36,4 @@ void rethrow_as_ours(std::string_view doing) {
   }
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

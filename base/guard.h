@@ -4,7 +4,7 @@
 #include <string_view>
 #include <utility>
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// To be called in a catch block: rethrows Error and InternalError as they are; no memory, and what the system refuses,
 /// becomes an Error; all else is a defect of ours, an InternalError.
@@ -19,4 +19,4 @@ decltype(auto) guarded(std::string_view doing, F&& f) {
   }
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -4,7 +4,7 @@
 #include <bit>
 #include <cstring>
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 constexpr uint64_t kFirst = 0x87c37b91114253d5, kSecond = 0x4cf5ad432745937f;
@@ -57,4 +57,4 @@ std::string Hash128::hex() const {
   return text;
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// Not for defence against someone who seeks collisions.
 struct Hash128 {
@@ -24,4 +24,4 @@ struct HashOfHash {
   size_t operator()(const Hash128& hash) const { return static_cast<size_t>(hash.low); }
 };
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

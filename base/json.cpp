@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 constexpr int kMaxDepth = 100;  // the parser's own stack is a loop, but destroying a deep value recurses
@@ -83,4 +83,4 @@ void parse_json_members(std::string_view text, std::string_view source, const Me
   if (!whole.is_object()) fail("{}: not an object", source);
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -8,7 +8,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// Objects keep the order in which they were written.
 using Json = nlohmann::ordered_json;
@@ -23,4 +23,4 @@ using Member = std::function<void(const std::string& key, const nlohmann::json& 
 /// linear in the text whatever it holds. Throws as parse_json.
 void parse_json_members(std::string_view text, std::string_view source, const Member& member);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

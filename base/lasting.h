@@ -4,7 +4,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// Moves a value to a place where it stays. For `static const T& name = lasting(make());`, which keeps it reachable, so
 /// that it does not count as a leak.
@@ -32,4 +32,4 @@ T& of_thread() {
 /// Keeps an object that must neither be used nor destroyed any more (its threads are gone) reachable.
 void keep_forever(const void* object);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -6,7 +6,7 @@
 #include <unordered_map>
 #include <utility>
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 template <class Key, class Value, class Hash = std::hash<Key>>
 class Lru {
@@ -71,4 +71,4 @@ class Lru {
   }
 };
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -13,7 +13,7 @@
 #include "base/descriptor.h"
 #include "base/error.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 // A file of the kernel's, or "".
@@ -99,4 +99,4 @@ void require_memory(uint64_t bytes, std::string_view what) {
     fail("{}: {} bytes of memory are needed, {} are left (limit of {})", what, bytes, left.bytes, left.limit);
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

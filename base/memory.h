@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <string_view>
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 struct MemoryLeft {
   uint64_t bytes = UINT64_MAX;
@@ -17,4 +17,4 @@ MemoryLeft memory_left();
 /// Throws Error, that begins with `what`, where `bytes` are more than is left. Small sizes are not looked at.
 void require_memory(uint64_t bytes, std::string_view what);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -14,7 +14,7 @@
 #include "base/error.h"
 #include "base/file.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 constexpr mode_t kOthersWrite = S_IWGRP | S_IWOTH;
@@ -162,4 +162,4 @@ std::string keep_text(std::string name, std::string_view text) {
   }
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

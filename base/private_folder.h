@@ -10,7 +10,7 @@
 
 #include "base/descriptor.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// An open folder that belongs to this user and that no other can write. Its files are opened relative to it, so that what
 /// was checked is what is used, whatever happens to the path meanwhile.
@@ -57,4 +57,4 @@ class PrivateFolder {
 /// of the name that no file name should have become '_'. Throws Error where it cannot be written.
 std::string keep_text(std::string name, std::string_view text);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -21,7 +21,7 @@
 #include "base/error.h"
 #include "base/lasting.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 std::atomic<uint32_t> generation{0};
@@ -124,4 +124,4 @@ std::string how_it_ends(const std::function<void()>& action, std::chrono::millis
   return report == Report::Ended ? end : fmt::format("it gave no answer within {} ms", limit.count());
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

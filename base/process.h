@@ -5,7 +5,7 @@
 #include <functional>
 #include <string>
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// Another number in a forked child than in its parent. Threads, and what belongs to a driver, exist only where the number
 /// is the one of the time when they were made.
@@ -16,4 +16,4 @@ uint32_t process_generation() noexcept;
 /// (Aborted)". The child writes nothing to the terminal. Files that `action` writes are real.
 std::string how_it_ends(const std::function<void()>& action, std::chrono::milliseconds limit);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

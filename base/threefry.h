@@ -6,7 +6,7 @@
 #include <bit>
 #include <cstdint>
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 using Threefry = std::array<uint32_t, 2>;
 
@@ -79,4 +79,4 @@ constexpr uint64_t permuted(uint64_t key, uint64_t count, uint64_t index) {
   return index;
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// Facts of a device that moves and the cost model read. Sizes in bytes.
 struct Limits {
@@ -18,4 +18,4 @@ struct Limits {
   bool gpu = false;              ///< outermost loops are mapped to global ids instead of threads
 };
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -4,15 +4,17 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "codegen/heuristic.h"
-#include "codegen/moves.h"
-#include "codegen/stage.h"
-#include "codegen/verify_tree.h"
-#include "graph/index.h"
-#include "graph/rules.h"
+#include "codegen/moves/choose.h"
+#include "codegen/moves/moves.h"
+#include "codegen/stages/stage.h"
+#include "codegen/tree/substitute.h"
+#include "codegen/tree/verify.h"
+#include "codegen/tree/walk.h"
+#include "graph/index/index.h"
+#include "graph/rules/rules.h"
 #include "graph/verify.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 namespace {
 
@@ -188,4 +190,4 @@ std::string failed_check(const ScheduledKernel& kernel, int64_t error) {
   return text;
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

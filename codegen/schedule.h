@@ -4,10 +4,10 @@
 #include <string>
 
 #include "codegen/limits.h"
-#include "codegen/tree.h"
+#include "codegen/tree/tree.h"
 #include "graph/graph.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 struct ScheduledBuffer {
   enum Role { Input, Output, Temporary } role;
@@ -69,10 +69,4 @@ Lifetime lifetime(std::span<const int> touched, std::span<const ScheduledStream>
 /// Never fails for a graph that its makers accepted; throws InternalError with the node otherwise.
 Schedule schedule(const Graph& graph, const Limits& limits);
 
-/// LLVM IR for a CPU of these limits, or OpenCL C / CUDA C. `entry` is the kernel's function name.
-std::string render_llvm(const Ref& kernel, const std::string& entry, const Limits& limits,
-                        int64_t& scratch_bytes);
-enum class Dialect { OpenCL, Cuda };
-std::string render_c(const Ref& kernel, const std::string& entry, Dialect dialect);
-
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 static constexpr DTypeRow rows[] = {
     // clang-format off
@@ -29,10 +29,10 @@ static constexpr DTypeRow rows[] = {
 };
 
 const DTypeRow& row(DType dtype) { return rows[static_cast<int>(dtype)]; }
-std::string_view name(DType dtype) { return row(dtype).name; }
-int64_t item_size(DType dtype) { return row(dtype).bits / 8; }
+std::string_view v0::name(DType dtype) { return row(dtype).name; }
+int64_t v0::item_size(DType dtype) { return row(dtype).bits / 8; }
 
-DType parse_dtype(std::string_view text) {
+DType v0::parse_dtype(std::string_view text) {
   std::string known;
   for (const DTypeRow& r : rows) {
     if (r.name == text) return r.dtype;
@@ -72,4 +72,4 @@ DType promote(DType a, DType b) {
   return u.bits == 64 ? DType::F64 : find(Kind::Signed, u.bits * 2);
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -2,7 +2,7 @@
 #pragma once
 #include <kontor/dtype.h>
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 enum class Kind : uint8_t { None, Bool, Unsigned, Signed, Float };
 
@@ -27,4 +27,4 @@ DType unsigned_of(int bits);
 /// signed integer, which it does not have, gives f64.
 DType promote(DType a, DType b);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 Graph make_graph(std::vector<Ref> outputs, const std::vector<Ref>& target) {
   Graph g{.inputs = {}, .scalars = {}, .outputs = std::move(outputs), .target = {}};
@@ -51,4 +51,4 @@ std::vector<uint64_t> graph_key(const Graph& graph) {
   return key;
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

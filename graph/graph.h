@@ -2,7 +2,7 @@
 #pragma once
 #include "graph/node.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 struct Graph {
   std::vector<Ref> inputs;   ///< Buffer leaves in order of first use
@@ -18,4 +18,4 @@ Graph make_graph(std::vector<Ref> outputs, const std::vector<Ref>& target = {});
 /// never the value of a Scalar or Variable, nor which Buffer it is.
 std::vector<uint64_t> graph_key(const Graph& graph);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -13,7 +13,7 @@
 #include "graph/scalar.h"
 #include "graph/shape.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 namespace {
 
@@ -318,4 +318,4 @@ int64_t fresh_id() {
 
 size_t live_nodes() { return NodeTable::get().size(); }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -14,9 +14,12 @@
 #include "graph/dtype.h"
 #include "graph/ops.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
-class Node;
+class NodeTable;
+inline namespace v0 {
+class Node;  // of the public headers
+}
 
 /// A counted handle of a Node. Nodes are interned: two handles are equal exactly if the nodes are structurally equal.
 class Ref {
@@ -54,7 +57,7 @@ struct Bounds {
   friend bool operator==(const Bounds&, const Bounds&) = default;
 };
 
-class Node {
+class v0::Node {
  public:
   const Op op;
   const DType dtype;
@@ -76,8 +79,8 @@ class Node {
   uint32_t uses() const { return count_.load(std::memory_order_relaxed); }
 
  private:
-  friend class NodeTable;
-  friend class Ref;
+  friend class kontor::NodeTable;
+  friend class kontor::Ref;
   Node(Op o, DType d, Arg a, std::vector<Ref> s, std::vector<Ref> sh, Bounds b, uint64_t h);
   mutable std::atomic<uint32_t> count_{0};
 };
@@ -118,4 +121,4 @@ int64_t fresh_id();
 /// Number of nodes alive, for tests.
 size_t live_nodes();
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -1,7 +1,7 @@
 // Finding ops by their spelling.
 #include "graph/ops.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 bool find_op(std::string_view text, Op& op) {
   for (int i = 0; i < op_count; i++)
@@ -9,4 +9,4 @@ bool find_op(std::string_view text, Op& op) {
   return false;
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

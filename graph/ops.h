@@ -5,7 +5,7 @@
 
 #include <kontor/error.h>
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// What a row's op is, and so which groups (elementwise, movement, ...) it belongs to.
 enum class OpClass : uint8_t { Leaf, Elementwise, Movement, Reduce, Indexed, Wrapper, Value, Statement };
@@ -144,4 +144,4 @@ inline constexpr FoldRow fold_rows[] = {
 };
 inline constexpr const FoldRow& row(Fold fold) { return fold_rows[static_cast<int>(fold)]; }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -7,7 +7,7 @@
 
 #include "graph/node.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 class Tracer;
 
@@ -21,7 +21,7 @@ struct Watch {
 
 /// What a Tensor holds. Copies of a Tensor share it, so that computing one computes all, until one is assigned to:
 /// from then on that one has a state of its own. `node` is what was recorded, or the Buffer leaf that holds its value.
-struct TensorState {
+struct v0::TensorState {
   std::mutex mutex;
   Ref node;
   int64_t trace = 0;      ///< id of the Tracer of the thread that made it; 0: none
@@ -49,16 +49,20 @@ class Tracer {
 inline thread_local Tracer* current_tracer = nullptr;
 
 /// The value of a Scalar or Variable, kept alive by the leaves recorded from it (their payload).
-struct ScalarState {
+struct v0::ScalarState {
   int64_t id;
   DType dtype;
   std::atomic<uint64_t> bits{0};  ///< of the dtype, in the low bytes; sign-extended for signed integers
 };
 
-struct Input;  // graph/functions.h
+inline namespace v0 {
+class Recording;  // the friend of the public classes
+}
+
+struct Input;  // graph/functions/functions.h
 
 /// The one friend of the public classes.
-class Recording {
+class v0::Recording {
  public:
   static Ref node(const Tensor& tensor);  ///< throws Error if the Tensor is empty
   static Tensor tensor(Ref node);
@@ -108,4 +112,4 @@ RandomSource* set_random_source(RandomSource* source);
 // Of Tensor's members, runtime/ implements: from_memory, realize, read, assign, share; and realize_all, random_source,
 // set_random_source. nn/ implements load_npy and save_npy. All else is graph/tensor.cpp.
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

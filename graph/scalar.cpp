@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 namespace {
 
@@ -321,4 +321,4 @@ Ref constant_of(DType dtype, Value x) {
   return constant(dtype, to_int(dtype, x));
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

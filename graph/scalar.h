@@ -3,7 +3,7 @@
 #pragma once
 #include "graph/node.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// The raw bits of one element, zero-extended; a bool is 0 or 1.
 struct Value {
@@ -32,4 +32,4 @@ int64_t to_int(DType dtype, Value x);
 Value value_of(const Node& constant);
 Ref constant_of(DType dtype, Value x);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -4,10 +4,10 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "graph/expression_text.h"
-#include "graph/index.h"
+#include "graph/index/index.h"
+#include "graph/text/expression.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 Bounds dtype_bounds(DType dtype) {
   const DTypeRow& r = row(dtype);
@@ -309,4 +309,4 @@ Derived derive(Op op, const Sources& src, const Arg& arg, DType dtype) {
   return d;
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -2,7 +2,7 @@
 #pragma once
 #include "graph/node.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 struct Derived {
   DType dtype;
@@ -31,4 +31,4 @@ void check_dims(std::string_view who, std::span<const Ref> dims);
 /// if that is more.
 int64_t reach(int64_t size, int64_t distance);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -5,12 +5,12 @@
 
 #include "base/error.h"
 #include "base/guard.h"
-#include "graph/functions.h"
-#include "graph/index.h"
+#include "graph/functions/functions.h"
+#include "graph/index/index.h"
 #include "graph/recording.h"
 #include "graph/shape.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 static Handle handle_of(const Ref& node) {
   auto keep = std::make_shared<Ref>(node);
@@ -322,18 +322,18 @@ Tensor Tensor::take(const Tensor& i, int64_t axis) const { return record([&] { r
 Tensor Tensor::pick(const Tensor& i) const { return record([&] { return fn::pick(of(*this), of(i)); }); }
 Tensor Tensor::put(int64_t axis, const Operand& i, const Tensor& v) const { return record([&] { return fn::put(of(*this), axis, input(i), of(v)); }); }
 
-#define KONTOR_BINARY(name) Tensor name(const Operand& a, const Operand& b) { return record([&] { return fn::name(input(a), input(b)); }); }
+#define KONTOR_BINARY(name) Tensor v0::name(const Operand& a, const Operand& b) { return record([&] { return fn::name(input(a), input(b)); }); }
 KONTOR_BINARY(add) KONTOR_BINARY(sub) KONTOR_BINARY(mul) KONTOR_BINARY(div) KONTOR_BINARY(floor_div) KONTOR_BINARY(mod)
 KONTOR_BINARY(pow) KONTOR_BINARY(maximum) KONTOR_BINARY(minimum) KONTOR_BINARY(eq) KONTOR_BINARY(ne) KONTOR_BINARY(lt)
 KONTOR_BINARY(le) KONTOR_BINARY(gt) KONTOR_BINARY(ge) KONTOR_BINARY(logical_and) KONTOR_BINARY(logical_or)
 KONTOR_BINARY(bit_and) KONTOR_BINARY(bit_or) KONTOR_BINARY(bit_xor) KONTOR_BINARY(shift_left) KONTOR_BINARY(shift_right)
 #undef KONTOR_BINARY
 
-Tensor where(const Tensor& c, const Operand& a, const Operand& b) { return record([&] { return fn::where(of(c), input(a), input(b)); }); }
-Tensor fma(const Operand& a, const Operand& b, const Operand& c) { return record([&] { return fn::fma(input(a), input(b), input(c)); }); }
-Tensor cat(std::span<const Tensor> t, int64_t axis) { return record([&] { return fn::cat(all_of(t), axis); }); }
-Tensor stack(std::span<const Tensor> t, int64_t axis) { return record([&] { return fn::stack(all_of(t), axis); }); }
-Tensor cross_entropy(const Tensor& logits, const Tensor& labels) { return record([&] { return fn::cross_entropy(of(logits), of(labels)); }); }
+Tensor v0::where(const Tensor& c, const Operand& a, const Operand& b) { return record([&] { return fn::where(of(c), input(a), input(b)); }); }
+Tensor v0::fma(const Operand& a, const Operand& b, const Operand& c) { return record([&] { return fn::fma(input(a), input(b), input(c)); }); }
+Tensor v0::cat(std::span<const Tensor> t, int64_t axis) { return record([&] { return fn::cat(all_of(t), axis); }); }
+Tensor v0::stack(std::span<const Tensor> t, int64_t axis) { return record([&] { return fn::stack(all_of(t), axis); }); }
+Tensor v0::cross_entropy(const Tensor& logits, const Tensor& labels) { return record([&] { return fn::cross_entropy(of(logits), of(labels)); }); }
 // clang-format on
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

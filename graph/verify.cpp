@@ -6,9 +6,9 @@
 
 #include "base/error.h"
 #include "graph/shape.h"
-#include "graph/text.h"
+#include "graph/text/text.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 namespace {
 
@@ -180,4 +180,4 @@ void require_sound(const Graph& graph, std::string_view after) {
   broken("the graph after {} is not sound:{}\n{}", after, list, print(make_graph(graph.outputs)));
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

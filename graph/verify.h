@@ -5,7 +5,7 @@
 
 #include "graph/graph.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// A rule that well-formed nodes keep; `mistake` returns what is wrong with one, or "".
 struct NodeCheck {
@@ -20,4 +20,4 @@ std::vector<std::string> verify(const Graph& graph);
 /// Throws InternalError with the mistakes and the graph's text. `after` says which pass made it.
 void require_sound(const Graph& graph, std::string_view after);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -1,7 +1,7 @@
 // Block-star: one output channel at a time, evaluated from the leader's activations by what changes. Groups said to be
 // whole are perturbed as in Star.
-#include "graph/incremental.h"
-#include "graph/index.h"
+#include "graph/index/index.h"
+#include "graph/transforms/incremental.h"
 #include "marketplace/step.h"
 
 namespace kontor::inline v0::marketplace {

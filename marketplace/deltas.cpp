@@ -1,7 +1,7 @@
 // How vendors' deltas are drawn from seeds, and how vendors are put into a recorded loss.
 #include "base/error.h"
-#include "graph/index.h"
-#include "graph/random.h"
+#include "graph/functions/random.h"
+#include "graph/index/index.h"
 #include "marketplace/groups.h"
 #include "marketplace/step.h"
 

@@ -2,7 +2,7 @@
 // takes over the deltas of the best path. Source: Fang-Pen Lin, "Marketplace V2 is all you need" (2025), and its code.
 #include <algorithm>
 
-#include "graph/index.h"
+#include "graph/index/index.h"
 #include "marketplace/paths.h"
 
 namespace kontor::inline v0::marketplace {

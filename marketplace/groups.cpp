@@ -6,9 +6,9 @@
 #include <unordered_set>
 
 #include "base/error.h"
-#include "graph/incremental.h"
-#include "graph/index.h"
+#include "graph/index/index.h"
 #include "graph/shape.h"
+#include "graph/transforms/incremental.h"
 #include "marketplace/step.h"
 #include "nn/operations.h"
 

@@ -1,6 +1,6 @@
 // Records the objective with a Mark in the place of each parameter, so that `batch` can give them vendors.
 #include "base/error.h"
-#include "graph/index.h"
+#include "graph/index/index.h"
 #include "marketplace/step.h"
 
 namespace kontor::inline v0::marketplace {

@@ -5,8 +5,8 @@
 #include <unordered_map>
 
 #include "base/error.h"
-#include "graph/index.h"
-#include "graph/random.h"
+#include "graph/functions/random.h"
+#include "graph/index/index.h"
 
 namespace kontor::inline v0::marketplace {
 

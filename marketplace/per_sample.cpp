@@ -1,7 +1,7 @@
 // PerSample: each sample of the batch runs a path of its own, drawn at random; z-scores of the samples' losses weigh the
 // deltas. Source: Fang-Pen Lin, "Continual learning with Marketplace" (2025), and its code.
 #include "base/error.h"
-#include "graph/index.h"
+#include "graph/index/index.h"
 #include "marketplace/step.h"
 
 namespace kontor::inline v0::marketplace {

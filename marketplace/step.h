@@ -1,7 +1,7 @@
 // What the plans share while a step is recorded: the leader, vendors and their deltas, what a plan hands back.
 #pragma once
-#include "graph/batch.h"
-#include "graph/functions.h"
+#include "graph/functions/functions.h"
+#include "graph/transforms/batch.h"
 #include "marketplace/plans.h"
 #include "marketplace/record.h"
 

@@ -19,7 +19,7 @@
 #include "base/env.h"
 #include "base/error.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 constexpr char kMagic[8] = {'K', 'N', 'T', 'R', 'K', 'R', 'N', 'L'};
@@ -285,4 +285,4 @@ std::vector<std::string> KernelCache::take_warnings() {
   return std::exchange(warnings_, {});
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

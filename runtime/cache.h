@@ -13,7 +13,7 @@
 #include "base/lru.h"
 #include "base/private_folder.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// What a back end's load() needs besides the text.
 struct CachedKernel {
@@ -80,4 +80,4 @@ class KernelCache {
   int patience_ = 1000;  // milliseconds that the lock is waited for; once in vain is enough
 };
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

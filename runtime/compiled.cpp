@@ -5,12 +5,12 @@
 #include <chrono>
 
 #include "base/error.h"
-#include "codegen/launches.h"
-#include "codegen/memory_plan.h"
-#include "graph/index.h"
+#include "codegen/program/launches.h"
+#include "codegen/program/memory_plan.h"
+#include "graph/index/index.h"
 #include "runtime/inspect.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 constexpr int64_t kUnit = 64;          // arena offsets are counted in these
@@ -181,4 +181,4 @@ int64_t CompiledSchedule::traffic(size_t launch, std::span<const int64_t> scalar
   return bytes;
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

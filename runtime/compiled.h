@@ -8,7 +8,7 @@
 #include "codegen/schedule.h"
 #include "runtime/kernels.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 class CompiledSchedule {
  public:
@@ -85,4 +85,4 @@ int64_t evaluate_slots(const Ref& expression, std::span<const int64_t> scalars);
 /// Product of dimensions over Slots, times the dtype's size.
 int64_t bytes_of(DType dtype, std::span<const Ref> dims, std::span<const int64_t> scalars);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -5,13 +5,13 @@
 #include "base/env.h"
 #include "base/error.h"
 #include "base/lasting.h"
-#include "graph/index.h"
+#include "graph/index/index.h"
 #include "runtime/context_state.h"
 #include "runtime/events.h"
 #include "runtime/inspect.h"
 #include "runtime/repro.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 std::shared_ptr<Device> open_device(const ContextOptions& options) {
@@ -216,4 +216,4 @@ void Context::synchronise() {
   throw_failure(*state_);
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

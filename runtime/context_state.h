@@ -15,13 +15,13 @@
 #include "runtime/storage.h"
 #include "runtime/thread_pool.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 struct GraphKeyHash {
   size_t operator()(const std::vector<uint64_t>& key) const;
 };
 
-struct ContextState final : RandomSource {
+struct v0::ContextState final : RandomSource {
   explicit ContextState(const ContextOptions& options);
 
   /// Held round everything that touches the device, the caches, Storages and Versions.
@@ -69,4 +69,4 @@ std::shared_ptr<CompiledSchedule> compiled_for(ContextState& context, const Grap
 /// Throws what a check said since the last call. Needs the lock.
 void throw_failure(ContextState& context);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -6,7 +6,7 @@
 #include "base/env.h"
 #include "base/error.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 constexpr size_t kAlignment = 64, kPage = 4096;
@@ -141,4 +141,4 @@ void* Device::fresh(size_t capacity) {
   }
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

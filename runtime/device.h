@@ -10,7 +10,7 @@
 
 #include "backends/backend.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 class Device;
 
@@ -75,4 +75,4 @@ class Device : public std::enable_shared_from_this<Device> {
   size_t arena_bytes_ = 0;
 };
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -14,7 +14,7 @@
 #include "base/file.h"
 #include "base/process.h"
 
-namespace kontor::inline v0::events {
+namespace kontor::events {
 namespace {
 
 std::atomic<bool> wanted = false;
@@ -93,4 +93,4 @@ void add(std::string_view category, std::string_view name, Time from, Time to,
 
 void write() { file().write(); }
 
-}  // namespace kontor::inline v0::events
+}  // namespace kontor::events

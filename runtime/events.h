@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-namespace kontor::inline v0::events {
+namespace kontor::events {
 
 using Time = std::chrono::steady_clock::time_point;
 
@@ -21,4 +21,4 @@ void add(std::string_view category, std::string_view name, Time from, Time to,
 /// do. A failure is said on stderr.
 void write();
 
-}  // namespace kontor::inline v0::events
+}  // namespace kontor::events

@@ -14,16 +14,16 @@
 #include "base/hash.h"
 #include "base/lasting.h"
 #include "base/private_folder.h"
-#include "codegen/memory_plan.h"
-#include "codegen/tree_text.h"
+#include "codegen/program/memory_plan.h"
+#include "codegen/tree/text.h"
 #include "graph/graph.h"
-#include "graph/index.h"
-#include "graph/text.h"
+#include "graph/index/index.h"
+#include "graph/text/text.h"
 #include "runtime/device.h"
 #include "runtime/events.h"
 #include "runtime/kernels.h"
 
-namespace kontor::inline v0::inspect {
+namespace kontor::inspect {
 namespace {
 
 constexpr std::string_view kStages[] = {"graph", "schedule", "kernel", "source", "ir", "asm"};
@@ -287,4 +287,4 @@ void kernel_ran(const ScheduledKernel& kernel, const std::string& name, Time sta
                   static_cast<double>(bytes) / std::max(nanoseconds, 1.0)));
 }
 
-}  // namespace kontor::inline v0::inspect
+}  // namespace kontor::inspect

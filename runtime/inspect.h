@@ -10,7 +10,7 @@
 #include "codegen/schedule.h"
 #include "graph/graph.h"
 
-namespace kontor::inline v0::inspect {
+namespace kontor::inspect {
 
 /// A piece of a stage: a kernel's text under the kernel's name; the graph and the schedule have one piece, named so.
 struct Piece {
@@ -41,4 +41,4 @@ std::string override_source(const std::string& kernel, std::string_view device);
 bool timing();
 void kernel_ran(const ScheduledKernel& kernel, const std::string& name, Time start, Time end, int64_t bytes);
 
-}  // namespace kontor::inline v0::inspect
+}  // namespace kontor::inspect

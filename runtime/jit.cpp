@@ -6,7 +6,7 @@
 #include "runtime/replay.h"
 #include "runtime/trace.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 struct Jit::State {
   std::shared_ptr<void> function;
@@ -23,7 +23,7 @@ Jit::Jit(std::shared_ptr<void> function, Trace trace) : state_(std::make_shared<
   state_->trace = trace;
 }
 
-void at_each_call(std::shared_ptr<void> state, void (*advance)(void* state)) {
+void v0::at_each_call(std::shared_ptr<void> state, void (*advance)(void* state)) {
   if (Trace* trace = Trace::current()) trace->host_steps().push_back({std::move(state), advance});
   else advance(state.get());
 }
@@ -63,4 +63,4 @@ std::vector<Tensor> Jit::operator()(std::span<const Tensor> inputs) {
   return results;
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

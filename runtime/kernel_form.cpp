@@ -8,7 +8,7 @@
 
 #include "graph/scalar.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 namespace {
 
@@ -162,4 +162,4 @@ std::vector<SlotSource> slots_of(const KernelForm& form, const std::vector<bool>
   return slots;
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

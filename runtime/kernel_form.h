@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
-#include "codegen/tree.h"
+#include "codegen/tree/tree.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// Where a program's slot comes from: from a scalar of the launch, or it is always this value.
 struct SlotSource {
@@ -28,4 +28,4 @@ Ref with_own_slots(const Ref& tree, const KernelForm& form, const std::vector<bo
 /// What these slots hold.
 std::vector<SlotSource> slots_of(const KernelForm& form, const std::vector<bool>& lifted);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

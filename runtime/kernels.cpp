@@ -8,13 +8,14 @@
 #include <unordered_set>
 
 #include "base/error.h"
-#include "codegen/tree.h"
-#include "codegen/tree_text.h"
-#include "codegen/verify_tree.h"
+#include "codegen/render.h"
+#include "codegen/tree/text.h"
+#include "codegen/tree/tree.h"
+#include "codegen/tree/verify.h"
 #include "runtime/events.h"
 #include "runtime/inspect.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -228,4 +229,4 @@ void KernelStore::compile(std::vector<Missing>& missing, std::span<const BoundKe
   figures_.compile_ns += since(start);
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -13,7 +13,7 @@
 #include "runtime/device.h"
 #include "runtime/kernel_form.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// A kernel that can be launched. Schedules that contain the same tree share it.
 struct Kernel {
@@ -92,4 +92,4 @@ class KernelStore {
   KernelFigures figures_;
 };
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

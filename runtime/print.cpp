@@ -7,7 +7,7 @@
 #include <kontor/tensor.h>
 #include "graph/dtype.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 constexpr size_t kLineWidth = 75;
@@ -230,4 +230,4 @@ std::string Tensor::to_string() const {
   }
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

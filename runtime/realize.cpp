@@ -10,7 +10,7 @@
 #include "graph/shape.h"
 #include "runtime/repro.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 using State = std::shared_ptr<TensorState>;
@@ -421,4 +421,4 @@ void run_compiled(ContextState& context, CompiledSchedule& compiled,
   if (!failed.empty() && context.failure.empty()) context.failure = std::move(failed);
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

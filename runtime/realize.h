@@ -6,7 +6,7 @@
 
 #include "runtime/context_state.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// Each state's node becomes the Buffer leaf of its value, in memory. Takes the context's lock.
 void realize(ContextState& context, std::span<const std::shared_ptr<TensorState>> states);
@@ -27,4 +27,4 @@ std::shared_ptr<Memory> copy_of(ContextState& context, const Memory& from);
 void run_compiled(ContextState& context, CompiledSchedule& compiled,
                   const CompiledSchedule::Binding& binding);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -8,7 +8,7 @@
 #include "runtime/realize.h"
 #include "runtime/trace.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 // The nodes with each leaf that the trace assigned replaced by what defines it.
@@ -401,4 +401,4 @@ JitProgram::Forget::~Forget() {
   program.slots_.clear();
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

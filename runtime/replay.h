@@ -7,7 +7,7 @@
 #include "graph/graph.h"
 #include "runtime/context_state.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 class Trace;
 
@@ -105,4 +105,4 @@ class JitProgram {
   std::vector<int64_t> slots_;
 };
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -7,7 +7,7 @@
 #include "base/guard.h"
 #include "runtime/inspect.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 template <class F>
 decltype(auto) with_repro(const Graph& graph, F&& f) {
@@ -18,4 +18,4 @@ decltype(auto) with_repro(const Graph& graph, F&& f) {
   }
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

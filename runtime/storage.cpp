@@ -3,7 +3,7 @@
 
 #include "graph/recording.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 // A definition may read the version before, whose definition reads the one before that: they die one after another.
 Version::~Version() {
@@ -52,4 +52,4 @@ std::shared_ptr<Version> share_version(const Node& buffer) {
   return std::static_pointer_cast<Version>(std::const_pointer_cast<void>(buffer.arg.payload));
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

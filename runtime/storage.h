@@ -5,7 +5,7 @@
 #include "graph/node.h"
 #include "runtime/device.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 struct Version;
 
@@ -46,4 +46,4 @@ Ref leaf_of(const std::shared_ptr<Version>& version, DType dtype, const std::vec
 Version& version_of(const Node& buffer);
 std::shared_ptr<Version> share_version(const Node& buffer);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -3,12 +3,12 @@
 
 #include "base/error.h"
 #include "base/guard.h"
-#include "graph/functions.h"
+#include "graph/functions/functions.h"
 #include "graph/shape.h"
 #include "runtime/realize.h"
 #include "runtime/trace.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 // A state that no other Tensor shares.
@@ -89,7 +89,7 @@ Tensor& Tensor::realize() {
   return *this;
 }
 
-void realize_all(std::span<Tensor* const> tensors) {
+void v0::realize_all(std::span<Tensor* const> tensors) {
   std::vector<std::shared_ptr<TensorState>> states;
   for (const Tensor* t : tensors) {
     Recording::node(*t);
@@ -98,7 +98,7 @@ void realize_all(std::span<Tensor* const> tensors) {
   realize_states(std::move(states));
 }
 
-void realize_all(std::span<Tensor> tensors) {
+void v0::realize_all(std::span<Tensor> tensors) {
   std::vector<Tensor*> pointers;
   for (Tensor& t : tensors) pointers.push_back(&t);
   realize_all(std::span<Tensor* const>(pointers));
@@ -147,4 +147,4 @@ Tensor& Tensor::assign(const Tensor& value) {
   return *this;
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

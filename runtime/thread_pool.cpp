@@ -21,7 +21,7 @@
 #include <immintrin.h>
 #endif
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 // A waiting thread first looks again and again for about 20 microseconds, then lets other threads have its core for up to
@@ -239,4 +239,4 @@ ParallelFor ThreadPool::parallel_for() {
   return {run, this};
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -5,7 +5,7 @@
 
 #include "backends/backend.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// A pool of threads, started at first use. The caller works too, so that `threads` = 1 starts none. run() may be called
 /// from several threads at once (one of them gets the workers, the others work alone) and from inside a task (runs in the
@@ -31,4 +31,4 @@ class ThreadPool {
   std::atomic<State*> state_;
 };
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

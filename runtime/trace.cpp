@@ -4,11 +4,11 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "graph/index.h"
+#include "graph/index/index.h"
 #include "graph/shape.h"
 #include "runtime/realize.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 Trace::Trace(ContextState& context) : context_(context), random_base_(engine_scalar(0)), blocks_(index(0)) {
   {
@@ -145,4 +145,4 @@ Ref Trace::counter(const Ref& blocks) {
   return start;
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -6,7 +6,7 @@
 
 #include "runtime/context_state.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 class Trace final : public Tracer, public RandomSource {
  public:
@@ -76,4 +76,4 @@ class Trace final : public Tracer, public RandomSource {
   bool recording_ = true, lost_ = false;
 };
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -10,10 +10,11 @@
 #include "backends/interp/element.h"
 #include "backends/interp/evaluate_tree.h"
 #include "base/error.h"
+#include "codegen/render.h"
 #include "codegen/schedule.h"
-#include "graph/index.h"
+#include "graph/index/index.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 const char* const kTrees[] = {
@@ -345,4 +346,4 @@ Ref cast_kernel(DType from, std::span<const DType> to, int64_t count) {
   return kernel_of(fmt::format("casts_{}", name(from)), params, i, out);
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

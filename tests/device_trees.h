@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "backends/backend.h"
-#include "codegen/tree.h"
+#include "codegen/tree/tree.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// "" if all parameters are equal afterwards (a NaN equals any NaN) and the error words are; else what differs.
 /// `values` (of 64-bit patterns, cut to the dtype) fill each parameter in turn, cycled; random bits where it is empty.
@@ -37,4 +37,4 @@ Ref elementwise_kernel(DType dtype, int64_t count);
 /// One kernel that casts x [count] to each of `to`, and bitcasts where the size is the same.
 Ref cast_kernel(DType from, std::span<const DType> to, int64_t count);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

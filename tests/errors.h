@@ -4,7 +4,7 @@
 
 #include <kontor/error.h>
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 template <class F>
 std::string error_of(F&& action) {
@@ -16,4 +16,4 @@ std::string error_of(F&& action) {
   return "";
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -7,10 +7,10 @@
 #include "backends/gpu.h"
 #include "base/threefry.h"
 #include "graph/recording.h"
-#include "graph/text.h"
+#include "graph/text/text.h"
 #include "tests/run_graph.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 namespace {
 
@@ -92,4 +92,4 @@ Tensor leaf(const std::vector<int64_t>& shape, DType dtype) {
   return Recording::tensor(make(Op::Buffer, std::move(dims), {.ints = {fresh_id(), 0}}, dtype));
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -9,7 +9,7 @@
 
 #include "backends/backend.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// The llvm device for an instruction set.
 struct Cpu {
@@ -40,4 +40,4 @@ void for_each_shape(size_t rank, const std::vector<int64_t>& extents, const F& f
   }
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

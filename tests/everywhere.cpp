@@ -1,11 +1,11 @@
 // Runs a function of arrays on the graph evaluator and on each device that opens.
 #include "tests/everywhere.h"
 
-#include "graph/index.h"
+#include "graph/index/index.h"
 #include "graph/recording.h"
 #include "tests/run_graph.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// Which the interpreter alone computes with.
 static bool has_fp8(const Graph& graph) {
@@ -58,4 +58,4 @@ std::vector<double> doubles(const Array& a) {
   return out;
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

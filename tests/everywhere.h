@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "backends/interp/evaluate_graph.h"
-#include "graph/functions.h"
+#include "graph/functions/functions.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 using Body = std::function<Ref(const std::vector<Ref>& inputs)>;
 
@@ -25,4 +25,4 @@ Array array_of(DType dtype, std::vector<int64_t> shape, const std::vector<double
 Array whole_numbers(DType dtype, std::vector<int64_t> shape, const std::vector<int64_t>& values);
 std::vector<double> doubles(const Array& a);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

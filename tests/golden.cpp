@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "base/file.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 namespace {
 
@@ -49,4 +49,4 @@ std::string golden_difference(std::string_view name, const std::string& text) {
   return fmt::format("{}: one is longer than the other{}", path.string(), how);
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

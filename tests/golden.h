@@ -3,10 +3,10 @@
 #include <string>
 #include <string_view>
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// "" if `text` is what tests/golden/NAME.txt holds; else the first lines that differ and the command that renews the
 /// file. With KONTOR_UPDATE_GOLDEN=1 in the environment it writes the file instead.
 std::string golden_difference(std::string_view name, const std::string& text);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

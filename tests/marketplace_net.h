@@ -9,7 +9,7 @@
 #include <numeric>
 
 #include "base/threefry.h"
-#include "graph/random.h"
+#include "graph/functions/random.h"
 #include "graph/recording.h"
 #include "tests/on_device.h"
 

@@ -3,10 +3,10 @@
 
 #include <cstdlib>
 
-#include "graph/functions.h"
-#include "graph/gradient.h"
+#include "graph/functions/functions.h"
+#include "graph/transforms/gradient.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 static Job job_of(const OpCase& row, std::vector<Ref> outputs, const Graph& forward) {
   Job job{make_graph(std::move(outputs))};
@@ -42,4 +42,4 @@ bool wanted_row(const OpCase& row) {
   return !one || row.name == one;
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -3,7 +3,7 @@
 #include "backends/interp/evaluate_graph.h"
 #include "tests/op_table.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 struct Job {
   Graph graph;
@@ -17,4 +17,4 @@ Job gradient_job(const OpCase& row);
 /// Whether the row is to be run: all, or the one that the environment variable OP names.
 bool wanted_row(const OpCase& row);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

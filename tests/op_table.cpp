@@ -6,11 +6,11 @@
 #include <string>
 
 #include "base/threefry.h"
-#include "graph/functions.h"
+#include "graph/functions/functions.h"
 #include "graph/scalar.h"
 #include "tests/thinned.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 namespace {
 
@@ -263,4 +263,4 @@ std::vector<std::byte> input_of(const OpCase& row, const Graph& graph, size_t nu
   return out;
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

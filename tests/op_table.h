@@ -8,7 +8,7 @@
 
 #include "graph/graph.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 struct OpCase {
   std::string_view name;
@@ -28,4 +28,4 @@ Graph graph_of(const OpCase& row, bool wide = false);
 /// Raw row-major bytes of input `number` of the graph: the same each time.
 std::vector<std::byte> input_of(const OpCase& row, const Graph& graph, size_t number);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

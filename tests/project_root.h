@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <string>
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// The project's root; "" if the test runs elsewhere.
 inline std::string project_root() {
@@ -14,4 +14,4 @@ inline std::string project_root() {
   return "";
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

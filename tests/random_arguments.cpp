@@ -5,10 +5,10 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "graph/index.h"
+#include "graph/index/index.h"
 #include "tests/run_graph.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 namespace {
 
@@ -440,4 +440,4 @@ Ref Leaves::leaf_of(Array value) {
   return made;
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -7,7 +7,7 @@
 #include "base/threefry.h"
 #include "tests/random_graph.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// Numbers in order, from a seed.
 class Dice {
@@ -65,4 +65,4 @@ std::vector<Argument> propose_arguments(const FunctionRow& row, const Ref& x, st
 /// Whether a row can read a tensor.
 bool reads_tensor(const FunctionRow& row);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

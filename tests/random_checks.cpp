@@ -10,11 +10,11 @@
 #include "backends/gpu.h"
 #include "base/error.h"
 #include "base/threefry.h"
-#include "codegen/tree_text.h"
-#include "graph/gradient.h"
-#include "graph/text.h"
+#include "codegen/tree/text.h"
+#include "graph/text/text.h"
+#include "graph/transforms/gradient.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 namespace {
 
@@ -288,4 +288,4 @@ Trial try_seed(uint64_t seed, const CaseOptions& options, const Check& check, bo
   return trial;
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

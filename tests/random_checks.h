@@ -7,7 +7,7 @@
 #include "tests/random_graph.h"
 #include "tests/run_graph.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// "" where the case holds, else what differs.
 using Check = std::function<std::string(const Case&)>;
@@ -38,4 +38,4 @@ std::string kind_of_failure(const std::string& text);
 /// The check's word on a case; what is thrown becomes text.
 std::string verdict(const Case& c, const Check& check);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -5,13 +5,13 @@
 #include <map>
 
 #include "base/error.h"
-#include "graph/gradient.h"
-#include "graph/index.h"
-#include "graph/random.h"
+#include "graph/functions/random.h"
+#include "graph/index/index.h"
 #include "graph/recording.h"
+#include "graph/transforms/gradient.h"
 #include "tests/random_arguments.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 namespace {
 
@@ -343,4 +343,4 @@ std::vector<int64_t> scalars_of(const Graph& graph) {
 
 Case random_case(uint64_t seed, const CaseOptions& options) { return Maker(seed, options).make_case(); }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

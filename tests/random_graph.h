@@ -1,7 +1,7 @@
 // Random graphs with inputs, made of the function table, and the shrinking of one that fails.
 //
 // Each graph holds a few pairs of functions, the one reading the other's value: pair k of all of them is made in turn,
-// so that a run of seeds covers every cell of the matrix producer x consumer x link. A new row of graph/functions.cpp takes part without being named; where arguments of its kind are seldom
+// so that a run of seeds covers every cell of the matrix producer x consumer x link. A new row of graph/functions/functions.cpp takes part without being named; where arguments of its kind are seldom
 // accepted, tests/random_arguments.cpp gets a row that says what fits.
 #pragma once
 #include <functional>
@@ -10,9 +10,9 @@
 #include <tuple>
 
 #include "backends/interp/evaluate_graph.h"
-#include "graph/functions.h"
+#include "graph/functions/functions.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// How a function reads another's value: within one graph, from a place it was stored to, or from an input that was
 /// computed before.
@@ -78,4 +78,4 @@ std::vector<Array> plain_inputs(const Graph& graph);
 /// The graph's text, and the inputs unless they are the plain ones.
 std::string describe(const Case& c);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -20,8 +20,8 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
-#include "codegen/tree_text.h"
-#include "graph/text.h"
+#include "codegen/tree/text.h"
+#include "graph/text/text.h"
 #include "tests/random_checks.h"
 
 using namespace kontor;

@@ -2,11 +2,11 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "graph/index.h"
-#include "graph/text.h"
+#include "graph/index/index.h"
+#include "graph/text/text.h"
 #include "tests/random_graph.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 namespace {
 
@@ -178,4 +178,4 @@ std::string describe(const Case& c) {
   return out;
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -9,14 +9,15 @@
 #include "backends/interp/evaluate_tree.h"
 #include "base/error.h"
 #include "base/threefry.h"
-#include "codegen/launches.h"
-#include "codegen/memory_plan.h"
-#include "codegen/tree_text.h"
-#include "codegen/verify_tree.h"
-#include "graph/index.h"
+#include "codegen/program/launches.h"
+#include "codegen/program/memory_plan.h"
+#include "codegen/render.h"
+#include "codegen/tree/text.h"
+#include "codegen/tree/verify.h"
+#include "graph/index/index.h"
 #include "graph/verify.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 namespace {
 
@@ -237,4 +238,4 @@ Array random_array(DType dtype, std::vector<int64_t> shape, uint64_t seed) {
   return a;
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

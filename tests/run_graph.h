@@ -7,7 +7,7 @@
 #include "backends/interp/evaluate_graph.h"
 #include "codegen/schedule.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 struct Run {
   std::vector<Array> outputs = {};
@@ -36,4 +36,4 @@ std::string difference(const Run& got, const Evaluation& wanted, double toleranc
 /// Values for the inputs of a graph from a seed: floats of several magnitudes, small integers, bools.
 Array random_array(DType dtype, std::vector<int64_t> shape, uint64_t seed);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -6,7 +6,7 @@
 
 #include <kontor/error.h>
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 class TemporaryFolder {
  public:
@@ -32,4 +32,4 @@ class TemporaryFolder {
   std::string path_;
 };
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

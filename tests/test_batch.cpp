@@ -3,9 +3,9 @@
 #include <cmath>
 
 #include "backends/interp/evaluate_graph.h"
-#include "graph/batch.h"
-#include "graph/functions.h"
-#include "graph/index.h"
+#include "graph/functions/functions.h"
+#include "graph/index/index.h"
+#include "graph/transforms/batch.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
 #include "tests/op_table.h"

@@ -5,12 +5,12 @@
 #include <cmath>
 #include <functional>
 
-#include "graph/batch.h"
 #include "graph/graph.h"
-#include "graph/incremental.h"
-#include "graph/index.h"
+#include "graph/index/index.h"
 #include "graph/recording.h"
-#include "graph/text.h"
+#include "graph/text/text.h"
+#include "graph/transforms/batch.h"
+#include "graph/transforms/incremental.h"
 #include "graph/verify.h"
 #include "tests/catch.h"
 #include "tests/on_device.h"

@@ -4,8 +4,8 @@
 #include <map>
 
 #include "backends/interp/evaluate_graph.h"
-#include "graph/functions.h"
-#include "graph/unary.h"
+#include "graph/functions/functions.h"
+#include "graph/functions/unary.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
 #include "tests/run_graph.h"

@@ -11,7 +11,7 @@
 #include "base/guard.h"
 #include "graph/graph.h"
 #include "graph/recording.h"
-#include "graph/text.h"
+#include "graph/text/text.h"
 #include "runtime/repro.h"
 #include "tests/catch.h"
 #include "tests/errors.h"

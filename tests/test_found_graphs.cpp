@@ -2,8 +2,8 @@
 // the llvm device, and their gradients.
 #include <string>
 
-#include "graph/gradient.h"
-#include "graph/text.h"
+#include "graph/text/text.h"
+#include "graph/transforms/gradient.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
 #include "tests/every_way.h"

@@ -8,7 +8,7 @@
 #include "backends/interp/evaluate_graph.h"
 #include "base/file.h"
 #include "base/threefry.h"
-#include "graph/functions.h"
+#include "graph/functions/functions.h"
 #include "graph/graph.h"
 #include "tests/catch.h"
 #include "tests/errors.h"

@@ -2,9 +2,9 @@
 // And how many kernels some functions take, so that a lost fusion is seen.
 #include "backends/gpu.h"
 #include "codegen/schedule.h"
-#include "codegen/tree_text.h"
-#include "graph/functions.h"
-#include "graph/text.h"
+#include "codegen/tree/text.h"
+#include "graph/functions/functions.h"
+#include "graph/text/text.h"
 #include "tests/catch.h"
 #include "tests/golden.h"
 

@@ -1,6 +1,6 @@
 // [guards] What is guarded where it is read stays guarded when what computes it joins the kernel of its reader: a pad, a
 // slice's gradient, an unwindow or a put behind each kind of producer, over all small shapes.
-#include "graph/functions.h"
+#include "graph/functions/functions.h"
 #include "graph/recording.h"
 #include "tests/catch.h"
 #include "tests/every_way.h"

@@ -5,11 +5,11 @@
 #include <kontor/nn.h>
 
 #include "backends/interp/evaluate_graph.h"
-#include "graph/batch.h"
-#include "graph/functions.h"
-#include "graph/incremental.h"
-#include "graph/index.h"
+#include "graph/functions/functions.h"
+#include "graph/index/index.h"
 #include "graph/recording.h"
+#include "graph/transforms/batch.h"
+#include "graph/transforms/incremental.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
 #include "tests/random_graph.h"

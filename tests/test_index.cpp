@@ -1,5 +1,5 @@
 // The index algebra: what reshapes and windows need of it, and a million random expressions against evaluation.
-#include "graph/index.h"
+#include "graph/index/index.h"
 
 #include <algorithm>
 #include <array>

@@ -8,7 +8,7 @@
 #include "base/file.h"
 #include "graph/graph.h"
 #include "graph/recording.h"
-#include "graph/text.h"
+#include "graph/text/text.h"
 #include "runtime/inspect.h"
 #include "tests/catch.h"
 #include "tests/errors.h"

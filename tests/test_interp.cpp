@@ -6,8 +6,8 @@
 #include "backends/backend.h"
 #include "backends/interp/evaluate_graph.h"
 #include "backends/interp/evaluate_tree.h"
-#include "codegen/tree_text.h"
-#include "graph/text.h"
+#include "codegen/tree/text.h"
+#include "graph/text/text.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
 

@@ -8,7 +8,7 @@
 
 #include "backends/interp/evaluate_tree.h"
 #include "codegen/schedule.h"
-#include "codegen/tree_text.h"
+#include "codegen/tree/text.h"
 #include "graph/recording.h"
 #include "tests/catch.h"
 #include "tests/on_device.h"

@@ -8,8 +8,8 @@
 
 #include "backends/interp/evaluate_graph.h"
 #include "base/threefry.h"
-#include "graph/functions.h"
-#include "graph/unary.h"
+#include "graph/functions/functions.h"
+#include "graph/functions/unary.h"
 #include "tests/catch.h"
 
 using namespace kontor;

@@ -4,14 +4,16 @@
 
 #include "backends/interp/evaluate_tree.h"
 #include "base/threefry.h"
-#include "codegen/heuristic.h"
-#include "codegen/moves.h"
-#include "codegen/stage.h"
-#include "codegen/tree_text.h"
-#include "graph/functions.h"
-#include "graph/gradient.h"
-#include "graph/index.h"
-#include "graph/text.h"
+#include "codegen/moves/choose.h"
+#include "codegen/moves/moves.h"
+#include "codegen/stages/stage.h"
+#include "codegen/tree/substitute.h"
+#include "codegen/tree/text.h"
+#include "codegen/tree/walk.h"
+#include "graph/functions/functions.h"
+#include "graph/index/index.h"
+#include "graph/text/text.h"
+#include "graph/transforms/gradient.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
 #include "tests/random_graph.h"
@@ -84,7 +86,7 @@ class Chooser {
   explicit Chooser(uint64_t seed) : seed_(seed) {}
 
   Move any(const Ref& kernel) {
-    std::vector<const Node*> loops = loops_in(kernel);
+    std::vector<const Node*> loops = walk::loops_in(kernel);
     const Node& loop = *loops[below(loops.size())];
     Move m{static_cast<MoveKind>(below(9)), loop[0]->arg.text, 0, "", {}};
     const std::string another = (*loops[below(loops.size())])[0]->arg.text;
@@ -94,8 +96,8 @@ class Chooser {
     if (m.kind == MoveKind::Merge) m.other = another;
     if (m.kind == MoveKind::Reorder && below(2)) m.through = {another};
     std::span<const Ref> params = tree::params(*kernel);
-    if (m.kind == MoveKind::Stage) m.other = params[below(params.size())]->arg.text;
-    if (std::string sum = any_fold(kernel); m.kind == MoveKind::Stage && !sum.empty() && below(2))
+    if (m.kind == MoveKind::Pack) m.other = params[below(params.size())]->arg.text;
+    if (std::string sum = any_fold(kernel); m.kind == MoveKind::Pack && !sum.empty() && below(2))
       m.other = sum + (below(2) ? ".0" : ".1");
     return m;
   }
@@ -162,7 +164,7 @@ TEST_CASE("[moves] any, in any order: equal or refused") {
   std::map<MoveKind, int> applied;
   for (uint64_t seed = 1; seed <= thinned(uint64_t{200}); seed++)
     for (const Untouched& k : kernels_of(random_case(seed).graph, cpu)) {
-      if (loops_in(k.tree).empty()) continue;
+      if (walk::loops_in(k.tree).empty()) continue;
       Chooser chooser(seed);
       Ref tree = k.tree;
       for (int step = 0; step < 5; step++) {
@@ -176,7 +178,7 @@ TEST_CASE("[moves] any, in any order: equal or refused") {
         CHECK(text_change(next) == "");
         applied[m.kind]++;
         tree = next;
-        if (loops_in(tree).empty()) break;
+        if (walk::loops_in(tree).empty()) break;
       }
     }
   for (int kind = 0; kind < 9; kind++) {
@@ -185,7 +187,7 @@ TEST_CASE("[moves] any, in any order: equal or refused") {
   }
 }
 
-TEST_CASE("[moves] stage of what is read under an if deeper in the loop is refused") {
+TEST_CASE("[moves] pack of what is read under an if deeper in the loop is refused") {
   Ref kernel = tree::parse(R"(kernel k(x f32[25], n i64[1]) -> y f32[4, 30]
   loop i 4
     loop j 30
@@ -197,28 +199,28 @@ TEST_CASE("[moves] stage of what is read under an if deeper in the loop is refus
         else
           y[i, j] = 1.0
 )");
-  CHECK(error_of([&] { stage(kernel, "x", "i"); }) == "stage i: it is read under a condition");
-  CHECK(error_of([&] { stage(split(kernel, "j", -8, "j1"), "x", "i"); }) ==
-        "stage i: it is read under a condition");
+  CHECK(error_of([&] { pack(kernel, "x", "i"); }) == "pack i: it is read under a condition");
+  CHECK(error_of([&] { pack(split(kernel, "j", -8, "j1"), "x", "i"); }) ==
+        "pack i: it is read under a condition");
 }
 
-TEST_CASE("[moves] stage of what is found by values computed inside the loop is refused") {
+TEST_CASE("[moves] pack of what is found by values computed inside the loop is refused") {
   Ref kernel = tree::parse(R"(kernel k(x f32[25], at i64[4]) -> y f32[4]
   loop i 4
     p i64
     p = at[i]
     y[i] = x[p]
 )");
-  CHECK(error_of([&] { stage(kernel, "x", "i"); }) == "stage i: it reads 'p', a place of the kernel");
+  CHECK(error_of([&] { pack(kernel, "x", "i"); }) == "pack i: it reads 'p', a place of the kernel");
 }
 
-TEST_CASE("[moves] stage of a parameter that the loop writes is refused") {
+TEST_CASE("[moves] pack of a parameter that the loop writes is refused") {
   Ref kernel = tree::parse(R"(kernel k(v f32[4, 32], x f32[32]) -> y f32[4, 32]
   loop i 4
     loop j 32: v[i, j] = x[j] * 2.0
     loop j 32: y[i, j] = v[i, j] + 1.0
 )");
-  CHECK(error_of([&] { stage(kernel, "v", "i"); }) == "stage i: it reads 'v', which is written in the loop");
+  CHECK(error_of([&] { pack(kernel, "v", "i"); }) == "pack i: it reads 'v', which is written in the loop");
 }
 
 TEST_CASE("[moves] a text that is no move is refused") {

@@ -1,5 +1,5 @@
 // Nodes: interning, freeing, shapes.
-#include "graph/index.h"
+#include "graph/index/index.h"
 #include "graph/node.h"
 #include "graph/shape.h"
 #include "tests/catch.h"

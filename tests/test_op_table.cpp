@@ -3,8 +3,8 @@
 #include <cstdio>
 #include <string>
 
-#include "codegen/tree_text.h"
-#include "graph/text.h"
+#include "codegen/tree/text.h"
+#include "graph/text/text.h"
 #include "tests/catch.h"
 #include "tests/op_jobs.h"
 #include "tests/run_graph.h"

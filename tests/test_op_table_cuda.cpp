@@ -3,6 +3,7 @@
 
 #include "backends/cuda/nvrtc.h"
 #include "backends/gpu.h"
+#include "codegen/render.h"
 #include "codegen/schedule.h"
 #include "tests/catch.h"
 #include "tests/op_jobs.h"

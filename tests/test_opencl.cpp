@@ -4,8 +4,9 @@
 #include <cstring>
 
 #include "backends/backend.h"
+#include "codegen/render.h"
 #include "codegen/schedule.h"
-#include "codegen/tree_text.h"
+#include "codegen/tree/text.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
 #include "tests/run_graph.h"

@@ -10,8 +10,8 @@
 #include <random>
 #include <string>
 
-#include "codegen/tree_text.h"
-#include "graph/text.h"
+#include "codegen/tree/text.h"
+#include "graph/text/text.h"
 #include "tests/catch.h"
 #include "tests/random_checks.h"
 #include "tests/thinned.h"

@@ -3,8 +3,9 @@
 #include <memory>
 #include <string>
 
+#include "codegen/render.h"
 #include "codegen/schedule.h"
-#include "codegen/tree_text.h"
+#include "codegen/tree/text.h"
 #include "tests/catch.h"
 #include "tests/device_trees.h"
 #include "tests/errors.h"

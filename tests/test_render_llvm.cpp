@@ -14,9 +14,10 @@
 
 #include "backends/backend.h"
 #include "backends/interp/evaluate_tree.h"
+#include "codegen/render.h"
 #include "codegen/schedule.h"
-#include "codegen/tree_text.h"
-#include "graph/index.h"
+#include "codegen/tree/text.h"
+#include "graph/index/index.h"
 #include "graph/scalar.h"
 #include "tests/catch.h"
 

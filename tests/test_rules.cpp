@@ -1,5 +1,5 @@
 // Rules: each one against evaluation bit for bit, rows of (before, after), the driver's budget and switches.
-#include "graph/rules.h"
+#include "graph/rules/rules.h"
 
 #include <cmath>
 #include <cstdlib>
@@ -8,8 +8,8 @@
 
 #include "backends/interp/evaluate_graph.h"
 #include "base/file.h"
-#include "graph/index.h"
-#include "graph/text.h"
+#include "graph/index/index.h"
+#include "graph/text/text.h"
 #include "graph/verify.h"
 #include "tests/catch.h"
 #include "tests/project_root.h"

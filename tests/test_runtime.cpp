@@ -7,7 +7,7 @@
 #include <thread>
 
 #include "base/file.h"
-#include "codegen/memory_plan.h"
+#include "codegen/program/memory_plan.h"
 #include "graph/recording.h"
 #include "runtime/storage.h"
 #include "tests/catch.h"

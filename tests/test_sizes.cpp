@@ -6,9 +6,9 @@
 #include <climits>
 
 #include "backends/interp/evaluate_graph.h"
-#include "graph/functions.h"
+#include "graph/functions/functions.h"
 #include "graph/graph.h"
-#include "graph/index.h"
+#include "graph/index/index.h"
 #include "graph/recording.h"
 #include "tests/catch.h"
 #include "tests/errors.h"

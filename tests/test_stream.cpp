@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <optional>
 
-#include "codegen/launches.h"
-#include "codegen/memory_plan.h"
+#include "codegen/program/launches.h"
+#include "codegen/program/memory_plan.h"
 #include "codegen/schedule.h"
 #include "graph/graph.h"
 #include "graph/recording.h"

@@ -9,6 +9,7 @@
 #include "backends/interp/evaluate_tree.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "codegen/render.h"
 #include "codegen/schedule.h"
 #include "tests/catch.h"
 #include "tests/device_trees.h"

@@ -4,9 +4,9 @@
 #include <cmath>
 
 #include "backends/interp/evaluate_graph.h"
-#include "graph/functions.h"
-#include "graph/gradient.h"
+#include "graph/functions/functions.h"
 #include "graph/recording.h"
+#include "graph/transforms/gradient.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
 

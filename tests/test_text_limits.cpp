@@ -1,11 +1,11 @@
 // Limits of the texts that are read: how deep they nest, and what a number is.
 #include "base/error.h"
-#include "codegen/tree_text.h"
-#include "codegen/verify_tree.h"
-#include "graph/functions.h"
+#include "codegen/tree/text.h"
+#include "codegen/tree/verify.h"
+#include "graph/functions/functions.h"
 #include "graph/graph.h"
-#include "graph/index.h"
-#include "graph/text.h"
+#include "graph/index/index.h"
+#include "graph/text/text.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
 

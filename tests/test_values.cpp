@@ -6,10 +6,10 @@
 #include <kontor/kontor.h>
 #include <kontor/nn.h>
 
-#include "graph/functions.h"
-#include "graph/gradient.h"
-#include "graph/index.h"
+#include "graph/functions/functions.h"
+#include "graph/index/index.h"
 #include "graph/recording.h"
+#include "graph/transforms/gradient.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
 #include "tests/everywhere.h"

@@ -3,8 +3,8 @@
 #include <limits>
 
 #include "base/threefry.h"
-#include "graph/functions.h"
-#include "graph/gradient.h"
+#include "graph/functions/functions.h"
+#include "graph/transforms/gradient.h"
 #include "tests/catch.h"
 #include "tests/everywhere.h"
 #include "tests/run_graph.h"

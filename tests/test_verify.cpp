@@ -1,9 +1,9 @@
 // The verifiers: each rule has a graph or tree that breaks it, and says so; sound ones are silent.
 #include "codegen/schedule.h"
-#include "codegen/tree_text.h"
-#include "codegen/verify_tree.h"
-#include "graph/index.h"
-#include "graph/text.h"
+#include "codegen/tree/text.h"
+#include "codegen/tree/verify.h"
+#include "graph/index/index.h"
+#include "graph/text/text.h"
 #include "graph/verify.h"
 #include "tests/catch.h"
 #include "tests/random_graph.h"

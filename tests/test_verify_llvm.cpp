@@ -1,7 +1,8 @@
 // [verify] what the LLVM renderer emits: each kind of access beyond a place is said, and what stays inside is not.
+#include "codegen/render.h"
+#include "codegen/render_llvm/verify.h"
 #include "codegen/schedule.h"
-#include "codegen/tree_text.h"
-#include "codegen/verify_llvm.h"
+#include "codegen/tree/text.h"
 #include "kontor/error.h"
 #include "tests/catch.h"
 

@@ -2,7 +2,7 @@
 #pragma once
 #include "base/sanitizer.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 #if defined(KONTOR_ADDRESS_SANITIZER) || defined(KONTOR_THREAD_SANITIZER)
 constexpr bool sanitized = true;
@@ -16,4 +16,4 @@ constexpr T thinned(T count) {
   return sanitized ? (count + 4) / 5 : count;
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -12,7 +12,7 @@
 #include "tools/validators.h"
 #include "tools/verbs.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 namespace {
 
@@ -94,4 +94,4 @@ void add_bench(CLI::App& app) {
   verb->callback([options] { run_cases(*options); });
 }
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

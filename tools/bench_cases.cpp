@@ -15,13 +15,13 @@
 #include <kontor/nn.h>
 
 #include "base/error.h"
-#include "graph/random.h"
+#include "graph/functions/random.h"
 #include "graph/recording.h"
 #include "runtime/context_state.h"
 #include "runtime/inspect.h"
 #include "tools/models.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 namespace {
 
@@ -371,4 +371,4 @@ std::span<const BenchCase> bench_cases() {
   return table;
 }
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 /// What a case came to. A time is in seconds, memory in bytes; `value` is the median of the runs, where there are several.
 struct Measured {
@@ -29,4 +29,4 @@ std::span<const BenchCase> bench_cases();
 /// Those of them that come in two sizes, n and 10 n (bench_growth.cpp).
 std::vector<BenchCase> growth_cases();
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

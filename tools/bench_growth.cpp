@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "tools/bench_cases.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 namespace {
 
@@ -100,4 +100,4 @@ std::vector<BenchCase> growth_cases() {
   return all;
 }
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

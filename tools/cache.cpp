@@ -9,7 +9,7 @@
 #include "runtime/cache.h"
 #include "tools/verbs.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 namespace {
 
@@ -69,4 +69,4 @@ void add_cache(CLI::App& app) {
   verb->callback([options] { run(*options); });
 }
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

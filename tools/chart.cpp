@@ -12,7 +12,7 @@
 #include "base/error.h"
 #include "tools/drawing.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 namespace {
 
 using namespace drawing;
@@ -112,4 +112,4 @@ std::string format_png(std::span<const Chart> panels, double scale) {
   return out;
 }
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 /// A line through the points (x[i], y[i]), in the order given. A value that is not finite breaks the line.
 struct Series {
@@ -29,4 +29,4 @@ std::string format_svg(std::span<const Chart> panels);
 /// The same picture as the bytes of a PNG file, `scale` pixels a unit, 0.25 to 16.
 std::string format_png(std::span<const Chart> panels, double scale = 2);
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "tools/drawing.h"
 
-namespace kontor::inline v0::tools::drawing {
+namespace kontor::tools::drawing {
 namespace {
 
 constexpr double kWidth = 760, kHeight = 320;                       // of a panel with one row of legend
@@ -255,4 +255,4 @@ Drawing draw(std::span<const Chart> panels) {
   return out;
 }
 
-}  // namespace kontor::inline v0::tools::drawing
+}  // namespace kontor::tools::drawing

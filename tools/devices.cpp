@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "tools/verbs.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 static nlohmann::ordered_json probe(std::string_view name) {
   nlohmann::ordered_json row = {{"device", name}};
@@ -38,4 +38,4 @@ void add_devices(CLI::App& app) {
   });
 }
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

@@ -7,7 +7,7 @@
 
 #include "tools/chart.h"
 
-namespace kontor::inline v0::tools::drawing {
+namespace kontor::tools::drawing {
 
 struct Point {
   double x = 0, y = 0;  ///< from the upper left corner
@@ -61,4 +61,4 @@ struct Drawing {
 /// The panels laid out.
 Drawing draw(std::span<const Chart> panels);
 
-}  // namespace kontor::inline v0::tools::drawing
+}  // namespace kontor::tools::drawing

@@ -7,14 +7,14 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "graph/functions.h"
-#include "graph/text.h"
+#include "graph/functions/functions.h"
+#include "graph/text/text.h"
 #include "runtime/inspect.h"
 #include "tools/models.h"
 #include "tools/validators.h"
 #include "tools/verbs.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 namespace {
 
@@ -61,4 +61,4 @@ void add_dump(CLI::App& app) {
   verb->callback([options] { run(*options); });
 }
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

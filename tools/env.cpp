@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "tools/verbs.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 void add_env(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("env", "Environment variables, their meaning and value");
@@ -31,4 +31,4 @@ void add_env(CLI::App& app) {
   });
 }
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

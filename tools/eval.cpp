@@ -14,7 +14,7 @@
 #include "tools/validators.h"
 #include "tools/verbs.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 namespace {
 
@@ -149,4 +149,4 @@ void add_eval(CLI::App& app) {
   verb->callback([o] { run(*o); });
 }
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

@@ -6,7 +6,7 @@
 
 #include "nn/dataset.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 /// Images of a batch as a tensor u8 [batch, 1, rows, cols].
 Tensor images_of(const Dataset& data, const Batch& batch);
@@ -20,4 +20,4 @@ class Evaluation {
   nn::Evaluator evaluator_;
 };
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

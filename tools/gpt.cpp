@@ -9,7 +9,7 @@
 
 #include "graph/recording.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 namespace {
 
@@ -123,4 +123,4 @@ Graph gpt_step(const GptShape& shape) {
   return make_graph(updates.outputs, updates.targets);
 }
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

@@ -2,7 +2,7 @@
 #pragma once
 #include "graph/graph.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 struct GptShape {
   int64_t layers, width, heads;
@@ -13,4 +13,4 @@ struct GptShape {
 /// be scheduled, not run.
 Graph gpt_step(const GptShape& shape);
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

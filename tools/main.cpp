@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "tools/verbs.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 namespace {
 
 using Adder = void (*)(CLI::App&);
@@ -55,7 +55,7 @@ int run(int argc, char** argv) {
 }
 
 }  // namespace
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools
 
 int main(int argc, char** argv) {
   std::signal(SIGXFSZ, SIG_IGN);  // a full disk is an Error, not a signal

@@ -12,7 +12,7 @@
 #include "marketplace/record.h"
 #include "tools/gpt.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 namespace {
 
@@ -115,4 +115,4 @@ std::string shipped_data(const std::string& name) {
        name, tried);
 }
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

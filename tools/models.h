@@ -5,7 +5,7 @@
 
 #include "graph/graph.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 /// The graph of a named model ("mnist-cnn": its forward pass, "mnist-cnn:step": a training step,
 /// "mnist-cnn:star" and so on: a step of that plan of Marketplace; "gpt:6x384": a training step of a GPT of 6 layers that
@@ -17,4 +17,4 @@ std::string model_names();  ///< for help and messages
 /// Throws Error that lists where it was looked for.
 std::string shipped_data(const std::string& name);
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

@@ -12,7 +12,7 @@
 #include "base/error.h"
 #include "base/file.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 namespace fs = std::filesystem;
 
@@ -39,4 +39,4 @@ OwnFolder::~OwnFolder() {
   if (lock_ >= 0) ::close(lock_);
 }
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

@@ -2,7 +2,7 @@
 #pragma once
 #include <string>
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 /// Makes the folder, holds it until this or the process dies, and removes what a killed process left half-written in it.
 /// Throws Error if another process, or another of these, holds it.
@@ -20,4 +20,4 @@ class OwnFolder {
   int lock_;
 };
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

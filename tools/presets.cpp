@@ -5,7 +5,7 @@
 #include "base/error.h"
 #include "tools/settings.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 namespace {
 
@@ -63,4 +63,4 @@ const Preset& find_preset(const std::string& name) {
   broken("no preset of method {}", name);
 }
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

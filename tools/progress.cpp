@@ -9,7 +9,7 @@
 
 #include <fmt/format.h>
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 static double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -49,4 +49,4 @@ void Progress::finish() {
   any_ = false;
 }
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <string>
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 class Progress {
  public:
@@ -23,4 +23,4 @@ class Progress {
   bool terminal_, any_ = false;
 };
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "base/json.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 namespace {
 
@@ -121,4 +121,4 @@ std::string shell_text(const Arguments& words) {
   return out;
 }
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

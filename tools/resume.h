@@ -4,7 +4,7 @@
 
 #include "tools/settings.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 /// For Trainer::save: the settings that must be equal to go on, and the preset that the others are of.
 nn::Metadata about_run(const Settings& settings, const std::string& preset);
@@ -17,4 +17,4 @@ Settings settings_to_resume(const std::string& checkpoint, const std::string& pr
 /// A command line that sh reads as these words.
 std::string shell_text(const Arguments& words);
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

@@ -5,10 +5,10 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "graph/rules.h"
+#include "graph/rules/rules.h"
 #include "tools/verbs.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 static void print_json() {
   nlohmann::ordered_json out = nlohmann::ordered_json::array();
@@ -31,4 +31,4 @@ void add_rules(CLI::App& app) {
   });
 }
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

@@ -17,7 +17,7 @@
 #include "tools/progress.h"
 #include "tools/resume.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 namespace fs = std::filesystem;
 
@@ -170,4 +170,4 @@ void Run::write_files() {
   write_charts(folder_ + "/curve", charts_of(rows_));
 }
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

@@ -16,7 +16,7 @@
 #include "tools/own_folder.h"
 #include "tools/settings.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 /// The signal that asked for an end, or 0: runs end after the step they are at, with a checkpoint.
 extern std::atomic<int> interrupted;
@@ -96,4 +96,4 @@ std::vector<Chart> charts_of(const std::vector<Row>& rows);
 /// Writes `stem`.svg and `stem`.png.
 void write_charts(const std::string& stem, std::span<const Chart> charts);
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

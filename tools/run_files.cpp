@@ -7,7 +7,7 @@
 #include "base/file.h"
 #include "tools/run.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 namespace {
 
@@ -130,4 +130,4 @@ void write_charts(const std::string& stem, std::span<const Chart> charts) {
   write_file(stem + ".png", format_png(charts));
 }
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

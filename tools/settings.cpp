@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "tools/validators.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 namespace {
 
@@ -238,4 +238,4 @@ std::unique_ptr<nn::Trainer> make_trainer(const Settings& s, nn::MnistCnn& model
   return std::make_unique<nn::BackpropTrainer>(objective, std::move(optimizer), s.lr_decay);
 }
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

@@ -11,7 +11,7 @@
 #include <kontor/nn.h>
 #include <CLI/CLI.hpp>
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 struct Settings {
   std::string method = "marketplace", plan = "star", groups, vendors, unit = "per-spec";
@@ -85,4 +85,4 @@ std::span<const Preset> presets();
 /// The preset of a name, or the first one of a method ("marketplace", "backprop"). Throws Error that lists them.
 const Preset& find_preset(const std::string& name);
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

@@ -10,7 +10,7 @@
 #include "tools/validators.h"
 #include "tools/verbs.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 namespace {
 
@@ -314,4 +314,4 @@ void add_study(CLI::App& app) {
   verb->callback([o] { run(*o); });
 }
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

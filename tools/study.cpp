@@ -13,7 +13,7 @@
 #include "base/json.h"
 #include "tools/verbs.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 namespace fs = std::filesystem;
 
@@ -167,4 +167,4 @@ void run_study(const Study& study, const Data& data, const std::string& folder) 
   if (std::any_of(verdicts.begin(), verdicts.end(), fails)) throw Exit{1};
 }
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

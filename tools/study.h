@@ -5,7 +5,7 @@
 
 #include "tools/run.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 /// A run of a study: a preset with settings put over it. "{LABEL}" in an argument is the folder of the run with that
 /// label and the same seed.
@@ -63,4 +63,4 @@ std::vector<Chart> charts_of(const Study& study, const std::vector<Outcome>& out
 /// after SIGTERM; Error if another process writes to the folder.
 void run_study(const Study& study, const Data& data, const std::string& folder);
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "tools/study.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 namespace {
 
@@ -185,4 +185,4 @@ std::vector<Chart> charts_of(const Study&, const std::vector<Outcome>& outcomes)
   return out;
 }
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

@@ -14,7 +14,7 @@
 #include "tools/validators.h"
 #include "tools/verbs.h"
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 namespace {
 
@@ -148,4 +148,4 @@ void add_train(CLI::App& app) {
   verb->callback([o, verb] { run(*o, *verb); });
 }
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

@@ -7,7 +7,7 @@
 
 #include <fmt/format.h>
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 namespace {
 
@@ -63,4 +63,4 @@ CLI::Validator not_empty() {
   return {[](std::string& text) { return std::string(text.empty() ? "it is empty" : ""); }, "TEXT"};
 }
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

@@ -5,7 +5,7 @@
 
 #include <CLI/CLI.hpp>
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 /// A whole number, decimal and without leading zeros, of a range.
 CLI::Validator whole(int64_t least, int64_t most);
@@ -17,4 +17,4 @@ CLI::Validator number_above(double least);
 /// An empty text is a script's variable that was not set, never a choice.
 CLI::Validator not_empty();
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

@@ -2,7 +2,7 @@
 #pragma once
 #include <CLI/CLI.hpp>
 
-namespace kontor::inline v0::tools {
+namespace kontor::tools {
 
 void add_train(CLI::App& app);
 void add_eval(CLI::App& app);
@@ -19,4 +19,4 @@ struct Exit {
   int code;
 };
 
-}  // namespace kontor::inline v0::tools
+}  // namespace kontor::tools

@@ -8,7 +8,7 @@
 #include "backends/gpu.h"
 #include "base/error.h"
 
-namespace kontor::inline v0::cuda {
+namespace kontor::cuda {
 namespace {
 
 // The second is where containers and WSL put it.
@@ -43,4 +43,4 @@ void expect(Result code, std::string_view what) {
        text != nullptr ? text : "unknown");
 }
 
-}  // namespace kontor::inline v0::cuda
+}  // namespace kontor::cuda

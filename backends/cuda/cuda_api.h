@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string_view>
 
-namespace kontor::inline v0::cuda {
+namespace kontor::cuda {
 
 using Result = int;  // 0: success
 using Device = int;
@@ -60,4 +60,4 @@ const Api& api();
 /// Throws Error with the driver's name and description of the error, unless there is none.
 void expect(Result code, std::string_view what);
 
-}  // namespace kontor::inline v0::cuda
+}  // namespace kontor::cuda

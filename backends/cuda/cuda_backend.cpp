@@ -8,7 +8,7 @@
 #include "backends/gpu.h"
 #include "base/error.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 constexpr unsigned kBlock = 128;  // threads of a block; a kernel tests its number against the extent
@@ -236,4 +236,4 @@ int64_t CudaBackend::synchronise() {
 
 std::unique_ptr<Backend> open_cuda() { return std::make_unique<CudaBackend>(); }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

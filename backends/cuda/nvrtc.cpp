@@ -13,7 +13,7 @@
 #include "base/error.h"
 #include "base/lasting.h"
 
-namespace kontor::inline v0::nvrtc {
+namespace kontor::nvrtc {
 namespace {
 
 using Result = int;  // 0: success
@@ -188,4 +188,4 @@ std::vector<int> architectures() {
   return out;
 }
 
-}  // namespace kontor::inline v0::nvrtc
+}  // namespace kontor::nvrtc

@@ -5,7 +5,7 @@
 
 #include "backends/backend.h"
 
-namespace kontor::inline v0::nvrtc {
+namespace kontor::nvrtc {
 
 /// Compiles for "sm_90" (a cubin) or "compute_90" (PTX). Throws Error with the log and the path of the dumped source, or
 /// if NVRTC cannot be opened, which says which files were looked for.
@@ -17,4 +17,4 @@ std::string version();
 /// Compute capabilities that it compiles for (80, 90, ...), ascending.
 std::vector<int> architectures();
 
-}  // namespace kontor::inline v0::nvrtc
+}  // namespace kontor::nvrtc

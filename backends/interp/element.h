@@ -5,7 +5,7 @@
 #include "graph/dtype.h"
 #include "graph/scalar.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 inline Value load_element(const std::byte* memory, int64_t position, DType dtype) {
   size_t size = static_cast<size_t>(item_size(dtype));
@@ -27,4 +27,4 @@ inline Value cut_to(DType dtype, uint64_t bits) {
   return {width == 64 ? bits : bits & ((uint64_t{1} << width) - 1)};
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

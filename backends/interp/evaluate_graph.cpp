@@ -7,10 +7,10 @@
 #include "backends/interp/element.h"
 #include "backends/interp/reduce.h"
 #include "base/error.h"
-#include "graph/index.h"
+#include "graph/index/index.h"
 #include "graph/shape.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 Array Array::make(DType dtype, std::vector<int64_t> shape) {
   Array a{dtype, std::move(shape)};
@@ -422,4 +422,4 @@ Evaluation evaluate_graph(const Graph& graph, std::span<const Array> inputs,
   return Evaluator(graph, inputs, scalars).run();
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -8,7 +8,7 @@
 #include "graph/graph.h"
 #include "graph/scalar.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// Raw bytes of a row-major array.
 struct Array {
@@ -41,8 +41,8 @@ struct Evaluation {
 };
 
 /// `inputs` and `scalars` (8 bytes each: a Variable as i64, a Scalar's bits in the low bytes) are those of the graph's
-/// lists. Reductions run in the promised order of arithmetic (codegen/order.h), so that results have equal bits.
+/// lists. Reductions run in the promised order of arithmetic (codegen/stages/fold_order.h), so that results have equal bits.
 Evaluation evaluate_graph(const Graph& graph, std::span<const Array> inputs,
                           std::span<const int64_t> scalars = {});
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -6,11 +6,11 @@
 
 #include "backends/interp/element.h"
 #include "base/error.h"
-#include "codegen/tree.h"
-#include "codegen/tree_text.h"
+#include "codegen/tree/text.h"
+#include "codegen/tree/tree.h"
 #include "graph/scalar.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 namespace {
 
@@ -275,4 +275,4 @@ int64_t evaluate_tree(const Ref& kernel, std::span<void* const> buffers, std::sp
   return Machine(kernel, scalars).run(buffers);
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

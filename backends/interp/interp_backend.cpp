@@ -6,9 +6,9 @@
 #include "backends/backend.h"
 #include "backends/interp/evaluate_tree.h"
 #include "base/error.h"
-#include "codegen/tree_text.h"
+#include "codegen/tree/text.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 namespace {
 
@@ -74,4 +74,4 @@ class Interp : public Backend {
 
 std::unique_ptr<Backend> open_interp() { return std::make_unique<Interp>(); }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

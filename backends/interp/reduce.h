@@ -1,13 +1,13 @@
-// One reduction in the promised order of arithmetic: lanes, steps, pieces and merges as codegen/order.h describes them.
+// One reduction in the promised order of arithmetic: lanes, steps, pieces and merges as codegen/stages/fold_order.h describes them.
 #pragma once
 #include <algorithm>
 #include <vector>
 
-#include "codegen/order.h"
-#include "codegen/tree.h"
+#include "codegen/stages/fold_order.h"
+#include "codegen/tree/tree.h"
 #include "graph/scalar.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 class Reduction {
  public:
@@ -110,4 +110,4 @@ class Reduction {
   }
 };
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

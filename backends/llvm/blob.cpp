@@ -15,7 +15,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 constexpr size_t kAlign = 64, kChunkBytes = 1 << 20;
@@ -203,4 +203,4 @@ LoadedCode CodeArena::load(std::string_view blob, std::string_view fingerprint) 
   return {std::shared_ptr<const char>(at, give_back), at + header.entry};
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -8,7 +8,7 @@
 
 #include "backends/llvm/elf_link.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 /// Header and code. `fingerprint` names the machine that the code is for.
 std::string make_blob(const FlatCode& code, std::string_view fingerprint);
@@ -38,4 +38,4 @@ class CodeArena {
   std::shared_ptr<State> state_;  // outlived by what was loaded
 };
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 constexpr uint64_t kUnplaced = ~uint64_t{0};
@@ -146,4 +146,4 @@ class Linker {
 
 FlatCode link_flat(std::string_view object, std::string_view entry) { return Linker(object).link(entry); }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

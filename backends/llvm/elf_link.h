@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 struct FlatCode {
   std::string bytes;   ///< code and constants; to be placed at a multiple of 64
@@ -15,4 +15,4 @@ struct FlatCode {
 /// Throws Error if something remains for a dynamic linker: an external symbol, an absolute address, writable data.
 FlatCode link_flat(std::string_view object, std::string_view entry);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -13,7 +13,7 @@
 #include <cpuid.h>
 #endif
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 #if defined(__x86_64__)
@@ -90,4 +90,4 @@ Limits host_limits(const HostCpu& cpu) {
   return limits;
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -4,7 +4,7 @@
 
 #include "codegen/limits.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 struct HostCpu {
   std::string level;      ///< "avx512" or "avx2"
@@ -19,4 +19,4 @@ HostCpu host_cpu(const std::string& wanted);
 
 Limits host_limits(const HostCpu& cpu);
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 constexpr size_t kLine = 64, kHuge = size_t{2} << 20;
@@ -97,4 +97,4 @@ void HostMemory::trim(size_t limit) {
   }
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -7,7 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
-namespace kontor::inline v0 {
+namespace kontor {
 
 class HostMemory {
  public:
@@ -30,4 +30,4 @@ class HostMemory {
   size_t free_bytes_ = 0, free_limit_;
 };
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -14,7 +14,7 @@
 #include "base/lasting.h"
 #include "base/memory.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 using Entry = void (*)(const KernelArgs*);
@@ -208,4 +208,4 @@ void LlvmBackend::launch(const Launch& launch, const ParallelFor& parallel) {
 
 std::unique_ptr<Backend> open_llvm() { return std::make_unique<LlvmBackend>(host_cpu(env_text(Env::Cpu))); }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

@@ -13,7 +13,7 @@
 #include "base/memory.h"
 #include "base/sanitizer.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 #if defined(__APPLE__)
@@ -90,4 +90,4 @@ const KontorLlvmModule& llvm_module() {
   return module;
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

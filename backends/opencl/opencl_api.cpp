@@ -6,7 +6,7 @@
 #include "backends/gpu.h"
 #include "base/error.h"
 
-namespace kontor::inline v0::cl {
+namespace kontor::cl {
 namespace {
 
 constexpr const char* kFiles[] = {
@@ -71,4 +71,4 @@ std::string error_name(Int code) {
   return fmt::format("OpenCL error {}", code);
 }
 
-}  // namespace kontor::inline v0::cl
+}  // namespace kontor::cl

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-namespace kontor::inline v0::cl {
+namespace kontor::cl {
 
 using Int = int32_t;
 using Uint = uint32_t;
@@ -76,4 +76,4 @@ const Api& api();
 /// "CL_OUT_OF_RESOURCES" for -5.
 std::string error_name(Int code);
 
-}  // namespace kontor::inline v0::cl
+}  // namespace kontor::cl

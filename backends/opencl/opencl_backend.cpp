@@ -10,7 +10,7 @@
 #include "base/lasting.h"
 #include "base/process.h"
 
-namespace kontor::inline v0 {
+namespace kontor {
 namespace {
 
 constexpr size_t kGroup = 64;  // work items of a group; a kernel tests its number against the extent
@@ -371,4 +371,4 @@ std::unique_ptr<Backend> open_opencl() {
   return std::make_unique<OpenclBackend>(choose_device());
 }
 
-}  // namespace kontor::inline v0
+}  // namespace kontor

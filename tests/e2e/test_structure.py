@@ -15,6 +15,7 @@ ROOT = pathlib.Path(os.environ["KONTOR_SOURCE"])
 ORDER = ["include/kontor", "base", "graph", "codegen", "backends", "runtime", "nn", "marketplace", "tools"]
 MAX_PUBLIC_HEADERS = 8
 LONGEST, USUAL = 80, 40  # lines of any function, and of 95 in 100
+LONGEST_FILE = 500  # lines of a file of the library or the program
 # Functions that are one table (a switch or a list with a row a case), which may be as long as their table.
 TABLES = set()
 
@@ -74,6 +75,19 @@ def folder_order():
   return wrong
 
 
+def renderers():
+  """A renderer prints trees: of codegen it includes its own folder, trees, the limits and what it is declared in."""
+  known = ("codegen/tree/", "codegen/limits.h", "codegen/render.h")
+  return [f"{path} includes {target}" for path, text in sources() if path.startswith("codegen/render_")
+          for target in re.findall(r'^#include "(codegen/[^"]+)"', text, re.MULTILINE)
+          if not target.startswith((os.path.dirname(path) + "/", *known))]
+
+
+def long_files():
+  return [f"{path}: {lines} lines, {LONGEST_FILE} at most" for path, text in sources()
+          if folder_of(path) and (lines := text.count("\n")) > LONGEST_FILE]
+
+
 def public_headers():
   headers = sorted((ROOT / "include/kontor").glob("*.h"))
   wrong = [] if len(headers) <= MAX_PUBLIC_HEADERS else [f"{len(headers)} public headers, {MAX_PUBLIC_HEADERS} at most"]
@@ -120,7 +134,7 @@ def function_lengths():
     for path, text in files.items():
       target = pathlib.Path(copy, path)
       target.parent.mkdir(parents=True, exist_ok=True)
-      # ctags loses every function in a `namespace a::inline b`.
+      # ctags loses every function in a `namespace a::inline b`, which only nn and marketplace are: their users' names are there.
       target.write_text(re.sub(r"namespace kontor::inline v0\b", "namespace kontor", text))
     done = subprocess.run(["ctags", "-L", "-", "--fields=+ne", "--kinds-C++=f", "--output-format=json", "-f", "-"], cwd=copy,
                           input="\n".join(files), capture_output=True, text=True, check=True)
@@ -152,7 +166,7 @@ def report(name, wrong):
 
 def main():
   good = [report(check.__name__, check()) for check in
-          (root, folder_order, public_headers, opening_comments, unfinished, charters)]
+          (root, folder_order, renderers, long_files, public_headers, opening_comments, unfinished, charters)]
   ctags = shutil.which("ctags")
   if ctags and "Universal" in subprocess.run([ctags, "--version"], capture_output=True, text=True).stdout:
     good.append(report("long_functions", long_functions()))

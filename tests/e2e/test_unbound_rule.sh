@@ -3,7 +3,7 @@
 set -u
 compiler=${CXX:-c++}
 try() {
-  printf '#include "graph/rewrite.h"\nusing namespace kontor; using namespace kontor::pattern;\nconstexpr Rule rules[] = {{"r", x + y, %s}};\n' "$1" |
+  printf '#include "graph/rules/rewrite.h"\nusing namespace kontor; using namespace kontor::pattern;\nconstexpr Rule rules[] = {{"r", x + y, %s}};\n' "$1" |
     "$compiler" -std=c++20 -fsyntax-only -I "$KONTOR_SOURCE" -I "$KONTOR_SOURCE/include" -x c++ - 2>errors
 }
 try x || { echo "FAILED: bound: $(head -3 errors)"; exit 1; }

@@ -1,0 +1,127 @@
+// What every kernel's moves have in common: loops by name, threads, and which of the parts below has a say.
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "codegen/moves/planner.h"
+#include "codegen/tree/substitute.h"
+#include "codegen/tree/walk.h"
+#include "graph/index/index.h"
+
+namespace kontor {
+
+using namespace walk;
+
+static constexpr double parallel_work = 1 << 16;  // below this a kernel stays on one thread
+
+Moved Planner::run() {
+  if (limits_.gpu) gpu();
+  else if (limits_.vector_bytes > 0) cpu();
+  return {std::move(moves_), std::move(kernel_)};
+}
+
+void Planner::move(MoveKind kind, const std::string& loop, int64_t factor, const std::string& other,
+                   std::vector<std::string> through) {
+  Move m{kind, loop, factor, other, std::move(through)};
+  kernel_ = apply(kernel_, m);
+  moves_.push_back(std::move(m));
+}
+
+const Node* Planner::find(const std::string& loop) const {
+  for (const Node* l : loops_in(kernel_))
+    if (l->src[0]->arg.text == loop) return l;
+  return nullptr;
+}
+
+// The largest extent of the loops of this name; 0: it varies.
+int64_t Planner::size(const std::string& loop) const {
+  int64_t largest = 0;
+  for (const Node* l : loops_in(kernel_)) {
+    if (l->src[0]->arg.text != loop) continue;
+    if (!l->src[0]->src[0]->is_const()) return 0;
+    largest = std::max(largest, extent(l->src[0]->src[0]));
+  }
+  return largest;
+}
+
+int64_t Planner::lanes(const Stage& s) const {
+  return std::max<int64_t>(1, limits_.vector_bytes / item_size(s.place->dtype));
+}
+
+int Planner::least_depth() const {
+  int least = INT32_MAX;
+  for (int i : group_.stages) least = std::min(least, stage(i).depth);
+  return least;
+}
+
+void Planner::cpu() {
+  const Stage* dot = nullptr;
+  for (int i : group_.stages)
+    if (is_dot(stage(i))) dot = &stage(i);
+  bool tiled = dot && dot->vector_dim >= 0 && tile(*dot);
+  if (!tiled && is_map()) return plan_map();
+  if (!tiled) vectorise_rows();
+  else vectorise_nests();
+  share_out();
+}
+
+bool Planner::is_map() const {
+  for (int i : group_.stages)
+    if (is_fold(stage(i)) || stage(i).depth != static_cast<int>(group_.spine.size())) return false;
+  return true;
+}
+
+std::string Planner::outermost() const {
+  std::span<const Ref> body = tree::body(*kernel_);
+  return body.size() == 1 && body[0]->op == Op::Loop ? name_of(body[0]->src[0]) : "";
+}
+
+// What the kernel makes for itself before its last loop (the noise of one vendor), each share makes for itself.
+void Planner::sink_before_last() {
+  std::span<const Ref> body = tree::body(*kernel_);
+  if (limits_.threads < 2 || body.size() < 2 || body.back()->op != Op::Loop) return;
+  if (tree::kind(*body.back()) != LoopKind::Loop) return;
+  for (const Node* n : topological(body.first(body.size() - 1)))
+    if ((n->op == Op::Store || n->op == Op::FoldStep) && tree::space(*n->src[0]) == Space::Param) return;
+  const std::string last = name_of(body.back()->src[0]);
+  const int64_t n = size(last), shares = 2 * limits_.threads;
+  if (n < limits_.threads) return;
+  if (n > shares) move(MoveKind::Split, last, -((n + shares - 1) / shares), last + "b");
+  move(MoveKind::Sink, last);
+}
+
+void Planner::share_out() {
+  if (estimate_work(program_, group_) < parallel_work) return;
+  if (outermost().empty()) sink_before_last();
+  std::string first = outermost();
+  if (first.empty()) return;
+  const Node* l = find(first);
+  while (size(first) > 0 && size(first) < 4 * limits_.threads) {
+    std::span<const Ref> body = tree::body(*l);
+    if (body.size() != 1 || body[0]->op != Op::Loop || tree::kind(*body[0]) != LoopKind::Loop ||
+        tree::kind(*l) != LoopKind::Loop)
+      break;
+    if (ix::depends_on(body[0]->src[0]->src[0], l->src[0])) break;
+    move(MoveKind::Merge, first, 0, name_of(body[0]->src[0]));
+    l = find(first);
+  }
+  if (tree::kind(*l) == LoopKind::Loop && size(first) != 1) move(MoveKind::Thread, first);
+}
+
+double estimate_work(const ProgramTree& program, const Group& group) {
+  double work = 0;
+  for (int i : group.stages) {
+    const Stage& s = program.stages[static_cast<size_t>(i)];
+    double n = 1;
+    n *= iterations(s.loops) * iterations(s.folds);
+    if (s.lane) n *= static_cast<double>(extent(s.lane->src[0]));
+    work += n * (1 + 0.25 * static_cast<double>(std::min<size_t>(topological(s.values).size(), 400)));
+  }
+  return work;
+}
+
+Moved choose_moves(const ProgramTree& program, const Group& group, const Ref& tree, const Limits& limits) {
+  return Planner(program, group, tree, limits).run();
+}
+
+}  // namespace kontor

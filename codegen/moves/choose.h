@@ -1,0 +1,17 @@
+// The heuristic: a list of moves for a kernel from the device's limits alone, without measuring.
+#pragma once
+#include "codegen/moves/moves.h"
+#include "codegen/stages/stage.h"
+
+namespace kontor {
+
+struct Moved {
+  std::vector<Move> moves;
+  Ref tree;  ///< after them
+};
+/// Moves for the tree of `group`, already normalised.
+Moved choose_moves(const ProgramTree& program, const Group& group, const Ref& tree, const Limits& limits);
+/// Operations and bytes of the group, roughly.
+double estimate_work(const ProgramTree& program, const Group& group);
+
+}  // namespace kontor

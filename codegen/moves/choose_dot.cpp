@@ -1,0 +1,238 @@
+// Moves for a dot on a CPU: a register tile of vectors along the dimension in which one operand is contiguous, repeated along
+// one that the other alone depends on; a packed panel where rows lie far apart.
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "codegen/moves/planner.h"
+#include "codegen/tree/substitute.h"
+#include "codegen/tree/walk.h"
+#include "graph/index/index.h"
+
+namespace kontor {
+
+using namespace walk;
+
+// Whether the rows that the tile repeats lie a multiple of 4096 bytes apart: lines at that distance share the ways of an L1
+// cache, of which there are 8 to 12.
+bool Planner::rows_share_ways(const Stage& dot) const {
+  if (dot.unroll_dim < 0) return false;
+  const Ref& range = dot.loops[static_cast<size_t>(dot.unroll_dim)];
+  for (const Ref& load : loads_in(dot.values)) {
+    int64_t apart = stride(program_, load, range);
+    if (apart != 0 && apart != irregular && apart * item_size(load->dtype) % 4096 == 0) return true;
+  }
+  return false;
+}
+
+Planner::Tile Planner::tile_of(const Stage& dot, int64_t length, int64_t repeats) const {
+  int64_t w = lanes(dot), registers = limits_.vector_registers, need = (length + w - 1) / w;
+  Tile best{1, 1};
+  int64_t least_waste = INT64_MAX;
+  for (int64_t v : {int64_t{4}, int64_t{3}, int64_t{2}, int64_t{1}}) {
+    if (v > need || (registers < 32 && v > 3)) continue;
+    int64_t waste = (need + v - 1) / v * v - need;
+    if (waste * 8 <= need ? least_waste <= 0 : waste >= least_waste) continue;
+    least_waste = waste * 8 <= need ? 0 : waste;
+    best.vectors = v;
+  }
+  int64_t most = std::min<int64_t>((registers - best.vectors - 1) / best.vectors, 24 / best.vectors + 2);
+  most = std::min<int64_t>(most, rows_share_ways(dot) ? 8 : 14);
+  int64_t tiles = (repeats + most - 1) / most;
+  best.repeats = (repeats + tiles - 1) / tiles;  // tiles of about one size, so that the last is not a sliver
+  return best;
+}
+
+// The operand that is contiguous along the vector dimension, if it is a parameter.
+const Node* Planner::vector_operand(const Stage& dot) const {
+  const Ref& range = dot.loops[static_cast<size_t>(dot.vector_dim)];
+  for (const Ref& v : dot.values)
+    for (const Ref& l : loads_in(std::span(&v, 1)))
+      if (ix::depends_on(l, range)) return l.get();
+  return nullptr;
+}
+
+// Whether its rows lie so far apart, and are read so often, that a packed panel pays.
+bool Planner::wants_panel(const Stage& dot, int64_t times) const {
+  if (dot.panel >= 0) return true;
+  const Node* operand = vector_operand(dot);
+  if (!operand || dot.folds.empty() || times < 4 || tree::guard(*operand)) return false;
+  int number = tree::space(*operand->src[0]) == Space::Param ? -1 : stage_number(program_, operand->src[0]);
+  if (number >= 0 && !stage(number).leaves_kernel) return false;
+  int64_t step = stride(program_, Ref(operand), dot.folds.back());
+  return dot.folds.size() == 1 && step != irregular && step * item_size(operand->dtype) >= 1024 &&
+         dot.folds[0]->src[0]->is_const() && extent(dot.folds[0]->src[0]) >= 64;
+}
+
+bool Planner::tile(const Stage& dot) {
+  std::string v = name_of(dot.loops[static_cast<size_t>(dot.vector_dim)]);
+  std::string u = dot.unroll_dim >= 0 ? name_of(dot.loops[static_cast<size_t>(dot.unroll_dim)]) : "";
+  if (few_uneven_shares()) others_outside(outermost(), v);
+  v = joined_rows(dot, v);
+  int64_t length = size(v), repeats = has(u) ? size(u) : 1;
+  if (length < 2 || repeats == 0) return false;
+  Tile t = tile_of(dot, length, repeats);
+  int64_t w = lanes(dot), block = t.vectors * w;
+  bool panel = wants_panel(dot, repeats / t.repeats);
+  if (has(u) && outermost() == u && repeats < 4 * limits_.threads * t.repeats) others_outside(u, v);
+  bool v_outermost = outermost() == v || (panel && outermost() == u);
+  std::string inner = v;
+  if (length > block) {
+    inner = v + "t";
+    move(MoveKind::Split, v, v_outermost ? -block : block, inner);
+    if (panel) move(MoveKind::Reorder, u, 0, "", {v});
+    else keep_vectors_near(dot, u, v);
+  }
+  if (repeats > 1) repeat(u, t.repeats, repeats);
+  lanes_of(inner, w);
+  if (panel && length > block) pack_panel(dot, v, inner);
+  return true;
+}
+
+// Rows that fill vectors badly (24 of 16 lanes) run together with the loop around them, where the result is contiguous
+// over both and half a vector never goes across the end of a row. Returns the loop of the lanes.
+std::string Planner::joined_rows(const Stage& dot, const std::string& v) {
+  const int64_t w = lanes(dot), length = size(v);
+  if (length % w == 0 || length % (w / 2) != 0 || w < 8) return v;
+  const Node* around = loop_around(v);
+  if (!around || varying_along(Ref(around), around->src[0]) || !around->src[0]->src[0]->is_const()) return v;
+  for (const Ref& load : loads_in(dot.values)) {
+    const bool of_lanes = stride(program_, load, dot.loops[static_cast<size_t>(dot.vector_dim)]) == 1;
+    if (tree::guard(*load) || (!of_lanes && stride(program_, load, around->src[0]) != 0)) return v;
+  }
+  const std::string outer = name_of(around->src[0]);
+  const Ref merged = merge(kernel_, outer, v);
+  if (size(outer) * length % w != 0 || stores_divide(merged)) return v;
+  move(MoveKind::Merge, outer, 0, v);
+  return outer;
+}
+
+// Loops along which the vector operand does not vary run inside of a tile's vectors, while these are in L1.
+void Planner::keep_vectors_near(const Stage& dot, const std::string& u, const std::string& v) {
+  const Node* operand = vector_operand(dot);
+  if (!operand || outermost() == v) return;
+  for (const Ref& r : group_.spine) {
+    const std::string& loop = name_of(r);
+    if (loop == u || loop == v || loop == outermost() || ix::depends_on(Ref(operand), r)) continue;
+    const Node* around = find(loop);
+    if (around && !varying_along(Ref(around), around->src[0]) && encloses(*around, v))
+      move(MoveKind::Reorder, loop, 0, "", {u, v});
+  }
+}
+
+bool Planner::encloses(const Node& loop, const std::string& inner) {
+  const std::vector<const Node*> inside = loops_in(Ref(&loop));
+  return std::any_of(inside.begin(), inside.end(),
+                     [&](const Node* l) { return name_of(l->src[0]) == inner; });
+}
+
+// The loop of which this one is the whole body; null if there is none.
+const Node* Planner::loop_around(const std::string& loop) const {
+  for (const Node* l : loops_in(kernel_)) {
+    std::span<const Ref> body = tree::body(*l);
+    if (body.size() == 1 && body[0]->op == Op::Loop && name_of(body[0]->src[0]) == loop) return l;
+  }
+  return nullptr;
+}
+
+bool Planner::stores_divide(const Ref& kernel) {
+  std::vector<Ref> positions;
+  for (const Node* n : topological(std::span(&kernel, 1)))
+    if (n->op == Op::Store && tree::space(*n->src[0]) == Space::Param)
+      positions.push_back(ix::flatten(tree::at(*n), tree::dims(*n->src[0])));
+  const std::vector<const Node*> nodes = topological(positions);
+  return std::any_of(nodes.begin(), nodes.end(),
+                     [](const Node* n) { return n->op == Op::IDiv || n->op == Op::Mod; });
+}
+
+// The pieces of a chain: the last is shorter, and threads that share out few of them wait for each other.
+bool Planner::few_uneven_shares() const {
+  const Node* first = find(outermost());
+  return first && size(outermost()) < 4 * limits_.threads && varying_along(Ref(first), first->src[0]);
+}
+
+// Too few tiles to share out: other loops of the spine go outside of them.
+void Planner::others_outside(const std::string& u, const std::string& v) {
+  std::vector<std::string> others;
+  for (const Ref& r : group_.spine)
+    if (name_of(r) != u && name_of(r) != v && has(name_of(r))) others.push_back(name_of(r));
+  if (!others.empty()) move(MoveKind::Reorder, u, 0, "", others);
+}
+
+void Planner::repeat(const std::string& u, int64_t count, int64_t of) {
+  std::string inner = u;
+  if (of > count) {
+    inner = u + "t";
+    move(MoveKind::Split, u, outermost() == u ? -count : count, inner);
+  }
+  move(MoveKind::Unroll, inner);
+  move(MoveKind::Reorder, inner);
+}
+
+void Planner::lanes_of(const std::string& loop, int64_t w) {
+  std::string lane = loop;
+  if (size(loop) > w) {
+    lane = loop + "v";
+    move(MoveKind::Split, loop, w, lane);
+    if (has(loop)) {
+      move(MoveKind::Unroll, loop);
+      move(MoveKind::Reorder, loop);
+    }
+  }
+  move(MoveKind::Vectorise, lane, w);
+  move(MoveKind::Reorder, lane);
+}
+
+// The name of the place that the dot folds into.
+std::string Planner::sum_of(const Stage& dot) const {
+  for (const Node* n : topological(std::span(&kernel_, 1)))
+    if (n->op == Op::FoldStep && tree::fold_of(*n->src[0]) == Fold::Dot &&
+        n->src[0]->arg.text.starts_with(dot.name))
+      return n->src[0]->arg.text;
+  broken("heuristic: no sum of {}", dot.name);
+}
+
+void Planner::pack_panel(const Stage& dot, const std::string& v, const std::string& inner) {
+  if (dot.panel >= 0) {
+    move(MoveKind::Pack, v, 0, fmt::format("{}.{}", sum_of(dot), dot.panel));
+    if (has("f" + inner) && has("f" + inner + "v")) move(MoveKind::Merge, "f" + inner, 0, "f" + inner + "v");
+    return lies_along_steps(dot) ? fill_across(dot, {"f" + inner, "f" + inner + "v"})
+                                 : fill_wide(dot, "f" + inner, "f" + inner + "v");
+  }
+  move(MoveKind::Pack, v, 0, vector_operand(dot)->src[0]->arg.text);
+  std::string lane = has("f" + inner + "v") ? "f" + inner + "v" : "f" + inner;
+  if (has(lane) && size(lane) <= lanes(dot)) move(MoveKind::Vectorise, lane, lanes(dot));
+}
+
+// Whether what the panel is filled from is contiguous along the fold rather than along the vectors.
+bool Planner::lies_along_steps(const Stage& dot) const {
+  const Ref& range = dot.loops[static_cast<size_t>(dot.vector_dim)];
+  int votes = 0;
+  for (const Ref& load : loads_in(std::span(&dot.values[static_cast<size_t>(dot.panel)], 1)))
+    votes += (stride(program_, load, dot.folds[0]) == 1) - (stride(program_, load, range) == 1);
+  return votes > 0;
+}
+
+// Lanes along the steps of the fold, read side by side and scattered over a few rows of the panel, which stay near.
+void Planner::fill_across(const Stage& dot, std::vector<std::string> row) {
+  const std::string steps = "f" + name_of(dot.folds[0]);
+  std::erase_if(row, [&](const std::string& loop) { return !has(loop); });
+  int64_t width = 2 * lanes(dot);
+  move(MoveKind::Split, steps, width, steps + "v");
+  move(MoveKind::Reorder, steps + "v", 0, "", row);
+  move(MoveKind::Vectorise, steps + "v", width);
+}
+
+// Several vectors of a panel's row at once: what lanes share is computed once (a random block has two words).
+void Planner::fill_wide(const Stage& dot, const std::string& vectors, const std::string& lane) {
+  int64_t w = lanes(dot), n = has(vectors) ? size(vectors) : 0;
+  if (n > 0) {
+    int64_t width = n % (4 * w) == 0 ? 4 * w : 2 * w;
+    std::string part = vectors;
+    if (n > width) move(MoveKind::Split, vectors, width, part = vectors + "w");
+    move(MoveKind::Vectorise, part, width);
+  }
+  if (has(lane)) move(MoveKind::Vectorise, lane, w);
+}
+
+}  // namespace kontor

@@ -1,0 +1,50 @@
+// Moves: a tree into an equal tree, or an Error that says why not. A loop is named; a name means every loop that bears it
+// (a split gives the parts of one loop the same names). None changes the order in which a fold steps.
+#pragma once
+#include <span>
+#include <string>
+#include <vector>
+
+#include "codegen/tree/tree.h"
+
+namespace kontor {
+
+enum class MoveKind : uint8_t { Split, Reorder, Merge, Vectorise, Unroll, Thread, Global, Lane, Pack, Sink };
+
+/// One move as data; prints and reads back as text such as "split i 8 i1" (codegen/moves/moves.cpp has the table).
+struct Move {
+  MoveKind kind;
+  std::string loop;
+  int64_t factor =
+      0;  ///< Split: extent of the inner loop; Vectorise: width (0: the extent, rounded up to 2^n)
+  std::string other;  ///< Split: name of the inner loop; Merge: the inner loop; Pack: what is copied
+  std::vector<std::string> through;  ///< Reorder: loops to move it inside of; empty: all ("to the leaves")
+};
+std::string to_string(std::span<const Move> moves);
+std::vector<Move> parse_moves(std::string_view text);
+
+Ref apply(const Ref& kernel, const Move& move);
+Ref apply_moves(const Ref& kernel, std::span<const Move> moves);
+
+/// i (extent E) -> i (E / factor) around `inner` (factor), and what does not divide as a second part. Where i is (or will
+/// be) shared out to threads the parts stay inside one loop of ceil(E / factor), chosen by an If (`factor` negative).
+Ref split(const Ref& kernel, const std::string& loop, int64_t factor, const std::string& inner);
+/// Moves a loop inside of the loops named, splitting it where it holds several statements; places it held get a dimension.
+Ref reorder(const Ref& kernel, const std::string& loop, const std::vector<std::string>& through);
+/// The kernel's last loop takes in what stands before it, which each of its iterations then makes anew: only places of the
+/// kernel's own may be written there.
+Ref sink(const Ref& kernel, const std::string& loop);
+/// Two loops, one directly and alone within the other, become one.
+Ref merge(const Ref& kernel, const std::string& outer, const std::string& inner);
+Ref vectorise(const Ref& kernel, const std::string& loop, int64_t width);
+Ref unroll(const Ref& kernel, const std::string& loop);
+Ref parallel(const Ref& kernel, const std::string& loop, LoopKind kind);
+/// Spreads the loop, whose iterations only fold into elements of their own or store to memory, over the threads of a warp.
+Ref lanes(const Ref& kernel, const std::string& loop);
+/// Why that cannot be; "" if it can.
+std::string why_no_lanes(const Ref& kernel, const std::string& loop);
+/// Copies what the loop's body reads of a parameter into a place of its own, contiguous in the order in which it is read.
+/// "p.1" names the second value that is folded into place p, whatever it is: a cast, a perturbation with its noise.
+Ref pack(const Ref& kernel, const std::string& place, const std::string& loop);
+
+}  // namespace kontor

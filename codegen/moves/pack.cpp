@@ -1,0 +1,147 @@
+// The move pack: what a loop reads of an operand is copied into a panel first.
+#include "codegen/moves/moves.h"
+
+#include <algorithm>
+#include <unordered_set>
+
+#include "base/error.h"
+#include "codegen/tree/substitute.h"
+#include "codegen/tree/walk.h"
+#include "graph/index/index.h"
+
+namespace kontor {
+
+using namespace walk;
+
+namespace {
+
+// The ranges of loops inside `body` on which `e` depends, outer to inner.
+void inner_ranges(std::span<const Ref> body, const Ref& e, std::vector<Ref>& out) {
+  for (const Ref& s : body) {
+    if (s->op == Op::If) inner_ranges(std::span(s->src).subspan(1), e, out);
+    if (s->op != Op::Loop) continue;
+    if (ix::depends_on(e, s->src[0]) && std::find(out.begin(), out.end(), s->src[0]) == out.end())
+      out.push_back(s->src[0]);
+    inner_ranges(tree::body(*s), e, out);
+  }
+}
+
+struct Panel {
+  Ref place, element;  // what is copied, over `ranges`
+  std::vector<Ref> ranges;
+};
+
+// What `pack` is to copy: loads of the parameter of that name, or, as "place.n", the n-th value folded into a place.
+class Packed {
+ public:
+  explicit Packed(const std::string& what) : what_(what) {
+    size_t dot = what.rfind('.');
+    if (dot == std::string::npos) return;
+    fold_ = what.substr(0, dot);
+    value_ = what[dot + 1] == '1' ? 1 : 0;
+  }
+
+  Ref wanted(const Node& n) const {
+    if (fold_.empty() && n.op == Op::Load && n.src[0]->arg.text == what_ &&
+        tree::space(*n.src[0]) == Space::Param)
+      return Ref(&n);
+    if (fold_.empty() || n.op != Op::FoldStep || n.src[0]->arg.text != fold_) return {};
+    std::span<const Ref> values = tree::values(n);
+    return value_ < values.size() ? values[value_] : Ref();
+  }
+
+  std::string panel_name() const { return "p_" + (fold_.empty() ? what_ : fold_); }
+
+ private:
+  std::string what_, fold_ = {};
+  size_t value_ = 0;
+};
+
+// A panel is filled ahead, for all iterations: with nothing that the kernel itself makes, and under no condition.
+void refuse_to_pack(const Ref& loop, std::span<const Ref> body, const Ref& value) {
+  std::unordered_set<const Node*> written;
+  for (const Node* n : topological(body))
+    if (n->op == Op::Store || n->op == Op::FoldStep) written.insert(n->src[0].get());
+  for (const Node* n : topological(std::span(&value, 1))) {
+    if (n->op != Op::Load && n->op != Op::Merge) continue;
+    const std::string& name = n->src[0]->arg.text;
+    if (tree::space(*n->src[0]) != Space::Param)
+      fail("pack {}: it reads '{}', a place of the kernel", loop_name(loop), name);
+    if (written.contains(n->src[0].get()))
+      fail("pack {}: it reads '{}', which is written in the loop", loop_name(loop), name);
+  }
+  for (const Node* n : topological(body)) {
+    if (n->op != Op::If) continue;
+    for (const Node* inner : topological(std::span(n->src).subspan(1)))
+      if (inner == value.get()) fail("pack {}: it is read under a condition", loop_name(loop));
+  }
+}
+
+// The panel for one value, made unless an equal one is there: parts of a split loop read alike.
+const Panel& panel_for(const Ref& loop, const Ref& value, const std::string& name,
+                       const std::vector<Ref>& ranges, std::vector<Panel>& panels) {
+  std::vector<Ref> dims;
+  for (const Ref& r : ranges) {
+    if (!r->src[0]->is_const()) fail("pack {}: loop {} has a varying extent", loop_name(loop), r->arg.text);
+    dims.push_back(r->src[0]);
+  }
+  auto element = [&](const std::vector<Ref>& fresh) {
+    Substitution own;
+    for (size_t i = 0; i < ranges.size(); i++) own.emplace(ranges[i].get(), fresh[i]);
+    return replace(value, own);
+  };
+  for (const Panel& p : panels)
+    if (p.ranges.size() == ranges.size() && std::equal(dims.begin(), dims.end(), p.place->src.begin()) &&
+        element(p.ranges) == p.element)
+      return p;
+  Panel p{tree::place(value->dtype, dims, name), {}, {}};
+  for (const Ref& r : ranges) p.ranges.push_back(ix::range(r->src[0], "f" + r->arg.text));
+  p.element = element(p.ranges);
+  return panels.emplace_back(std::move(p));
+}
+
+// The parts of a split loop each fill their own panel: a panel is never filled with elements that its part does not have.
+Body pack_body(const Ref& loop, std::span<const Ref> body, const Packed& what) {
+  if (body.size() == 1 && body[0]->op == Op::If)
+    return {tree::branch(body[0]->src[0], pack_body(loop, tree::then_body(*body[0]), what),
+                         pack_body(loop, tree::else_body(*body[0]), what))};
+  Substitution map;
+  std::vector<Panel> panels;
+  for (const Node* n : topological(body)) {
+    Ref value = what.wanted(*n);
+    if (!value || map.count(value.get())) continue;
+    refuse_to_pack(loop, body, value);
+    std::vector<Ref> ranges;
+    inner_ranges(body, value, ranges);
+    map.emplace(value.get(),
+                tree::load(panel_for(loop, value, what.panel_name(), ranges, panels).place, ranges));
+  }
+  Body fills;
+  for (const Panel& p : panels) {
+    Body fill = {tree::store(p.place, p.ranges, p.element)};
+    for (size_t i = p.ranges.size(); i-- > 0;) fill = {tree::loop(LoopKind::Loop, p.ranges[i], fill)};
+    fills.push_back(p.place);
+    fills.insert(fills.end(), fill.begin(), fill.end());
+  }
+  Body rest = replace(body, map);
+  fills.insert(fills.end(), rest.begin(), rest.end());
+  return fills;
+}
+
+}  // namespace
+
+Ref pack(const Ref& kernel, const std::string& place, const std::string& loop) {
+  need_loop(kernel, loop);
+  const Packed what(place);
+  bool found = false;
+  Ref out = map_kernel(kernel, [&](const Ref& s, Body& into) {
+    if (!is_loop(s, loop)) return false;
+    into.push_back(same_loop(s, pack_body(s, tree::body(*s), what)));
+    found = found || into.back() != s;
+    return true;
+  });
+  if (!found) fail("pack {} {}: nothing reads {} inside {}", loop, place, place, loop);
+  return out;
+}
+
+}  // namespace kontor

@@ -1,0 +1,115 @@
+// Planner: makes the list of moves of one kernel, and applies each as it is chosen.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "codegen/moves/choose.h"
+
+namespace kontor {
+
+class Planner {
+ public:
+  Planner(const ProgramTree& program, const Group& group, const Ref& tree, const Limits& limits)
+      : program_(program), group_(group), limits_(limits), kernel_(tree) {}
+
+  Moved run();
+
+ private:
+  const ProgramTree& program_;
+  const Group& group_;
+  const Limits& limits_;
+  Ref kernel_;
+  std::vector<Move> moves_;
+  const Stage& stage(int i) const { return program_.stages[static_cast<size_t>(i)]; }
+  const Stage& root() const { return stage(group_.stages.back()); }
+
+  void move(MoveKind kind, const std::string& loop, int64_t factor = 0, const std::string& other = "",
+            std::vector<std::string> through = {});
+  const Node* find(const std::string& loop) const;
+  bool has(const std::string& loop) const { return find(loop) != nullptr; }
+  int64_t size(const std::string& loop) const;
+  static const std::string& name_of(const Ref& range) { return range->arg.text; }
+
+  int64_t lanes(const Stage& s) const;
+  int least_depth() const;
+
+  // ---- GPU: the loops that all stages share become one global range
+  void gpu();
+  // Moves that a nest may refuse as a whole: then it stays as it was.
+  template <class F>
+  bool attempt(const F& moves) {
+    const Ref before = kernel_;
+    const size_t known = moves_.size();
+    try {
+      moves();
+      return true;
+    } catch (const Error&) {
+      kernel_ = before;
+      moves_.resize(known);
+      return false;
+    }
+  }
+
+  void several_in_flight();
+  void share_out_globally();
+  void thread_tile(const Stage& dot);
+  int64_t repeat_in_thread(const Ref& range, int64_t most, double items);
+  void spread_lanes();
+  std::vector<std::string> rows_to_memory() const;
+
+  // ---- CPU
+  void cpu();
+  bool is_map() const;
+
+  // ---- dot
+  struct Tile {
+    int64_t vectors, repeats;
+  };
+  bool rows_share_ways(const Stage& dot) const;
+  Tile tile_of(const Stage& dot, int64_t length, int64_t repeats) const;
+  const Node* vector_operand(const Stage& dot) const;
+  bool wants_panel(const Stage& dot, int64_t times) const;
+  bool tile(const Stage& dot);
+  std::string joined_rows(const Stage& dot, const std::string& v);
+  void keep_vectors_near(const Stage& dot, const std::string& u, const std::string& v);
+  static bool encloses(const Node& loop, const std::string& inner);
+  const Node* loop_around(const std::string& loop) const;
+  static bool stores_divide(const Ref& kernel);
+  bool few_uneven_shares() const;
+  void others_outside(const std::string& u, const std::string& v);
+  void repeat(const std::string& u, int64_t count, int64_t of);
+  void lanes_of(const std::string& loop, int64_t w);
+  std::string sum_of(const Stage& dot) const;
+  void pack_panel(const Stage& dot, const std::string& v, const std::string& inner);
+  bool lies_along_steps(const Stage& dot) const;
+  void fill_across(const Stage& dot, std::vector<std::string> row);
+  void fill_wide(const Stage& dot, const std::string& vectors, const std::string& lane);
+
+  // ---- rows and other nests
+  std::string outermost() const;
+  static size_t operations(const Stage& s);
+  static bool pairs_lanes(const Stage& s);
+  int64_t wide(const Stage& s) const;
+  static bool meets_lanes(std::span<const Ref> body, const std::string& loop, bool named, bool lanes);
+  bool meets_lanes(const std::string& loop) const;
+  void vectorise_loop(const std::string& loop, int64_t width);
+  bool encloses_nests(int spine_loop) const;
+  static bool has_local_loops(const Stage& s);
+  void vectorise_rows();
+  bool lanes_lie_apart(const Stage& s) const;
+  void vectorise_nests();
+
+  // ---- maps
+  static size_t divisions(const Ref& kernel);
+  void merge_contiguous();
+  void plan_map();
+  std::string loop_of_lines(const std::string& lanes) const;
+  bool block_lines(const std::string& loop);
+
+  // ---- threads
+  void sink_before_last();
+  void share_out();
+};
+
+}  // namespace kontor

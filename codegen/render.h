@@ -1,0 +1,16 @@
+// The renderers: a loop tree as the text that a device's compiler takes.
+#pragma once
+#include <string>
+
+#include "codegen/limits.h"
+#include "codegen/tree/tree.h"
+
+namespace kontor {
+
+/// LLVM IR for a CPU of these limits, or OpenCL C / CUDA C. `entry` is the kernel's function name.
+std::string render_llvm(const Ref& kernel, const std::string& entry, const Limits& limits,
+                        int64_t& scratch_bytes);
+enum class Dialect { OpenCL, Cuda };
+std::string render_c(const Ref& kernel, const std::string& entry, Dialect dialect);
+
+}  // namespace kontor

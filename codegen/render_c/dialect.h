@@ -1,0 +1,107 @@
+// C-family dialects: how types, literals and elementwise ops are spelled in OpenCL C 1.2 and CUDA C, and the helper
+// functions by which a kernel gets the semantics of graph/ops.h where C means something else.
+#pragma once
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "codegen/render.h"
+
+namespace kontor::clike {
+
+/// How tightly an expression's outermost operator binds: an operand that binds less is put in parentheses.
+enum Precedence : int {
+  Ternary,
+  LogicalOr,
+  LogicalAnd,
+  Bits,
+  Equality,
+  Relation,
+  Shift,
+  Sum,
+  Product,
+  Unary,
+  Primary
+};
+
+struct Text {
+  std::string text;
+  int precedence = Primary;
+};
+/// The text, in parentheses if it binds less than `least`.
+std::string in(const Text& t, int least);
+
+/// A function's call.
+Text call(std::string_view function, std::span<const Text> args);
+/// A float of less than 32 bits: a float in variables, its bits in memory.
+inline bool is_narrow(DType d) { return is_float(d) && kontor::row(d).bits < 32; }
+
+struct DialectRow {
+  Dialect dialect;
+  std::string_view pragmas;   // before everything
+  std::string_view kernel;    // what stands before the entry's name
+  std::string_view global;    // address space of parameters, with a blank after it
+  std::string_view function;  // of helper functions
+  std::string_view id;        // number of the work item, an i64
+  std::string_view i64_suffix, u64_suffix;
+  std::string_view infinity, nan;       // f32
+  std::string_view f32_math, f64_math;  // suffix of fabs, sqrt, floor, ceil, fma
+  std::string_view apart;               // says that parameters do not overlap, with a blank after it
+  bool warps;                           // threads that read each other's registers
+  bool offsets;  // buffers are handles, not addresses: each comes with the bytes at which its values start
+};
+const DialectRow& row(Dialect dialect);
+
+/// Spelling in one dialect; collects the helper functions that are used.
+class Speller {
+ public:
+  explicit Speller(Dialect dialect) : row_(row(dialect)) {}
+
+  const DialectRow& dialect() const { return row_; }
+  /// Of a value held in a variable (f16, bf16 and f8 as float, since arithmetic on them is that of f32, rounded).
+  std::string_view variable_type(DType dtype) const;
+  /// Of an element in a buffer (f16, bf16 and f8 as their bits).
+  std::string_view memory_type(DType dtype) const;
+
+  Text literal(const Node& constant) const;
+  Text from_memory(DType dtype, Text element);
+  Text to_memory(DType dtype, Text value);
+  /// A slot's 8 bytes as a value.
+  Text from_slot(DType dtype, const std::string& name);
+  /// An elementwise op. `n` gives dtypes and bounds; its sources may be null where only dtype and op count.
+  Text apply(const Node& n, std::span<const Text> args);
+  /// The op on values of one dtype, about whose bounds nothing is known: steps and merges of folds.
+  Text apply(Op op, DType dtype, std::span<const Text> args);
+
+  /// Definitions of the helper functions used so far.
+  std::string helpers() const;
+
+ private:
+  struct Facts {  // what is known of an op's operands
+    bool no_overflow = false, plain_division = false, plain_shift = false;
+  };
+  Facts facts(const Node& n) const;
+  Text apply(Op op, DType dtype, DType source, std::span<const Text> args, const Facts& facts);
+  Text of_float(Op op, DType dtype, std::span<const Text> args);
+  Text of_int(Op op, DType dtype, std::span<const Text> args, const Facts& facts);
+  Text int_fma(DType dtype, std::span<const Text> args);
+  Text shift(Op op, DType dtype, std::span<const Text> args, const Facts& facts);
+  Text of_bool(Op op, std::span<const Text> args) const;
+  Text compare(Op op, std::span<const Text> args) const;
+  Text cast(DType to, DType from, const Text& x);
+  Text bits_of(DType dtype, const Text& x);
+  Text of_bits(DType dtype, DType from, const Text& x);
+  Text narrowed(DType dtype, const Text& x);
+  Text math(std::string_view function, DType dtype, std::span<const Text> args) const;
+  Text helper(const std::string& family, DType dtype, std::span<const Text> args, DType from = DType::Void);
+  void need(const std::string& family, DType dtype, DType from);
+  Text plain_cast(DType to, const Text& x) const;
+  std::string define(const std::string& family, DType dtype, DType from) const;
+
+  const DialectRow& row_;
+  std::vector<std::string> helpers_;  // definitions, each after those it uses
+  std::set<std::string> known_;
+};
+
+}  // namespace kontor::clike

@@ -1,0 +1,216 @@
+// Statements and the loops of C.
+#include <algorithm>
+
+#include "base/error.h"
+#include "codegen/render_c/renderer.h"
+#include "graph/index/index.h"
+
+namespace kontor::clike {
+
+/// The statements of a Loop or If in the frame that is open: what they write is marked as written in it.
+void Renderer::scope(const Node& n, std::span<const Ref> list, bool loops) {
+  std::vector<std::pair<PlaceState*, int>> saved;
+  for (const Node* place : writes_[&n]) {
+    PlaceState& p = places_[place];
+    saved.emplace_back(&p, std::exchange(p.write_level, top()));
+    if (loops) touch(p);  // what was read before the loop is not what its second iteration reads
+  }
+  body(list);
+  for (auto it = saved.rbegin(); it != saved.rend(); ++it) it->first->write_level = it->second;
+}
+
+/// How often the body folds, if it does nothing else and that is known; else 0.
+int64_t fold_steps(std::span<const Ref> body) {
+  int64_t steps = 0;
+  for (const Ref& s : body) {
+    if (s->op == Op::FoldStep) {
+      steps++;
+      continue;
+    }
+    const bool known = s->op == Op::Loop && s->src[0]->src[0]->is_const();
+    const int64_t inside = known ? fold_steps(tree::body(*s)) : 0;
+    if (inside == 0) return 0;
+    steps += tree::kind(*s) == LoopKind::Lane ? inside : inside * extent(s->src[0]->src[0]);
+  }
+  return steps;
+}
+
+/// The steps of a fold depend on each other, what they read does not: loads of so many steps are to be under way together.
+/// With 32 of them 256 warps, which are what a sum cut in the promised pieces may come to, hide the latency of memory.
+int64_t turns_together(std::span<const Ref> body) {
+  constexpr int64_t under_way = 32;
+  const int64_t steps = fold_steps(body);
+  if (steps == 0 || steps > under_way) return 1;
+  return static_cast<int64_t>(
+      std::bit_floor(static_cast<uint64_t>(std::min<int64_t>(under_way / steps, 16))));
+}
+
+void Renderer::loop(const Node& n) {
+  if (tree::kind(n) == LoopKind::Lane) return lane_loop(n);
+  const Ref& extent = n.src[0]->src[0];
+  if (is_int(extent, 0)) return;
+  if (is_int(extent, 1)) {
+    ranges_[n.src[0].get()] = {{fmt::format("0{}", c_.dialect().i64_suffix)}, top()};
+    memo_.erase(n.src[0].get());
+    return body(tree::body(n));
+  }
+  std::string end = extent->is_const() ? fmt::format("{}", const_int(*extent)) : in(value(extent), Shift);
+  open(extent->bounds.lo < 1);
+  std::string i = unique(n.src[0]->arg.text, top());
+  ranges_[n.src[0].get()] = {{i}, top()};
+  scope(n, tree::body(n), true);
+  std::string head =
+      fmt::format("for ({} {} = 0; {} < {}; {}++) {{", c_.variable_type(DType::I64), i, i, end, i);
+  if (tree::kind(n) == LoopKind::Unroll) line(top() - 1, "#pragma unroll");
+  const int64_t together = c_.dialect().warps ? turns_together(tree::body(n)) : 1;
+  if (tree::kind(n) != LoopKind::Unroll && together > 1)
+    line(top() - 1, fmt::format("#pragma unroll {}", together));
+  close(head);
+}
+
+/// A thread's turns through the loop; in the last one some threads may have nothing to do.
+void Renderer::lane_loop(const Node& n) {
+  const Ref& turn = turns_.at(n.src[0].get());
+  const int64_t count = extent(n.src[0]->src[0]), turns = extent(turn->src[0]);
+  const Ref root(&n);
+  for (const Node* inside : topological(std::span(&root, 1)))
+    if (inside->op == Op::Merge)
+      value(Ref(inside));  // all threads join in it, some of which have no last turn
+  open(false);
+  const std::string u = unique(turn->arg.text, top()), l = unique(n.src[0]->arg.text, top());
+  ranges_[turn.get()] = {{u}, top()};
+  ranges_[n.src[0].get()] = {{l}, top()};
+  const std::string_view type = c_.variable_type(DType::I64);
+  line(fmt::format("const {} {} = {} * {} + {};", type, l, u, warp, lane_));
+  const bool partial = count % warp != 0;
+  if (partial) open(true);
+  in_lanes_ = true;
+  scope(n, tree::body(n), true);
+  in_lanes_ = false;
+  if (partial) close(fmt::format("if ({} < {}) {{", l, count));
+  if (turns <= 2) line(top() - 1, "#pragma unroll");
+  close(fmt::format("for ({0} {1} = 0; {1} < {2}; {1}++) {{", type, u, turns));
+  const auto& written = writes_[&n];
+  const auto in_memory = [&](const Node* place) { return !places_[place].local; };
+  if (std::any_of(written.begin(), written.end(), in_memory)) line("__syncwarp();");
+}
+
+/// The iteration of the parallel loop that a thread is of.
+std::string Renderer::item() const {
+  const std::string_view id = c_.dialect().id;
+  return lane_.empty() ? std::string(id) : fmt::format("({}) / {}", id, warp);
+}
+
+void Renderer::parallel(const Node& n) {
+  const Ref& extent = n.src[0]->src[0];
+  std::string end = extent->is_const() ? fmt::format("{}", const_int(*extent)) : in(value(extent), Shift);
+  std::string i = unique(n.src[0]->arg.text, top());
+  const std::string_view type = c_.variable_type(DType::I64);
+  line(fmt::format("const {} {} = {};", type, i, item()));
+  open(true);
+  ranges_[n.src[0].get()] = {{i}, top()};
+  scope(n, tree::body(n), false);
+  close(fmt::format("if ({} < {}) {{", i, end));
+}
+
+void Renderer::branch(const Node& n) {
+  if (n.src[0]->is_const()) return body(const_int(*n.src[0]) ? tree::then_body(n) : tree::else_body(n));
+  std::string condition = value(n.src[0]).text;
+  open(true);
+  scope(n, tree::then_body(n), false);
+  bool both = !tree::else_body(n).empty();
+  if (!both) return close(fmt::format("if ({}) {{", condition));
+  close(fmt::format("if ({}) {{", condition), "} else {");
+  open(true);
+  scope(n, tree::else_body(n), false);
+  std::string code = std::move(frames_.back().code);
+  frames_.pop_back();
+  frames_.back().code += code;
+  line("}");
+}
+
+/// Writes the fold's identity into all elements.
+void Renderer::fill(const PlaceState& p, const Node& place, const Text& count) {
+  Text identity = c_.literal(*tree::identity(tree::fold_of(place), place.dtype));
+  if (p.local && c_.dialect().warps)
+    line("#pragma unroll");  // else an array in registers becomes one in memory
+  if (!p.local) identity = c_.to_memory(place.dtype, identity);
+  line(fmt::format("for ({0} {1} = 0; {1} < {2}; {1}++) {3}[{1}] = {4};", c_.variable_type(DType::I64),
+                   unique("at", top()), in(count, Shift), p.name, identity.text));
+}
+
+void Renderer::declare(const Node& n) {
+  if (tree::space(n) == Space::Param) {
+    PlaceState& p = place_of(n);
+    touch(p);
+    roots_.push_back(ix::product(tree::dims(n)));  // the memo knows nodes by their address
+    return fill(p, n, value(roots_.back()));
+  }
+  PlaceState& p = places_[&n];
+  p.name = unique(n.arg.text, top());
+  p.level = p.write_level = top();
+  touch(p);
+  std::string_view type = c_.variable_type(n.dtype);
+  if (p.dims.empty()) {
+    std::string start;
+    if (tree::has_fold(n)) start = " = " + c_.literal(*tree::identity(tree::fold_of(n), n.dtype)).text;
+    return line(fmt::format("{} {}{};", type, p.name, start));
+  }
+  int64_t count = 1;
+  for (const Ref& d : p.dims) count *= const_int(*d);
+  line(fmt::format("{} {}[{}];", type, p.name, std::max<int64_t>(count, 1)));
+  if (tree::has_fold(n)) fill(p, n, {fmt::format("{}", count)});
+}
+
+void Renderer::write(const Node& n) {
+  const Node& place = *n.src[0];
+  PlaceState& p = place_of(place);
+  std::vector<Text> v;
+  value(position(n));
+  for (const Ref& x : tree::values(n)) v.push_back(value(x));
+  Text to = element(n), out = v[0];
+  if (n.op == Op::FoldStep) {
+    Text old = p.local ? to : c_.from_memory(place.dtype, to);
+    Fold fold = tree::fold_of(place);
+    if (fold == Fold::Dot) {
+      const Text args[] = {v[0], v[1], old};
+      out = c_.apply(Op::Fma, place.dtype, args);
+    } else {
+      const Text args[] = {old, v[0]};
+      out = c_.apply(row(fold).step, place.dtype, args);
+    }
+  }
+  if (!p.local) out = c_.to_memory(place.dtype, out);
+  write_line(p, fmt::format("{} = {};", to.text, out.text));
+  touch(p);
+}
+
+/// What all threads of a warp compute, one of them writes to memory, after all have read what was there.
+void Renderer::write_line(const PlaceState& p, const std::string& text) {
+  if (lane_.empty() || p.local || in_lanes_) return line(text);
+  line("__syncwarp();");
+  line(fmt::format("if ({} == 0) {}", lane_, text));
+  line("__syncwarp();");
+}
+
+void Renderer::statement(const Node& n) {
+  switch (n.op) {
+    case Op::Place:    return declare(n);
+    case Op::Loop:     return loop(n);
+    case Op::If:       return branch(n);
+    case Op::Store:
+    case Op::FoldStep: return write(n);
+    case Op::Check:    {
+      if (is_int(n.src[0], 1)) return;
+      Text ok = value(n.src[0]), word = value(n.src[1]);
+      return line(fmt::format("if (!{}) *error = {};", in(ok, Primary), word.text));
+    }
+    default: broken("C renderer: {} is no statement", row(n.op).name);
+  }
+}
+
+void Renderer::body(std::span<const Ref> list) {
+  for (const Ref& s : list) statement(*s);
+}
+
+}  // namespace kontor::clike

@@ -1,0 +1,103 @@
+// What must be known before a line is written: places written in each scope, uses of each value.
+#include <algorithm>
+
+#include "base/error.h"
+#include "codegen/render_c/renderer.h"
+#include "graph/index/index.h"
+
+namespace kontor::clike {
+
+static int64_t upper_bound(const Ref& dim, const Node& place) {
+  int64_t hi = dim->bounds.hi;
+  if (hi < 0 || hi > (int64_t{1} << 40))
+    broken("C renderer: place '{}' has a dimension without a static bound", place.arg.text);
+  return hi;
+}
+
+void Renderer::survey_roots(const Node& s) {
+  switch (s.op) {
+    case Op::Place: break;
+    case Op::Loop:  roots_.push_back(s.src[0]->src[0]); break;
+    case Op::If:    roots_.push_back(s.src[0]); break;
+    case Op::Check: roots_.insert(roots_.end(), s.src.begin(), s.src.end()); break;
+    default:
+      roots_.push_back(position(s));
+      for (const Ref& v : tree::values(s)) roots_.push_back(v);
+  }
+}
+
+/// Which places are spread over a warp; thread t has the iterations t, t + 32, .. of a Lane loop, one a turn.
+void Renderer::survey_lanes(std::span<const Ref> list, const Node* range) {
+  for (const Ref& s : list) {
+    if (s->op == Op::FoldStep && range && tree::space(*s->src[0]) == Space::Local)
+      places_[s->src[0].get()].spread = true;
+    if (s->op == Op::If) survey_lanes(std::span(s->src).subspan(1), range);
+    if (s->op != Op::Loop) continue;
+    const bool lanes = tree::kind(*s) == LoopKind::Lane;
+    const Ref& own = s->src[0];
+    if (lanes) turns_[own.get()] = ix::range((extent(own->src[0]) + warp - 1) / warp, own->arg.text + "u");
+    survey_lanes(tree::body(*s), lanes ? own.get() : range);
+  }
+}
+
+void Renderer::survey_places(std::span<const Ref> list) {
+  for (const Ref& s : list) {
+    if (s->op == Op::Place && tree::space(*s) != Space::Param) {
+      PlaceState& p = places_[s.get()];
+      p.local = p.written = true;
+      for (const Ref& d : s->src) p.dims.push_back(index(upper_bound(d, *s)));
+      if (p.spread) p.dims.back() = index((const_int(*p.dims.back()) + warp - 1) / warp);
+    }
+    const Node* written = s->op == Op::Store || s->op == Op::FoldStep ? s->src[0].get()
+                          : s->op == Op::Place                        ? s.get()
+                                                                      : nullptr;
+    if (written) {
+      places_[written].written = true;
+      for (const Node* open : open_statements_) writes_[open].push_back(written);
+    }
+    survey_roots(*s);
+    if (s->op != Op::Loop && s->op != Op::If) continue;
+    open_statements_.push_back(s.get());
+    survey_places(std::span(s->src).subspan(1));
+    open_statements_.pop_back();
+  }
+}
+
+const Ref& Renderer::position(const Node& access) {
+  Ref& found = positions_[&access];
+  if (found) return found;
+  const Node& place = *access.src[0];
+  auto it = places_.find(&place);
+  std::span<const Ref> dims = it != places_.end() && it->second.local ? it->second.dims : tree::dims(place);
+  if (access.op == Op::Merge) dims = dims.first(dims.size() - 1);
+  std::vector<Ref> at(tree::at(access).begin(), tree::at(access).end());
+  if (it != places_.end() && it->second.spread && access.op != Op::Merge)
+    at.back() = turns_.at(at.back().get());
+  return found = dims.empty() ? index(0) : ix::flatten(at, dims);
+}
+
+void Renderer::operands(const Node& n, std::vector<const Node*>& out) {
+  if (n.op == Op::Range || n.op == Op::Place) return;
+  if (n.op != Op::Load && n.op != Op::Merge) {
+    for (const Ref& s : n.src) out.push_back(s.get());
+    return;
+  }
+  out.push_back(position(n).get());
+  if (n.op == Op::Load && tree::guard(n)) out.push_back(n.src.back().get());
+}
+
+void Renderer::count_uses() {
+  std::vector<const Node*> stack, next;
+  std::unordered_map<const Node*, bool> seen;
+  for (const Ref& r : roots_) uses_[r.get()]++, stack.push_back(r.get());
+  while (!stack.empty()) {
+    const Node* n = stack.back();
+    stack.pop_back();
+    if (std::exchange(seen[n], true)) continue;
+    next.clear();
+    operands(*n, next);
+    for (const Node* o : next) uses_[o]++, stack.push_back(o);
+  }
+}
+
+}  // namespace kontor::clike

@@ -1,0 +1,199 @@
+// Expressions: which scope a value is computed in, and under which name.
+#include <algorithm>
+#include <bit>
+
+#include "base/error.h"
+#include "codegen/render_c/renderer.h"
+#include "graph/index/index.h"
+
+namespace kontor::clike {
+
+const Entry* Renderer::known(const Node* n) const {
+  auto it = memo_.find(n);
+  if (it == memo_.end()) return nullptr;
+  const Entry& e = it->second;
+  if (e.level > top() || frames_[static_cast<size_t>(e.level)].serial != e.serial) return nullptr;
+  return const_cast<Renderer*>(this)->stamp(*n) == e.stamp ? &e : nullptr;
+}
+
+/// Places that this kernel writes and the value reads.
+const std::vector<const Node*>& Renderer::reads(const Node& n) {
+  auto it = reads_.find(&n);
+  if (it != reads_.end()) return it->second;
+  std::vector<const Node*> found, from;
+  if ((n.op == Op::Load || n.op == Op::Merge) && places_[n.src[0].get()].written)
+    found.push_back(n.src[0].get());
+  operands(n, from);
+  for (const Node* o : from) {
+    const std::vector<const Node*>& more = reads(*o);
+    found.insert(found.end(), more.begin(), more.end());
+  }
+  std::sort(found.begin(), found.end());
+  found.erase(std::unique(found.begin(), found.end()), found.end());
+  return reads_[&n] = std::move(found);
+}
+
+/// Grows whenever something that the value reads is written.
+uint64_t Renderer::stamp(const Node& n) {
+  uint64_t sum = 0;
+  for (const Node* place : reads(n)) sum += places_[place].version;
+  return sum;
+}
+
+Text Renderer::value(const Ref& root) {
+  std::vector<const Node*> stack = {root.get()}, from;
+  while (!stack.empty()) {
+    const Node* n = stack.back();
+    if (known(n)) {
+      stack.pop_back();
+      continue;
+    }
+    from.clear();
+    operands(*n, from);
+    size_t before = stack.size();
+    for (const Node* o : from)
+      if (!known(o)) stack.push_back(o);
+    if (stack.size() > before) continue;
+    Entry e = compute(*n);
+    e.serial = frames_[static_cast<size_t>(e.level)].serial;
+    e.stamp = stamp(*n);
+    memo_[n] = std::move(e);
+    stack.pop_back();
+  }
+  return memo_[root.get()].text;
+}
+
+/// Whether a value is worth a name where it can be computed further out: index arithmetic stays readable in its place.
+bool Renderer::is_heavy(const Node& n) const {
+  if (n.src.empty() || n.op == Op::Range) return false;
+  if (n.op == Op::Load) return true;
+  if (n.dtype != DType::I64 && n.dtype != DType::Bool) return true;
+  return n.op == Op::IDiv || n.op == Op::Mod || n.op == Op::Where;
+}
+
+/// Names the value, if that is worth it, in the frame of its level.
+Entry Renderer::finish(const Node& n, Entry e) {
+  bool leaf = n.src.empty() || n.op == Op::Range;
+  auto uses = uses_.find(&n);
+  bool shared = uses != uses_.end() && uses->second > 1;
+  bool long_text = e.text.text.size() > 80;
+  if (leaf || !(shared || long_text || (e.level < top() && is_heavy(n)))) return e;
+  std::string name = fmt::format("v{}", values_++);
+  line(e.level, fmt::format("const {} {} = {};", c_.variable_type(n.dtype), name, e.text.text));
+  e.text = {name};
+  return e;
+}
+
+Entry Renderer::compute(const Node& n) {
+  switch (n.op) {
+    case Op::Const: return {c_.literal(n), 0};
+    case Op::Load:  return finish(n, compute_load(n));
+    case Op::Merge: return compute_merge(n);
+    case Op::Slot:  broken("C renderer: slot {} is not declared", n.at(0));
+    case Op::Range: {
+      auto it = ranges_.find(&n);
+      if (it == ranges_.end()) broken("C renderer: range '{}' is not bound", n.arg.text);
+      return {it->second.first, it->second.second};
+    }
+    default: break;
+  }
+  Entry e;
+  std::vector<Text> args;
+  for (const Ref& s : n.src) {
+    const Entry& from = memo_[s.get()];
+    e.level = std::max(e.level, from.level);
+    args.push_back(from.text);
+  }
+  // A small constant beside a long is a long already.
+  bool beside = n.src.size() == 2 && n.src[0]->dtype == DType::I64 && !n.src[0]->is_const();
+  constexpr int64_t small = 1 << 30;
+  if (beside && n.src[1]->is_const() && -small < const_int(*n.src[1]) && const_int(*n.src[1]) < small)
+    args[1] = {fmt::format("{}", const_int(*n.src[1])), const_int(*n.src[1]) < 0 ? Unary : Primary};
+  e.text = c_.apply(n, args);
+  return finish(n, std::move(e));
+}
+
+/// The element that a Load, Store or FoldStep goes to.
+Text Renderer::element(const Node& access) {
+  PlaceState& p = place_of(*access.src[0]);
+  if (p.local && p.dims.empty()) return {p.name};
+  std::string at = is_int(position(access), 0) ? "0" : value(position(access)).text;
+  return {fmt::format("{}[{}]", p.name, at)};
+}
+
+Entry Renderer::compute_load(const Node& n) {
+  PlaceState& p = place_of(*n.src[0]);
+  Entry e{{}, std::max(p.level, pin_level())};
+  e.level = std::max(e.level, memo_[position(n).get()].level);
+  if (p.written) e.level = std::max(e.level, p.write_level);
+  e.text = element(n);
+  if (!p.local) e.text = c_.from_memory(n.dtype, e.text);
+  Ref guard = tree::guard(n);
+  if (!guard || is_int(guard, 1)) return e;
+  const Entry& g = memo_[guard.get()];
+  e.level = std::max(e.level, g.level);
+  Text zero = c_.literal(*constant(n.dtype, int64_t{0}));
+  e.text = {fmt::format("{} ? {} : {}", in(g.text, LogicalOr), in(e.text, LogicalOr), zero.text), Ternary};
+  return e;
+}
+
+/// Joins the last dimension in halving pairs, in an array of its own.
+Entry Renderer::compute_merge(const Node& n) {
+  const Node& place = *n.src[0];
+  PlaceState& p = place_of(place);
+  if (!tree::has_fold(place)) broken("C renderer: merge of '{}', which has no fold", place.arg.text);
+  Op op = row(tree::fold_of(place)).merge;
+  int64_t count = const_int(*p.dims.back());
+  const Entry& first = memo_[position(n).get()];
+  Entry e{{}, std::max({p.level, pin_level(), p.written ? p.write_level : 0, first.level})};
+  std::string start = is_int(position(n), 0) ? "" : fmt::format("{} * {} + ", in(first.text, Product), count);
+  auto part = [&](const std::string& lane) {
+    Text x{fmt::format("{}[{}{}]", p.name, start, lane)};
+    return p.local ? x : c_.from_memory(n.dtype, x);
+  };
+  if (p.spread) return merge_lanes(n, std::move(e));
+  if (count == 1) return e.text = part("0"), finish(n, std::move(e));
+  std::string name = fmt::format("v{}", values_++), lane = unique("lane", e.level);
+  line(e.level,
+       fmt::format("{} {}[{}];  // {} joined in pairs", c_.variable_type(n.dtype), name, count / 2, p.name));
+  for (int64_t half = count / 2; half > 0; half /= 2) {
+    std::string other = fmt::format("{} + {}", lane, half);
+    Text pair[2] = {{fmt::format("{}[{}]", name, lane)}, {fmt::format("{}[{}]", name, other)}};
+    if (half == count / 2) pair[0] = part(lane), pair[1] = part(other);
+    line(e.level, fmt::format("for (int {0} = 0; {0} < {1}; {0}++) {2}[{0}] = {3};", lane, half, name,
+                              c_.apply(op, n.dtype, pair).text));
+  }
+  e.text = {name + "[0]"};
+  return e;
+}
+
+/// The same pairs where lanes l and l + 32 are those of one thread: its own first, then those of threads 16, 8 .. 1 further.
+/// All threads get the result.
+Entry Renderer::merge_lanes(const Node& n, Entry e) {
+  const PlaceState& p = place_of(*n.src[0]);
+  const Op op = row(tree::fold_of(*n.src[0])).merge;
+  const int64_t turns = const_int(*p.dims.back());
+  const std::string start =
+      is_int(position(n), 0) ? ""
+                             : fmt::format("{} * {} + ", in(memo_[position(n).get()].text, Product), turns);
+  const std::string name = fmt::format("v{}", values_++), half = unique("half", e.level);
+  const std::string_view type = c_.variable_type(n.dtype);
+  line(e.level, fmt::format("{} {} = {}[{}0];  // {} joined in pairs", type, name, p.name, start, p.name));
+  const auto joined = [&](const std::string& other) {
+    const Text pair[2] = {{name}, {other}};
+    return c_.apply(op, n.dtype, pair).text;
+  };
+  if (turns == 2) line(e.level, fmt::format("{} = {};", name, joined(fmt::format("{}[{}1]", p.name, start))));
+  if (turns > 2) broken("C renderer: lanes of '{}' are more than two a thread", p.name);
+  const std::string other = unique("other", e.level);  // a value of its own: bools skip a second operand
+  line(e.level, fmt::format("for (int {0} = {1}; {0} > 0; {0} /= 2) {{", half, warp / 2));
+  line(e.level, fmt::format("  const {0} {1} = ({0})__shfl_down_sync(0xffffffffu, {2}, {3});", type, other,
+                            name, half));
+  line(e.level, fmt::format("  {} = {};", name, joined(other)));
+  line(e.level, "}");
+  line(e.level, fmt::format("{0} = ({1})__shfl_sync(0xffffffffu, {0}, 0);", name, type));
+  e.text = {name};
+  return e;
+}
+
+}  // namespace kontor::clike

@@ -1,0 +1,293 @@
+// Places: addresses, stores, folds' merges, where local places live.
+#include <algorithm>
+#include <bit>
+
+#include "base/error.h"
+#include "codegen/render_llvm/renderer.h"
+#include "graph/index/index.h"
+
+namespace kontor::ir {
+
+PlaceState& Renderer::place_of(const Node& place) {
+  auto it = places_.find(&place);
+  if (it == places_.end()) broken("LLVM renderer: place '{}' is not declared", place.arg.text);
+  return it->second;
+}
+
+Access Renderer::access(const Node& n) {
+  const Node& place = *n.src[0];
+  PlaceState& p = place_of(place);
+  std::span<const Ref> at = tree::at(n);
+  Linear position;
+  for (size_t i = 0; i < p.dims.size(); i++) {
+    if (i > 0) position = product(std::move(position), linear(p.dims[i]));
+    if (i < at.size()) add_scaled(position, linear(at[i]), 1);
+  }
+  if (!p.lanes) return {&p, std::move(position), place.dtype};
+  Linear mine;  // of a place inside a vector loop each element is a vector, of which every lane has its own
+  add_scaled(mine, position, p.lanes);
+  mine.lane++;
+  return {&p, std::move(mine), place.dtype};
+}
+
+/// The address of the first lane's element (`offset` elements further); vector terms are left out.
+Val Renderer::address(const Access& a, int64_t offset) {
+  Type element{in_memory(a.dtype), 0}, pointer{Scalar::Ptr, 0};
+  int64_t constant = a.at.constant + offset;
+  Val p = a.place->base;
+  if (Val position = scalar_part(a.at, Scalar::I64, false))
+    p = b_.emit_at(0, {}, pointer, "getelementptr ", element, ", ", typed(p), ", i64 ", position);
+  if (constant == 0) return p;
+  return b_.emit_at(0, {}, pointer, "getelementptr ", element, ", ", typed(p), ", i64 ", constant);
+}
+
+/// In bytes. Local places start at multiples of 64; of a caller's memory only the element's alignment is known.
+int64_t Renderer::alignment(const Access& a, int64_t offset) {
+  int64_t size = item_size(a.dtype);
+  if (!a.place->local) return size;
+  auto bits = static_cast<uint64_t>(a.at.constant + offset) | 64;
+  for (auto& t : a.at.terms) bits |= static_cast<uint64_t>(t.second);
+  uint64_t unit = static_cast<uint64_t>(size) * (bits & -bits);
+  return static_cast<int64_t>(std::min<uint64_t>(unit & -unit, 64));
+}
+
+Val Renderer::both(Val x, Val y) {
+  if (!x || !y) return x ? x : y;
+  for (Val* v : {&x, &y})
+    if (*v == extent_mask_) *v = below(b_.opaque(active_));
+  int lanes = std::max(b_.lanes(x), b_.lanes(y));
+  return apply(b_, Op::And, DType::Bool, {b_.splat(x, lanes), b_.splat(y, lanes)});
+}
+
+Val Renderer::reverse(Val v) {
+  Type t = b_.type(v);
+  std::string text = "<";
+  for (int i = t.lanes; i-- > 0;) text.append("i32 ").append(std::to_string(i)).append(i ? ", " : ">");
+  return b_.emit(t, "shufflevector ", typed(v), ", ", t, " poison, ", Type{Scalar::I32, t.lanes}, " ", text);
+}
+
+// ---- stores
+
+void Renderer::touch(PlaceState& p) { p.version++; }
+
+void Renderer::store_text(const Access& a, Val pointer, Val v, int64_t align) {
+  b_.effect("store ", typed(to_memory(b_, a.dtype, v)), ", ", typed(pointer), ", align ", align);
+  touch(*a.place);
+}
+
+/// Stores where the mask holds, through llvm.masked.store or llvm.masked.scatter.
+void Renderer::store_masked(const Access& a, Val pointer, Val v, Val mask) {
+  Val memory = to_memory(b_, a.dtype, v);
+  Type t = b_.type(memory);
+  std::string lanes = std::to_string(t.lanes), suffix = "v" + lanes + std::string(row(t.of).suffix);
+  std::string type = "<" + lanes + " x " + std::string(row(t.of).text) + ">";
+  bool scatter = b_.lanes(pointer) > 0;
+  std::string name =
+      scatter ? "llvm.masked.scatter." + suffix + ".v" + lanes + "p0" : "llvm.masked.store." + suffix + ".p0";
+  b_.declare(name, "void",
+             type + (scatter ? ", <" + lanes + " x ptr>" : ", ptr") + ", i32, <" + lanes + " x i1>");
+  b_.effect("call void @", name, "(", typed(memory), ", ", typed(pointer), ", i32 ", item_size(a.dtype), ", ",
+            typed(mask), ")");
+  touch(*a.place);
+}
+
+/// Lanes side by side. In a local place lanes that are off are loaded and stored back, which LLVM keeps in registers.
+void Renderer::store_lanes(const Access& a, Val v) {
+  bool reversed = a.at.lane == -1;
+  int64_t offset = reversed ? 1 - vector_ : 0;
+  Val pointer = address(a, offset);
+  bool unread = a.place->local && (a.place->lanes || !a.place->mixed) && mask_ == extent_mask_;
+  Val mask = unread ? Val{} : mask_;  // what lanes that are off leave in such a place is read by none
+  if (reversed) {
+    v = reverse(v);
+    if (mask) mask = reverse(mask);
+  }
+  if (!mask) return store_text(a, pointer, v, alignment(a, offset));
+  if (!a.place->local || reversed || mask_ != extent_mask_) return store_masked(a, pointer, v, mask);
+  Val old = load_text(a, pointer, b_.lanes(v), {}, alignment(a, 0));
+  store_text(a, pointer, apply(b_, Op::Where, a.dtype, {mask, v, old}), alignment(a, 0));
+}
+
+void Renderer::store_access(const Access& a, Val v) {
+  bool scatter = has_vector_terms(a.at);
+  if (!scatter && a.at.lane == 0) {
+    if (b_.lanes(v) || mask_) broken("LLVM renderer: all lanes write one element");
+    return store_text(a, address(a), v, alignment(a, 0));
+  }
+  v = b_.splat(v, vector_);
+  if (!scatter && (a.at.lane == 1 || a.at.lane == -1)) return store_lanes(a, v);
+  store_masked(a, lane_addresses(a), v, b_.splat(mask_ ? mask_ : b_.boolean(true), vector_));
+}
+
+// ---- local places
+
+static int64_t upper_bound(const Ref& dim, const Node& place) {
+  int64_t hi = dim->bounds.hi;
+  if (hi < 0 || hi > (int64_t{1} << 40))
+    broken("place '{}' has a dimension without a static bound", place.arg.text);
+  return hi;
+}
+
+/// Small places become stack memory, of which LLVM makes registers; large ones lie in the share's scratch memory.
+void Renderer::declare(const Node& place) {
+  if (tree::space(place) == Space::Local) allocate(place);
+  if (!tree::has_fold(place)) return;
+  if (std::all_of(place.src.begin(), place.src.end(), [](const Ref& d) { return d->is_const(); }) ||
+      place_of(place).local)
+    return fill(place);
+  fill_dynamic(place);
+}
+
+void Renderer::allocate(const Node& place) {
+  constexpr int64_t stack_bytes = 4096;
+  PlaceState& p = place_of(place);
+  p.lanes = vector_;
+  p.write_level = b_.depth();
+  p.version++;
+  int64_t count = std::max(p.lanes, 1);
+  p.dims = {place.src.begin(), place.src.end()};
+  for (Ref& d : p.dims) {
+    int64_t bound = upper_bound(d, place);
+    // Rows of whole vectors, so that no two accesses overlap: then each stays in a register. Of the widest ones that have
+    // lanes switched off, since what these leave behind a row must not be the next row.
+    if (p.partial && &d == &p.dims.back()) bound = (bound + p.partial - 1) / p.partial * p.partial;
+    count *= const_int(*(d = index(bound)));
+  }
+  count += p.unaligned;
+  Type element{in_memory(place.dtype), 0};
+  int64_t bytes = std::max<int64_t>(count, 1) * item_size(place.dtype);
+  if (bytes <= stack_bytes) {
+    if (!p.base) p.base = b_.alloca_array(element, std::max<int64_t>(count, 1));
+  } else {
+    Val scratch = argument(32, Scalar::Ptr);
+    p.base =
+        b_.emit_at(0, {}, {Scalar::Ptr, 0}, "getelementptr i8, ", typed(scratch), ", i64 ", scratch_top_);
+    scratch_top_ += (bytes + 63) & ~int64_t{63};
+    scratch_bytes_ = std::max(scratch_bytes_, scratch_top_);
+  }
+  regions_.push_back({b_.text(p.base), place.arg.text, bytes});
+}
+
+/// Stores `identity` into `count` elements from a.at on, in vectors of at most `chunk` lanes.
+void Renderer::fill_range(Access a, Val identity, int64_t count, int64_t chunk) {
+  for (int64_t done = 0; done < count; done += chunk, a.at.constant += chunk) {
+    while (chunk > 1 && count - done < chunk) chunk /= 2;
+    Val v = chunk > 1 ? b_.splat(identity, static_cast<int>(chunk)) : identity;
+    store_text(a, address(a), v, alignment(a, 0));
+  }
+}
+
+void Renderer::fill(const Node& place) {
+  constexpr int64_t most_stores = 32, wide = 64;  // what lives in registers is not filled by a loop
+  PlaceState& p = place_of(place);
+  Val identity = constant_value(b_, *tree::identity(tree::fold_of(place), place.dtype));
+  int64_t count = std::max(p.lanes, 1), chunk = std::max({p.lanes, p.chunk, 1});
+  for (const Ref& d : p.dims) count *= const_int(*d);
+  Access a{&p, {}, place.dtype};
+  if (count / chunk > most_stores) {
+    open_loop(b_.i64(0), b_.i64(count / wide));
+    int level = std::exchange(p.write_level, b_.depth());
+    Access here = a;
+    add_term(here.at, b_.counter(), wide);
+    fill_range(here, identity, wide, wide);
+    p.write_level = level;
+    close_loop();
+    a.at.constant = count / wide * wide;
+    chunk = wide;
+  }
+  fill_range(a, identity, count - a.at.constant, chunk);
+}
+
+/// A parameter whose size is known only at the launch, element by element.
+void Renderer::fill_dynamic(const Node& place) {
+  PlaceState& p = place_of(place);
+  Linear size;
+  size.constant = 1;
+  for (const Ref& d : p.dims) size = product(std::move(size), linear(d));
+  Val count = materialise(size);
+  open_branch(apply(b_, Op::Lt, DType::I64, {b_.i64(0), count}), false);
+  open_loop(b_.i64(0), count);
+  Access a{&p, {}, place.dtype};
+  add_term(a.at, b_.counter(), 1);
+  store_text(a, address(a), constant_value(b_, *tree::identity(tree::fold_of(place), place.dtype)),
+             alignment(a, 0));
+  close_loop();
+  close_branch();
+}
+
+// ---- folds
+
+Val Renderer::step(const Node& place, Val old, std::span<const Val> v) {
+  Fold fold = tree::fold_of(place);
+  if (fold == Fold::Dot) return apply(b_, Op::Fma, place.dtype, {v[0], v[1], old});
+  return apply(b_, row(fold).step, place.dtype, {old, v[0]});
+}
+
+/// Many elements, each a vector: halved in loops, in memory of their own, until few are left.
+Access Renderer::halve_in_loops(Access a, const Node& place, int64_t& count) {
+  constexpr int64_t few = 8;
+  int64_t own = a.place->lanes;
+  PlaceState& rest = merging_.emplace_back();
+  rest.local = rest.written = true;
+  rest.base = b_.alloca_array({in_memory(place.dtype), 0}, count / 2 * own);
+  for (; count > few; count /= 2) {
+    open_loop(b_.i64(0), b_.i64(count / 2));
+    rest.write_level = b_.depth();
+    Access to{&rest, {}, a.dtype};
+    add_term(to.at, b_.counter(), own);
+    add_term(a.at, b_.counter(), own);
+    Access other = a;
+    other.at.constant += count / 2 * own;
+    int lanes = static_cast<int>(own);
+    Val x = load_text(a, address(a), lanes, {}, alignment(a, 0));
+    Val y = load_text(other, address(other), lanes, {}, alignment(other, 0));
+    Val sum = apply(b_, row(tree::fold_of(place)).merge, place.dtype, {x, y});
+    store_text(to, address(to), sum, alignment(to, 0));
+    close_loop();
+    a = {&rest, {}, a.dtype};
+  }
+  rest.write_level = b_.depth();
+  return a;
+}
+
+/// The elements to be joined, as vectors of the width with which the place was filled (so that registers stay whole).
+std::vector<Val> Renderer::merge_parts(const Node& n) {
+  Access a = access(n);
+  int64_t count = upper_bound(n.src[0]->src.back(), *n.src[0]), own = a.place->lanes, chunk = own;
+  if (own) a.at.lane--;
+  if (a.at.lane || has_vector_terms(a.at)) broken("LLVM renderer: lanes choose what is merged");
+  if (!own) chunk = std::clamp<int64_t>(a.place->chunk, 1, count);
+  // Where the place is not written further in, a merge is used once; else it must be straight to be hoisted.
+  if (own && count > 8 && b_.depth() == a.place->write_level) a = halve_in_loops(a, *n.src[0], count);
+  std::vector<Val> parts;
+  for (int64_t i = 0; i < count; i += own ? 1 : chunk, a.at.constant += chunk)
+    parts.push_back(load_text(a, address(a), chunk > 1 ? static_cast<int>(chunk) : 0, {}, alignment(a, 0)));
+  return parts;
+}
+
+Val Renderer::half(Val v, int from) {
+  Type t = b_.type(v);
+  int lanes = t.lanes / 2;
+  if (lanes == 1) return b_.emit({t.of, 0}, "extractelement ", typed(v), ", i64 ", int64_t{from});
+  std::string text = "<";
+  for (int i = 0; i < lanes; i++) text.append(i ? ", i32 " : "i32 ").append(std::to_string(from + i));
+  text += ">";
+  return b_.emit({t.of, lanes}, "shufflevector ", typed(v), ", ", t, " poison, ", Type{Scalar::I32, lanes},
+                 " ", text);
+}
+
+Val Renderer::merge(const Node& n) {
+  const Node& place = *n.src[0];
+  if (!tree::has_fold(place)) broken("LLVM renderer: merge of '{}', which has no fold", place.arg.text);
+  Op op = row(tree::fold_of(place)).merge;
+  std::vector<Val> parts = merge_parts(n);
+  for (; parts.size() > 1; parts.resize(parts.size() / 2))
+    for (size_t i = 0; i < parts.size() / 2; i++)
+      parts[i] = apply(b_, op, place.dtype, {parts[i], parts[i + parts.size() / 2]});
+  Val v = parts[0];
+  if (place_of(place).lanes) return v;
+  while (int lanes = b_.lanes(v)) v = apply(b_, op, place.dtype, {half(v, 0), half(v, lanes / 2)});
+  return v;
+}
+
+}  // namespace kontor::ir

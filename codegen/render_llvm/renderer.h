@@ -1,0 +1,217 @@
+// The renderer of one kernel as LLVM IR: shared by its parts, llvm_values.cpp (expressions), llvm_memory.cpp (places),
+// llvm_loads.cpp and render_llvm.cpp (statements).
+#pragma once
+#include <deque>
+#include <map>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "codegen/render_llvm/builder.h"
+#include "codegen/render_llvm/ops.h"
+#include "codegen/render_llvm/verify.h"
+#include "codegen/tree/tree.h"
+
+namespace kontor::ir {
+
+/// constant + lane * (number of the lane) + sum of factor * value, modulo 2^64: what unrolled copies of an index share
+/// is seen, and so is the stride between lanes. A value may be a vector.
+struct Linear {
+  int64_t constant = 0, lane = 0;
+  std::vector<std::pair<Val, int64_t>> terms = {};
+};
+
+void add_term(Linear& e, Val v, int64_t factor);
+void add_scaled(Linear& to, const Linear& e, int64_t factor);
+
+/// A place as it is rendered.
+struct PlaceState {
+  Val base = {};
+  std::vector<Ref> dims = {};  ///< of a local place their upper bounds
+  int chunk = 0;               ///< least number of lanes of the accesses to it that are vectors; 0: none
+  int partial = 0;         ///< largest of those that may reach beyond a row's end, with lanes switched off
+  int unaligned = 0;       ///< and of those among them that do not begin at multiples of their lanes
+  Ref extent = {};         ///< of the vector loops in which it is accessed, if that is one for all its life
+  bool mixed = false;      ///< accessed in other ways too: a lane that is off may be another access's element
+  size_t declared_in = 0;  ///< number of loops and branches around its declaration
+  bool written = false;    ///< in this kernel
+  bool local = false;
+  int lanes = 0;        ///< of a place declared inside a vector loop: each element is a vector
+  int write_level = 0;  ///< the innermost open scope in which it is written
+  int version = 0;      ///< grows with each write, tells loads apart
+};
+
+/// Where a Load, Store or FoldStep goes.
+struct Access {
+  PlaceState* place;
+  Linear at;
+  DType dtype;
+};
+
+/// A condition as the conjunction of one that all lanes share and one by lane (none: true). They are kept apart, since
+/// the first costs nothing in the address of a load. No part of a conjunction by lane is a constant, nor a splat: where a
+/// constant switches a whole register off, LLVM 19 takes that register's mask for all true (x86-64-v3, masked.load of
+/// several registers). See Builder::opaque.
+struct Guard {
+  Val uniform = {}, lanes = {};
+};
+
+class Renderer {
+ public:
+  explicit Renderer(const Ref& kernel);
+  std::string render(const std::string& entry);
+  int64_t scratch_bytes() const { return scratch_bytes_; }
+  /// Throws InternalError if the text reaches beyond a place of this kernel.
+  void require_within_places(const std::string& text) const;
+
+ private:
+  // Expressions (llvm_values.cpp).
+  Val value(const Ref& node);
+  const Linear& linear(const Ref& node);
+  Val compute(const Node& n);
+  Linear compute_linear(const Node& n);
+  Linear product(Linear a, Linear b);
+  Linear remainder(const Node& n);
+  bool grouped_quotient(Linear e, int64_t c, Linear& out);
+  Linear quotient(const Node& n);
+  Linear opaque(const Node& n);
+  Val elementwise(const Node& n);
+  Val lane_compare(const Node& n);
+  Val lane_threshold(const Linear& t, int64_t divisor, int64_t more);
+  Val narrow_cast(const Node& n);
+  Val narrow_arithmetic(const Node& n);
+  void guard_of(const Ref& condition, Guard& out);
+  Val slot(const Node& n);
+  Val argument(int64_t offset, Scalar of);
+  bool has_vector_terms(const Linear& e) const;
+  Val scalar_part(const Linear& e, Scalar of, bool with_constant);
+  Val materialise(const Linear& e, Scalar of = Scalar::I64);
+  Val below(Val threshold);  ///< the lanes whose number is below it
+  void prepare(const Ref& node);
+
+  // The memo of expressions: an entry lives as long as the innermost frame on which it depends.
+  struct Entry {
+    Val value = {};
+    int linear = -1, frame = 0, serial = 0;
+    Ref node =
+        {};  // kept alive: its address is the key, and a constant made on the way would free it for another
+  };
+  Entry* known(const Node* n);
+  Entry& remember(const Node& n);
+  int frame_of(const Node& n);
+  void push_frame();
+  void pop_frame();
+  int top_frame() const { return static_cast<int>(frames_.size()) - 1; }
+
+  // Places (llvm_memory.cpp).
+  PlaceState& place_of(const Node& place);
+  Access access(const Node& n);
+  Val address(const Access& a, int64_t offset = 0);
+  Val load(const Node& n);
+  Val load_access(const Access& a, const Guard& guard);
+  Val load_scalar(const Access& a, const Guard& guard);
+  Val load_vector(const Access& a, const Guard& guard);
+  Val load_pairs(const Access& a, const Guard& guard);
+  Val load_gather(const Access& a, const Guard& guard);
+  Val load_grouped(const Access& a, const Guard& guard);
+  Val load_runs(const Node& n, const Access& a, const Guard& guard);
+  Ref position_of_run(const Node& n, const PlaceState& p, int first, int run) const;
+  Val joined(Val low, Val high);
+  Val load_transposed(const Node& n, const Access& a, const Guard& guard);
+  void transpose(std::vector<Val>& rows);
+  Val load_text(const Access& a, Val pointer, int lanes, Val mask, int64_t align);
+  Val or_zeros(Val condition, Val pointer);
+  Val zero(DType dtype, int lanes);
+  Val any(Val mask);
+  Val half(Val v, int from);
+  Val lane_addresses(const Access& a);
+  int64_t alignment(const Access& a, int64_t offset);
+  Val reverse(Val v);
+  void store_access(const Access& a, Val v);
+  void store_lanes(const Access& a, Val v);
+  void store_text(const Access& a, Val pointer, Val v, int64_t align);
+  void store_masked(const Access& a, Val pointer, Val v, Val mask);
+  void declare(const Node& place);
+  void allocate(const Node& place);
+  void fill(const Node& place);
+  void fill_dynamic(const Node& place);
+  void fill_range(Access a, Val identity, int64_t count, int64_t chunk);
+  void touch(PlaceState& p);
+  Val merge(const Node& n);
+  std::vector<Val> merge_parts(const Node& n);
+  Access halve_in_loops(Access a, const Node& place, int64_t& count);
+  Val step(const Node& place, Val old, std::span<const Val> v);
+  Val both(Val x, Val y);
+
+  // Statements (render_llvm.cpp).
+  void survey(std::span<const Ref> body, const Node* vector_loop);
+  void survey_values(const Node& statement, const Node* vector_loop);
+  void survey_write(const Node& statement, const Node* vector_loop);
+  void survey_access(const Node& n, const Node* vector_loop);
+  bool one_extent(const PlaceState& p, const Node& n, const Node* vector_loop) const;
+  void body(std::span<const Ref> statements);
+  void statement(const Node& n);
+  void loop(const Node& n);
+  void counted_loop(const Node& n, Val begin, Val end, bool may_be_empty);
+  void shared_loop(const Node& n);
+  void unrolled(const Node& n, int64_t count);
+  void vector_loop(const Node& n);
+  void branch(const Node& n);
+  void branch_body(const Node& n, Val condition, std::span<const Ref> statements);
+  void masked_branch(const Node& n, const Guard& condition);
+  void masked_body(std::span<const Ref> statements, Val lanes);
+  void check(const Node& n);
+  void store(const Node& n);
+  void fold(const Node& n);
+  void fold_by_lane(const Access& a, const Node& place, std::span<const Val> v);
+  void fold_at_lane(const Access& a, const Node& place, std::span<const Val> v, Val index, Val lane);
+  /// What a statement's scope writes gets that scope as its write level; leave() gives back the levels before.
+  using Levels = std::vector<std::pair<PlaceState*, int>>;
+  Levels enter(const Node& scope);
+  void leave(const Levels& saved);
+  void open_loop(Val begin, Val end);
+  void close_loop();
+  void open_branch(Val condition, bool pins);
+  void close_branch();
+
+  struct Binding {
+    Val value = {};  ///< counter or constant; none: the lanes of the vector loop
+    int frame = 0;
+  };
+
+  /// An open unrolled loop.
+  struct Unrolled {
+    const Node* range;
+    int64_t count, at;
+    int depth;  ///< of the builder
+    std::map<std::pair<const Node*, std::vector<int64_t>>, std::vector<Val>> blocks =
+        {};  ///< of Loads: from the copy on, and for each copy of the loops inside of this one, transposed
+  };
+
+  Ref kernel_;
+  Builder b_;
+  std::unordered_map<const Node*, Entry> memo_;
+  std::deque<Linear> linears_;           // references to them stay good
+  std::vector<Ref> made_;                // nodes made here: the memo knows nodes by address
+  std::vector<int> frames_ = {0};        // serial numbers of the open frames
+  std::vector<int> scope_frames_ = {0};  // the frame of each of the builder's scopes
+  int serials_ = 0;
+  std::unordered_map<const Node*, Binding> bindings_;
+  std::vector<Unrolled> unrolled_;
+  std::unordered_map<const Node*, PlaceState> places_;
+  std::deque<PlaceState> merging_;  // memory in which merges halve
+  std::unordered_map<const Node*, std::vector<const Node*>>
+      writes_;                                // of each Loop and If: places written in it
+  std::vector<const Node*> open_statements_;  // while surveying
+  int vector_ = 0;                            // lanes of the open vector loop
+  const Node* lanes_ = nullptr;               // its Range
+  Val mask_ = {};                             // lanes that are switched on; none: all
+  Val extent_mask_ = {};                      // those below the extent of the vector loop,
+  Val active_ = {};                           // which is this
+  int mask_frame_ = 0;
+  int64_t scratch_top_ = 0, scratch_bytes_ = 0;
+  std::vector<LlvmRegion> regions_;  // what the verifier is told: how large places are
+  std::vector<LlvmFact> facts_;      // and how far a parallel loop runs
+};
+
+}  // namespace kontor::ir

@@ -1,0 +1,335 @@
+// A group of stages becomes a loop tree: spine loops outside, each stage's own nest at its depth.
+#include <algorithm>
+#include <map>
+
+#include "base/error.h"
+#include "codegen/stages/stage.h"
+#include "graph/index/index.h"
+
+namespace kontor {
+
+namespace {
+
+using Body = std::vector<Ref>;
+
+class Builder {
+ public:
+  Builder(const ProgramTree& program, const Group& group, std::vector<int>& buffers)
+      : program_(program), group_(group), buffers_(buffers) {}
+
+  Ref run(const std::string& name) {
+    for (int i : group_.stages) declare(i);
+    Body body = level(0);
+    return tree::kernel(name, params_, body);
+  }
+
+ private:
+  const ProgramTree& program_;
+  const Group& group_;
+  std::vector<int>& buffers_;
+  std::vector<Ref> params_;
+  std::unordered_map<const Node*, Ref> memory_;  // logical place -> place in the tree
+  std::unordered_map<const Node*, Ref>
+      inlined_;                   // logical place -> value (a map inside all loops that index it)
+  Substitution done_;             // physical form of each node met, by address:
+  Body kept_;                     // so what was met stays alive
+  std::map<int, Body> deferred_;  // by depth: stores into inputs, after all that reads these
+
+  const Stage& stage(int i) const { return program_.stages[static_cast<size_t>(i)]; }
+
+  // ---- places
+
+  bool is_root(int i) const { return i == group_.stages.back() || stage(i).leaves_kernel; }
+
+  Ref param(int buffer, DType dtype, std::vector<Ref> dims, const std::string& name, int fold = -1) {
+    for (size_t p = 0; p < buffers_.size(); p++)
+      if (buffers_[p] == buffer) return params_[p];
+    buffers_.push_back(buffer);
+    params_.push_back(tree::param(dtype, std::move(dims), static_cast<int64_t>(params_.size()), name, fold));
+    return params_.back();
+  }
+
+  bool in_place(int i) const {
+    size_t output = static_cast<size_t>(stage(i).output);
+    return stage(i).output >= 0 && output < program_.in_place.size() && program_.in_place[output] >= 0;
+  }
+
+  int buffer_of(int i) const {
+    return in_place(i) ? ~program_.in_place[static_cast<size_t>(stage(i).output)] : i;
+  }
+
+  bool fully_bound(const Stage& s) const {
+    return std::all_of(s.bound.begin(), s.bound.end(), [](int b) { return b >= 0; });
+  }
+
+  void declare(int i) {
+    const Stage& s = stage(i);
+    if (is_root(i)) {
+      int fold = s.scatter_at.empty() ? -1 : s.fold;
+      memory_[s.place.get()] = param(buffer_of(i), s.place->dtype,
+                                     in_memory_order(program_, s.place, tree::dims(*s.place)), s.name, fold);
+      return;
+    }
+    if (fully_bound(s)) return;  // a fold's own place, or inlined
+    std::vector<Ref> dims;
+    for (int d : s.layout)
+      if (s.bound[static_cast<size_t>(d)] < 0) dims.push_back(tree::dims(*s.place)[static_cast<size_t>(d)]);
+    memory_[s.place.get()] = tree::place(s.place->dtype, dims, s.name);
+  }
+
+  // Where in its place a stage stores what its loops have come to.
+  static std::vector<Ref> index_of(const Stage& s) {
+    std::vector<Ref> at = s.loops;
+    for (size_t d = 0; d < s.begin.size(); d++)
+      if (s.begin[d]) at[d] = ix::add(s.begin[d], at[d]);
+    return at;
+  }
+
+  // The indexes of a stage's place in the tree: in memory order, without what the spine binds if it is local.
+  std::vector<Ref> place_at(const Ref& logical, std::span<const Ref> at) {
+    const Stage* s = stage_of(program_, logical);
+    const Ref& place = memory_.at(logical.get());
+    std::vector<Ref> out;
+    for (int d : s->layout)
+      if (tree::space(*place) == Space::Param || s->bound[static_cast<size_t>(d)] < 0)
+        out.push_back(at[static_cast<size_t>(d)]);
+    return out;
+  }
+
+  // An expression over logical places, with loads of what is there in the tree.
+  Ref physical(const Ref& expression) {
+    kept_.push_back(expression);
+    for (const Node* n : topological(std::span(&expression, 1))) {
+      if (done_.count(n)) continue;
+      if (n->op == Op::Range || n->op == Op::Place) {
+        done_.emplace(n, Ref(n));
+        continue;
+      }
+      std::vector<Ref> sources;
+      for (const Ref& s : n->src) sources.push_back(done_.at(s.get()));
+      done_.emplace(n, n->op == Op::Load ? physical_load(n, sources) : with_sources(*n, std::move(sources)));
+    }
+    return done_.at(expression.get());
+  }
+
+  Ref physical_load(const Node* n, const std::vector<Ref>& sources) {
+    const Ref& logical = n->src[0];
+    std::vector<Ref> at(sources.begin() + 1,
+                        sources.begin() + 1 + static_cast<ptrdiff_t>(tree::at(*n).size()));
+    Ref guard = tree::guard(*n) ? sources.back() : Ref();
+    if (tree::space(*logical) == Space::Param) {
+      Ref p = param(~static_cast<int>(tree::param_number(*logical)), logical->dtype,
+                    {tree::dims(*logical).begin(), tree::dims(*logical).end()}, logical->arg.text);
+      return tree::load(p, at, guard);
+    }
+    if (auto it = inlined_.find(logical.get()); it != inlined_.end()) return guarded(it->second, guard);
+    int number = stage_number(program_, logical);
+    if (!memory_.count(logical.get())) {
+      const Stage& s = stage(number);
+      memory_[logical.get()] = param(buffer_of(number), logical->dtype,
+                                     in_memory_order(program_, logical, tree::dims(*logical)), s.name);
+    }
+    return tree::load(memory_.at(logical.get()), place_at(logical, at), guard);
+  }
+
+  // A load's guard belongs to the value: where it does not hold, the value is 0, whether it is in memory or at hand.
+  static Ref guarded(const Ref& value, const Ref& guard) {
+    return guard ? make(Op::Where, {guard, value, constant(value->dtype, int64_t{0})}) : value;
+  }
+
+  // ---- statements
+
+  // A loop, or nothing where it would do nothing: empty work takes no time, however long the loops around it are.
+  static Body around(const Ref& range, Body body, int64_t width = 0) {
+    if (body.empty() || range->src[0]->bounds.hi <= 0) return {};
+    return {tree::loop(LoopKind::Loop, range, std::move(body), width)};
+  }
+
+  Body level(int depth) {
+    Body body;
+    bool deeper = false;
+    for (int i : group_.stages) {
+      if (stage(i).depth == depth) nest(i, body);
+      deeper = deeper || stage(i).depth > depth;
+    }
+    if (deeper) {
+      Body loop = around(group_.spine[static_cast<size_t>(depth)], level(depth + 1));
+      body.insert(body.end(), loop.begin(), loop.end());
+    }
+    const Body& stores = deferred_[depth];
+    body.insert(body.end(), stores.begin(), stores.end());
+    return body;
+  }
+
+  void nest(int i, Body& body) {
+    const Stage& s = stage(i);
+    bool local = !is_root(i);
+    if (!s.scatter_at.empty()) return scatter_nest(s, body);
+    if (local && fully_bound(s) && !is_fold(s)) {
+      checks(s, body);
+      inlined_[s.place.get()] = physical(s.values[0]);
+      return;
+    }
+    if (local && !fully_bound(s)) body.push_back(memory_.at(s.place.get()));
+    Body inner;
+    if (in_place(i) && fully_bound(s) && !is_fold(s)) return nest_in_place(s, body);
+    Ref value = is_fold(s) ? fold_nest(s, inner, local) : map_value(s, inner, i);
+    if (!value) {
+      body.insert(body.end(), inner.begin(), inner.end());
+      return;
+    }
+    inner.push_back(tree::store(memory_.at(s.place.get()), place_at(s.place, index_of(s)), value));
+    for (size_t k = s.layout.size(); k-- > 0;) {
+      size_t d = static_cast<size_t>(s.layout[k]);
+      if (s.bound[d] < 0) inner = around(s.loops[d], std::move(inner));
+    }
+    body.insert(body.end(), inner.begin(), inner.end());
+  }
+
+  // The new value waits in a register until all that reads the old one has been computed.
+  void nest_in_place(const Stage& s, Body& body) {
+    checks(s, body);
+    Ref fresh = tree::place(s.place->dtype, {}, s.name + "_new");
+    body.push_back(fresh);
+    body.push_back(tree::store(fresh, {}, physical(s.values[0])));
+    inlined_[s.place.get()] = tree::load(fresh, {});
+    deferred_[s.depth].push_back(
+        tree::store(memory_.at(s.place.get()), place_at(s.place, s.loops), tree::load(fresh, {})));
+  }
+
+  Ref check(StageCheck c, const Substitution& map) {
+    c.each([&](Ref& r) { r = physical(map.empty() ? r : resolve(r, map)); });
+    return tree::check(c.condition, c.id, c.value);
+  }
+
+  void checks(const Stage& s, Body& body) {
+    for (const StageCheck& c : s.checks) body.push_back(check(c, {}));
+  }
+
+  // What a map stores. Readers inside the same loops take the value itself, not a load of it.
+  Ref map_value(const Stage& s, Body& inner, int i) {
+    checks(s, inner);
+    Ref value = physical(s.values[0]);
+    if (fully_bound(s) && is_root(i)) inlined_[s.place.get()] = value;
+    return value;
+  }
+
+  // The folding loops; returns the result to be stored, or null if readers load the fold's own place.
+  Ref fold_nest(const Stage& s, Body& inner, bool local) {
+    std::vector<Ref> dims;
+    if (s.lane) dims.push_back(s.lane->src[0]);
+    Ref sum = tree::place(s.place->dtype, dims, s.name + (local && fully_bound(s) && !s.lane ? "" : "_sum"),
+                          s.fold);
+    inner.push_back(sum);
+    if (s.accumulator.place) resume(s, sum, inner);
+    if (s.lane) lane_loops(s, sum, inner);
+    else fold_loops(s, sum, inner);
+    if (s.accumulator.place) keep(s, sum, inner);
+    Ref result = s.lane ? tree::merge(sum, {}) : tree::load(sum, {});
+    if (fully_bound(s)) inlined_[s.place.get()] = result;
+    return local && fully_bound(s) ? Ref() : result;
+  }
+
+  // ---- a fold that goes on from piece to piece of a stream
+
+  Ref accumulator(const Stage& s) {
+    const int number = static_cast<int>(&s - program_.stages.data());
+    const std::span<const Ref> dims = tree::dims(*s.accumulator.place);
+    return param(number + static_cast<int>(program_.stages.size()), s.place->dtype,
+                 {dims.begin(), dims.end()}, s.name + "_kept");
+  }
+
+  // To fold what there is so far into the identity changes no bit of it.
+  void resume(const Stage& s, const Ref& sum, Body& out) {
+    const Fold fold = static_cast<Fold>(s.fold);
+    on_lanes(s, out, [&](const std::vector<Ref>& lane, std::vector<Ref> at) {
+      Ref value = tree::load(accumulator(s), std::move(at), s.accumulator.resumes);
+      Ref identity = tree::identity(fold, s.place->dtype);
+      if (fold != Fold::Sum && fold != Fold::Dot)
+        value = make(Op::Where, {s.accumulator.resumes, value, identity});
+      std::vector<Ref> values = {value};
+      if (fold == Fold::Dot) values.push_back(constant(s.place->dtype, int64_t{1}));
+      return tree::fold(sum, lane, values);
+    });
+  }
+
+  void keep(const Stage& s, const Ref& sum, Body& out) {
+    on_lanes(s, out, [&](const std::vector<Ref>& lane, std::vector<Ref> at) {
+      return tree::store(accumulator(s), std::move(at), tree::load(sum, lane));
+    });
+  }
+
+  template <class F>
+  static void on_lanes(const Stage& s, Body& out, const F& statement) {
+    if (!s.lane) return out.push_back(statement(std::vector<Ref>{}, s.accumulator.at));
+    const Ref lane = ix::range(s.lane->src[0], s.lane->arg.text);
+    std::vector<Ref> at = s.accumulator.at;
+    at.push_back(lane);
+    out.push_back(tree::loop(LoopKind::Loop, lane, {statement(std::vector<Ref>{lane}, std::move(at))}));
+  }
+
+  Body step(const Stage& s, const Ref& sum, const std::vector<Ref>& at, const Substitution& map) {
+    Body body;
+    for (const StageCheck& c : s.checks) body.push_back(check(c, map));
+    std::vector<Ref> values;
+    for (const Ref& v : s.values) values.push_back(physical(resolve(v, map)));
+    body.push_back(tree::fold(sum, at, values));
+    return body;
+  }
+
+  static Ref resolve(const Ref& expression, const Substitution& map) {
+    return map.empty() ? expression : substitute(expression, map);
+  }
+
+  void fold_loops(const Stage& s, const Ref& sum, Body& out) {
+    Body body = step(s, sum, {}, {});
+    for (size_t f = s.folds.size(); f-- > 0;) body = around(s.folds[f], std::move(body));
+    out.insert(out.end(), body.begin(), body.end());
+  }
+
+  // Full steps of all lanes, then the step in which only the first lanes have an element. In a cut chain only the last
+  // piece has that step.
+  void lane_loops(const Stage& s, const Ref& sum, Body& out) {
+    int64_t lanes = extent(s.lane->src[0]), full = s.lane_length / lanes, rest = s.lane_length % lanes;
+    const Ref& last = s.folds.back();
+    Ref begin = s.lane_begin ? s.lane_begin : index(0);
+    Ref count =
+        s.lane_begin ? ix::max(index(0), ix::min(last->src[0], ix::sub(index(full), begin))) : index(full);
+    Ref main = ix::range(count, last->arg.text);
+    Body body = around(s.lane, step(s, sum, {s.lane}, {{last.get(), main}}));
+    body = around(main, std::move(body));
+    if (rest) {
+      Ref lane = ix::range(rest, s.lane->arg.text);
+      Substitution map{{last.get(), ix::sub(index(full), begin)}, {s.lane.get(), lane}};
+      Body tail = around(lane, step(s, sum, {lane}, map), lanes);
+      if (s.lane_begin) tail = {tree::branch(ix::lt(ix::sub(index(full), begin), last->src[0]), tail)};
+      body.insert(body.end(), tail.begin(), tail.end());
+    }
+    for (size_t f = s.folds.size() - 1; f-- > 0;) body = around(s.folds[f], std::move(body));
+    out.insert(out.end(), body.begin(), body.end());
+  }
+
+  void scatter_nest(const Stage& s, Body& body) {
+    const Ref& place = memory_.at(s.place.get());
+    Body before = {tree::store(place, place_at(s.place, s.loops), physical(s.values[0]))};
+    for (size_t d = s.loops.size(); d-- > 0;) before = around(s.loops[d], std::move(before));
+    std::vector<Ref> at;
+    for (const Ref& r : s.scatter_at) at.push_back(physical(r));
+    Body inner;
+    checks(s, inner);
+    Ref step = tree::fold(place, at, {physical(s.values[1])});
+    inner.push_back(s.scatter_guard ? tree::branch(physical(s.scatter_guard), {step}) : step);
+    for (size_t f = s.folds.size(); f-- > 0;) inner = around(s.folds[f], std::move(inner));
+    body.insert(body.end(), before.begin(), before.end());
+    body.insert(body.end(), inner.begin(), inner.end());
+  }
+};
+
+}  // namespace
+
+Ref build_tree(const ProgramTree& program, const Group& group, const std::string& name,
+               std::vector<int>& buffers) {
+  return Builder(program, group, buffers).run(name);
+}
+
+}  // namespace kontor

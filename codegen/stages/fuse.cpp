@@ -1,0 +1,255 @@
+// Grouping stages into kernels. Consumers first: a stage joins the kernel of its readers, inside as many of that kernel's
+// outer loops (its spine) as index it, if what is left of it fits on chip; else it is a kernel of its own.
+#include <algorithm>
+
+#include "base/error.h"
+#include "codegen/stages/fuse.h"
+#include "graph/index/index.h"
+
+namespace kontor {
+
+namespace {
+
+constexpr double small_work = 1 << 18;  // iterations below which a kernel need not be parallel
+constexpr double gpu_items =
+    1 << 14;  // work items that keep a GPU busy: 132 multiprocessors x 128 threads at least
+constexpr double gpu_small =
+    1 << 13;  // iterations that cost less than a launch (5 us) even if few threads share them
+constexpr size_t most_loads = 256;       // of a kernel: compilers take more than linear time
+constexpr int64_t row_bytes = 64 << 10;  // what a stage may keep of itself inside a shared loop
+
+class Fusion {
+ public:
+  Fusion(ProgramTree& program, const Limits& limits) : program_(program), limits_(limits), reads_(program) {}
+
+  void run() {
+    for (Stage& s : program_.stages) s.nodes = topological(expressions(s)).size();
+    for (size_t i = program_.stages.size(); i-- > 0;)
+      if (!join(i, readers(i))) found_group(i);
+    for (Group& g : program_.groups) std::reverse(g.stages.begin(), g.stages.end());
+    std::reverse(program_.groups.begin(), program_.groups.end());
+    merge_siblings(program_, reads_);
+    find_leaving();
+  }
+
+ private:
+  ProgramTree& program_;
+  const Limits& limits_;
+
+  Stage& stage(int i) { return program_.stages[static_cast<size_t>(i)]; }
+  Group& group(int i) { return program_.groups[static_cast<size_t>(i)]; }
+
+  Reads reads_;
+  struct Facts {  // of a group's stages
+    bool fold = false, dot = false;
+    size_t loads = 0;
+    double work = 0;  // iterations of the largest
+  };
+  std::vector<Facts> facts_;  // by number of the group as it is founded
+
+  const std::vector<int>& readers(size_t i) const { return reads_.readers[i]; }
+
+  void find_leaving() {
+    std::vector<const Group*> home(program_.stages.size());
+    for (const Group& g : program_.groups)
+      for (int i : g.stages) home[static_cast<size_t>(i)] = &g;
+    for (size_t i = 0; i < program_.stages.size(); i++) {
+      bool& leaves = program_.stages[i].leaves_kernel;
+      leaves = program_.stages[i].output >= 0;
+      for (int r : readers(i)) leaves = leaves || home[static_cast<size_t>(r)] != home[i];
+    }
+  }
+
+  // Order of the loops of a kernel made of stage i alone: memory order, but a fold's vectors innermost.
+  static std::vector<int> loop_order(const Stage& s) {
+    std::vector<int> order = s.layout;
+    if (is_fold(s) && s.vector_dim >= 0) {
+      order.erase(std::find(order.begin(), order.end(), s.vector_dim));
+      order.push_back(s.vector_dim);
+    }
+    return order;
+  }
+
+  void found_group(size_t i) {
+    Stage& s = program_.stages[i];
+    s.group = static_cast<int>(program_.groups.size());
+    Group g;
+    s.bound.assign(s.loops.size(), -1);
+    adopt_tile(s);
+    if (s.scatter_at.empty())
+      for (int d : loop_order(s)) {
+        s.bound[static_cast<size_t>(d)] = static_cast<int>(g.spine.size());
+        g.spine.push_back(s.loops[static_cast<size_t>(d)]);
+      }
+    s.depth = static_cast<int>(g.spine.size());
+    g.nodes = s.nodes;
+    g.stages.push_back(static_cast<int>(i));
+    program_.groups.push_back(std::move(g));
+    facts_.push_back({is_fold(s), is_dot(s), reads_.loads[i].size(), work_of(s)});
+  }
+
+  // A map that ends a dot (bias, activation) runs in the dot's tile.
+  void adopt_tile(Stage& s) {
+    if (is_fold(s)) return;
+    for (const Ref& load : loads_in(s.values)) {
+      const Stage* from = stage_of(program_, load->src[0]);
+      if (!from || !is_dot(*from) || from->unroll_dim < 0) continue;
+      for (size_t d = 0; d < from->loops.size(); d++)
+        for (size_t e = 0; e < s.loops.size(); e++) {
+          if (tree::at(*load)[d] != s.loops[e]) continue;
+          if (static_cast<int>(d) == from->unroll_dim) s.unroll_dim = static_cast<int>(e);
+          if (static_cast<int>(d) == from->vector_dim) s.vector_dim = static_cast<int>(e);
+        }
+    }
+    if (s.unroll_dim < 0 || s.vector_dim < 0 || s.output >= 0 || s.pinned) return;
+    s.layout.erase(std::find(s.layout.begin(), s.layout.end(), s.vector_dim));
+    s.layout.push_back(s.vector_dim);
+  }
+
+  void note(const Stage& s, const std::string& why) {
+    program_.notes += fmt::format("{} is a kernel of its own: {}\n", s.name, why);
+  }
+
+  // Joins the kernel of its first reader. Others read it from memory: each kernel reads only of kernels whose last stage
+  // comes before its own last stage, so no two can wait for each other.
+  bool join(size_t i, const std::vector<int>& all_readers) {
+    Stage& s = program_.stages[i];
+    if (all_readers.empty()) return false;
+    if (s.at_root || !s.scatter_at.empty()) return note(s, "it has to be in memory"), false;
+    auto last_stage = [&](int reader) { return group(stage(reader).group).stages.front(); };
+    int g = stage(*std::min_element(all_readers.begin(), all_readers.end(), [&](int x, int y) {
+              return last_stage(x) < last_stage(y);
+            })).group;
+    int limit = INT32_MAX;
+    std::vector<int> readers;
+    for (int r : all_readers) {
+      if (stage(r).group != g) continue;
+      if (!stage(r).scatter_at.empty()) return note(s, "a scatter reads it"), false;
+      limit = std::min(limit, stage(r).depth);
+      readers.push_back(r);
+    }
+    bind(static_cast<int>(i), readers, group(g), limit);
+    if (std::string why = refuse(s, g); !why.empty()) {
+      note(s, why);
+      return false;
+    }
+    enter(static_cast<int>(i), g);
+    return true;
+  }
+
+  // Finds for each spine loop in turn the dimension of s that every reader reads at exactly that loop.
+  void bind(int i, const std::vector<int>& readers, const Group& g, int limit) {
+    Stage& s = stage(i);
+    s.bound.assign(s.loops.size(), -1);
+    s.depth = 0;
+    std::vector<Ref> loads;
+    for (int r : readers)
+      for (const Reads::Read& read : reads_.of(r, i)) loads.push_back(read.load);
+    for (int k = 0; k < limit && k < static_cast<int>(g.spine.size()); k++) {
+      int dim = matching_dim(s, loads, g.spine[static_cast<size_t>(k)]);
+      if (dim < 0) return;
+      s.bound[static_cast<size_t>(dim)] = k;
+      s.depth = k + 1;
+    }
+  }
+
+  int matching_dim(const Stage& s, const std::vector<Ref>& loads, const Ref& range) const {
+    for (size_t d = 0; d < s.loops.size(); d++) {
+      if (s.bound[d] >= 0 || s.loops[d]->src[0] != range->src[0]) continue;
+      if (std::all_of(loads.begin(), loads.end(), [&](const Ref& l) { return tree::at(*l)[d] == range; }))
+        return static_cast<int>(d);
+    }
+    return -1;
+  }
+
+  std::string refuse(const Stage& s, int number) {
+    const Group& g = group(number);
+    if (s.depth == 0 && !(g.spine.empty() && s.loops.empty()))
+      return "it shares no outer loop with its reader";
+    if (g.nodes + s.nodes > most_nodes) return "its kernel would be too long";
+    double left = static_cast<double>(item_size(s.place->dtype));
+    bool whole = true;
+    for (size_t d = 0; d < s.loops.size(); d++)
+      if (s.bound[d] < 0) whole = false, left *= iterations(std::span(&s.loops[d], 1));
+    double room = s.random
+                      ? static_cast<double>(limits_.place_bytes)
+                      : std::min(static_cast<double>(row_bytes), static_cast<double>(limits_.place_bytes));
+    if (left > room && !whole) return fmt::format("{} bytes of it would be kept inside the loop", left);
+    if (is_dot(s) && !whole) return "a dot is kept whole";
+    if (!whole && !s.random && ends_dot(s)) return "it ends a dot";
+    const Facts& facts = facts_[static_cast<size_t>(number)];
+    if (is_dot(s) && facts.fold) return "its kernel reduces already";
+    if (is_fold(s) && facts.dot) return "its kernel has a dot already";
+    if (facts.loads + reads_.loads[static_cast<size_t>(stage_number(program_, s.place))].size() > most_loads)
+      return "its kernel reads enough already";
+    double outer = iterations(std::span(g.spine).first(static_cast<size_t>(s.depth)));
+    const double work = work_of(s);
+    const bool shares_out = whole && s.depth == static_cast<int>(g.spine.size());
+    if (limits_.gpu && !shares_out && outer < gpu_items && std::max(work, facts.work) > gpu_small)
+      return fmt::format("{} work items are too few for a GPU", outer);
+    if (!whole && !s.random && outer < 8 && work > small_work) return "too few outer iterations to share out";
+    if (is_fold(s) && whole && outer < 8 && work > small_work) return "too few outer iterations to share out";
+    return "";
+  }
+
+  static double work_of(const Stage& s) { return iterations(s.loops) * iterations(s.folds); }
+
+  // Whether s is computed element by element from the result of a dot that nothing else reads: the dot will join s.
+  bool ends_dot(const Stage& s) {
+    if (is_fold(s)) return false;
+    for (const Ref& load : loads_in(s.values)) {
+      int from = stage_number(program_, load->src[0]);
+      std::span<const Ref> at = tree::at(*load);
+      if (from < 0 || !is_dot(stage(from)) || readers(static_cast<size_t>(from)).size() != 1) continue;
+      if (std::is_permutation(at.begin(), at.end(), s.loops.begin(), s.loops.end())) return true;
+    }
+    return false;
+  }
+
+  void enter(int i, int g) {
+    Stage& s = stage(i);
+    Substitution map;
+    for (size_t d = 0; d < s.loops.size(); d++) {
+      if (s.bound[d] < 0) continue;
+      const Ref& r = group(g).spine[static_cast<size_t>(s.bound[d])];
+      map.emplace(s.loops[d].get(), r);
+      s.loops[d] = r;
+    }
+    rename(s, map);
+    reads_.renew(i);
+    s.group = g;
+    group(g).nodes += s.nodes;
+    group(g).stages.push_back(i);
+    Facts& facts = facts_[static_cast<size_t>(g)];
+    facts.fold = facts.fold || is_fold(s);
+    facts.dot = facts.dot || is_dot(s);
+    facts.work = std::max(facts.work, work_of(s));
+    facts.loads += reads_.loads[static_cast<size_t>(i)].size();
+    if (is_dot(s)) retile(s, group(g));
+  }
+
+  // The root map of a dot's kernel takes the dot's loop order, as far as nothing else is bound yet: the lanes innermost of
+  // the loops that the dot is inside of. The map may have more (a trailing dimension of 1, an expand).
+  void retile(const Stage& dot, Group& g) {
+    if (g.stages.size() != 2 || dot.vector_dim < 0) return;
+    Stage& root = stage(g.stages[0]);
+    const Ref r = dot.loops[static_cast<size_t>(dot.vector_dim)];
+    if (auto it = std::find(g.spine.begin(), g.spine.end(), r); it != g.spine.end()) {
+      const auto last = g.spine.begin() + dot.depth - 1;
+      std::rotate(it, it + 1, last + 1);
+    }
+    auto rebind = [&](Stage& s) {
+      for (size_t d = 0; d < s.loops.size(); d++)
+        s.bound[d] =
+            static_cast<int>(std::find(g.spine.begin(), g.spine.end(), s.loops[d]) - g.spine.begin());
+    };
+    rebind(root);
+    rebind(stage(g.stages[1]));
+  }
+};
+
+}  // namespace
+
+void fuse(ProgramTree& program, const Limits& limits) { Fusion(program, limits).run(); }
+
+}  // namespace kontor

@@ -1,0 +1,275 @@
+// Memory order and vector dimension of each stage, producers first. A dot wants one operand contiguous along a dimension
+// that the other does not depend on; where memory is not so, a temporary is laid out anew, or a packed copy is made.
+#include <algorithm>
+#include <cmath>
+#include <unordered_set>
+
+#include "base/error.h"
+#include "codegen/stages/stage.h"
+#include "codegen/tree/substitute.h"
+#include "graph/index/index.h"
+
+namespace kontor {
+
+namespace {
+
+int64_t size_of(const Ref& range) {
+  return range->src[0]->is_const() ? extent(range->src[0])
+                                   : std::min<int64_t>(range->src[0]->bounds.hi, 1 << 20);
+}
+
+// Whether the fold takes steps of another number along it: then no tile of one body holds several of its iterations.
+bool varies_along(const Stage& s, const Ref& range) {
+  return std::any_of(s.folds.begin(), s.folds.end(),
+                     [&](const Ref& f) { return ix::depends_on(f->src[0], range); });
+}
+
+class Layouts {
+ public:
+  Layouts(ProgramTree& program, const Limits& limits) : program_(program), limits_(limits) {}
+
+  void run() {
+    for (const Stage& s : program_.stages) count_reads(s, 1);
+    for (size_t i = 0; i < program_.stages.size(); i++) {
+      if (!limits_.gpu) choose(i);
+      Stage& s = program_.stages[i];
+      if (s.layout.empty()) set_layout(s);
+    }
+  }
+
+ private:
+  ProgramTree& program_;
+  const Limits& limits_;
+  std::unordered_map<const Node*, int> readers_;  // how many stages read a place
+
+  int64_t lanes(const Stage& s) const {
+    return std::max<int64_t>(1, limits_.vector_bytes / item_size(s.place->dtype));
+  }
+
+  void set_layout(Stage& s) {
+    s.layout.clear();
+    bool move = s.output < 0 && s.vector_dim >= 0 && s.scatter_at.empty();
+    for (int d = 0; d < static_cast<int>(s.loops.size()); d++)
+      if (!move || d != s.vector_dim) s.layout.push_back(d);
+    if (move) s.layout.push_back(s.vector_dim);
+  }
+
+  void choose(size_t& i) {
+    if (is_dot(program_.stages[i])) return choose_dot(i);
+    Stage& s = program_.stages[i];
+    if (!s.scatter_at.empty()) return;
+    double best = 0;
+    for (size_t d = 0; d < s.loops.size(); d++) {
+      double score = score_of(s, s.loops[d], static_cast<int>(d));
+      if (score >= best) best = score, s.vector_dim = static_cast<int>(d);
+    }
+    if (s.lane && score_of(s, s.lane, -1) >= best) s.vector_dim = -1;
+  }
+
+  // Contiguous reads and writes per access, less what is far apart; short dimensions fill a vector badly.
+  double score_of(const Stage& s, const Ref& range, int dim) const {
+    double score = 0;
+    for (const Ref& load : loads_in(s.values)) {
+      int64_t d = stride(program_, load, range);
+      score += d == 1 ? 2 : d == 0 ? 0.5 : d == irregular ? -1 : -2;
+    }
+    if (dim >= 0 && s.output >= 0)  // a fold reads for each of its steps, and writes once
+      score += (dim + 1 == static_cast<int>(s.loops.size()) ? 2 : -2) / iterations(s.folds);
+    double n = static_cast<double>(size_of(range)), w = static_cast<double>(lanes(s));
+    if (score <= 0) return score - 1;
+    return n <= 1 ? 0 : (score + 0.25) * (n / (std::ceil(n / w) * w));
+  }
+
+  // ---- dot
+
+  static Ref load_under(const Ref& value) {
+    std::vector<Ref> loads = loads_in(std::span(&value, 1));
+    return loads.size() == 1 ? loads[0] : Ref();
+  }
+
+  void choose_dot(size_t& i) {
+    Ref a = load_under(program_.stages[i].values[0]), b = load_under(program_.stages[i].values[1]);
+    if (!a || !b) return;
+    int dim = -1, operand = -1;
+    best_vector(program_.stages[i], a, b, dim, operand);
+    if (dim < 0) return;
+    Stage& s = program_.stages[i];
+    const Ref& load = operand == 0 ? a : b;
+    const Ref range = s.loops[static_cast<size_t>(dim)];
+    const int unroll = best_unroll(s, operand == 0 ? b : a, load);
+    const bool panel = may_have_panel(s, load, dim, unroll), contiguous = stride(program_, load, range) == 1;
+    if (panel && read_by_one(s, load)) inline_operand(i, load, operand);
+    else if (contiguous) pin(load);
+    else if (panel && !free_to_change(load)) program_.stages[i].panel = operand;
+    else if (!make_contiguous(i, load, range)) return;
+    program_.stages[i].vector_dim = dim;
+    program_.stages[i].unroll_dim = unroll;
+  }
+
+  // ---- operands that are read in another order, or computed, while a panel of them is filled (heuristic.cpp)
+
+  // Whether the dot can have a panel of this operand, filled once for each element: one fold, long enough tiles, and the
+  // loop of the register tile inside all others.
+  bool may_have_panel(const Stage& s, const Ref& load, int vector, int unroll) const {
+    if (unroll < 0 || s.folds.size() != 1 || !s.folds[0]->src[0]->is_const() || tree::guard(*load))
+      return false;
+    auto length = [&](int dim) { return size_of(s.loops[static_cast<size_t>(dim)]); };
+    int64_t width = lanes(s), steps = size_of(s.folds[0]);
+    for (int d = 0; d < static_cast<int>(s.loops.size()); d++)
+      if (d != vector && d > unroll) return false;
+    return steps >= 64 && length(unroll) >= 64 && length(vector) >= 8 * width &&
+           steps * 4 * width * item_size(load->dtype) <= limits_.place_bytes;
+  }
+
+  // Whether what the load reads is computed for this stage alone, element by element: then it need not be stored.
+  bool read_by_one(const Stage& s, const Ref& load) const {
+    int number = stage_number(program_, load->src[0]);
+    if (number < 0) return false;
+    const Stage& from = program_.stages[static_cast<size_t>(number)];
+    if (from.output >= 0 || is_fold(from) || from.at_root || !from.checks.empty()) return false;
+    const bool by_s = !loads_of(expressions(s), from.place).empty();
+    const auto count = readers_.find(from.place.get());
+    return (count == readers_.end() ? 0 : count->second) == by_s;
+  }
+
+  // Adds `by` to the number of readers of everything that a stage reads.
+  void count_reads(const Stage& s, int by) {
+    std::unordered_set<const Node*> read;
+    for (const Ref& l : loads_in(expressions(s))) read.insert(l->src[0].get());
+    for (const Node* place : read) readers_[place] += by;
+  }
+
+  void inline_operand(size_t& i, const Ref& load, int operand) {
+    const int number = stage_number(program_, load->src[0]);
+    const Stage& from = program_.stages[static_cast<size_t>(number)];
+    Substitution at;
+    for (size_t d = 0; d < from.loops.size(); d++) at.emplace(from.loops[d].get(), tree::at(*load)[d]);
+    Substitution map{{load.get(), replace(from.values[0], at)}};
+    count_reads(from, -1);
+    count_reads(program_.stages[i], -1);
+    for (Ref& v : program_.stages[i].values) v = substitute(v, map);
+    count_reads(program_.stages[i], 1);
+    program_.stages[i].panel = operand;
+    program_.stages.erase(program_.stages.begin() + number);
+    i--;
+  }
+
+  void best_vector(const Stage& s, const Ref& a, const Ref& b, int& dim, int& operand) const {
+    double best = 0;
+    for (size_t d = 0; d < s.loops.size(); d++) {
+      int64_t sa = stride(program_, a, s.loops[d]), sb = stride(program_, b, s.loops[d]);
+      if ((sa != 0) == (sb != 0) || varies_along(s, s.loops[d])) continue;
+      double n = static_cast<double>(size_of(s.loops[d])), w = static_cast<double>(lanes(s));
+      double score = n / (std::ceil(n / w) * w) + 0.05 * std::min(n, 64.0) / 64;
+      const Ref& operand_load = sa ? a : b;
+      int producer = stage_number(program_, operand_load->src[0]);
+      const bool as_wanted = producer >= 0 && program_.stages[static_cast<size_t>(producer)].random;
+      const int dimension = static_cast<int>(d);
+      const bool panel = may_have_panel(s, operand_load, dimension, best_unroll(s, sa ? b : a, operand_load));
+      if ((sa ? sa : sb) != 1 && !as_wanted)
+        score *= panel ? 0.98 : 0.95 / (1 + packing_share(s, operand_load, w));
+      if (d + 1 != s.loops.size()) score *= 0.97;  // rows of the result are stored whole
+      if (d + 1 != s.loops.size() && s.output >= 0) score /= 1 + scattering / iterations(s.folds);
+      if (score > best) best = score, dim = dimension, operand = sa ? 0 : 1;
+    }
+  }
+
+  static constexpr double scattering = 24;  // steps of a fold in whose time its result is scattered over rows
+
+  // Time to pack an operand over the time of the dot itself, roughly: moving an element costs as much as some products in
+  // vectors.
+  static double packing_share(const Stage& s, const Ref& load, double width) {
+    constexpr double vectors_an_element = 3;
+    double elements = 1, products = 1;
+    for (const Ref& d : tree::dims(*load->src[0]))
+      elements *= static_cast<double>(std::max<int64_t>(1, d->bounds.hi));
+    for (const auto* ranges : {&s.loops, &s.folds})
+      for (const Ref& r : *ranges) products *= static_cast<double>(size_of(r));
+    return vectors_an_element * elements * width / products;
+  }
+
+  // The dimension to repeat in registers: the broadcast operand depends on it, the vector operand does not.
+  int best_unroll(const Stage& s, const Ref& broadcast, const Ref& vector) const {
+    int best = -1;
+    int64_t most = 1;
+    for (size_t d = 0; d < s.loops.size(); d++) {
+      if (stride(program_, vector, s.loops[d]) != 0) continue;
+      if (stride(program_, broadcast, s.loops[d]) == 0 || varies_along(s, s.loops[d])) continue;
+      int64_t n = std::min<int64_t>(size_of(s.loops[d]), 12);
+      if (n >= most) most = n, best = static_cast<int>(d);
+    }
+    return best;
+  }
+
+  // The dot counts on the layout as it is.
+  void pin(const Ref& load) {
+    int number = stage_number(program_, load->src[0]);
+    if (number >= 0) program_.stages[static_cast<size_t>(number)].pinned = true;
+  }
+
+  // Lays the place that `load` reads out anew, or has stage i read a packed copy of it.
+  bool make_contiguous(size_t& i, const Ref& load, const Ref& range) {
+    int dim = -1;
+    std::span<const Ref> at = tree::at(*load);
+    for (size_t d = 0; d < at.size(); d++) {
+      int64_t c = 0;
+      if (!ix::depends_on(at[d], range)) continue;
+      if (dim >= 0 || !ix::affine(at[d], range, c) || c != 1) return false;
+      dim = static_cast<int>(d);
+    }
+    if (free_to_change(load)) {
+      Stage& producer = program_.stages[static_cast<size_t>(stage_number(program_, load->src[0]))];
+      producer.vector_dim = dim;
+      producer.pinned = true;
+      set_layout(producer);
+      return true;
+    }
+    pack(i, load, dim);
+    return true;
+  }
+
+  // Whether it reads a temporary whose layout nothing has asked for yet.
+  bool free_to_change(const Ref& load) const {
+    int number = stage_number(program_, load->src[0]);
+    if (number < 0) return false;
+    const Stage& s = program_.stages[static_cast<size_t>(number)];
+    return s.output < 0 && !s.pinned && !is_fold(s);
+  }
+
+  void pack(size_t& i, const Ref& load, int dim) {
+    const Ref& from = load->src[0];
+    Stage copy;
+    copy.name = fmt::format("{}_pack{}", from->arg.text, i);
+    std::span<const Ref> dims = tree::dims(*from);
+    for (size_t d = 0; d < dims.size(); d++)
+      copy.loops.push_back(ix::range(dims[d], copy.name + letter_of(d)));
+    copy.place = tree::place(from->dtype, {dims.begin(), dims.end()}, copy.name);
+    copy.values = {tree::load(from, copy.loops)};
+    copy.vector_dim = dim;
+    copy.pinned = copy.at_root = true;
+    set_layout(copy);
+    count_reads(program_.stages[i], -1);
+    redirect(program_.stages[i], from, copy.place, load);
+    count_reads(program_.stages[i], 1);
+    count_reads(copy, 1);
+    program_.stages.insert(program_.stages.begin() + static_cast<ptrdiff_t>(i), std::move(copy));
+    i++;
+  }
+
+  static std::string letter_of(size_t d) {
+    return d < 26 ? std::string(1, static_cast<char>('a' + d)) : fmt::format("d{}_", d);
+  }
+
+  static void redirect(Stage& s, const Ref& from, const Ref& to, const Ref& load) {
+    (void)from;
+    std::vector<Ref> at(tree::at(*load).begin(), tree::at(*load).end());
+    Substitution map{{load.get(), tree::load(to, at, tree::guard(*load))}};
+    for (Ref& v : s.values) v = substitute(v, map);
+  }
+};
+
+}  // namespace
+
+void choose_layouts(ProgramTree& program, const Limits& limits) { Layouts(program, limits).run(); }
+
+}  // namespace kontor

@@ -1,0 +1,239 @@
+// Which values of a graph are stored.
+#include "codegen/stages/select.h"
+
+#include <algorithm>
+
+#include "graph/index/index.h"
+
+namespace kontor {
+
+const Node* see_through(const Node* node) {
+  while (node->op == Op::Call || node->op == Op::Mark) node = node->src[0].get();
+  return node;
+}
+
+namespace {
+
+bool is_stage_op(const Node* n) { return n->op == Op::Reduce || n->op == Op::Scatter || n->op == Op::Copy; }
+
+constexpr int dear = 8;         // operations from which on a value that two stages read is stored
+constexpr int very_dear = 60;   // .. that is stored where it is repeated
+constexpr int too_dear = 1000;  // cost saturates
+
+// Where an expression is cut by storing a value, so that what is recursive over a stage's expression (lowering, text,
+// renderers) has a bound, and compilers, whose time grows faster than a block of code, get no endless ones. The longest
+// that is not cut is a normal draw (ten rounds of Threefry, log, sine); a value in memory costs nothing beside this much.
+constexpr int longest_path = 512;    // nodes one after another
+constexpr double most_nodes = 2048;  // nodes together
+
+int own_cost(Op op) {
+  if (op == Op::Div || op == Op::Sqrt || op == Op::IDiv || op == Op::Mod) return 4;
+  return is_elementwise(op) ? 1 : 0;
+}
+
+bool is_draw(const Node* n) {
+  if (n->op != Op::Call) return false;
+  const std::string& name = n->arg.text;
+  return name == "uniform" || name == "normal" || name == "randint" || name == "permutation";
+}
+
+bool is_leaf(const Node* n) { return row(n->op).group == OpClass::Leaf; }
+
+class Selection {
+ public:
+  explicit Selection(const Graph& graph) : graph_(graph), order_(topological(graph.outputs)) {}
+
+  std::unordered_set<const Node*> run() {
+    for (const Ref& o : graph_.outputs) stored_.insert(see_through(o.get()));
+    for (const Node* n : order_)
+      if (is_stage_op(n)) stored_.insert(n);
+    for (const Node* n : order_)
+      if (n->op == Op::Reduce && static_cast<Fold>(n->at(0)) == Fold::Dot) store_operands(n);
+    for (const Node* n : order_)
+      if (is_draw(n)) find_drawn(n);
+    count_readers();
+    for (const Node* n : order_) {
+      if (n->op == Op::Expand) store_expanded(n);
+      cut(n);
+      cost_[n] = cost(n);
+    }
+    find_conditional();
+    store_shared();
+    return std::move(stored_);
+  }
+
+ private:
+  const Graph& graph_;
+  std::vector<const Node*> order_;
+  std::unordered_set<const Node*> stored_;
+  std::unordered_map<const Node*, int> cost_;
+  std::unordered_set<const Node*> drawn_;  // inside of draws: made again where it is read
+  struct Extent {
+    int path = 0;      // nodes one after another down to what is stored
+    double nodes = 0;  // nodes of the expression; what has several readers counts a part in each
+    int readers = 0;
+  };
+  std::unordered_map<const Node*, Extent> extent_;
+
+  std::unordered_set<const Node*> conditional_;
+
+  bool stored(const Node* n) const { return stored_.count(n) != 0; }
+
+  // What is checked within a branch of a where, down to what is stored: it counts where the branch is taken, so it is not
+  // computed elsewhere for being read twice.
+  void find_conditional() {
+    const std::unordered_set<const Node*> checked = checked_values(order_, stored_);
+    for (size_t i = order_.size(); i-- > 0;) {
+      const Node* n = order_[i];
+      const bool within = conditional_.count(n) && !stored(n);
+      const bool logical = n->dtype == DType::Bool && (n->op == Op::And || n->op == Op::Or);
+      for (size_t s = 0; s < n->src.size(); s++)
+        if ((within || (n->op == Op::Where && s > 0) || logical) && checked.count(n->src[s].get()))
+          conditional_.insert(n->src[s].get());
+    }
+  }
+
+  static double elements(const Node* n) {
+    double count = 1;
+    for (const Ref& d : n->shape) count *= static_cast<double>(std::max<int64_t>(d->bounds.hi, 1));
+    return count;
+  }
+
+  // How often each element of `base` is read by the dot, roughly: iterations over elements.
+  static double reuse(const Node* dot, const Node* base) {
+    return elements(dot->src[0].get()) / elements(base);
+  }
+
+  void store_operands(const Node* dot) {
+    for (const Ref& operand : dot->src) {
+      const Node* n = see_through(operand.get());
+      while (is_movement(n->op) && n->op != Op::Pad && !stored(n)) n = see_through(n->src[0].get());
+      if (is_leaf(n) || stored(n) || n->op == Op::Gather) continue;
+      if (reuse(dot, n) > 2) stored_.insert(n);
+    }
+  }
+
+  int cost(const Node* n) const {
+    if (is_leaf(n) || stored(n)) return 0;
+    int total = own_cost(n->op);
+    size_t sources = n->op == Op::Call || is_movement(n->op) ? 1 : n->src.size();
+    for (size_t i = 0; i < sources; i++) total = std::min(too_dear, total + cost_.at(n->src[i].get()));
+    return total;
+  }
+
+  // Sources that are values of the expression, not sizes or what a body was made for.
+  static size_t lowered_sources(const Node* n) {
+    if (n->op == Op::Pad) return 2;
+    return n->op == Op::Call || n->op == Op::Mark || is_movement(n->op) ? 1 : n->src.size();
+  }
+
+  void count_readers() {
+    for (const Node* n : order_)
+      for (size_t i = 0; i < lowered_sources(n); i++) extent_[n->src[i].get()].readers++;
+  }
+
+  // Stores n where its expression would grow too large.
+  void cut(const Node* n) {
+    Extent& e = extent_[n];
+    if (is_leaf(n)) return;
+    e.path = 1;
+    e.nodes = 1;
+    for (size_t i = 0; i < lowered_sources(n); i++) {
+      const Node* source = n->src[i].get();
+      if (stored(source)) continue;
+      const Extent& s = extent_.at(source);
+      e.path = std::max(e.path, s.path + 1);
+      e.nodes += s.nodes / std::max(s.readers, 1);
+    }
+    const bool fits = e.path < longest_path && e.nodes < most_nodes;
+    if (fits || stored(n) || drawn_.count(n) || see_through(n) != n) return;
+    stored_.insert(n);
+  }
+
+  // A dear value that is repeated (a bias with noise) is computed once for each of its own elements.
+  void store_expanded(const Node* expand) {
+    const Node* n = see_through(expand->src[0].get());
+    while (is_movement(n->op) && n->op != Op::Pad && !stored(n)) n = see_through(n->src[0].get());
+    if (stored(n) || !is_elementwise(n->op) || n->rank() == 0 || drawn_.count(n) || cost_[n] < very_dear)
+      return;
+    if (elements(expand) < 8 * elements(n)) return;
+    stored_.insert(n);
+    for (const Node* x = expand->src[0].get(); x != n; x = x->src[0].get()) cost_[x] = 0;
+    cost_[n] = 0;
+  }
+
+  // What a draw computes from its key and counter.
+  void find_drawn(const Node* draw) {
+    std::vector<const Node*> stack = {draw->src[0].get()};
+    while (!stack.empty()) {
+      const Node* n = stack.back();
+      stack.pop_back();
+      const bool argument = std::find_if(draw->src.begin() + 1, draw->src.end(), [&](const Ref& a) {
+                              return see_through(a.get()) == n;
+                            }) != draw->src.end();
+      if (argument || stored(n) || !drawn_.insert(n).second) continue;
+      for (const Ref& s : n->src) stack.push_back(s.get());
+    }
+  }
+
+  // Consumers before producers: a node that becomes stored is the one reader of what lies below it.
+  void store_shared() {
+    const std::unordered_set<const Node*> random = random_values(order_, stored_);
+    std::unordered_map<const Node*, std::vector<const Node*>> readers;
+    auto add = [&](const Node* n, const Node* reader) {
+      auto& list = readers[n];
+      if (list.size() < 3 && std::find(list.begin(), list.end(), reader) == list.end())
+        list.push_back(reader);
+    };
+    for (size_t i = order_.size(); i-- > 0;) {
+      const Node* n = order_[i];
+      if (!stored(n) && readers[n].size() >= 2 && is_elementwise(n->op) && cost_[n] >= dear &&
+          n->rank() > 0 && !drawn_.count(n) && !conditional_.count(n) && !random.count(n))
+        stored_.insert(n);
+      std::vector<const Node*> own = stored(n) ? std::vector<const Node*>{n} : readers[n];
+      size_t sources = n->op == Op::Call ? 1 : n->src.size();
+      for (size_t s = 0; s < sources; s++)
+        for (const Node* r : own) add(n->src[s].get(), r);
+    }
+  }
+};
+
+}  // namespace
+
+std::unordered_set<const Node*> random_values(std::span<const Node* const> order,
+                                              const std::unordered_set<const Node*>& stored) {
+  std::unordered_set<const Node*> random;
+  for (const Node* n : order) {
+    if (n->op == Op::Reduce || n->op == Op::Buffer) continue;
+    const bool drawn = is_draw(n) || std::any_of(n->src.begin(), n->src.end(), [&](const Ref& s) {
+                         return random.count(s.get()) && !stored.count(s.get());
+                       });
+    if (drawn) random.insert(n);
+  }
+  return random;
+}
+
+// Whether an integer division may meet a divisor of 0.
+static bool may_divide_by_zero(const Node& n) {
+  if (n.op != Op::IDiv && n.op != Op::Mod) return false;
+  const Node& divisor = *n.src[1];
+  if (divisor.is_const()) return const_int(divisor) == 0;
+  return divisor.bounds.lo <= 0 && divisor.bounds.hi >= 0;
+}
+
+std::unordered_set<const Node*> checked_values(std::span<const Node* const> order,
+                                               const std::unordered_set<const Node*>& stored) {
+  std::unordered_set<const Node*> checked;
+  for (const Node* n : order) {
+    const bool own = may_divide_by_zero(*n) || n->op == Op::Gather || n->op == Op::Put;
+    const bool below = std::any_of(n->src.begin(), n->src.end(), [&](const Ref& s) {
+      return checked.count(s.get()) && !stored.count(see_through(s.get()));
+    });
+    if (own || below) checked.insert(n);
+  }
+  return checked;
+}
+
+std::unordered_set<const Node*> select_stored(const Graph& graph) { return Selection(graph).run(); }
+
+}  // namespace kontor

@@ -1,0 +1,89 @@
+// What is asked of stages: which place is whose, how far apart values lie in memory, what a stage reads.
+#include "codegen/stages/stage.h"
+
+#include <algorithm>
+
+#include "graph/index/index.h"
+
+namespace kontor {
+
+bool is_fold(const Stage& s) { return s.fold >= 0; }
+bool is_dot(const Stage& s) { return s.fold == static_cast<int>(Fold::Dot); }
+
+double iterations(std::span<const Ref> ranges) {
+  double n = 1;
+  for (const Ref& r : ranges)
+    n *= r->src[0]->is_const() ? static_cast<double>(extent(r->src[0]))
+                               : static_cast<double>(std::min<int64_t>(r->src[0]->bounds.hi, 1024));
+  return n;
+}
+
+// The table is made again when it turns out that stages were added or taken out.
+int stage_number(const ProgramTree& program, const Ref& place) {
+  if (tree::space(*place) == Space::Param) return -1;
+  auto& numbers = program.numbers;
+  const auto found = [&](auto it) {
+    return it != numbers.end() && static_cast<size_t>(it->second) < program.stages.size() &&
+           program.stages[static_cast<size_t>(it->second)].place == place;
+  };
+  if (auto it = numbers.find(place.get()); found(it)) return it->second;
+  numbers.clear();
+  for (size_t i = 0; i < program.stages.size(); i++)
+    numbers.emplace(program.stages[i].place.get(), static_cast<int>(i));
+  const auto it = numbers.find(place.get());
+  return it == numbers.end() ? -1 : it->second;
+}
+
+const Stage* stage_of(const ProgramTree& program, const Ref& place) {
+  int i = stage_number(program, place);
+  return i < 0 ? nullptr : &program.stages[static_cast<size_t>(i)];
+}
+
+std::vector<Ref> in_memory_order(const ProgramTree& program, const Ref& place, std::span<const Ref> at) {
+  const Stage* s = tree::space(*place) == Space::Param ? nullptr : stage_of(program, place);
+  std::vector<Ref> out(at.begin(), at.end());
+  if (s && !s->layout.empty())
+    for (size_t i = 0; i < at.size(); i++) out[i] = at[static_cast<size_t>(s->layout[i])];
+  return out;
+}
+
+int64_t stride(const ProgramTree& program, const Ref& load, const Ref& range) {
+  std::vector<Ref> at = in_memory_order(program, load->src[0], tree::at(*load));
+  std::vector<Ref> dims = in_memory_order(program, load->src[0], tree::dims(*load->src[0]));
+  int64_t coefficient = 0, scale = 1;
+  bool exact = true;
+  for (size_t i = at.size(); i-- > 0;) {
+    int64_t c = 0;
+    if (!ix::affine(at[i], range, c) || (c != 0 && !exact)) return irregular;
+    coefficient += c * scale;
+    if (dims[i]->is_const()) scale *= extent(dims[i]);
+    else exact = false;
+  }
+  return coefficient;
+}
+
+std::vector<Ref> loads_in(std::span<const Ref> expressions) {
+  std::vector<Ref> out;
+  for (const Node* n : topological(expressions))
+    if (n->op == Op::Load) out.emplace_back(n);
+  return out;
+}
+
+std::vector<Ref> loads_of(std::span<const Ref> expressions, const Ref& place) {
+  std::vector<Ref> out = loads_in(expressions);
+  std::erase_if(out, [&](const Ref& l) { return l->src[0] != place; });
+  return out;
+}
+
+std::vector<Ref> expressions(const Stage& s) {
+  std::vector<Ref> out = s.values;
+  for (const StageCheck& c : s.checks) {
+    out.push_back(c.condition);
+    if (c.value) out.push_back(c.value);
+  }
+  out.insert(out.end(), s.scatter_at.begin(), s.scatter_at.end());
+  if (s.scatter_guard) out.push_back(s.scatter_guard);
+  return out;
+}
+
+}  // namespace kontor

@@ -1,0 +1,121 @@
+// Stage: one stored value on its way from graph to loop tree. A ProgramTree is the list of them, producers first.
+#pragma once
+#include <string>
+
+#include "codegen/schedule.h"
+#include "codegen/tree/tree.h"
+#include "graph/graph.h"
+
+namespace kontor {
+
+/// A value that is stored: for all `loops`: place[loops] = value, or a fold over `folds` of the values. Expressions read
+/// other stages by Loads of their logical place, whose dimensions are those of the value, whatever the memory looks like.
+/// What must hold while a stage is computed.
+struct StageCheck {
+  Ref condition;  ///< over loops + folds
+  int64_t id;
+  Ref value;  ///< what its text shows; may be null
+
+  template <class F>
+  void each(F&& f) {
+    f(condition);
+    if (value) f(value);
+  }
+};
+
+struct Stage {
+  std::string name;
+  Ref place;               ///< logical: dims are the extents of `loops`
+  std::vector<Ref> loops;  ///< one Range for each dimension of the value
+  std::vector<Ref> folds;  ///< Ranges folded over, outer to inner; empty: a map
+  int fold = -1;
+  Ref lane;                 ///< the Range of the 64 lanes (innermost, not in folds), or null
+  int64_t lane_length = 0;  ///< elements that the lanes share out; the last step may be partial
+  Ref lane_begin;           ///< null, or the step at which this piece of a cut chain begins
+  std::vector<Ref> values;  ///< one, or two for Dot, over loops + folds + lane
+  std::vector<Ref>
+      scatter_at;  ///< indexes of the place that a step folds into; loops of the steps are `folds`
+  Ref scatter_guard;
+  std::vector<StageCheck> checks;
+  int output = -1;  ///< graph output it is, or -1
+  bool random =
+      false;  ///< holds random numbers made from a counter: never stored for more than its user's loop
+  bool at_root = false;  ///< has to be in device memory
+
+  bool pinned = false;      ///< its layout was asked for by a reader
+  std::vector<int> layout;  ///< memory order of the dimensions, outermost first
+  int vector_dim = -1;      ///< dimension best run in vector lanes; -1: none, or the fold's lane
+  int unroll_dim = -1;      ///< for Dot: the dimension to tile in registers beside vector_dim
+  int panel = -1;           ///< for Dot: the value computed or transposed as a panel is filled, or -1
+
+  bool leaves_kernel = false;  ///< another kernel or the caller reads it
+  int group = -1;              ///< kernel it is in
+  int depth = 0;               ///< number of the group's spine loops that it is inside of
+  size_t nodes = 0;            ///< of its expressions
+  std::vector<int> bound;      ///< for each dimension: spine loop that it is read at, or -1
+
+  std::vector<Ref>
+      begin;  ///< in a stream, for each dimension: where its loop begins in the place, or null for 0
+  struct Accumulator {         ///< of a fold that goes on from piece to piece of a stream
+    Ref place;                 ///< null: there is none. Dimensions in memory order, then the lane
+    std::vector<Ref> at = {};  ///< indexes without the lane
+    Ref resumes = {};          ///< whether this is not the first piece
+    int stream = -1;           ///< in ProgramTree::streams
+  } accumulator = {};
+};
+
+/// A kernel to be: stages that share the outer loops of the last of them.
+struct Group {
+  std::vector<int> stages;  ///< in program order
+  std::vector<Ref> spine;   ///< loops shared by its stages, outermost first: those of its last stage
+  int place = -1;           ///< stage where it stands in program order, if that is not its last
+  size_t nodes = 0;         ///< of its stages' expressions together
+};
+
+struct ProgramTree {
+  std::vector<Stage> stages;
+  std::vector<Group> groups;
+  size_t slots = 0;                      ///< numbers below are taken by the graph's scalars
+  std::vector<ScheduledStream> streams;  ///< over `groups`
+  std::vector<Ref> inputs;               ///< places of the graph's inputs
+  std::vector<int> in_place;  ///< for each graph output: the input whose memory it is written into, or -1
+  std::vector<std::string> checks;
+  std::string notes;                                          ///< why two kernels were not fused
+  mutable std::unordered_map<const Node*, int> numbers = {};  ///< what stage_number() remembers
+};
+
+/// Which values are stored, and the expression of each (lower.cpp).
+ProgramTree lower(const Graph& graph, const Limits& limits);
+/// Memory order and vector dimension of each stage; adds stages that pack an operand (layout.cpp).
+void choose_layouts(ProgramTree& program, const Limits& limits);
+/// Groups stages into kernels: at, inline, fuse (fuse.cpp).
+void fuse(ProgramTree& program, const Limits& limits);
+/// Runs groups piece by piece over an axis until temporaries fit the memory budget (stream.cpp). Orders the groups.
+void stream(ProgramTree& program, const Limits& limits);
+/// Which assigns are written into their input's own memory, in the final order of the groups (in_place.cpp).
+void choose_in_place(ProgramTree& program);
+/// The loop tree of a group before moves (build.cpp). `buffers` gets, for each parameter, a stage's number, ~i for input i,
+/// or for a stage's accumulator its number + the number of stages.
+Ref build_tree(const ProgramTree& program, const Group& group, const std::string& name,
+               std::vector<int>& buffers);
+
+/// Dimensions of a place in memory order, and a Load's indexes in that order.
+std::vector<Ref> in_memory_order(const ProgramTree& program, const Ref& place, std::span<const Ref> at);
+const Stage* stage_of(const ProgramTree& program, const Ref& place);
+int stage_number(const ProgramTree& program, const Ref& place);  ///< -1 for an input
+/// How far apart in memory consecutive values of `range` are read; `irregular` if not by a constant distance.
+inline constexpr int64_t irregular = INT64_MAX;
+int64_t stride(const ProgramTree& program, const Ref& load, const Ref& range);
+bool is_dot(const Stage& stage);
+bool is_fold(const Stage& stage);
+
+/// How often a nest of the ranges runs, roughly: at most, where an extent varies.
+double iterations(std::span<const Ref> ranges);
+
+/// All Loads of `place` below the expressions.
+std::vector<Ref> loads_of(std::span<const Ref> expressions, const Ref& place);
+std::vector<Ref> loads_in(std::span<const Ref> expressions);
+/// Everything that a stage evaluates: values, guards, checks, scatter indexes.
+std::vector<Ref> expressions(const Stage& stage);
+
+}  // namespace kontor

@@ -1,0 +1,171 @@
+// stream: which kernels run several times over, each time for a piece of an axis, so that the temporaries between them fit the
+// memory budget, and the caches where that costs next to nothing. A decision over the groups that fuse() made; then their loops, places and indexes are cut to pieces.
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "base/error.h"
+#include "codegen/streams/plan.h"
+#include "graph/index/index.h"
+
+namespace kontor {
+
+namespace {
+
+constexpr double most_extra = 0.1;     // of the work, that a budget nobody asked for may cost
+constexpr double little_extra = 0.03;  // that pieces which stay in the caches may cost
+constexpr int64_t caches = 2;          // such pieces, in L2 caches of all threads
+
+/// Picks streams and the size of their pieces: as long as too much is alive at some kernel, the step that costs least for
+/// what it frees there.
+class Choice {
+ public:
+  Choice(ProgramTree& program, const Limits& limits)
+      : program_(program), limits_(limits), flow_(program), now_(program, flow_, {}) {}
+
+  StreamPlan run() {
+    const double allowed = limits_.budget_is_asked ? INFINITY : now_.cost * (1 + most_extra);
+    const double allowed_for_caches = now_.cost * (1 + little_extra);
+    const int64_t before = now_.peak;
+    while (now_.peak > limits_.memory_budget && shrink(allowed)) {}
+    if (now_.peak <= limits_.memory_budget && before > limits_.memory_budget) grow();
+    if (!limits_.budget_is_asked && !limits_.gpu)
+      while (now_.peak > caches * limits_.l2 * limits_.threads && shrink(allowed_for_caches)) {}
+    if (now_.axes.empty() && before <= limits_.memory_budget) return std::move(now_);
+    drop_whole();
+    note(before);
+    return std::move(now_);
+  }
+
+  const Flow& flow() const { return flow_; }
+
+ private:
+  ProgramTree& program_;
+  const Limits& limits_;
+  Flow flow_;
+  StreamPlan now_;
+  std::string why_not_;  // of the largest places at the peak
+
+  bool shrink(double allowed) {
+    std::optional<StreamPlan> best;
+    double best_score = INFINITY;
+    // Whether the streams are possible at all.
+    auto consider = [&](const std::vector<Axis>& axes) {
+      StreamPlan trial(program_, flow_, axes);
+      if (!trial.order.possible) return false;
+      const double before = static_cast<double>(now_.alive_at(now_.worst));
+      const double after = static_cast<double>(trial.alive_at(now_.worst));
+      if (after >= before || trial.cost > allowed || !trial.needs_less_than(now_)) return true;
+      const double score = (trial.cost - now_.cost + 1) / std::log(before / std::max(after, 1.0));
+      if (score < best_score) best_score = score, best.emplace(std::move(trial));
+      return true;
+    };
+    for (size_t a = 0; a < now_.axes.size(); a++) {
+      if (!now_.axes[a].has(now_.worst)) continue;
+      std::vector<Axis> axes = now_.axes;
+      while (smaller(axes[a]) && !consider(axes)) {}
+    }
+    for (Trial& t : with_fresh_axis())
+      while (smaller(t.axes.back()) && !consider(t.axes)) {}
+    if (!best) return false;
+    now_ = std::move(*best);
+    return true;
+  }
+
+  static bool smaller(Axis& axis) {
+    for (int64_t size : axis.sizes())
+      if (size < axis.chunk) return axis.chunk = size, true;
+    return false;
+  }
+
+  // The axes with one more, along what is alive at the worst kernel and not streamed there yet.
+  struct Trial {
+    std::vector<Axis> axes;
+    bool around;
+  };
+  std::vector<Trial> with_fresh_axis() {
+    std::vector<Trial> found;
+    why_not_.clear();
+    const std::vector<int> stages = now_.largest();
+    for (size_t n = 0; n < stages.size() && n < 6; n++) {
+      const Stage& s = program_.stages[static_cast<size_t>(stages[n])];
+      for (size_t d = 0; d < s.loops.size(); d++) {
+        for (const bool around : {false, true}) {
+          if (known(stages[n], static_cast<int>(d), around, found)) continue;
+          std::vector<Axis> axes = now_.axes;
+          Axis fresh = find_axis(program_, flow_, stages[n], static_cast<int>(d), now_.worst, axes, around,
+                                 limits_.memory_budget / 256);
+          axes.push_back(std::move(fresh));
+          if (!axes.back().groups.empty()) found.push_back({std::move(axes), around});
+          else if (n < 2 && !around)
+            why_not_ += fmt::format("  dimension {} of {}: {}\n", d, s.name, axes.back().why);
+        }
+      }
+    }
+    return found;
+  }
+
+  bool known(int stage, int dim, bool around, const std::vector<Trial>& found) const {
+    auto runs_along = [&](const Axis& a) { return a.of(stage) && a.of(stage)->dim == dim; };
+    auto found_before = [&](const Trial& t) { return t.around == around && runs_along(t.axes.back()); };
+    auto streamed = [&](const Axis& a) { return runs_along(a) && a.has(now_.worst); };
+    return std::any_of(found.begin(), found.end(), found_before) ||
+           (!around && std::any_of(now_.axes.begin(), now_.axes.end(), streamed));
+  }
+
+  // Larger pieces where the budget has room for them.
+  void grow() {
+    for (bool changed = true; changed;) {
+      changed = false;
+      for (size_t a = 0; a < now_.axes.size(); a++) {
+        std::vector<Axis> axes = now_.axes;
+        if (!larger(axes[a])) continue;
+        StreamPlan trial(program_, flow_, std::move(axes));
+        if (!trial.order.possible || trial.peak > limits_.memory_budget || trial.cost >= now_.cost) continue;
+        now_ = std::move(trial);
+        changed = true;
+      }
+    }
+  }
+
+  static bool larger(Axis& axis) {
+    const std::vector<int64_t> sizes = axis.sizes();
+    for (size_t i = sizes.size(); i-- > 0;)
+      if (sizes[i] > axis.chunk) return axis.chunk = sizes[i], true;
+    return false;
+  }
+
+  void drop_whole() {
+    std::vector<Axis> axes = now_.axes;
+    std::erase_if(axes, [](const Axis& a) { return a.chunk == a.extent; });
+    if (axes.size() != now_.axes.size()) now_ = StreamPlan(program_, flow_, std::move(axes));
+  }
+
+  const std::string& name_of(int group) const {
+    return program_.stages[static_cast<size_t>(program_.groups[static_cast<size_t>(group)].stages.back())]
+        .name;
+  }
+
+  void note(int64_t before) {
+    program_.notes += fmt::format("stream: {} bytes of temporaries, {} in pieces, for a budget of {}\n",
+                                  before, now_.peak, limits_.memory_budget);
+    for (const ScheduledStream& s : now_.order.streams)
+      program_.notes +=
+          fmt::format("stream {}: {} by {}, kernels {} to {}\n", s.name, s.extent, s.chunk, s.first, s.last);
+    if (now_.peak > limits_.memory_budget)
+      program_.notes += fmt::format("stream: no more, since {} needs {} bytes\n{}", name_of(now_.worst),
+                                    now_.alive_at(now_.worst), why_not_);
+  }
+};
+
+}  // namespace
+
+void stream(ProgramTree& program, const Limits& limits) {
+  if (limits.memory_budget <= 0 || program.groups.empty()) return;
+  Choice choice(program, limits);
+  StreamPlan plan = choice.run();
+  if (plan.axes.empty()) return;
+  cut_to_pieces(program, choice.flow(), plan);
+}
+
+}  // namespace kontor

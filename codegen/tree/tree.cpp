@@ -1,0 +1,158 @@
+// Makers and readers of loop trees.
+#include "codegen/tree/tree.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "base/error.h"
+#include "graph/index/index.h"
+
+namespace kontor {
+
+std::string_view name(LoopKind kind) {
+  static constexpr std::string_view names[] = {"loop", "thread", "global", "lane", "unroll", "vector"};
+  return names[static_cast<int>(kind)];
+}
+
+namespace tree {
+
+static std::vector<Ref> join(std::initializer_list<Ref> head, std::span<const Ref> middle,
+                             std::span<const Ref> end = {}) {
+  std::vector<Ref> out(head);
+  out.insert(out.end(), middle.begin(), middle.end());
+  out.insert(out.end(), end.begin(), end.end());
+  return out;
+}
+
+static Ref make_place(DType dtype, std::vector<Ref> dims, Space space, int64_t number,
+                      const std::string& name, int fold) {
+  Arg arg{.ints = {fresh_id(), static_cast<int64_t>(space), fold, number}, .text = name};
+  return make(Op::Place, std::move(dims), std::move(arg), dtype);
+}
+
+Ref param(DType dtype, std::vector<Ref> dims, int64_t number, const std::string& name, int fold) {
+  return make_place(dtype, std::move(dims), Space::Param, number, name, fold);
+}
+Ref place(DType dtype, std::vector<Ref> dims, const std::string& name, int fold) {
+  return make_place(dtype, std::move(dims), Space::Local, -1, name, fold);
+}
+Ref loop(LoopKind kind, const Ref& range, std::vector<Ref> body, int64_t width) {
+  return make(Op::Loop, join({range}, body), {.ints = {static_cast<int64_t>(kind), width}});
+}
+Ref branch(const Ref& condition, std::vector<Ref> then_body, std::vector<Ref> else_body) {
+  int64_t n = static_cast<int64_t>(then_body.size());
+  return make(Op::If, join({condition}, then_body, else_body), {.ints = {n}});
+}
+Ref store(const Ref& place, std::vector<Ref> at, const Ref& value) {
+  return make(Op::Store, join({place}, at, std::span(&value, 1)));
+}
+Ref fold(const Ref& place, std::vector<Ref> at, std::vector<Ref> values) {
+  return make(Op::FoldStep, join({place}, at, values));
+}
+Ref error_word(int64_t id, const Ref& value) {
+  if (!value) return index(id);
+  Ref cut = make(Op::Max, {make(Op::Min, {value, index(most_shown)}), index(-most_shown)});
+  return make(Op::Or, {make(Op::Shl, {cut, index(check_id_bits)}), index(id)});
+}
+
+Ref shown_by(const Node& check) {
+  if (check[1]->op != Op::Or) return {};
+  Ref value = check[1]->src[0]->src[0];
+  for (const auto& [op, end] : {std::pair{Op::Max, -most_shown}, std::pair{Op::Min, most_shown}})
+    if (value->op == op && is_int(value->src[1], end)) value = Ref(value->src[0]);
+  return value;
+}
+
+Ref check(const Ref& condition, int64_t id, const Ref& value) {
+  return make(Op::Check, {condition, error_word(id, value)}, {.ints = {id}});
+}
+Ref load(const Ref& place, std::vector<Ref> at, const Ref& guard) {
+  if (!guard || is_int(guard, 1)) return make(Op::Load, join({place}, at), {.ints = {0}});
+  return make(Op::Load, join({place}, at, std::span(&guard, 1)), {.ints = {1}});
+}
+Ref merge(const Ref& place, std::vector<Ref> leading) { return make(Op::Merge, join({place}, leading)); }
+Ref kernel(const std::string& name, std::vector<Ref> params, std::vector<Ref> body) {
+  int64_t n = static_cast<int64_t>(params.size());
+  return make(Op::Kernel, join({}, params, body), {.ints = {n}, .text = name});
+}
+Ref slot(DType dtype, int64_t number, Bounds bounds) {
+  std::vector<int64_t> ints = {number};
+  if (bounds != Bounds{}) ints.insert(ints.end(), {bounds.lo, bounds.hi});
+  return make(Op::Slot, {}, {.ints = std::move(ints)}, dtype);
+}
+
+LoopKind kind(const Node& loop) { return static_cast<LoopKind>(loop.at(0)); }
+int64_t width(const Node& loop) { return loop.at(1); }
+std::span<const Ref> body(const Node& n) {
+  return std::span(n.src).subspan(n.op == Op::Kernel ? static_cast<size_t>(n.at(0)) : 1);
+}
+std::span<const Ref> then_body(const Node& n) {
+  return std::span(n.src).subspan(1, static_cast<size_t>(n.at(0)));
+}
+std::span<const Ref> else_body(const Node& n) {
+  return std::span(n.src).subspan(1 + static_cast<size_t>(n.at(0)));
+}
+std::span<const Ref> dims(const Node& place) { return place.src; }
+Space space(const Node& place) { return static_cast<Space>(place.at(1)); }
+bool has_fold(const Node& place) { return place.at(2) >= 0; }
+Fold fold_of(const Node& place) { return static_cast<Fold>(place.at(2)); }
+int64_t param_number(const Node& place) { return place.at(3); }
+std::span<const Ref> params(const Node& kernel) {
+  return std::span(kernel.src).first(static_cast<size_t>(kernel.at(0)));
+}
+std::span<const Ref> at(const Node& n) {
+  size_t rank = n.src[0]->src.size() - (n.op == Op::Merge ? 1 : 0);
+  return std::span(n.src).subspan(1, rank);
+}
+std::span<const Ref> values(const Node& n) { return std::span(n.src).subspan(1 + n.src[0]->src.size()); }
+Ref guard(const Node& load) { return load.at(0) ? load.src.back() : Ref(); }
+
+/// What no value of a float dtype is beyond: infinity, which f8e4m3 does not have (it would be NaN).
+static double extreme(DType dtype, bool high) {
+  const double most = dtype == DType::F8E4M3 ? 448 : std::numeric_limits<double>::infinity();
+  return high ? most : -most;
+}
+
+Ref identity(Fold fold, DType dtype) {
+  if (fold == Fold::Sum || fold == Fold::Dot) return constant(dtype, int64_t{0});
+  if (fold == Fold::Prod) return constant(dtype, int64_t{1});
+  bool high = fold == Fold::Min;
+  if (is_float(dtype)) return constant(dtype, extreme(dtype, high));
+  int bits = row(dtype).bits;
+  if (kind(dtype) == Kind::Bool) return constant(dtype, int64_t{high});
+  if (kind(dtype) == Kind::Unsigned) return constant(dtype, high ? int64_t{-1} : int64_t{0});
+  int64_t top = bits == 64 ? INT64_MAX : (int64_t{1} << (bits - 1)) - 1;
+  return constant(dtype, high ? top : -top - 1);
+}
+
+std::vector<Ref> slots(const Ref& kernel) {
+  std::vector<Ref> found;
+  for (const Node* n : topological(std::span(&kernel, 1)))
+    if (n->op == Op::Slot) found.push_back(Ref(n));
+  std::sort(found.begin(), found.end(), [](const Ref& a, const Ref& b) { return a->at(0) < b->at(0); });
+  return found;
+}
+
+static const Node* find_parallel(std::span<const Ref> body) {
+  for (const Ref& s : body)
+    if (s->op == Op::Loop && (kind(*s) == LoopKind::Thread || kind(*s) == LoopKind::Global)) return s.get();
+  return nullptr;
+}
+
+const Node* parallel_loop(const Node& kernel) { return find_parallel(body(kernel)); }
+
+bool has_lanes(const Node& kernel) {
+  const Ref root(&kernel);
+  const std::vector<const Node*> nodes = topological(std::span(&root, 1));
+  return std::any_of(nodes.begin(), nodes.end(),
+                     [](const Node* n) { return n->op == Op::Loop && kind(*n) == LoopKind::Lane; });
+}
+
+Ref work_items(const Node& kernel) {
+  const Node* loop = parallel_loop(kernel);
+  const Ref items = loop ? loop->src[0]->src[0] : index(1);
+  return has_lanes(kernel) ? ix::mul(items, index(warp)) : items;
+}
+
+}  // namespace tree
+}  // namespace kontor

@@ -1,0 +1,81 @@
+// Loop trees: statements over pure values, all Nodes; order is tree order. What a kernel is before it is rendered.
+//
+//   Kernel   src: parameter Places, then statements            text: name; ints: number of parameters
+//   Loop     src: Range, then statements                       ints: kind, width (of a vector; else 0)
+//   If       src: condition (bool), then statements            ints: number of statements of the first branch; rest: else
+//   Place    src: dimensions (extents)                         ints: id, space, fold (-1: none), parameter; text: name
+//            As a statement it declares the place, and fills it with the fold's identity if it has a fold.
+//   Store    src: place, index of each dimension, value        one writer an element
+//   FoldStep src: place, index of each dimension, value(s)     p <- v by the place's fold (Dot takes two values)
+//   Check    src: condition, error word (i64)                   ints: id; if false the launch's error word becomes that
+//   Load     src: place, index of each dimension [, guard]     ints: 1 if guarded; where the guard is false the value is 0
+//                                                              and nothing is read
+//   Merge    src: place, leading indexes                       the last dimension's elements joined in pairs: element l
+//                                                              with l + n/2, n halving (n is a power of two)
+//   Range    src: extent (how many iterations run)             ints: id; text: name
+//   Slot     a Scalar or Variable, by its number               ints: number [, lo, hi]
+//
+// A Place is row-major in its dimensions. A vector Loop of width w whose extent is below w runs masked. An unroll Loop
+// has a constant extent. All kinds mean the same iterations in the same order; they say only how these are mapped.
+#pragma once
+#include "graph/node.h"
+
+namespace kontor {
+
+/// Lane: on a GPU, spread over the threads of a warp, each of which has its own elements of the places that the
+/// loop's index ends (they are joined by a Merge). What stands outside of such loops every thread of the warp computes.
+enum class LoopKind : uint8_t { Loop, Thread, Global, Lane, Unroll, Vector };
+inline constexpr int64_t warp = 32;  ///< threads of a GPU that run in step and read each other's registers
+std::string_view name(LoopKind kind);
+
+enum class Space : uint8_t { Local, Param };
+
+/// The tree's makers, so that no one else knows where an argument sits.
+namespace tree {
+
+Ref param(DType dtype, std::vector<Ref> dims, int64_t number, const std::string& name, int fold = -1);
+Ref place(DType dtype, std::vector<Ref> dims, const std::string& name, int fold = -1);
+Ref loop(LoopKind kind, const Ref& range, std::vector<Ref> body, int64_t width = 0);
+Ref branch(const Ref& condition, std::vector<Ref> then_body, std::vector<Ref> else_body = {});
+Ref store(const Ref& place, std::vector<Ref> at, const Ref& value);
+Ref fold(const Ref& place, std::vector<Ref> at, std::vector<Ref> values);
+/// The error word of a failed check: its id in the low bits, above them the value it shows (an index, say), cut to the ends
+/// of what they hold; 0 of a check that shows none.
+inline constexpr int check_id_bits = 20;
+inline constexpr int64_t most_shown = (int64_t{1} << (63 - check_id_bits)) - 1;
+Ref error_word(int64_t id, const Ref& value);
+Ref shown_by(const Node& check);  ///< the value; null if there is none
+Ref check(const Ref& condition, int64_t id, const Ref& value = {});
+Ref load(const Ref& place, std::vector<Ref> at, const Ref& guard = {});
+Ref merge(const Ref& place, std::vector<Ref> leading);
+Ref kernel(const std::string& name, std::vector<Ref> params, std::vector<Ref> body);
+Ref slot(DType dtype, int64_t number, Bounds bounds = {});
+
+LoopKind kind(const Node& loop);
+int64_t width(const Node& loop);
+std::span<const Ref> body(const Node& loop_or_kernel);  ///< statements of a Loop or Kernel
+std::span<const Ref> then_body(const Node& branch);
+std::span<const Ref> else_body(const Node& branch);
+std::span<const Ref> dims(const Node& place);
+Space space(const Node& place);
+bool has_fold(const Node& place);
+Fold fold_of(const Node& place);
+int64_t param_number(const Node& place);
+std::span<const Ref> params(const Node& kernel);
+std::span<const Ref> at(const Node& access);      ///< indexes of a Load, Store, FoldStep or Merge
+std::span<const Ref> values(const Node& access);  ///< value(s) of a Store or FoldStep
+Ref guard(const Node& load);                      ///< null if it has none
+/// The fold's identity element in `dtype` (Dot and Sum: +0; for max the lowest value, -inf for floats).
+Ref identity(Fold fold, DType dtype);
+/// Slots a kernel reads, by number.
+std::vector<Ref> slots(const Ref& kernel);
+/// The outermost parallel loop (Thread or Global) of a kernel, or null.
+const Node* parallel_loop(const Node& kernel);
+/// Whether it holds a Lane loop.
+bool has_lanes(const Node& kernel);
+/// What a launch shares out, an index expression: the parallel loop's extent (1 if there is none), times the threads of a
+/// warp where there are lanes.
+Ref work_items(const Node& kernel);
+
+}  // namespace tree
+}  // namespace kontor

@@ -1,0 +1,370 @@
+// The table of functions that users call, calls by name, and the page of docs made from it.
+#include "graph/functions/functions.h"
+
+#include <algorithm>
+#include <array>
+
+#include "base/error.h"
+#include "base/lasting.h"
+#include "graph/functions/unary.h"
+#include "graph/index/index.h"
+#include "graph/shape.h"
+
+namespace kontor {
+
+namespace {
+
+// --- arguments of a typed function, from those of a call by name
+
+template <class T>
+struct Conversion;  // name: in docs and bindings; from: of an Argument
+
+[[noreturn]] void mismatch(std::string_view wanted) { throw Error(fmt::format("needs {}", wanted)); }
+
+const Number& only_number(const Argument& a, std::string_view wanted) {
+  if (a.kind != Argument::Number) mismatch(wanted);
+  return a.numbers[0];
+}
+
+int64_t whole(const Number& n) {
+  if (n.kind == Number::Float || n.kind == Number::Unsigned) mismatch("whole numbers");
+  return n.i;
+}
+
+Ints whole_numbers(const Argument& a) {
+  if (a.kind != Argument::Numbers && a.kind != Argument::Number) mismatch("whole numbers");
+  Ints out;
+  for (const Number& n : a.numbers) out.push_back(whole(n));
+  return out;
+}
+
+template <>
+struct Conversion<Ref> {
+  static constexpr std::string_view name = "tensor";
+  static Ref from(const Argument& a) {
+    if (a.kind == Argument::None) return {};
+    if (a.kind == Argument::Tensor) return a.tensors[0];
+    const Number& n = only_number(a, "a tensor");
+    const Input number(n);
+    return fn::number_constant("number", n, fn::operand_dtype("number", std::span(&number, 1)));
+  }
+};
+template <>
+struct Conversion<std::vector<Ref>> {  // also a shape: a list of numbers
+  static constexpr std::string_view name = "tensors";
+  static std::vector<Ref> from(const Argument& a) {
+    if (a.kind == Argument::Tensors || a.kind == Argument::Tensor) return a.tensors;
+    std::vector<Ref> out;
+    for (int64_t n : whole_numbers(a)) out.push_back(index(n));
+    return out;
+  }
+};
+template <>
+struct Conversion<Input> {
+  static constexpr std::string_view name = "operand";
+  static Input from(const Argument& a) {
+    return a.kind == Argument::Tensor ? Input(a.tensors[0]) : Input(only_number(a, "a tensor or a number"));
+  }
+};
+template <>
+struct Conversion<int64_t> {
+  static constexpr std::string_view name = "int";
+  static int64_t from(const Argument& a) { return whole(only_number(a, "a whole number")); }
+};
+template <>
+struct Conversion<std::optional<int64_t>> {
+  static constexpr std::string_view name = "int or none";
+  static std::optional<int64_t> from(const Argument& a) {
+    if (a.kind == Argument::None) return {};
+    return Conversion<int64_t>::from(a);
+  }
+};
+template <>
+struct Conversion<double> {
+  static constexpr std::string_view name = "float";
+  static double from(const Argument& a) { return only_number(a, "a number").f; }
+};
+template <>
+struct Conversion<bool> {
+  static constexpr std::string_view name = "bool";
+  static bool from(const Argument& a) { return only_number(a, "true or false").f != 0; }
+};
+template <>
+struct Conversion<DType> {
+  static constexpr std::string_view name = "dtype";
+  static DType from(const Argument& a) {
+    if (a.kind != Argument::Dtype) mismatch("a dtype");
+    return a.dtype;
+  }
+};
+template <>
+struct Conversion<Ints> {
+  static constexpr std::string_view name = "ints";
+  static Ints from(const Argument& a) { return whole_numbers(a); }
+};
+template <>
+struct Conversion<AxisList> {
+  static constexpr std::string_view name = "axes";
+  static AxisList from(const Argument& a) {
+    if (a.kind == Argument::None) return {};
+    return whole_numbers(a);
+  }
+};
+template <>
+struct Conversion<std::string> {
+  static constexpr std::string_view name = "text";
+  static std::string from(const Argument& a) {
+    if (a.kind != Argument::Text) mismatch("a text in quotes");
+    return a.text;
+  }
+};
+
+template <class T>
+auto converted(const Argument& a, size_t position) {
+  try {
+    return Conversion<std::decay_t<T>>::from(a);
+  } catch (const Error& e) {
+    fail("argument {}: {}", position + 1, e.what());
+  }
+}
+
+template <auto Function>
+struct Adapted;
+template <class... A, Ref (*Function)(A...)>
+struct Adapted<Function> {
+  static constexpr std::array<std::string_view, sizeof...(A)> types{Conversion<std::decay_t<A>>::name...};
+  static Ref call(std::span<const Argument> arguments) {
+    return with(arguments, std::index_sequence_for<A...>());
+  }
+  template <size_t... I>
+  static Ref with(std::span<const Argument> arguments, std::index_sequence<I...>) {
+    return Function(converted<A>(arguments[I], I)...);
+  }
+};
+
+// --- the table
+
+#define KONTOR_FUNCTION(name, group, parameters, doc) \
+  {#name, group, parameters, doc, Adapted<&fn::name>::types, &Adapted<&fn::name>::call}
+
+// clang-format off
+constexpr FunctionRow table[] = {
+    KONTOR_FUNCTION(full,          "make",    "shape, value, dtype=f32", "A tensor that is `value` everywhere."),
+    KONTOR_FUNCTION(iota,          "make",    "n, dtype=i64", "0, 1, .. n-1."),
+    KONTOR_FUNCTION(arange,        "make",    "begin, end, step=1.0, dtype=f32", "begin, begin+step, .. before end; computed in f64."),
+    KONTOR_FUNCTION(eye,           "make",    "n, dtype=f32", "The identity matrix [n, n]."),
+    KONTOR_FUNCTION(uniform,       "make",    "shape, low=0.0, high=1.0, dtype=f32", "Random numbers with low <= x < high, of 23 random bits each (f64: 52)."),
+    KONTOR_FUNCTION(normal,        "make",    "shape, mean=0.0, deviation=1.0, dtype=f32", "Normally distributed random numbers (Box and Muller), all of them finite."),
+    KONTOR_FUNCTION(randint,       "make",    "shape, low, high, dtype=i64", "Random integers low .. high-1."),
+    KONTOR_FUNCTION(permutation,   "make",    "n, dtype=i64", "0 .. n-1 in random order: a keyed bijection, no sort."),
+
+    KONTOR_FUNCTION(add,           "elementwise", "a, b", "a + b."),
+    KONTOR_FUNCTION(sub,           "elementwise", "a, b", "a - b."),
+    KONTOR_FUNCTION(mul,           "elementwise", "a, b", "a * b."),
+    KONTOR_FUNCTION(div,           "elementwise", "a, b", "a / b; integers divide as f32."),
+    KONTOR_FUNCTION(floor_div,     "elementwise", "a, b", "The floor of the exact quotient; an integer divided by 0 yields 0 and is an error."),
+    KONTOR_FUNCTION(mod,           "elementwise", "a, b", "The exact remainder, of the sign of b."),
+    KONTOR_FUNCTION(pow,           "elementwise", "a, b", "a to the power b, with the exceptional cases of C."),
+    KONTOR_FUNCTION(maximum,       "elementwise", "a, b", "The greater; NaN if one is."),
+    KONTOR_FUNCTION(minimum,       "elementwise", "a, b", "The lesser; NaN if one is."),
+    KONTOR_FUNCTION(fma,           "elementwise", "a, b, c", "a * b + c, rounded once."),
+    KONTOR_FUNCTION(eq,            "elementwise", "a, b", "a == b."),
+    KONTOR_FUNCTION(ne,            "elementwise", "a, b", "a != b."),
+    KONTOR_FUNCTION(lt,            "elementwise", "a, b", "a < b."),
+    KONTOR_FUNCTION(le,            "elementwise", "a, b", "a <= b."),
+    KONTOR_FUNCTION(gt,            "elementwise", "a, b", "a > b."),
+    KONTOR_FUNCTION(ge,            "elementwise", "a, b", "a >= b."),
+    KONTOR_FUNCTION(logical_and,   "elementwise", "a, b", "Both are not 0."),
+    KONTOR_FUNCTION(logical_or,    "elementwise", "a, b", "One is not 0."),
+    KONTOR_FUNCTION(logical_not,   "elementwise", "x", "x is 0."),
+    KONTOR_FUNCTION(bit_and,       "elementwise", "a, b", "Bits set in both integers."),
+    KONTOR_FUNCTION(bit_or,        "elementwise", "a, b", "Bits set in one of the integers."),
+    KONTOR_FUNCTION(bit_xor,       "elementwise", "a, b", "Bits that differ."),
+    KONTOR_FUNCTION(bit_not,       "elementwise", "x", "All bits of an integer turned; not of a bool."),
+    KONTOR_FUNCTION(shift_left,    "elementwise", "a, b", "a shifted left by b bits; 0 by its width or more."),
+    KONTOR_FUNCTION(shift_right,   "elementwise", "a, b", "a shifted right by b bits; signed numbers keep their sign."),
+    KONTOR_FUNCTION(where,         "elementwise", "condition, a, b", "a where the condition (bool) holds, else b."),
+    KONTOR_FUNCTION(clamp,         "elementwise", "x, low, high", "The nearest value within [low, high]."),
+    KONTOR_FUNCTION(neg,           "elementwise", "x", "-x."),
+    KONTOR_FUNCTION(abs,           "elementwise", "x", "The magnitude."),
+    KONTOR_FUNCTION(sign,          "elementwise", "x", "-1, 0 or 1; NaN of NaN."),
+    KONTOR_FUNCTION(floor,         "elementwise", "x", "The greatest whole number not above x."),
+    KONTOR_FUNCTION(ceil,          "elementwise", "x", "The least whole number not below x."),
+    KONTOR_FUNCTION(square,        "elementwise", "x", "x * x."),
+    KONTOR_FUNCTION(isnan,         "elementwise", "x", "x is NaN."),
+    KONTOR_FUNCTION(cast,          "elementwise", "x, dtype", "In another dtype; float to integer truncates and saturates, NaN becomes 0."),
+    KONTOR_FUNCTION(bitcast,       "elementwise", "x, dtype", "The same bits in another dtype of the same width."),
+    KONTOR_FUNCTION(sqrt,          "elementwise", "x", "Square root, correctly rounded."),
+    KONTOR_FUNCTION(exp,           "elementwise", "x", "e to the power x."),
+    KONTOR_FUNCTION(log,           "elementwise", "x", "Natural logarithm."),
+    KONTOR_FUNCTION(sin,           "elementwise", "x", "Sine of radians."),
+    KONTOR_FUNCTION(cos,           "elementwise", "x", "Cosine of radians."),
+    KONTOR_FUNCTION(tanh,          "elementwise", "x", "Hyperbolic tangent."),
+    KONTOR_FUNCTION(erf,           "elementwise", "x", "Error function."),
+    KONTOR_FUNCTION(relu,          "elementwise", "x", "max(x, 0)."),
+    KONTOR_FUNCTION(detach,        "elementwise", "x", "x, through which no gradient passes."),
+    KONTOR_FUNCTION(mark,          "elementwise", "x, name", "x under a name, for gradients and transforms."),
+
+    KONTOR_FUNCTION(sum,           "fold", "x, axes=none, keepdims=false", "Sum; bool and small integers sum in 64 bits, floats narrower than f32 in f32."),
+    KONTOR_FUNCTION(prod,          "fold", "x, axes=none, keepdims=false", "Product."),
+    KONTOR_FUNCTION(max,           "fold", "x, axes=none, keepdims=false", "Greatest; NaN if there is one."),
+    KONTOR_FUNCTION(min,           "fold", "x, axes=none, keepdims=false", "Least; NaN if there is one."),
+    KONTOR_FUNCTION(mean,          "fold", "x, axes=none, keepdims=false", "The sum divided by the number of elements; of integers in f32."),
+    KONTOR_FUNCTION(var,           "fold", "x, axes=none, keepdims=false, correction=0", "Mean squared distance from the mean, in two passes; divides by n - correction, at least 1."),
+    KONTOR_FUNCTION(any,           "fold", "x, axes=none, keepdims=false", "Whether one is not 0."),
+    KONTOR_FUNCTION(all,           "fold", "x, axes=none, keepdims=false", "Whether none is 0."),
+    KONTOR_FUNCTION(argmax,        "fold", "x, axis=none, keepdims=false", "Position of the greatest (the first of equals; NaN counts as greatest)."),
+    KONTOR_FUNCTION(argmin,        "fold", "x, axis=none, keepdims=false", "Position of the least (the first of equals; NaN counts as least)."),
+
+    KONTOR_FUNCTION(reshape,       "movement", "x, shape", "The same elements in another shape; one dimension may be -1."),
+    KONTOR_FUNCTION(flatten,       "movement", "x, from=0", "The axes from `from` on as one."),
+    KONTOR_FUNCTION(permute,       "movement", "x, order", "Axes in another order."),
+    KONTOR_FUNCTION(transpose,     "movement", "x, a=-2, b=-1", "Two axes exchanged."),
+    KONTOR_FUNCTION(expand,        "movement", "x, shape", "Broadcast: dimensions of 1 grow, leading ones may be new, -1 keeps one."),
+    KONTOR_FUNCTION(pad,           "movement", "x, low_high, value=0", "`value` around x: low and high of each axis."),
+    KONTOR_FUNCTION(slice,         "movement", "x, axis, begin, end=9223372036854775807, step=1", "x[begin:end:step] along an axis, as in Python."),
+    KONTOR_FUNCTION(select,        "movement", "x, axis, index", "One slice, without its axis."),
+    KONTOR_FUNCTION(flip,          "movement", "x, axes=none", "Axes backwards."),
+    KONTOR_FUNCTION(squeeze,       "movement", "x, axes=none", "Without axes of size 1."),
+    KONTOR_FUNCTION(unsqueeze,     "movement", "x, axis", "With a new axis of size 1."),
+    KONTOR_FUNCTION(window,        "movement", "x, axis, size, stride=1, dilation=1", "The axis becomes two: out[.., o, k] = x[.., o*stride + k*dilation]."),
+    KONTOR_FUNCTION(unwindow,      "movement", "x, axis, extent, stride=1, dilation=1", "Transpose of window: out[.., i, k] = x[.., (i - k*dilation)/stride, k] where exact, else 0."),
+    KONTOR_FUNCTION(cat,           "movement", "tensors, axis=0", "One after another along an axis."),
+    KONTOR_FUNCTION(stack,         "movement", "tensors, axis=0", "Side by side along a new axis."),
+
+    KONTOR_FUNCTION(matmul,        "model", "a, b", "[.., i, k] x [.., k, j]; leading axes broadcast, vectors are a row and a column."),
+    KONTOR_FUNCTION(conv2d,        "model", "x, weight, bias=none, stride=1, padding=0, dilation=1, groups=1", "x [n, c, h, w], weight [o, c/groups, kh, kw], bias [o]."),
+    KONTOR_FUNCTION(max_pool2d,    "model", "x, size, stride=0", "Greatest in each window of [n, c, h, w]; stride 0 means the size."),
+    KONTOR_FUNCTION(avg_pool2d,    "model", "x, size, stride=0", "Mean of each window of [n, c, h, w]; stride 0 means the size."),
+    KONTOR_FUNCTION(softmax,       "model", "x, axis=-1", "exp(x - max) times the reciprocal of its sum, along an axis."),
+    KONTOR_FUNCTION(log_softmax,   "model", "x, axis=-1", "The logarithm of softmax."),
+    KONTOR_FUNCTION(cross_entropy, "model", "logits, labels", "-log_softmax(logits)[label] of each row; labels are integers."),
+    KONTOR_FUNCTION(layer_norm,    "model", "x, axes=1, weight=none, bias=none, eps=1e-5", "Normalised over the last `axes` axes, times weight plus bias."),
+    KONTOR_FUNCTION(instance_norm, "model", "x, weight=none, bias=none, eps=1e-5", "Normalised over all but the first two axes, times weight [c] plus bias [c]."),
+    KONTOR_FUNCTION(one_hot,       "model", "x, classes, dtype=f32", "1 at the integer's place of a new last axis, else 0."),
+    KONTOR_FUNCTION(take,          "model", "x, indices, axis=0", "Slices at integer positions (negative ones from the end)."),
+    KONTOR_FUNCTION(pick,          "model", "x, indices", "x[i.., indices[i..]] along the last axis (negative ones from the end)."),
+    KONTOR_FUNCTION(put,           "model", "x, axis, index, value", "x with the slices from `index` on (a negative one counts from the end) replaced; all of them lie inside, else it is an error."),
+};
+// clang-format on
+#undef KONTOR_FUNCTION
+
+// Rows of the unary table as functions: row I is called by unary_call<I>.
+constexpr size_t most_unary = 64;
+constexpr std::string_view one_tensor[] = {Conversion<Ref>::name};
+
+template <size_t I>
+Ref unary_call(std::span<const Argument> arguments) {
+  return record_unary(unary_table()[I], converted<Ref>(arguments[0], 0));
+}
+
+template <size_t... I>
+std::vector<FunctionRow> all_rows(std::index_sequence<I...>) {
+  constexpr Ref (*calls[])(std::span<const Argument>) = {&unary_call<I>...};
+  std::vector<FunctionRow> rows(std::begin(table), std::end(table));
+  auto after = std::find_if(rows.begin(), rows.end(), [](const FunctionRow& r) { return r.group == "fold"; });
+  std::vector<FunctionRow> unary;
+  for (size_t i = 0; i < unary_table().size(); i++)
+    unary.push_back({unary_table()[i].name, "elementwise", "x", unary_table()[i].doc, one_tensor, calls[i]});
+  rows.insert(after, unary.begin(), unary.end());
+  return rows;
+}
+
+size_t distance(std::string_view a, std::string_view b) {
+  std::vector<size_t> cost(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); j++) cost[j] = j;
+  for (size_t i = 1; i <= a.size(); i++) {
+    size_t diagonal = cost[0];
+    cost[0] = i;
+    for (size_t j = 1; j <= b.size(); j++) {
+      size_t replaced = diagonal + (a[i - 1] != b[j - 1]);
+      diagonal = cost[j];
+      cost[j] = std::min({replaced, cost[j] + 1, cost[j - 1] + 1});
+    }
+  }
+  return cost[b.size()];
+}
+
+std::string_view trimmed(std::string_view text) {
+  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
+  while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
+  return text;
+}
+
+Argument default_of(const Parameter& p) {
+  if (p.fallback == "none") return {};
+  if (p.fallback == "true" || p.fallback == "false")
+    return {.kind = Argument::Number, .numbers = {Number::of(p.fallback == "true")}};
+  if (p.type == "dtype") return {.kind = Argument::Dtype, .dtype = parse_dtype(p.fallback)};
+  std::string text(p.fallback);
+  bool whole = text.find_first_of(".e") == std::string::npos;
+  return {
+      .kind = Argument::Number,
+      .numbers = {whole ? Number::of(static_cast<int64_t>(std::stoll(text))) : Number::of(std::stod(text))}};
+}
+
+}  // namespace
+
+std::span<const FunctionRow> functions() {
+  static const std::vector<FunctionRow>& rows = lasting(all_rows(std::make_index_sequence<most_unary>()));
+  return rows;
+}
+
+const FunctionRow& find_function(std::string_view name) {
+  const FunctionRow* nearest = nullptr;
+  for (const FunctionRow& r : functions()) {
+    if (r.name == name) return r;
+    if (!nearest || distance(r.name, name) < distance(nearest->name, name)) nearest = &r;
+  }
+  fail("there is no function '{}'; did you mean '{}'?", name, nearest->name);
+}
+
+std::vector<Parameter> parameters(const FunctionRow& row) {
+  std::vector<Parameter> out;
+  std::string_view rest = row.parameters;
+  while (!rest.empty()) {
+    size_t comma = rest.find(',');
+    std::string_view one = trimmed(rest.substr(0, comma));
+    size_t equals = one.find('=');
+    Parameter p{one.substr(0, equals), row.types[out.size()], {}};
+    if (equals != std::string_view::npos) p.fallback = one.substr(equals + 1);
+    if (p.name == "shape") p.type = "shape";
+    out.push_back(p);
+    rest = comma == std::string_view::npos ? std::string_view() : rest.substr(comma + 1);
+  }
+  return out;
+}
+
+Ref call_function(const FunctionRow& row, std::vector<Argument> arguments) {
+  std::vector<Parameter> wanted = parameters(row);
+  if (arguments.size() > wanted.size())
+    fail("{}: {} arguments, takes {} ({})", row.name, arguments.size(), wanted.size(), row.parameters);
+  arguments.resize(wanted.size());
+  for (size_t i = 0; i < wanted.size(); i++) {
+    if (arguments[i].kind != Argument::None) continue;
+    if (wanted[i].fallback.empty())
+      fail("{}: '{}' is missing ({})", row.name, wanted[i].name, row.parameters);
+    arguments[i] = default_of(wanted[i]);
+  }
+  return row.function(arguments);
+}
+
+std::string functions_page() {
+  std::string out =
+      "# Functions\n\nGenerated from the function table (`graph/functions/functions.cpp`). Operands are tensors or numbers; shapes broadcast as in\nNumPy; a number takes the dtype of the tensor beside it.\n";
+  std::string_view group;
+  for (const FunctionRow& r : functions()) {
+    if (r.group != group) out += fmt::format("\n## {}\n\n| function | what it is |\n|---|---|\n", r.group);
+    group = r.group;
+    std::string list;
+    for (const Parameter& p : parameters(r)) {
+      list += fmt::format("{}{}: {}", list.empty() ? "" : ", ", p.name, p.type);
+      if (!p.fallback.empty())
+        list += fmt::format(" = {}", p.fallback == "9223372036854775807" ? "end" : p.fallback);
+    }
+    out += fmt::format("| `{}({})` | {} |\n", r.name, list, r.doc);
+  }
+  return out;
+}
+
+}  // namespace kontor

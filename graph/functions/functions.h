@@ -1,0 +1,228 @@
+// The functions that users call, at node level: Tensor's methods, expressions, docs and bindings all go through these.
+#pragma once
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "graph/node.h"
+
+namespace kontor {
+
+/// A number without a dtype of its own: it takes that of the tensor beside it.
+struct Number {
+  enum Kind : uint8_t {
+    Bool,
+    Int,
+    Unsigned,
+    Float
+  } kind = Float;  ///< Unsigned: beyond int64_t, i has its bits
+  int64_t i = 0;
+  double f = 0;
+  static Number of(int64_t value) { return {Int, value, static_cast<double>(value)}; }
+  static Number of(uint64_t value) {
+    return {value >> 63 ? Unsigned : Int, static_cast<int64_t>(value), static_cast<double>(value)};
+  }
+  static Number of(double value) { return {Float, 0, value}; }
+  static Number of(bool value) { return {Bool, value, static_cast<double>(value)}; }
+};
+
+/// An operand: a node, or (where it is null) a number.
+struct Input {
+  Ref node;
+  Number number;
+  Input(Ref n) : node(std::move(n)) {}
+  Input(Number n) : number(n) {}
+  Input(double n) : number(Number::of(n)) {}
+  Input(int64_t n) : number(Number::of(n)) {}
+  Input(int n) : number(Number::of(static_cast<int64_t>(n))) {}
+};
+
+using Ints = std::vector<int64_t>;
+using Dims = std::vector<Ref>;
+/// Axes of a fold; none means all.
+using AxisList = std::optional<Ints>;
+
+// Every function checks its arguments and throws Error in the style "name: f32[2, 3] x f32[4]: what is wrong".
+namespace fn {
+
+// Shapes and dtypes.
+int64_t axis_of(std::string_view who, const Node& x,
+                int64_t axis);  ///< 0..rank-1 of a possibly negative axis
+Ints axes_of(std::string_view who, const Ref& x, const AxisList& axes);  ///< sorted, each once; none: all
+/// 0, 1, .. count-1 to compare integers x with: of x's dtype if that holds them.
+Ref numbers_for(const Ref& x, const Ref& count);
+Dims broadcast_shape(std::string_view who, std::span<const Ref> tensors);
+Ref broadcast(const Ref& x, const Dims& shape);   ///< leading axes may be new, dimensions of 1 expand
+Ref splat(const Ref& scalar, const Dims& shape);  ///< a value of rank 0, everywhere
+Ref fill(DType dtype, double value, const Dims& shape);
+Ref as_float(const Ref& x);  ///< integers as f32
+/// What sums of this dtype are computed in: f32 for the floats that are narrower. Rounded once, by a cast at the end.
+DType accumulator(DType dtype);
+Ref in_accumulator(const Ref& x);  ///< x in accumulator(dtype)
+/// Throws Error if it is not the dtype of a value.
+void check_dtype(std::string_view who, DType dtype);
+DType operand_dtype(std::string_view who, std::span<const Input> operands);
+/// A number as a constant of `dtype`; throws Error if an integer dtype cannot hold it.
+Ref number_constant(std::string_view who, const Number& number, DType dtype);
+/// A Call: `body` is what it computes, written in terms of `args`.
+Ref call(std::string_view name, const Ref& body, std::vector<Ref> args, Ints attributes = {});
+
+// Making.
+Ref full(const Dims& shape, const Input& value, DType dtype);
+Ref iota(const Ref& extent, DType dtype);  ///< 0, 1, .. as a vector
+Ref arange(double begin, double end, double step, DType dtype);
+Ref eye(const Ref& n, DType dtype);
+
+// Elementwise.
+Ref cast(const Ref& x, DType dtype);
+Ref bitcast(const Ref& x, DType dtype);
+Ref neg(const Ref& x);
+Ref abs(const Ref& x);
+Ref sign(const Ref& x);
+Ref floor(const Ref& x);
+Ref ceil(const Ref& x);
+Ref logical_not(const Ref& x);
+Ref bit_not(const Ref& x);
+Ref square(const Ref& x);
+Ref isnan(const Ref& x);
+Ref add(const Input& a, const Input& b);
+Ref sub(const Input& a, const Input& b);
+Ref mul(const Input& a, const Input& b);
+Ref div(const Input& a, const Input& b);
+Ref floor_div(const Input& a, const Input& b);
+Ref mod(const Input& a, const Input& b);
+Ref maximum(const Input& a, const Input& b);
+Ref minimum(const Input& a, const Input& b);
+Ref eq(const Input& a, const Input& b);
+Ref ne(const Input& a, const Input& b);
+Ref lt(const Input& a, const Input& b);
+Ref le(const Input& a, const Input& b);
+Ref gt(const Input& a, const Input& b);
+Ref ge(const Input& a, const Input& b);
+Ref logical_and(const Input& a, const Input& b);
+Ref logical_or(const Input& a, const Input& b);
+Ref bit_and(const Input& a, const Input& b);
+Ref bit_or(const Input& a, const Input& b);
+Ref bit_xor(const Input& a, const Input& b);
+Ref shift_left(const Input& a, const Input& b);
+Ref shift_right(const Input& a, const Input& b);
+Ref where(const Ref& condition, const Input& a, const Input& b);
+Ref fma(const Input& a, const Input& b, const Input& c);
+Ref clamp(const Ref& x, const Input& low, const Input& high);
+Ref detach(const Ref& x);
+Ref mark(const Ref& x, const std::string& name);
+
+// Elementwise, decomposed (graph/functions/mathematics.cpp).
+Ref sqrt(const Ref& x);
+Ref exp(const Ref& x);
+Ref log(const Ref& x);
+Ref sin(const Ref& x);
+Ref cos(const Ref& x);
+Ref tanh(const Ref& x);
+Ref erf(const Ref& x);
+Ref pow(const Input& a, const Input& b);
+Ref relu(const Ref& x);
+Ref sin_turns(const Ref& turns);  ///< sin(2 pi t) for t in [0, 4)
+
+// Folds.
+Ref reduce(Fold fold, const std::vector<Ref>& sources, const Ints& axes,
+           bool keepdims);  ///< axes sorted, >= 0
+Ref sum(const Ref& x, const AxisList& axes, bool keepdims);
+Ref prod(const Ref& x, const AxisList& axes, bool keepdims);
+Ref max(const Ref& x, const AxisList& axes, bool keepdims);
+Ref min(const Ref& x, const AxisList& axes, bool keepdims);
+Ref mean(const Ref& x, const AxisList& axes, bool keepdims);
+Ref var(const Ref& x, const AxisList& axes, bool keepdims, int64_t correction);
+Ref any(const Ref& x, const AxisList& axes, bool keepdims);
+Ref all(const Ref& x, const AxisList& axes, bool keepdims);
+Ref argmax(const Ref& x, std::optional<int64_t> axis, bool keepdims);
+Ref argmin(const Ref& x, std::optional<int64_t> axis, bool keepdims);
+
+// Movement.
+Ref reshape(const Ref& x, const Dims& shape);  ///< one dimension may be -1
+Ref flatten(const Ref& x, int64_t from);
+Ref permute(const Ref& x, const Ints& order);
+Ref transpose(const Ref& x, int64_t a, int64_t b);
+Ref expand(const Ref& x, const Dims& shape);  ///< as broadcast; -1 keeps a dimension
+Ref pad(const Ref& x, const Ints& low_high, const Input& value);
+Ref shrink(const Ref& x, const Dims& begin, const Dims& size);  ///< not checked
+Ref slice(const Ref& x, int64_t axis, int64_t begin, int64_t end, int64_t step);
+Ref select(const Ref& x, int64_t axis, int64_t index);
+Ref flip(const Ref& x, const AxisList& axes);
+Ref squeeze(const Ref& x, const AxisList& axes);
+Ref unsqueeze(const Ref& x, int64_t axis);
+Ref window(const Ref& x, int64_t axis, int64_t size, int64_t stride, int64_t dilation);
+Ref unwindow(const Ref& x, int64_t axis, const Ref& extent, int64_t stride, int64_t dilation);
+Ref cat(const std::vector<Ref>& tensors, int64_t axis);
+Ref stack(const std::vector<Ref>& tensors, int64_t axis);
+
+// Products and what models are made of.
+Ref matmul(const Ref& a, const Ref& b);
+/// x [n, c, h, w], weight [o, c/groups, kh, kw], bias [o] or null; each of stride, padding, dilation one or two numbers.
+Ref conv2d(const Ref& x, const Ref& weight, const Ref& bias, const Ints& stride, const Ints& padding,
+           const Ints& dilation, int64_t groups);
+Ref max_pool2d(const Ref& x, const Ints& size, const Ints& stride);
+Ref avg_pool2d(const Ref& x, const Ints& size, const Ints& stride);
+Ref softmax(const Ref& x, int64_t axis);
+Ref log_softmax(const Ref& x, int64_t axis);
+Ref cross_entropy(const Ref& logits, const Ref& labels);
+Ref layer_norm(const Ref& x, int64_t axes, const Ref& weight, const Ref& bias, double eps);
+Ref instance_norm(const Ref& x, const Ref& weight, const Ref& bias, double eps);
+Ref one_hot(const Ref& x, int64_t classes, DType dtype);
+Ref take(const Ref& x, const Ref& indices, int64_t axis);
+Ref pick(const Ref& x, const Ref& indices);
+/// x[.., begin + 0 .. begin + count-1, ..] along `axis`, where begin is an i64 of rank 0 that is checked when it is known.
+Ref slices_from(const Ref& x, int64_t axis, const Ref& begin, const Ref& count);
+Ref put(const Ref& x, int64_t axis, const Input& index, const Ref& value);
+
+// Random numbers (graph/functions/random.cpp). Key and counter are u64 nodes of rank 0; element e has word e mod 2 of block
+// counter + e div 2 (32-bit draws) or block counter + e (64-bit draws: f64, randint).
+Ref random_words(const Ref& key, const Ref& counter, const Dims& shape);  ///< u32
+Ref uniform_at(const Ref& key, const Ref& counter, const Dims& shape, double low, double high, DType dtype);
+Ref normal_at(const Ref& key, const Ref& counter, const Dims& shape, double mean, double deviation,
+              DType dtype);
+Ref uniform(const Dims& shape, double low, double high, DType dtype);
+Ref normal(const Dims& shape, double mean, double deviation, DType dtype);
+Ref randint(const Dims& shape, int64_t low, int64_t high, DType dtype);
+Ref permutation(const Ref& n, DType dtype);
+
+}  // namespace fn
+
+/// An argument of a function called by name.
+struct Argument {
+  enum Kind : uint8_t { None, Tensor, Tensors, Number, Numbers, Dtype, Text } kind = None;
+  std::vector<Ref> tensors = {};
+  std::vector<kontor::Number> numbers = {};
+  DType dtype = DType::Void;
+  std::string text = {};
+};
+
+/// One function: what docs, bindings and expressions know of it.
+struct FunctionRow {
+  std::string_view name, group;
+  std::string_view parameters;              ///< "x, axis=-1": names and defaults
+  std::string_view doc;                     ///< one line
+  std::span<const std::string_view> types;  ///< of the parameters: tensor, operand, int, axes, ...
+  Ref (*function)(std::span<const Argument> arguments);
+};
+
+struct Parameter {
+  std::string_view name, type, fallback;  ///< no fallback: must be given
+};
+
+std::span<const FunctionRow> functions();
+/// Throws Error if there is no such function, with the nearest names.
+const FunctionRow& find_function(std::string_view name);
+std::vector<Parameter> parameters(const FunctionRow& row);
+/// Calls by name; arguments in order, absent ones take their defaults.
+Ref call_function(const FunctionRow& row, std::vector<Argument> arguments);
+
+/// The value of an expression such as "x = f32[64, 512]; softmax(matmul(x, f32[512, 512]) + 1, axis=0)". Each literal
+/// like f32[64, 512] is a Buffer leaf without storage. Throws Error with the position of what is wrong.
+Ref parse_expression(std::string_view text);
+
+/// docs/functions.md: the table as a page.
+std::string functions_page();
+
+}  // namespace kontor

@@ -1,0 +1,350 @@
+// Folds and what is made of them: sums, extremes, moments, softmax, losses, norms.
+#include <algorithm>
+#include <numeric>
+
+#include "base/error.h"
+#include "graph/functions/formula.h"
+#include "graph/functions/unary.h"
+#include "graph/index/index.h"
+#include "graph/shape.h"
+
+namespace kontor::fn {
+
+Ints axes_of(std::string_view who, const Ref& x, const AxisList& axes) {
+  Ints out(x->rank());
+  std::iota(out.begin(), out.end(), 0);
+  if (!axes) return out;
+  out.clear();
+  for (int64_t a : *axes) out.push_back(axis_of(who, *x, a));
+  std::sort(out.begin(), out.end());
+  if (std::adjacent_find(out.begin(), out.end()) != out.end())
+    fail("{}: {}: an axis is named twice in ({})", who, describe(*x), fmt::join(*axes, ", "));
+  return out;
+}
+
+Ref reduce(Fold fold, const std::vector<Ref>& sources, const Ints& axes, bool keepdims) {
+  if (axes.empty() && fold != Fold::Dot) return sources[0];
+  Ints ints{static_cast<int64_t>(fold)};
+  ints.insert(ints.end(), axes.begin(), axes.end());
+  const bool rounds = fold != Fold::Max && fold != Fold::Min;
+  std::vector<Ref> terms;
+  for (const Ref& s : sources) terms.push_back(rounds ? in_accumulator(s) : s);
+  Ref out = cast(make(Op::Reduce, terms, {.ints = ints}), sources[0]->dtype);
+  if (!keepdims) return out;
+  Dims shape = sources[0]->shape;
+  for (int64_t a : axes) shape[static_cast<size_t>(a)] = index(1);
+  return reshape(out, shape);
+}
+
+/// Sums of small integers are 64 bits wide, as in NumPy.
+static Ref widened(const Ref& x) {
+  Kind k = kind(x->dtype);
+  if (k == Kind::Float) return x;
+  return cast(x, k == Kind::Unsigned ? DType::U64 : DType::I64);
+}
+
+Ref sum(const Ref& x, const AxisList& axes, bool keepdims) {
+  return reduce(Fold::Sum, {widened(x)}, axes_of("sum", x, axes), keepdims);
+}
+
+Ref prod(const Ref& x, const AxisList& axes, bool keepdims) {
+  return reduce(Fold::Prod, {widened(x)}, axes_of("prod", x, axes), keepdims);
+}
+
+static Ref extreme(std::string_view who, Fold fold, const Ref& x, const AxisList& axes, bool keepdims) {
+  Ints which = axes_of(who, x, axes);
+  for (int64_t a : which)
+    if (is_int(x->shape[static_cast<size_t>(a)], 0))
+      fail("{}: {}: axis {} has no elements", who, describe(*x), a);
+  return reduce(fold, {x}, which, keepdims);
+}
+
+Ref max(const Ref& x, const AxisList& axes, bool keepdims) {
+  return extreme("max", Fold::Max, x, axes, keepdims);
+}
+Ref min(const Ref& x, const AxisList& axes, bool keepdims) {
+  return extreme("min", Fold::Min, x, axes, keepdims);
+}
+
+static Ref count_of(const Ref& x, const Ints& axes) {
+  Ref n = index(1);
+  for (int64_t a : axes) n = ix::mul(n, x->shape[static_cast<size_t>(a)]);
+  return n;
+}
+
+/// Divides by `count` - correction; a count that is known is multiplied as a divisor once, not as a reciprocal.
+static Ref divided(const Ref& total, const Ref& count, int64_t correction) {
+  Ref n = ix::sub(count, index(correction));
+  Ref divisor = n->is_const() ? constant(total->dtype, static_cast<double>(n->at(0))) : cast(n, total->dtype);
+  return div(total, divisor);
+}
+
+/// What a mean is computed in: of integers the exact sum, as far as a 64-bit one holds it.
+static Ref mean_terms(const Ref& x) {
+  if (is_float(x->dtype)) return in_accumulator(x);
+  return row(x->dtype).bits < 64 ? widened(x) : cast(x, DType::F64);
+}
+
+Ref mean(const Ref& x, const AxisList& axes, bool keepdims) {
+  Ints which = axes_of("mean", x, axes);
+  Ref total = reduce(Fold::Sum, {mean_terms(x)}, which, keepdims);
+  return cast(divided(as_float(total), count_of(x, which), 0), is_float(x->dtype) ? x->dtype : DType::F32);
+}
+
+/// x - y of integers as f32: the difference is exact, whatever lies between.
+static Ref difference(const Ref& x, const Ref& y) {
+  Term a(x), b(y), below = a < b;
+  Term size = where(below, b - a, a - b).as(DType::U64).as(DType::F32);
+  return where(below, -size, size).node;
+}
+
+/// x less the first element along the axes, as floats to sum up: as large as the elements differ, not as they are, so
+/// that sums keep the digits that a variance is made of. The first element is one of those summed up: it is never further
+/// from the mean than the square root of their number times the deviation.
+static Ref from_first(const Ref& x, const Ints& axes) {
+  Dims begin(x->rank(), index(0)), size = x->shape;
+  bool some = true;
+  for (int64_t a : axes) {
+    some = some && size[static_cast<size_t>(a)]->bounds.lo > 0;
+    size[static_cast<size_t>(a)] = index(1);
+  }
+  const bool exact = is_float(x->dtype) || row(x->dtype).bits <= 16;  // as floats
+  const Ref terms = exact ? in_accumulator(as_float(x)) : widened(x);
+  if (!some || axes.empty()) return as_float(terms);
+  const Ref first = broadcast(detach(shrink(terms, begin, size)), x->shape);
+  return exact ? sub(terms, first) : difference(terms, first);
+}
+
+/// x less its mean along the axes, as floats to sum up.
+static Ref centred(const Ref& x, const Ints& axes) {
+  const Ref far = from_first(x, axes);
+  return sub(far, mean(far, axes, true));
+}
+
+Ref var(const Ref& x, const AxisList& axes, bool keepdims, int64_t correction) {
+  Ints which = axes_of("var", x, axes);
+  const Ref count = count_of(x, which);
+  if (count->bounds.hi <= correction)
+    fail("var: {} over axes ({}): {} values with a correction of {}", describe(*x), fmt::join(which, ", "),
+         describe_dim(count), correction);
+  // Distances from a mean that was rounded add up to something: the square of their mean is what that adds to the squares'.
+  const Ref far = centred(x, which);
+  const Ref squares = reduce(Fold::Sum, {square(far)}, which, keepdims);
+  const Ref rest = detach(reduce(Fold::Sum, {far}, which, keepdims));
+  const Ref total = sub(squares, mul(rest, divided(rest, count, 0)));
+  return cast(divided(total, count, correction), is_float(x->dtype) ? x->dtype : DType::F32);
+}
+
+Ref any(const Ref& x, const AxisList& axes, bool keepdims) {
+  return reduce(Fold::Max, {cast(x, DType::Bool)}, axes_of("any", x, axes), keepdims);
+}
+
+Ref all(const Ref& x, const AxisList& axes, bool keepdims) {
+  return reduce(Fold::Min, {cast(x, DType::Bool)}, axes_of("all", x, axes), keepdims);
+}
+
+/// The first position among those that equal the extreme (or are NaN).
+static Ref position(std::string_view who, Fold fold, const Ref& x, std::optional<int64_t> axis,
+                    bool keepdims) {
+  if (!axis) return position(who, fold, reshape(x, {ix::product(x->shape)}), 0, false);
+  int64_t a = axis_of(who, *x, *axis);
+  Ref best = extreme(who, fold, x, Ints{a}, true);
+  Ref hit = eq(x, best);
+  if (is_float(x->dtype)) hit = logical_or(hit, isnan(x));
+  const Ref& n = x->shape[static_cast<size_t>(a)];
+  Ref at = iota(n, DType::I64);
+  for (int64_t i = a + 1; i < static_cast<int64_t>(x->rank()); i++) at = unsqueeze(at, -1);
+  Ref last = ix::sub(n, index(1));
+  return reduce(Fold::Min, {where(hit, at, Input(last))}, {a}, keepdims);
+}
+
+Ref argmax(const Ref& x, std::optional<int64_t> axis, bool keepdims) {
+  return position("argmax", Fold::Max, x, axis, keepdims);
+}
+Ref argmin(const Ref& x, std::optional<int64_t> axis, bool keepdims) {
+  return position("argmin", Fold::Min, x, axis, keepdims);
+}
+
+Ref softmax(const Ref& given, int64_t which) {
+  int64_t axis = axis_of("softmax", *given, which);
+  Ref arg = as_float(given), x = in_accumulator(arg);
+  Ref e = exp(sub(x, extreme("softmax", Fold::Max, x, Ints{axis}, true)));
+  // One division a row: its reciprocal costs half an ulp more and a quarter of the time.
+  Ref out = mul(e, div(1, reduce(Fold::Sum, {e}, {axis}, true)));
+  return call("softmax", cast(out, arg->dtype), {arg}, {axis});
+}
+
+/// log of the sum of exp along `axis`, which is kept.
+static Ref log_sum_exp(const Ref& x, int64_t axis, const Ref& greatest) {
+  return log(reduce(Fold::Sum, {exp(sub(x, greatest))}, {axis}, true));
+}
+
+Ref log_softmax(const Ref& given, int64_t which) {
+  int64_t axis = axis_of("log_softmax", *given, which);
+  Ref arg = as_float(given), x = in_accumulator(arg);
+  Ref greatest = extreme("log_softmax", Fold::Max, x, Ints{axis}, true);
+  Ref out = sub(sub(x, greatest), log_sum_exp(x, axis, greatest));
+  return call("log_softmax", cast(out, arg->dtype), {arg}, {axis});
+}
+
+/// Negative indices count from the end; what is out of range stays so.
+static Ref from_the_end(const Ref& indices, const Ref& dim) {
+  if (kind(indices->dtype) != Kind::Signed) return indices;
+  Ref at = dim->bounds.hi > dtype_bounds(indices->dtype).hi ? cast(indices, DType::I64) : indices;
+  return where(lt(at, 0), add(at, cast(broadcast(dim, at->shape), at->dtype)), at);
+}
+
+static void check_indices(std::string_view who, const Ref& x, const Ref& indices) {
+  if (!is_integer(indices->dtype))
+    fail("{}: {} by {}: indices are integers", who, describe(*x), describe(*indices));
+}
+
+/// x[i.., at[i..]].
+static Ref element_of_rows(const Ref& x, const Ref& at) {
+  std::vector<Ref> src{x};
+  Ints axes;
+  for (size_t i = 0; i < x->rank(); i++) axes.push_back(static_cast<int64_t>(i));
+  for (size_t i = 0; i < at->rank(); i++) {
+    Ref row_number = iota(at->shape[i], DType::I64);
+    for (size_t j = i + 1; j < at->rank(); j++) row_number = unsqueeze(row_number, -1);
+    src.push_back(broadcast(row_number, at->shape));
+  }
+  src.push_back(at);
+  return make(Op::Gather, src, {.ints = axes});
+}
+
+Ref pick(const Ref& x, const Ref& indices) {
+  check_indices("pick", x, indices);
+  if (x->rank() != indices->rank() + 1 ||
+      !std::equal(indices->shape.begin(), indices->shape.end(), x->shape.begin()))
+    fail("pick: {} by {}: needs one index for each row", describe(*x), describe(*indices));
+  return element_of_rows(x, from_the_end(indices, x->shape.back()));
+}
+
+Ref cross_entropy(const Ref& logits, const Ref& labels) {
+  if (logits->rank() == 0 || logits->rank() != labels->rank() + 1 || !is_integer(labels->dtype))
+    fail("cross_entropy: {} by {}: needs logits [.., classes] and integer labels [..]", describe(*logits),
+         describe(*labels));
+  if (!std::equal(labels->shape.begin(), labels->shape.end(), logits->shape.begin()))
+    fail("cross_entropy: {} by {}: needs one label for each row", describe(*logits), describe(*labels));
+  Ref arg = as_float(logits), x = in_accumulator(arg);
+  int64_t axis = static_cast<int64_t>(x->rank()) - 1;
+  Ref greatest = extreme("cross_entropy", Fold::Max, x, Ints{axis}, true);
+  Ref total = squeeze(add(log_sum_exp(x, axis, greatest), greatest), Ints{axis});
+  // A label is a class: -1 is none, not the last one.
+  return call("cross_entropy", cast(sub(total, element_of_rows(x, labels)), arg->dtype), {arg, labels});
+}
+
+static Ref normalised(const Ref& x, const Ints& axes, double eps) {
+  Ref far = centred(x, axes);
+  Ref variance = mean(square(far), axes, true);
+  return mul(far, record_unary(*find_unary("rsqrt"), add(variance, Input(eps))));
+}
+
+/// `x`, which has sums of `given` in it, times weight plus bias, rounded once.
+static Ref scaled(std::string_view who, const Ref& given, const Ref& x, const Ref& weight, const Ref& bias,
+                  const Dims& shape, size_t first) {
+  Dims aligned(x->rank(), index(1));
+  std::copy(shape.begin(), shape.end(), aligned.begin() + static_cast<ptrdiff_t>(first));
+  Ref out = x;
+  DType dtype = as_float(given)->dtype;
+  for (const Ref& p : {weight, bias}) {
+    if (!p) continue;
+    if (p->shape != shape)
+      fail("{}: {}: weight and bias are {}, not {}", who, describe(*given), describe_shape(p->shape),
+           describe_shape(shape));
+    dtype = promote(dtype, p->dtype);
+    const Ref factor = reshape(in_accumulator(p), aligned);
+    out = p == weight && out == x ? mul(out, factor) : add(out, factor);
+  }
+  return cast(out, dtype);
+}
+
+Ref layer_norm(const Ref& given, int64_t axes, const Ref& weight, const Ref& bias, double eps) {
+  int64_t rank = static_cast<int64_t>(given->rank());
+  if (axes < 1 || axes > rank) fail("layer_norm: {}: over the last {} axes", describe(*given), axes);
+  Ints over;
+  for (int64_t a = rank - axes; a < rank; a++) over.push_back(a);
+  Dims shape(given->shape.end() - axes, given->shape.end());
+  return scaled("layer_norm", given, normalised(given, over, eps), weight, bias, shape,
+                static_cast<size_t>(rank - axes));
+}
+
+Ref instance_norm(const Ref& given, const Ref& weight, const Ref& bias, double eps) {
+  if (given->rank() < 3) fail("instance_norm: {}: needs [n, c, ..]", describe(*given));
+  Ints over;
+  for (int64_t a = 2; a < static_cast<int64_t>(given->rank()); a++) over.push_back(a);
+  return scaled("instance_norm", given, normalised(given, over, eps), weight, bias, {given->shape[1]}, 1);
+}
+
+Ref numbers_for(const Ref& x, const Ref& count) {
+  const bool holds = kind(x->dtype) != Kind::Bool && count->bounds.hi - 1 <= dtype_bounds(x->dtype).hi;
+  return iota(count, holds ? x->dtype : DType::I64);
+}
+
+Ref one_hot(const Ref& x, int64_t classes, DType dtype) {
+  if (is_float(x->dtype)) fail("one_hot: {}: takes integers", describe(*x));
+  if (classes < 1) fail("one_hot: {} classes", classes);
+  return cast(eq(unsqueeze(x, -1), numbers_for(x, index(classes))), dtype);
+}
+
+/// Gather puts the axes of the positions first; here they come where the axis was.
+static Ref slices_at(const Ref& x, const Ref& at, int64_t axis) {
+  Ref out = make(Op::Gather, {x, at}, {.ints = {axis}});
+  Ints order;
+  int64_t wide = static_cast<int64_t>(at->rank());
+  for (int64_t a = 0; a < axis; a++) order.push_back(wide + a);
+  for (int64_t a = 0; a < wide; a++) order.push_back(a);
+  for (int64_t a = wide + axis; a < static_cast<int64_t>(out->rank()); a++) order.push_back(a);
+  return permute(out, order);
+}
+
+Ref take(const Ref& x, const Ref& indices, int64_t which) {
+  check_indices("take", x, indices);
+  int64_t axis = axis_of("take", *x, which);
+  return slices_at(x, from_the_end(indices, x->shape[static_cast<size_t>(axis)]), axis);
+}
+
+Ref slices_from(const Ref& x, int64_t axis, const Ref& begin, const Ref& count) {
+  return slices_at(x, add(splat(begin, {count}), iota(count, DType::I64)), axis);
+}
+
+/// Where a put begins, of rank 0; a number is checked at once.
+static Ref put_begin(const Ref& x, size_t axis, const Input& at, const Ref& slices, const Ref& value) {
+  const Ref& dim = x->shape[axis];
+  if (ix::sub(dim, slices)->bounds.hi < 0)
+    fail("put: {} into {}: more slices than axis {} has", describe(*value), describe(*x), axis);
+  if (at.node) {
+    check_indices("put", x, at.node);
+    if (at.node->rank() != 0) fail("put: the index is {}, not one number", describe(*at.node));
+    const Ref at_i64 = cast(at.node, DType::I64);
+    return kind(at.node->dtype) == Kind::Signed ? from_the_end(at_i64, dim) : at_i64;
+  }
+  if (at.number.kind == Number::Float) fail("put: {} by {}: indices are integers", describe(*x), at.number.f);
+  const int64_t i = const_int(*number_constant("put", at.number, DType::I64));
+  const Ref begin = i < 0 ? ix::add(dim, index(i)) : index(i);
+  const Ref rest = ix::sub(ix::sub(dim, slices), begin);
+  if (begin->bounds.hi < 0 || rest->bounds.hi < 0)
+    fail("put: {} into {}: slices from {} on do not lie inside of axis {}", describe(*value), describe(*x), i,
+         axis);
+  return begin;
+}
+
+Ref put(const Ref& x, int64_t which, const Input& at, const Ref& value) {
+  int64_t axis = axis_of("put", *x, which);
+  Ref v = cast(value, x->dtype);
+  bool slice = v->rank() + 1 == x->rank();
+  if (slice) v = unsqueeze(v, axis);
+  bool fits = v->rank() == x->rank();
+  for (size_t i = 0; fits && i < x->rank(); i++)
+    fits = static_cast<int64_t>(i) == axis || v->shape[i] == x->shape[i];
+  if (!fits)
+    fail("put: {} into {} on axis {}: shapes differ elsewhere", describe(*value), describe(*x), which);
+  const size_t along = static_cast<size_t>(axis);
+  const Ref begin = put_begin(x, along, at, v->shape[along], value);
+  std::vector<Ref> src{x, v};
+  for (size_t i = 0; i < x->rank(); i++) src.push_back(i == along ? begin : index(0));
+  return make(Op::Put, src);
+}
+
+}  // namespace kontor::fn

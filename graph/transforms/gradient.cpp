@@ -1,0 +1,412 @@
+// The gradient's table and driver.
+#include "graph/transforms/gradient.h"
+
+#include <algorithm>
+#include <numbers>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "base/error.h"
+#include "base/guard.h"
+#include "graph/functions/formula.h"
+#include "graph/functions/unary.h"
+#include "graph/index/index.h"
+#include "graph/recording.h"
+#include "graph/shape.h"
+#include "graph/transforms/dot_gradient.h"
+
+namespace kontor {
+
+namespace {
+
+/// Collects cotangents while the driver walks from the loss to the leaves.
+class Tape {
+ public:
+  Tape(const Ref& loss, std::span<const Ref> wrt) {
+    for (const Ref& w : wrt) wanted_.insert(w.get());
+    order_ = topological(std::span(&loss, 1));
+    for (const Node* n : order_) mark(*n);
+    if (depends_.count(loss.get())) sum_.emplace(loss.get(), fn::full(loss->shape, 1.0, loss->dtype));
+  }
+
+  /// Whether a cotangent of this source is of use.
+  bool wants(const Ref& source) const { return depends_.count(source.get()) != 0; }
+
+  void add(const Ref& source, const Ref& cotangent) {
+    if (!wants(source)) return;
+    Ref& sum = sum_[source.get()];
+    sum = sum ? make(Op::Add, {sum, cotangent}) : cotangent;
+  }
+
+  Ref of(const Node* node) const {
+    auto it = sum_.find(node);
+    return it == sum_.end() ? Ref() : it->second;
+  }
+
+  std::span<const Node* const> order() const { return order_; }
+
+ private:
+  void mark(const Node& n) {
+    if (!is_float(n.dtype)) return;
+    bool depends = wanted_.count(&n) != 0;
+    if (!(n.is(Op::Call) && n.arg.text == "detach"))
+      for (const Ref& s : n.src) depends = depends || depends_.count(s.get()) != 0;
+    if (depends) depends_.insert(&n);
+  }
+
+  std::unordered_set<const Node*> wanted_, depends_;
+  std::unordered_map<const Node*, Ref> sum_;
+  std::vector<const Node*> order_;
+};
+
+/// Floats narrower than f32 as f32, for formulas with sums in them.
+Term wide(const Term& x) { return Term(fn::in_accumulator(x.node)); }
+
+/// n is the node, y its value (the same), g its cotangent.
+using Rule = void (*)(Tape& to, const Node& n, const Term& g);
+
+Ints as_ints(std::span<const int64_t> v) { return {v.begin(), v.end()}; }
+Term source(const Node& n, size_t i) { return Term(n.src[i]); }
+Term value_of_node(const Node& n) { return Term(Ref(&n)); }
+
+// --- elementwise
+
+void nothing(Tape&, const Node&, const Term&) {}
+
+void max_or_min(Tape& to, const Node& n, const Term& g) {
+  // As the op chooses: the first source only where it is strictly beyond the second (a tie goes to the second).
+  Term first = n.is(Op::Max) ? source(n, 1) < source(n, 0) : source(n, 0) < source(n, 1);
+  to.add(n[0], where(first, g, 0.0).node);
+  to.add(n[1], where(first, 0.0, g).node);
+}
+
+void divide(Tape& to, const Node& n, const Term& g) {
+  Term q = g / source(n, 1);
+  to.add(n[0], q.node);
+  if (to.wants(n[1])) to.add(n[1], (-(q * value_of_node(n))).node);
+}
+
+void choose(Tape& to, const Node& n, const Term& g) {
+  to.add(n[1], where(source(n, 0), g, 0.0).node);
+  to.add(n[2], where(source(n, 0), 0.0, g).node);
+}
+
+void multiply(Tape& to, const Node& n, const Term& g) {
+  if (to.wants(n[0])) to.add(n[0], (g * source(n, 1)).node);
+  if (to.wants(n[1])) to.add(n[1], (g * source(n, 0)).node);
+}
+
+void fused(Tape& to, const Node& n, const Term& g) {
+  multiply(to, n, g);
+  to.add(n[2], g.node);
+}
+
+// --- movement
+
+void permute_back(Tape& to, const Node& n, const Term& g) {
+  Ints inverse(n.rank());
+  for (size_t i = 0; i < n.rank(); i++) inverse[static_cast<size_t>(n.at(i))] = static_cast<int64_t>(i);
+  to.add(n[0], fn::permute(g.node, inverse));
+}
+
+void expand_back(Tape& to, const Node& n, const Term& g) {
+  Ints axes;
+  for (size_t i = 0; i < n.rank(); i++)
+    if (n.shape[i] != n[0]->shape[i]) axes.push_back(static_cast<int64_t>(i));
+  to.add(n[0], fn::reduce(Fold::Sum, {g.node}, axes, true));
+}
+
+void pad_back(Tape& to, const Node& n, const Term& g) {
+  Dims begin;
+  for (size_t i = 0; i < n.rank(); i++) begin.push_back(n[2 + 2 * i]);
+  Ref inside = fn::shrink(g.node, begin, n[0]->shape);
+  to.add(n[0], inside);
+  if (to.wants(n[1])) to.add(n[1], fn::sub(fn::sum(g.node, {}, false), fn::sum(inside, {}, false)));
+}
+
+void shrink_back(Tape& to, const Node& n, const Term& g) {
+  std::vector<Ref> src{g.node, constant(n.dtype, 0.0)};
+  for (size_t i = 0; i < n.rank(); i++) {
+    src.push_back(n[1 + 2 * i]);
+    src.push_back(ix::sub(ix::sub(n[0]->shape[i], n[1 + 2 * i]), n.shape[i]));
+  }
+  to.add(n[0], make(Op::Pad, src));
+}
+
+void window_back(Tape& to, const Node& n, const Term& g) {
+  int64_t axis = n.at(0);
+  Ref spread = fn::unwindow(g.node, axis, n[0]->shape[static_cast<size_t>(axis)], n.at(1), n.at(2));
+  to.add(n[0], fn::reduce(Fold::Sum, {spread}, {axis + 1}, false));
+}
+
+/// g with zeros behind, where an unwindow's extent was less than its windows reach: they were left out.
+Ref as_far_as_windows(const Node& n, const Ref& g) {
+  size_t axis = static_cast<size_t>(n.at(0));
+  const Ref &positions = n[0]->shape[axis], &taps = n.shape[axis + 1];
+  if (!positions->is_const() || !n.shape[axis]->is_const()) return g;
+  int64_t reach = (extent(positions) - 1) * n.at(1) + (extent(taps) - 1) * n.at(2) + 1;
+  Ints low_high(2 * n.rank(), 0);
+  low_high[2 * axis + 1] = std::max<int64_t>(reach - extent(n.shape[axis]), 0);
+  return fn::pad(g, low_high, 0);
+}
+
+/// g[i, k] belongs to x[o, k] where i = o*stride + k*dilation: the diagonal j = k of the windows of g.
+void unwindow_back(Tape& to, const Node& n, const Term& g) {
+  int64_t axis = n.at(0);
+  Ref taps = n.shape[static_cast<size_t>(axis) + 1];
+  if (is_int(ix::product(n[0]->shape), 0)) return;  // there is nothing to have a gradient
+  Ref windows =
+      make(Op::Window, {as_far_as_windows(n, g.node)}, {.ints = {axis, n.at(1), n.at(2), extent(taps)}});
+  Ref j = fn::iota(taps, DType::I64), k = j;
+  for (size_t i = static_cast<size_t>(axis) + 2; i < windows->rank(); i++) j = fn::unsqueeze(j, -1);
+  for (size_t i = static_cast<size_t>(axis) + 3; i < windows->rank(); i++) k = fn::unsqueeze(k, -1);
+  Ref diagonal = fn::where(fn::eq(j, k), windows, 0.0);
+  Ref part = fn::reduce(Fold::Sum, {diagonal}, {axis + 1}, false);
+  Dims begin(n.rank(), index(0));
+  to.add(n[0], fn::shrink(part, begin, n[0]->shape));
+}
+
+// --- folds
+
+Ref spread(const Node& n, const Ref& g) {
+  Dims kept = n[0]->shape;
+  for (size_t i = 1; i < n.arg.ints.size(); i++) kept[static_cast<size_t>(n.at(i))] = index(1);
+  return fn::broadcast(fn::reshape(g, kept), n[0]->shape);
+}
+
+/// Right where factors are 0: there the product of the others is what counts.
+void product_back(Tape& to, const Node& n, const Term& g) {
+  Term x = source(n, 0), zero = x == 0.0, safe = where(zero, 1.0, x);
+  Ints axes = as_ints(std::span(n.arg.ints).subspan(1));
+  Term others(spread(n, fn::reduce(Fold::Prod, {safe.node}, axes, false)));
+  Term zeros(spread(n, fn::reduce(Fold::Sum, {zero.as(n.dtype).node}, axes, false)));
+  Term up = Term(spread(n, g.node)) * others;
+  to.add(n[0], where(zeros == 0.0, up / safe, where(zero & (zeros == 1.0), up, 0.0)).node);
+}
+
+void extreme_back(Tape& to, const Node& n, const Term& g) {
+  Ints axes = as_ints(std::span(n.arg.ints).subspan(1));
+  Term hit = source(n, 0) == Term(spread(n, Ref(&n)));
+  Term count(fn::reduce(Fold::Sum, {hit.as(fn::accumulator(n.dtype)).node}, axes, false));
+  to.add(n[0], where(hit, Term(spread(n, (wide(g) / count).as(n.dtype).node)), 0.0).node);
+}
+
+void dot_back(Tape& to, const Node& n, const Term& g) {
+  for (size_t i = 0; i < 2; i++) {
+    if (!to.wants(n[i])) continue;
+    const DotCotangent c = dot_cotangent(n, g.node, i);
+    to.add(c.of, materialised(c));
+  }
+}
+
+void reduce_back(Tape& to, const Node& n, const Term& g) {
+  switch (static_cast<Fold>(n.at(0))) {
+    case Fold::Sum:  return to.add(n[0], spread(n, g.node));
+    case Fold::Prod: return product_back(to, n, g);
+    case Fold::Max:
+    case Fold::Min:  return extreme_back(to, n, g);
+    case Fold::Dot:  return dot_back(to, n, g);
+  }
+}
+
+// --- indexed
+
+void gather_back(Tape& to, const Node& n, const Term& g) {
+  const Ref values = wide(g).node;
+  std::vector<Ref> src{fn::full(n[0]->shape, 0.0, values->dtype), values};
+  src.insert(src.end(), n.src.begin() + 1, n.src.end());
+  Ints ints{static_cast<int64_t>(Fold::Sum)};
+  ints.insert(ints.end(), n.arg.ints.begin(), n.arg.ints.end());
+  to.add(n[0], fn::cast(make(Op::Scatter, src, {.ints = ints}), n.dtype));
+}
+
+void scatter_back(Tape& to, const Node& n, const Term& g) {
+  if (static_cast<Fold>(n.at(0)) != Fold::Sum) fail("gradient: a scatter that does not sum");
+  to.add(n[0], g.node);
+  std::vector<Ref> src{g.node};
+  src.insert(src.end(), n.src.begin() + 2, n.src.end());
+  to.add(n[1], make(Op::Gather, src, {.ints = as_ints(std::span(n.arg.ints).subspan(1))}));
+}
+
+void put_back(Tape& to, const Node& n, const Term& g) {
+  std::vector<Ref> zeros{g.node, fn::full(n[1]->shape, 0.0, n.dtype)};
+  zeros.insert(zeros.end(), n.src.begin() + 2, n.src.end());
+  to.add(n[0], make(Op::Put, zeros));
+  Ref box = g.node;
+  Dims begin;
+  for (size_t i = 0; i < n.rank(); i++) {
+    const bool known = n[2 + i]->is_const();
+    begin.push_back(known ? n[2 + i] : index(0));
+    if (!known) box = fn::slices_from(box, static_cast<int64_t>(i), n[2 + i], n[1]->shape[i]);
+  }
+  to.add(n[1], fn::shrink(box, begin, n[1]->shape));
+}
+
+// --- Calls: where a formula in terms of the output is cheaper than the body's gradient (or the body has none)
+
+void softmax_back(Tape& to, const Node& n, const Term& g) {
+  Term y = wide(value_of_node(n)), up = wide(g);
+  Ref total = fn::reduce(Fold::Sum, {(up * y).node}, {n.at(0)}, true);
+  to.add(n[1], (y * (up - Term(fn::broadcast(total, n.shape)))).as(n.dtype).node);
+}
+
+void log_softmax_back(Tape& to, const Node& n, const Term& g) {
+  Term y = wide(value_of_node(n)), up = wide(g);
+  Ref total = fn::reduce(Fold::Sum, {up.node}, {n.at(0)}, true);
+  to.add(n[1], (up - Term(fn::exp(y.node)) * Term(fn::broadcast(total, n.shape))).as(n.dtype).node);
+}
+
+void cross_entropy_back(Tape& to, const Node& n, const Term& g) {
+  const Ref &logits = n[1], &labels = n[2];
+  Term p(fn::softmax(wide(Term(logits)).node, -1));
+  Ref hit = fn::eq(fn::unsqueeze(labels, -1), fn::numbers_for(labels, logits->shape.back()));
+  Term difference = where(Term(hit), p - 1.0, p);
+  Term up(fn::broadcast(fn::unsqueeze(wide(g).node, -1), logits->shape));
+  to.add(logits, (difference * up).as(logits->dtype).node);
+}
+
+void pow_back(Tape& to, const Node& n, const Term& g) {
+  Term a = source(n, 1), b = source(n, 2), y = value_of_node(n);
+  if (to.wants(n[1])) {
+    Term slope(fn::pow(a.node, (b - 1.0).node));
+    to.add(n[1], where(b == 0.0, 0.0, g * b * slope).node);
+  }
+  if (to.wants(n[2])) to.add(n[2], where(a == 0.0, 0.0, g * y * Term(fn::log(a.node))).node);
+}
+
+void mod_back(Tape& to, const Node& n, const Term& g) {
+  to.add(n[1], g.node);
+  if (to.wants(n[2])) to.add(n[2], (-(g * Term(fn::floor_div(n[1], n[2])))).node);
+}
+
+struct CallRow {
+  std::string_view name;
+  Rule rule;
+};
+
+// clang-format off
+constexpr CallRow call_rows[] = {
+    {"exp",           [](Tape& to, const Node& n, const Term& g) { to.add(n[1], (g * value_of_node(n)).node); }},
+    {"log",           [](Tape& to, const Node& n, const Term& g) { to.add(n[1], (g / source(n, 1)).node); }},
+    {"sin",           [](Tape& to, const Node& n, const Term& g) { to.add(n[1], (g * Term(fn::cos(n[1]))).node); }},
+    {"cos",           [](Tape& to, const Node& n, const Term& g) { to.add(n[1], (-(g * Term(fn::sin(n[1])))).node); }},
+    {"tanh",          [](Tape& to, const Node& n, const Term& g) { Term y = value_of_node(n); to.add(n[1], (g * (1.0 - y * y)).node); }},
+    {"erf",           [](Tape& to, const Node& n, const Term& g) { Term x = source(n, 1); to.add(n[1], (g * (Term(fn::exp((-(x * x)).node)) * (2 * std::numbers::inv_sqrtpi))).node); }},
+    {"relu",          [](Tape& to, const Node& n, const Term& g) { to.add(n[1], where(value_of_node(n) > 0.0, g, 0.0).node); }},
+    {"pow",           pow_back},
+    {"mod",           mod_back},
+    {"softmax",       softmax_back},
+    {"log_softmax",   log_softmax_back},
+    {"cross_entropy", cross_entropy_back},
+    {"detach",        nothing},
+};
+// clang-format on
+
+void call_back(Tape& to, const Node& n, const Term& g) {
+  for (const CallRow& r : call_rows)
+    if (r.name == n.arg.text) return r.rule(to, n, g);
+  const UnaryRow* unary = find_unary(n.arg.text);
+  if (!unary || !unary->derivative) return to.add(n[0], g.node);
+  const Term slope = unary->derivative(wide(source(n, 1)), wide(value_of_node(n)));
+  to.add(n[1], (wide(g) * slope).as(n.dtype).node);
+}
+
+struct OpRule {
+  Op op;
+  Rule rule;
+};
+
+// clang-format off
+constexpr OpRule op_rules[] = {
+    {Op::Const, nothing}, {Op::Scalar, nothing}, {Op::Variable, nothing}, {Op::Buffer, nothing}, {Op::Iota, nothing},
+    {Op::Mark,     [](Tape& to, const Node& n, const Term& g) { to.add(n[0], g.node); }},
+    {Op::Copy,     [](Tape& to, const Node& n, const Term& g) { to.add(n[0], g.node); }},
+    {Op::Call,     call_back},
+    {Op::Neg,      [](Tape& to, const Node& n, const Term& g) { to.add(n[0], (-g).node); }},
+    {Op::Abs,      [](Tape& to, const Node& n, const Term& g) { to.add(n[0], (g * Term(fn::sign(n[0]))).node); }},
+    {Op::Sqrt,     [](Tape& to, const Node& n, const Term& g) { to.add(n[0], (g * 0.5 / value_of_node(n)).node); }},
+    {Op::Cast,     [](Tape& to, const Node& n, const Term& g) { if (to.wants(n[0])) to.add(n[0], g.as(n[0]->dtype).node); }},
+    {Op::Add,      [](Tape& to, const Node& n, const Term& g) { to.add(n[0], g.node); to.add(n[1], g.node); }},
+    {Op::Sub,      [](Tape& to, const Node& n, const Term& g) { to.add(n[0], g.node); if (to.wants(n[1])) to.add(n[1], (-g).node); }},
+    {Op::Mul,      multiply},
+    {Op::Div,      divide},
+    {Op::Max,      max_or_min},
+    {Op::Min,      max_or_min},
+    {Op::Where,    choose},
+    {Op::Fma,      fused},
+    {Op::Not, nothing}, {Op::Floor, nothing}, {Op::Ceil, nothing}, {Op::Bitcast, nothing}, {Op::IDiv, nothing}, {Op::Mod, nothing},
+    {Op::And, nothing}, {Op::Or, nothing}, {Op::Xor, nothing}, {Op::Shl, nothing}, {Op::Shr, nothing},
+    {Op::Lt, nothing}, {Op::Le, nothing}, {Op::Eq, nothing}, {Op::Ne, nothing},
+    {Op::Reshape,  [](Tape& to, const Node& n, const Term& g) { to.add(n[0], fn::reshape(g.node, n[0]->shape)); }},
+    {Op::Permute,  permute_back},
+    {Op::Expand,   expand_back},
+    {Op::Pad,      pad_back},
+    {Op::Shrink,   shrink_back},
+    {Op::Flip,     [](Tape& to, const Node& n, const Term& g) { to.add(n[0], fn::flip(g.node, n.arg.ints)); }},
+    {Op::Window,   window_back},
+    {Op::Unwindow, unwindow_back},
+    {Op::Reduce,   reduce_back},
+    {Op::Gather,   gather_back},
+    {Op::Scatter,  scatter_back},
+    {Op::Put,      put_back},
+};
+// clang-format on
+
+const OpRule* rule_of(Op op) {
+  for (const OpRule& r : op_rules)
+    if (r.op == op) return &r;
+  return nullptr;
+}
+
+}  // namespace
+
+bool has_gradient_row(Op op) { return rule_of(op) != nullptr; }
+
+std::vector<Ref> gradient(const Ref& loss, std::span<const Ref> wrt) {
+  Ref count = ix::product(loss->shape);
+  if (!is_float(loss->dtype) || !is_int(count, 1))
+    fail("gradient: the loss is {}, not one float", describe(*loss));
+  Tape tape(loss, wrt);
+  for (size_t i = tape.order().size(); i-- > 0;) {
+    const Node& n = *tape.order()[i];
+    Ref g = tape.of(&n);
+    if (!g) continue;
+    const OpRule* rule = rule_of(n.op);
+    if (!rule) broken("gradient: no row for {}", row(n.op).name);
+    rule->rule(tape, n, Term(g));
+  }
+  std::vector<Ref> out;
+  for (const Ref& w : wrt) {
+    Ref g = tape.of(w.get());
+    out.push_back(g ? g : fn::full(w->shape, 0.0, w->dtype));
+  }
+  return out;
+}
+
+// Leaves and Marks only, since what is computed may be another node than the one in the loss.
+static std::vector<Tensor> gradient_of(const Tensor& loss, std::span<const Tensor> wrt) {
+  Ref root = node_of(loss);
+  std::vector<Ref> nodes;
+  bool itself = false;
+  for (const Tensor& t : wrt) {
+    nodes.push_back(node_of(t));
+    const Node& n = *nodes.back();
+    itself = itself || nodes.back() == root;
+    if (!is_float(n.dtype))
+      fail("gradient: argument {} is {}: integers have no gradient", nodes.size(), describe(n));
+    if (!n.is(Op::Buffer) && !n.is(Op::Mark))
+      fail("gradient: argument {} ({}) is computed, by {}: realize() it or mark() it before it is used",
+           nodes.size(), describe(n), row(n.op).name);
+  }
+  if (root->is(Op::Buffer) && !itself)
+    fail("gradient: the loss was computed already; take gradients before reading it");
+  std::vector<Tensor> out;
+  for (Ref& g : gradient(root, nodes)) out.push_back(tensor_of(std::move(g)));
+  return out;
+}
+
+std::vector<Tensor> v0::gradient(const Tensor& loss, std::span<const Tensor> wrt) {
+  return guarded("gradient", [&] { return gradient_of(loss, wrt); });
+}
+
+}  // namespace kontor

@@ -39,20 +39,9 @@ uint64_t hash_of(Op op, DType dtype, const Arg& arg, const std::vector<Ref>& src
   return h;
 }
 
-struct Hash {
-  using is_transparent = void;
-  size_t operator()(const Node* n) const { return n->hash; }
-  size_t operator()(const Key& k) const { return k.hash; }
-};
-
-struct Equal {
-  using is_transparent = void;
-  bool operator()(const Node* a, const Node* b) const { return a == b; }
-  bool operator()(const Key& k, const Node* n) const {
-    return k.hash == n->hash && k.op == n->op && k.dtype == n->dtype && *k.src == n->src && *k.arg == n->arg;
-  }
-  bool operator()(const Node* n, const Key& k) const { return (*this)(k, n); }
-};
+bool is(const Node& n, const Key& k) {
+  return k.hash == n.hash && k.op == n.op && k.dtype == n.dtype && *k.src == n.src && *k.arg == n.arg;
+}
 
 }  // namespace
 
@@ -83,15 +72,48 @@ class NodeTable {
     size_t total = 0;
     for (Shard& s : shards_) {
       std::lock_guard lock(s.mutex);
-      total += s.nodes.size();
+      total += s.count;
     }
     return total;
   }
 
  private:
+  /// Chains through the nodes themselves: to find one costs no look at anything but its bucket and itself.
   struct Shard {
     std::mutex mutex;
-    std::unordered_set<const Node*, Hash, Equal> nodes;
+    std::vector<const Node*> buckets = std::vector<const Node*>(64);
+    size_t count = 0;
+
+    const Node*& bucket(uint64_t hash) { return buckets[(hash >> 26) & (buckets.size() - 1)]; }
+
+    const Node* find(const Key& key) {
+      const Node* n = bucket(key.hash);
+      while (n && !is(*n, key)) n = n->chained_;
+      return n;
+    }
+
+    void insert(const Node* node) {
+      if (++count > buckets.size()) grow();
+      node->chained_ = std::exchange(bucket(node->hash), node);
+    }
+
+    void erase(const Node* node) {
+      const Node** at = &bucket(node->hash);
+      while (*at != node) at = &(*at)->chained_;
+      *at = node->chained_;
+      count--;
+    }
+
+    void grow() {
+      std::vector<const Node*> before(buckets.size() * 4);
+      before.swap(buckets);
+      for (const Node* n : before)
+        while (n) {
+          const Node* next = n->chained_;
+          n->chained_ = std::exchange(bucket(n->hash), n);
+          n = next;
+        }
+    }
   };
   std::array<Shard, 64> shards_;
 
@@ -115,10 +137,10 @@ class NodeTable {
     Key key{op, d.dtype, &arg, &src, hash_of(op, d.dtype, arg, src)};
     Shard& shard = shard_of(key.hash);
     std::lock_guard lock(shard.mutex);
-    if (auto it = shard.nodes.find(key); it != shard.nodes.end()) return Ref(*it);
+    if (const Node* found = shard.find(key)) return Ref(found);
     auto* node =
         new Node(op, d.dtype, std::move(arg), std::move(src), std::move(d.shape), d.bounds, key.hash);
-    shard.nodes.insert(node);
+    shard.insert(node);
     return Ref(node);
   }
 
@@ -130,7 +152,7 @@ class NodeTable {
     Shard& shard = shard_of(node->hash);
     std::lock_guard lock(shard.mutex);
     if (node->count_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-    shard.nodes.erase(node);
+    shard.erase(node);
     dead.push_back(node);
   }
 

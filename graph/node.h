@@ -83,6 +83,7 @@ class v0::Node {
   friend class kontor::Ref;
   Node(Op o, DType d, Arg a, std::vector<Ref> s, std::vector<Ref> sh, Bounds b, uint64_t h);
   mutable std::atomic<uint32_t> count_{0};
+  mutable const Node* chained_ = nullptr;  // the table's, under its lock
 };
 
 /// The node (op, sources, arg); found if it exists. `dtype` is given where the sources do not decide it (Const, Cast,

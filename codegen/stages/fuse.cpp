@@ -129,7 +129,8 @@ class Fusion {
       readers.push_back(r);
     }
     bind(static_cast<int>(i), readers, group(g), limit);
-    if (std::string why = refuse(s, g); !why.empty()) {
+    const bool elsewhere = s.output >= 0 || readers.size() < all_readers.size();
+    if (std::string why = refuse(s, g, elsewhere); !why.empty()) {
       note(s, why);
       return false;
     }
@@ -162,11 +163,12 @@ class Fusion {
     return -1;
   }
 
-  std::string refuse(const Stage& s, int number) {
+  // `elsewhere`: other kernels read it too.
+  std::string refuse(const Stage& s, int number, bool elsewhere) {
     const Group& g = group(number);
     if (s.depth == 0 && !(g.spine.empty() && s.loops.empty()))
       return "it shares no outer loop with its reader";
-    if (g.nodes + s.nodes > most_nodes) return "its kernel would be too long";
+    if (g.nodes + s.nodes > (elsewhere ? many_nodes : most_nodes)) return "its kernel would be too long";
     double left = static_cast<double>(item_size(s.place->dtype));
     bool whole = true;
     for (size_t d = 0; d < s.loops.size(); d++)

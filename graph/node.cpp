@@ -314,18 +314,16 @@ Ref with_sources(const Node& node, std::vector<Ref> sources) {
   return make(node.op, std::move(sources), node.arg, given ? node.dtype : DType::Void);
 }
 
+std::vector<Ref> sources_in(const Substitution& done, const Node& node) {
+  std::vector<Ref> sources;
+  sources.reserve(node.src.size());
+  for (const Ref& s : node.src) sources.push_back(done.at(s.get()));
+  return sources;
+}
+
 std::vector<Ref> substitute(std::span<const Ref> roots, const Substitution& map) {
-  Substitution done;
-  for (const Node* n : topological(roots)) {
-    if (auto it = map.find(n); it != map.end()) {
-      done.emplace(n, it->second);
-      continue;
-    }
-    std::vector<Ref> sources;
-    sources.reserve(n->src.size());
-    for (const Ref& s : n->src) sources.push_back(done.at(s.get()));
-    done.emplace(n, with_sources(*n, std::move(sources)));
-  }
+  Substitution done = map;
+  map_nodes(roots, done, with_sources);
   std::vector<Ref> out;
   for (const Ref& r : roots) out.push_back(done.at(r.get()));
   return out;

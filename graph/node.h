@@ -113,6 +113,15 @@ std::vector<const Node*> topological(std::span<const Ref> roots);
 Ref with_sources(const Node& node, std::vector<Ref> sources);
 
 using Substitution = std::unordered_map<const Node*, Ref>;
+/// A node's sources as `done` has them.
+std::vector<Ref> sources_in(const Substitution& done, const Node& node);
+/// Makes what lies below the roots anew, sources first: `change(node, sources)` is what a node becomes, given what its sources
+/// became. `done` holds what is decided already, and gets the rest; whoever keeps it keeps its keys alive too.
+template <class F>
+void map_nodes(std::span<const Ref> roots, Substitution& done, const F& change) {
+  for (const Node* n : topological(roots))
+    if (!done.contains(n)) done.emplace(n, change(*n, sources_in(done, *n)));
+}
 /// Replaces nodes (keys) by others everywhere below the roots; what is put in is not looked into again.
 std::vector<Ref> substitute(std::span<const Ref> roots, const Substitution& map);
 Ref substitute(const Ref& root, const Substitution& map);

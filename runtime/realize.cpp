@@ -145,10 +145,7 @@ class Realization {
         const Version& v = version_of(*n);
         rewritten_.emplace(n, v.pending() ? rewritten_.at(v.definition.get()) : Ref(n));
       } else {
-        std::vector<Ref> sources;
-        sources.reserve(n->src.size());
-        for (const Ref& s : n->src) sources.push_back(rewritten_.at(s.get()));
-        rewritten_.emplace(n, with_sources(*n, std::move(sources)));
+        rewritten_.emplace(n, with_sources(*n, sources_in(rewritten_, *n)));
       }
     }
   }

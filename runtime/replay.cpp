@@ -29,10 +29,7 @@ Substitution resolve(std::span<const Ref> roots) {
     } else if (pending) {
       resolved.emplace(node, resolved.at(sources[0].get()));
     } else {
-      std::vector<Ref> rewritten;
-      rewritten.reserve(sources.size());
-      for (const Ref& s : sources) rewritten.push_back(resolved.at(s.get()));
-      resolved.emplace(node, with_sources(*node, std::move(rewritten)));
+      resolved.emplace(node, with_sources(*node, sources_in(resolved, *node)));
     }
   }
   return resolved;

@@ -21,20 +21,20 @@ class Planner {
   const Limits& limits_;
   Ref kernel_;
   std::vector<Move> moves_;
+
+  // ---- choose.cpp: loops by name
   const Stage& stage(int i) const { return program_.stages[static_cast<size_t>(i)]; }
   const Stage& root() const { return stage(group_.stages.back()); }
-
   void move(MoveKind kind, const std::string& loop, int64_t factor = 0, const std::string& other = "",
             std::vector<std::string> through = {});
   const Node* find(const std::string& loop) const;
   bool has(const std::string& loop) const { return find(loop) != nullptr; }
   int64_t size(const std::string& loop) const;
   static const std::string& name_of(const Ref& range) { return range->arg.text; }
-
   int64_t lanes(const Stage& s) const;
   int least_depth() const;
 
-  // ---- GPU: the loops that all stages share become one global range
+  // ---- choose_gpu.cpp
   void gpu();
   // Moves that a nest may refuse as a whole: then it stays as it was.
   template <class F>
@@ -58,11 +58,11 @@ class Planner {
   void spread_lanes();
   std::vector<std::string> rows_to_memory() const;
 
-  // ---- CPU
+  // ---- choose.cpp
   void cpu();
   bool is_map() const;
 
-  // ---- dot
+  // ---- choose_dot.cpp
   struct Tile {
     int64_t vectors, repeats;
   };
@@ -86,8 +86,7 @@ class Planner {
   void fill_across(const Stage& dot, std::vector<std::string> row);
   void fill_wide(const Stage& dot, const std::string& vectors, const std::string& lane);
 
-  // ---- rows and other nests
-  std::string outermost() const;
+  // ---- choose_nests.cpp: rows and other nests
   static size_t operations(const Stage& s);
   static bool pairs_lanes(const Stage& s);
   int64_t wide(const Stage& s) const;
@@ -100,14 +99,15 @@ class Planner {
   bool lanes_lie_apart(const Stage& s) const;
   void vectorise_nests();
 
-  // ---- maps
+  // ---- the same: maps
   static size_t divisions(const Ref& kernel);
   void merge_contiguous();
   void plan_map();
   std::string loop_of_lines(const std::string& lanes) const;
   bool block_lines(const std::string& loop);
 
-  // ---- threads
+  // ---- choose.cpp: threads
+  std::string outermost() const;  ///< "" if several statements stand there
   void sink_before_last();
   void share_out();
 };

@@ -111,19 +111,16 @@ class Reordering {
   Ref regrown(const Ref& s) const {
     if (grown_.empty()) return s;
     Substitution done;
-    for (const Node* n : topological(std::span(&s, 1))) {
-      std::vector<Ref> sources;
-      for (const Ref& x : n->src) sources.push_back(done.at(x.get()));
-      bool access = !n->src.empty() && grown_.count(n->src[0].get()) && n->op != Op::Place;
-      if (access) {
-        if (n->op == Op::Merge)
-          broken("reorder: loop {} holds a merge of place {}", range_->arg.text, n->src[0]->arg.text);
-        sources[0] = grown_.at(n->src[0].get());
-        ptrdiff_t rank = static_cast<ptrdiff_t>(n->src[0]->src.size());
-        sources.insert(sources.begin() + 1 + (lanes() ? rank : 0), range_);
-      }
-      done.emplace(n, with_sources(*n, std::move(sources)));
-    }
+    map_nodes(std::span(&s, 1), done, [&](const Node& n, std::vector<Ref> sources) {
+      const bool access = !n.src.empty() && grown_.count(n.src[0].get()) && n.op != Op::Place;
+      if (!access) return with_sources(n, std::move(sources));
+      if (n.op == Op::Merge)
+        broken("reorder: loop {} holds a merge of place {}", range_->arg.text, n.src[0]->arg.text);
+      sources[0] = grown_.at(n.src[0].get());
+      const ptrdiff_t rank = static_cast<ptrdiff_t>(n.src[0]->src.size());
+      sources.insert(sources.begin() + 1 + (lanes() ? rank : 0), range_);
+      return with_sources(n, std::move(sources));
+    });
     return done.at(s.get());
   }
 };

@@ -99,16 +99,10 @@ class Builder {
   // An expression over logical places, with loads of what is there in the tree.
   Ref physical(const Ref& expression) {
     kept_.push_back(expression);
-    for (const Node* n : topological(std::span(&expression, 1))) {
-      if (done_.count(n)) continue;
-      if (n->op == Op::Range || n->op == Op::Place) {
-        done_.emplace(n, Ref(n));
-        continue;
-      }
-      std::vector<Ref> sources;
-      for (const Ref& s : n->src) sources.push_back(done_.at(s.get()));
-      done_.emplace(n, n->op == Op::Load ? physical_load(n, sources) : with_sources(*n, std::move(sources)));
-    }
+    map_nodes(std::span(&expression, 1), done_, [&](const Node& n, std::vector<Ref> sources) {
+      if (n.op == Op::Range || n.op == Op::Place) return Ref(&n);
+      return n.op == Op::Load ? physical_load(&n, sources) : with_sources(n, std::move(sources));
+    });
     return done_.at(expression.get());
   }
 

@@ -59,11 +59,10 @@ class Lowering {
   std::unordered_set<const Node*> checked_;  // whose expression has checks
   Ref counts_;  // where what is lowered next counts, of the value that reads it (null: wherever that does)
 
-  // ---- values
+  // ---- lower_values.cpp
   Ref dimension(const Ref& d);
   Ref slot(const Node* n) const;
   Ref lower(const Ref& node, const Tuple& at, const Ref& guard) { return lower(node.get(), at, guard); }
-
   Ref lower(const Node* node, const Tuple& at, const Ref& guard);
   Ref compute(const Node* n, const Tuple& at, const Ref& guard);
   Ref branch(const Ref& source, const Ref& condition, const Tuple& at, const Ref& guard);
@@ -72,7 +71,7 @@ class Lowering {
   static bool of_indexes(std::span<const Ref> sources);
   void check_divisor(const Ref& divisor, const Ref& guard);
 
-  // ---- views
+  // ---- lower_views.cpp
   void note_terms(const Node* view, const Tuple& at, const Ref& guard);
   Ref padded(const Node* n, const Tuple& at, const Ref& guard);
   Ref guarded(const Ref& source, const Tuple& at, const Ref& inside, const Ref& guard, const Ref& fill);
@@ -83,7 +82,7 @@ class Lowering {
   Ref unwindowed(const Node* n, const Tuple& at, const Ref& guard);
   Ref position_of_tap(const Node* n, const Ref& i, const Ref& k);
 
-  // ---- values at computed indexes
+  // ---- lower_values.cpp: at computed indexes
   static std::string out_of_range(std::string_view who, size_t axis, const Ref& dim);
   static const Ref& as_given(const Ref& index);
   Ref index_value(const Ref& tensor, const Tuple& at, const Ref& guard);
@@ -92,7 +91,7 @@ class Lowering {
   Ref gather(const Node* n, const Tuple& at, const Ref& guard);
   Ref put(const Node* n, const Tuple& at, const Ref& guard);
 
-  // ---- stages
+  // ---- lower.cpp
   void add_outputs();
   Stage& begin_stage(const Node* n, const std::string& name);
   static std::string loop_letter(size_t i);
@@ -101,7 +100,7 @@ class Lowering {
   void add_stage(const Node* n);
   void add_scatter(const Node* n, Stage& s);
 
-  // ---- folds
+  // ---- lower_folds.cpp
   void add_reduce(const Node* n);
   void fold_values(const Node* n, Stage& s, Fold fold, const std::vector<int64_t>& axes,
                    const std::vector<Ref>& dims, const FoldOrder& order, const Tuple& pieces);

@@ -101,30 +101,12 @@ class Cutting {
 
   Ref rewrite(const Ref& expression) {
     kept_.push_back(expression);
-    for (const Node* n : topological(std::span(&expression, 1))) {
-      if (done_.count(n)) continue;
-      if (auto it = wide_.find(n); it != wide_.end()) {
-        done_.emplace(n, it->second);
-        continue;
-      }
-      if (n->op == Op::Place) {
-        done_.emplace(n, Ref(n));
-        continue;
-      }
-      std::vector<Ref> sources;
-      for (const Ref& s : n->src) sources.push_back(done_.at(s.get()));
-      done_.emplace(n, n->op == Op::Load ? load(*n, std::move(sources)) : simplified(*n, std::move(sources)));
-    }
+    map_nodes(std::span(&expression, 1), done_, [&](const Node& n, std::vector<Ref> sources) {
+      if (auto it = wide_.find(&n); it != wide_.end()) return it->second;
+      if (n.op == Op::Place) return Ref(&n);
+      return n.op == Op::Load ? load(n, std::move(sources)) : simplified(n, std::move(sources));
+    });
     return done_.at(expression.get());
-  }
-
-  static Ref simplified(const Node& n, std::vector<Ref> sources) {
-    if (sources == n.src) return Ref(&n);
-    Ref made = with_sources(n, std::move(sources));
-    const bool integer = is_elementwise(made->op) &&
-                         (made->dtype == DType::I64 || made->dtype == DType::Bool) &&
-                         made->src[0]->op != Op::Load && !is_float(made->src[0]->dtype);
-    return integer ? ix::simplify_node(made) : made;
   }
 
   // What is kept for one piece only is read from the beginning of its memory on.

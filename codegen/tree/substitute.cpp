@@ -8,31 +8,20 @@ namespace kontor {
 
 using namespace walk;
 
+Ref simplified(const Node& n, std::vector<Ref> sources) {
+  if (sources == n.src) return Ref(&n);
+  if (n.op == Op::Load && n.at(0) && is_int(sources.back(), 1))
+    return tree::load(sources[0], {sources.begin() + 1, sources.end() - 1});
+  Ref made = with_sources(n, std::move(sources));
+  const bool integer = is_elementwise(made->op) &&
+                       (made->dtype == DType::I64 || made->dtype == DType::Bool) &&
+                       made->src[0]->op != Op::Load && !is_float(made->src[0]->dtype);
+  return integer ? ix::simplify_node(made) : made;
+}
+
 std::vector<Ref> replace(std::span<const Ref> roots, const Substitution& map) {
-  Substitution done;
-  for (const Node* n : topological(roots)) {
-    if (auto it = map.find(n); it != map.end()) {
-      done.emplace(n, it->second);
-      continue;
-    }
-    std::vector<Ref> sources;
-    bool same = true;
-    for (const Ref& s : n->src) {
-      sources.push_back(done.at(s.get()));
-      same = same && sources.back().get() == s.get();
-    }
-    if (same) {
-      done.emplace(n, Ref(n));
-      continue;
-    }
-    const bool always = n->op == Op::Load && n->at(0) && is_int(sources.back(), 1);
-    if (always) sources.pop_back();
-    Ref made = always ? tree::load(sources[0], {sources.begin() + 1, sources.end()})
-                      : with_sources(*n, std::move(sources));
-    bool integer = is_elementwise(made->op) && (made->dtype == DType::I64 || made->dtype == DType::Bool) &&
-                   made->src[0]->op != Op::Load && !is_float(made->src[0]->dtype);
-    done.emplace(n, integer ? ix::simplify_node(made) : made);
-  }
+  Substitution done = map;
+  map_nodes(roots, done, simplified);
   std::vector<Ref> out;
   for (const Ref& r : roots) out.push_back(done.at(r.get()));
   return out;

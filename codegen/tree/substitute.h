@@ -7,6 +7,8 @@
 
 namespace kontor {
 
+/// The node with other sources: index arithmetic in normal form, no guard that always holds.
+Ref simplified(const Node& node, std::vector<Ref> sources);
 /// Replaces ranges (or other nodes) in statements or expressions, simplifying index arithmetic on the way. What they share
 /// is looked at once.
 std::vector<Ref> replace(std::span<const Ref> roots, const Substitution& map);

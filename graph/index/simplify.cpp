@@ -228,16 +228,14 @@ class Simplifier {
 
   Ref finish(const Node& n) {
     if (n.src.empty() || n.op == Op::Range) return algebra_.leaf(Ref(&n));
-    std::vector<Ref> sources;
-    sources.reserve(n.src.size());
-    if (branches(n)) {
-      const Ref& c = done_.at(n.src[0].get());
-      sources = {c, branch(c, true, n[1]), branch(c, false, n[2])};
-    } else {
-      for (const Ref& s : n.src) sources.push_back(done_.at(s.get()));
-    }
-    Ref out = normal(algebra_, with_sources(n, std::move(sources)));
+    Ref out = normal(algebra_, with_sources(n, branches(n) ? in_branches(n) : sources_in(done_, n)));
     return facts_ && !out->is_const() ? algebra_.leaf(out) : out;
+  }
+
+  std::vector<Ref> in_branches(const Node& where) {
+    const Ref condition = done_.at(where.src[0].get());
+    Ref yes = branch(condition, true, where[1]);  // in this order, which arguments are not
+    return {condition, std::move(yes), branch(condition, false, where[2])};
   }
 
   Ref branch(const Ref& condition, bool holds, const Ref& value) {

@@ -23,6 +23,7 @@ Flow::Flow(const ProgramTree& program) {
   reads.resize(n);
   readers.resize(n);
   before.resize(program.groups.size());
+  after.resize(program.groups.size());
   for (size_t g = 0; g < program.groups.size(); g++)
     for (int i : program.groups[g].stages) home[static_cast<size_t>(i)] = static_cast<int>(g);
   for (const Stage& s : program.stages) work.push_back(work_of(s));
@@ -36,7 +37,7 @@ Flow::Flow(const ProgramTree& program) {
       const int from = home[static_cast<size_t>(it->second)], to = home[t];
       std::vector<int>& earlier = before[static_cast<size_t>(to)];
       if (from != to && std::find(earlier.begin(), earlier.end(), from) == earlier.end())
-        earlier.push_back(from);
+        earlier.push_back(from), after[static_cast<size_t>(from)].push_back(to);
     }
 }
 
@@ -306,11 +307,6 @@ class Search {
         axis_.groups.push_back(static_cast<int>(g));
   }
 
-  bool needs(int g, int other) const {
-    const std::vector<int>& before = flow_.before[static_cast<size_t>(g)];
-    return std::find(before.begin(), before.end(), other) != before.end();
-  }
-
   // Bytes that group `to` reads of what group `from` stores, cut by the axis.
   int64_t handed_on(int from, int to) const {
     int64_t bytes = 0;
@@ -326,24 +322,32 @@ class Search {
     return bytes;
   }
 
-  // Leaves out kernels that end or begin the stream and would save little.
+  // Leaves out kernels that end or begin the stream and would save little. One that goes gives its neighbours fewer reasons to
+  // stay, never more: so they are asked again, in any order.
   void trim(int inside) {
-    for (bool changed = true; changed;) {
-      changed = false;
-      for (int g : axis_.groups) {
-        int64_t bytes = 0;
-        bool reads = false, is_read = false;
-        for (int other : axis_.groups) {
-          bytes += handed_on(other, g) + handed_on(g, other);
-          reads = reads || needs(g, other);
-          is_read = is_read || needs(other, g);
-        }
-        if (g == inside || (reads && is_read) || bytes > little_) continue;
-        std::erase(axis_.groups, g);
-        changed = true;
-        break;
-      }
+    std::vector<char> in(flow_.before.size());
+    for (int g : axis_.groups) in[static_cast<size_t>(g)] = true;
+    std::vector<int> asked = axis_.groups;
+    while (!asked.empty()) {
+      const int g = asked.back();
+      asked.pop_back();
+      if (!in[static_cast<size_t>(g)] || g == inside || stays(g, in)) continue;
+      in[static_cast<size_t>(g)] = false;
+      for (const auto* near : {&flow_.before[static_cast<size_t>(g)], &flow_.after[static_cast<size_t>(g)]})
+        asked.insert(asked.end(), near->begin(), near->end());
     }
+    std::erase_if(axis_.groups, [&](int g) { return !in[static_cast<size_t>(g)]; });
+  }
+
+  // Whether it stands between groups that are in, or hands on enough.
+  bool stays(int g, const std::vector<char>& in) const {
+    int64_t bytes = 2 * handed_on(g, g);
+    bool reads = false, is_read = false;
+    for (int other : flow_.before[static_cast<size_t>(g)])
+      if (in[static_cast<size_t>(other)]) bytes += handed_on(other, g), reads = true;
+    for (int other : flow_.after[static_cast<size_t>(g)])
+      if (in[static_cast<size_t>(other)]) bytes += handed_on(g, other), is_read = true;
+    return (reads && is_read) || bytes > little_;
   }
 
   // Takes out the groups of another stream of which this one would have only a part.

@@ -17,6 +17,7 @@ struct Flow {
   std::vector<std::vector<Read>> reads;   ///< of each stage
   std::vector<std::vector<int>> readers;  ///< of each stage, in order
   std::vector<std::vector<int>> before;   ///< of each group: the groups that it reads
+  std::vector<std::vector<int>> after;    ///< of each group: the groups that read it
   std::vector<double> work;               ///< of each stage: operations, roughly
 };
 

@@ -95,6 +95,18 @@ TEST_CASE("[growth] scheduling takes time in proportion: branches within branche
         }) < linear);
 }
 
+TEST_CASE("[growth] the gradient of a long chain is made of short kernels, which are found again") {
+  const Tensor x = leaf({1024});
+  Tensor y = x;
+  for (int i = 0; i < 100; i++) y = y.tanh();
+  const Schedule made = schedule(make_graph({node_of(gradient(y.sum(), {x})[0])}), cpu);
+  const auto longer = std::count_if(made.kernels.begin(), made.kernels.end(), [](const ScheduledKernel& k) {
+    return topological(std::span(&k.tree, 1)).size() > 1200;
+  });
+  CHECK(made.kernels.size() >= 6);
+  CHECK(longer <= 1);  // the product of all slopes, of which no part is kept
+}
+
 TEST_CASE("[growth] cat takes time in proportion, in kernels of few parts") {
   CHECK(tenfold(150, [&](int64_t n) {
           std::vector<Tensor> all;

@@ -1,10 +1,7 @@
 // What every kernel's moves have in common: loops by name, threads, and which of the parts below has a say.
 #include <algorithm>
-#include <cmath>
 
-#include "base/error.h"
 #include "codegen/moves/planner.h"
-#include "codegen/tree/substitute.h"
 #include "codegen/tree/walk.h"
 #include "graph/index/index.h"
 

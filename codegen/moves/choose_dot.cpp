@@ -1,7 +1,6 @@
 // Moves for a dot on a CPU: a register tile of vectors along the dimension in which one operand is contiguous, repeated along
 // one that the other alone depends on; a packed panel where rows lie far apart.
 #include <algorithm>
-#include <cmath>
 
 #include "base/error.h"
 #include "codegen/moves/planner.h"

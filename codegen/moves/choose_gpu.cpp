@@ -1,9 +1,7 @@
 // Moves for a GPU: the loops that all stages share become one global range; a thread has several elements of a dot; lanes
 // go to the threads of a warp.
 #include <algorithm>
-#include <cmath>
 
-#include "base/error.h"
 #include "codegen/moves/planner.h"
 #include "codegen/tree/substitute.h"
 #include "codegen/tree/walk.h"

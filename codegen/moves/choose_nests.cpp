@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/error.h"
 #include "codegen/moves/planner.h"
 #include "codegen/tree/substitute.h"
 #include "codegen/tree/walk.h"

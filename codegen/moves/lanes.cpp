@@ -5,7 +5,6 @@
 #include <unordered_set>
 
 #include "base/error.h"
-#include "codegen/tree/substitute.h"
 #include "codegen/tree/walk.h"
 #include "graph/index/index.h"
 

@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "codegen/tree/substitute.h"
 #include "codegen/tree/walk.h"
 #include "graph/index/index.h"
 

@@ -1,7 +1,6 @@
 // The dialects' table; types, literals and elements in memory in C.
 #include "codegen/render_c/dialect.h"
 
-#include <bit>
 #include <cmath>
 
 #include "base/error.h"

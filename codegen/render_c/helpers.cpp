@@ -1,6 +1,4 @@
 // The helper functions by which a kernel gets the semantics of graph/ops.h where C means something else.
-#include <algorithm>
-#include <bit>
 #include <cmath>
 
 #include "base/error.h"

@@ -1,7 +1,5 @@
 // Casts and elementwise ops in C.
 #include <algorithm>
-#include <bit>
-#include <cmath>
 
 #include "base/error.h"
 #include "codegen/render_c/dialect.h"

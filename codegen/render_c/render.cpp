@@ -4,7 +4,6 @@
 #include "base/error.h"
 #include "codegen/render_c/renderer.h"
 #include "codegen/tree/text.h"
-#include "graph/index/index.h"
 
 namespace kontor::clike {
 

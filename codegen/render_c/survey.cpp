@@ -1,5 +1,4 @@
 // What must be known before a line is written: places written in each scope, uses of each value.
-#include <algorithm>
 
 #include "base/error.h"
 #include "codegen/render_c/renderer.h"

@@ -1,10 +1,8 @@
 // Expressions: which scope a value is computed in, and under which name.
 #include <algorithm>
-#include <bit>
 
 #include "base/error.h"
 #include "codegen/render_c/renderer.h"
-#include "graph/index/index.h"
 
 namespace kontor::clike {
 

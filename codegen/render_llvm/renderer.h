@@ -1,5 +1,5 @@
-// The renderer of one kernel as LLVM IR: shared by its parts, llvm_values.cpp (expressions), llvm_memory.cpp (places),
-// llvm_loads.cpp and render_llvm.cpp (statements).
+// The renderer of one kernel as LLVM IR: shared by its parts, values.cpp (expressions), memory.cpp (places),
+// loads.cpp and render.cpp (statements).
 #pragma once
 #include <deque>
 #include <map>
@@ -65,7 +65,7 @@ class Renderer {
   void require_within_places(const std::string& text) const;
 
  private:
-  // Expressions (llvm_values.cpp).
+  // Expressions (values.cpp).
   Val value(const Ref& node);
   const Linear& linear(const Ref& node);
   Val compute(const Node& n);
@@ -103,7 +103,7 @@ class Renderer {
   void pop_frame();
   int top_frame() const { return static_cast<int>(frames_.size()) - 1; }
 
-  // Places (llvm_memory.cpp).
+  // Places (memory.cpp).
   PlaceState& place_of(const Node& place);
   Access access(const Node& n);
   Val address(const Access& a, int64_t offset = 0);
@@ -143,7 +143,7 @@ class Renderer {
   Val step(const Node& place, Val old, std::span<const Val> v);
   Val both(Val x, Val y);
 
-  // Statements (render_llvm.cpp).
+  // Statements (render.cpp).
   void survey(std::span<const Ref> body, const Node* vector_loop);
   void survey_values(const Node& statement, const Node* vector_loop);
   void survey_write(const Node& statement, const Node* vector_loop);

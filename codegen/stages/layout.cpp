@@ -106,7 +106,7 @@ class Layouts {
     program_.stages[i].unroll_dim = unroll;
   }
 
-  // ---- operands that are read in another order, or computed, while a panel of them is filled (heuristic.cpp)
+  // ---- operands that are read in another order, or computed, while a panel of them is filled (codegen/moves/choose_dot.cpp)
 
   // Whether the dot can have a panel of this operand, filled once for each element: one fold, long enough tiles, and the
   // loop of the register tile inside all others.

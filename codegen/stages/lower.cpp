@@ -1,9 +1,7 @@
 // Lowering, the driver: a stage for each stored value.
-#include <algorithm>
 
 #include "base/error.h"
 #include "codegen/stages/lowering.h"
-#include "codegen/tree/substitute.h"
 #include "graph/index/index.h"
 
 namespace kontor {

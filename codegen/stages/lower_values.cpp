@@ -3,7 +3,6 @@
 
 #include "base/error.h"
 #include "codegen/stages/lowering.h"
-#include "codegen/tree/substitute.h"
 #include "graph/index/index.h"
 
 namespace kontor {

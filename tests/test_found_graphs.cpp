@@ -2,6 +2,8 @@
 // the llvm device, and their gradients.
 #include <string>
 
+#include "graph/functions/functions.h"
+#include "graph/shape.h"
 #include "graph/text/text.h"
 #include "graph/transforms/gradient.h"
 #include "tests/catch.h"
@@ -113,6 +115,11 @@ constexpr Found found[] = {
     {"an element of an axis of nothing: every lane fails, each with an index of its own",
      "%0 = buffer u16[4, 1, 0]\n%1 = buffer i64[4, 1]\n%2 = buffer i64[4, 1]\n%3 = buffer i32[4, 1]\n"
      "%4 = gather u16[4, 1] {0, 1, 2} %0 %1 %2 %3\nreturn %4"},
+    {"a dot over the taps of windows of windows: what an unwindow reads is another's position",
+     "%0 = buffer f64[1, 1, 4]\n%1 = buffer f64[1, 1, 1, 1, 1, 2, 2]\n%2 = window f64[1, 1, 2, 2] {2, 1, 2, 2} %0\n"
+     "%3 = window f64[1, 1, 1, 2, 2] {2, 1, 1, 2} %2\n%4 = window f64[1, 1, 1, 2, 1, 2] {4, 1, 1, 2} %3\n"
+     "%5 = permute f64[1, 1, 1, 1, 2, 2] {0, 1, 2, 4, 3, 5} %4\n%6 = reshape f64[1, 1, 1, 1, 1, 2, 2] %5 1 1 1 1 1 2 2\n"
+     "%7 = reduce f64[1, 1, 1, 1] {dot, 4, 5, 6} %6 %1\nreturn %7"},
 };
 
 Case case_of(const char* text) {
@@ -137,6 +144,29 @@ TEST_CASE("[random] graphs that were wrong once") {
       if (row(dtype).bits > 8) CHECK(verdict(c, on_device(*cpu.backend)) == "");
     }
   }
+}
+
+TEST_CASE("[random] the gradient of a product over windows of windows") {
+  struct Taps {
+    int64_t size, stride, dilation;
+  };
+  const Taps some[] = {{2, 1, 1}, {2, 2, 1}, {2, 1, 2}, {3, 3, 1}, {1, 1, 1}};
+  for (const Taps& outer : some)
+    for (const Taps& inner : some)
+      for (int64_t axis : {0, 1}) {  // windows of the windows' positions, or of their taps
+        const Ref x = parse_expression("f64[11]");
+        const Ref once = fn::window(x, 0, outer.size, outer.stride, outer.dilation);
+        if (extent(once->shape[static_cast<size_t>(axis)]) <= (inner.size - 1) * inner.dilation) continue;
+        const Ref twice = fn::window(once, axis, inner.size, inner.stride, inner.dilation);
+        const Ref factor = parse_expression("f64" + describe_shape(twice->shape));
+        for (const Ints& axes : {Ints{1, 2}, Ints{0, 2}, Ints{0, 1}, Ints{0, 1, 2}}) {
+          Case c;
+          c.graph = make_graph({fn::reduce(Fold::Dot, {twice, factor}, axes, false)});
+          c.inputs = plain_inputs(c.graph);
+          INFO(print(c.graph));
+          CHECK(verdict(c, [](const Case& of) { return check_gradients(of, some_limits(6)); }) == "");
+        }
+      }
 }
 
 TEST_CASE("[graph] what is padded with is one number") {

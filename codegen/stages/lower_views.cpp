@@ -1,8 +1,10 @@
 // Lowering of movement ops: functions on the index tuple; what is outside of a pad is guarded.
 #include <algorithm>
+#include <array>
 
 #include "base/error.h"
 #include "codegen/stages/lowering.h"
+#include "codegen/tree/substitute.h"
 #include "graph/index/index.h"
 
 namespace kontor {
@@ -140,23 +142,25 @@ Ref Lowering::position_of_tap(const Node* n, const Ref& i, const Ref& k) {
   const bool loop_of_own = fold != folds.end() && !current_->lane && k->src[0]->is_const() &&
                            outputs->is_const() && !taps_.count(k.get());
   if (!loop_of_own || (stride != 1 && dilation != 1)) return {};
+  const Ref seen = replace(i, taps_);
   for (const Ref& f : folds)
-    if (ix::depends_on(i, f)) return {};
+    if (ix::depends_on(seen, f)) return {};
   Ref beyond = ix::sub(i, stride * (extent(outputs) - 1));
   Ref first = stride == 1 ? ix::max(index(0), ix::idiv(ix::add(beyond, dilation - 1), dilation))
                           : ix::max(ix::mod(i, stride), beyond);
   Ref last = ix::min(ix::sub(k->src[0], index(1)), ix::idiv(i, dilation));
   Ref count = ix::max(index(0), ix::add(ix::idiv(ix::sub(last, first), stride), 1));
-  Ref tap = ix::range(count, k->arg.text);
-  kept_.push_back(k);
-  taps_.emplace(k.get(), ix::add(first, ix::mul(tap, stride)));
-  *fold = tap;
+  Ref tap = ix::range(replace(count, taps_), k->arg.text);
   Ref o = stride == 1 ? ix::sub(i, ix::mul(ix::add(first, tap), dilation))
                       : ix::sub(ix::idiv(ix::sub(i, first), stride), tap);
-  Ref known =
-      ix::range(outputs, "o");  // in o's place while views are lowered: its bounds are seen, o's are not
-  kept_.push_back(known);
-  taps_.emplace(known.get(), o);
+  // In o's place while views are lowered: its bounds are seen, o's are not.
+  Ref known = ix::range(outputs, "o");
+  *fold = tap;
+  // i may be what another unwindow left; what is put in taps_ says nothing of taps_ itself.
+  std::vector<Ref> meant = replace(std::array{ix::add(first, ix::mul(tap, stride)), o}, taps_);
+  kept_.insert(kept_.end(), {k, known});
+  taps_.emplace(k.get(), meant[0]);
+  taps_.emplace(known.get(), meant[1]);
   return known;
 }
 

@@ -15,22 +15,23 @@
 
 namespace kontor {
 
-namespace {
-
-struct Key {
+/// What a node is found by.
+struct NodeKey {
   Op op;
   DType dtype;
-  const Arg* arg;
-  const std::vector<Ref>* src;
+  const Arg& arg;
+  Refs src;
   uint64_t hash;
 };
+
+namespace {
 
 uint64_t mix(uint64_t h, uint64_t v) {
   h ^= v + 0x9e3779b97f4a7c15ull + (h << 6) + (h >> 2);
   return h * 0xff51afd7ed558ccdull ^ (h >> 32);
 }
 
-uint64_t hash_of(Op op, DType dtype, const Arg& arg, const std::vector<Ref>& src) {
+uint64_t hash_of(Op op, DType dtype, const Arg& arg, Refs src) {
   uint64_t h = mix(static_cast<uint64_t>(op) * 131 + static_cast<uint64_t>(dtype), arg.ints.size());
   for (int64_t i : arg.ints) h = mix(h, static_cast<uint64_t>(i));
   if (!arg.text.empty()) h = mix(h, std::hash<std::string>()(arg.text));
@@ -39,8 +40,13 @@ uint64_t hash_of(Op op, DType dtype, const Arg& arg, const std::vector<Ref>& src
   return h;
 }
 
-bool is(const Node& n, const Key& k) {
-  return k.hash == n.hash && k.op == n.op && k.dtype == n.dtype && *k.src == n.src && *k.arg == n.arg;
+bool is(const Node& n, const NodeKey& k) {
+  return k.hash == n.hash && k.op == n.op && k.dtype == n.dtype && k.src == n.src && k.arg == n.arg;
+}
+
+const Arg& no_arg() {
+  static const Arg* none = new Arg;  // never destroyed, as the table
+  return *none;
 }
 
 }  // namespace
@@ -53,9 +59,16 @@ class NodeTable {
     return *table;
   }
 
-  Ref find_or_make(Op op, DType dtype, Arg&& arg, std::vector<Ref>&& src) {
-    Derived d = derive(op, src, arg, dtype);
-    return insert(op, std::move(arg), std::move(src), std::move(d));
+  Ref find_or_make(Op op, DType dtype, Arg&& arg, Refs src) {
+    const Derived d = derive(op, src, arg, dtype);
+    // The derived dtype is part of the identity, so that a node made with and without it given is one node.
+    const NodeKey key{op, d.dtype, arg, src, hash_of(op, d.dtype, arg, src)};
+    Shard& shard = shard_of(key.hash);
+    std::lock_guard lock(shard.mutex);
+    if (const Node* found = shard.find(key)) return Ref(found);
+    const Node* node = placed(key, std::move(arg), d);
+    shard.insert(node);
+    return Ref(node);
   }
 
   void release(const Node* node) {
@@ -64,7 +77,7 @@ class NodeTable {
     while (!dead.empty()) {
       const Node* n = dead.back();
       dead.pop_back();
-      take_apart(const_cast<Node*>(n), dead);
+      take_apart(n, dead);
     }
   }
 
@@ -86,7 +99,7 @@ class NodeTable {
 
     const Node*& bucket(uint64_t hash) { return buckets[(hash >> 26) & (buckets.size() - 1)]; }
 
-    const Node* find(const Key& key) {
+    const Node* find(const NodeKey& key) {
       const Node* n = bucket(key.hash);
       while (n && !is(*n, key)) n = n->chained_;
       return n;
@@ -132,16 +145,16 @@ class NodeTable {
 
   Shard& shard_of(uint64_t hash) { return shards_[(hash >> 20) % shards_.size()]; }
 
-  Ref insert(Op op, Arg&& arg, std::vector<Ref>&& src, Derived&& d) {
-    // The derived dtype is part of the identity, so that a node made with and without it given is one node.
-    Key key{op, d.dtype, &arg, &src, hash_of(op, d.dtype, arg, src)};
-    Shard& shard = shard_of(key.hash);
-    std::lock_guard lock(shard.mutex);
-    if (const Node* found = shard.find(key)) return Ref(found);
-    auto* node =
-        new Node(op, d.dtype, std::move(arg), std::move(src), std::move(d.shape), d.bounds, key.hash);
-    shard.insert(node);
-    return Ref(node);
+  static const Node* placed(const NodeKey& key, Arg&& arg, const Derived& d) {
+    std::unique_ptr<const Arg> own;
+    if (arg != no_arg()) own = std::make_unique<const Arg>(std::move(arg));
+    const Refs shape = d.shape();
+    void* memory = ::operator new(sizeof(Node) + (key.src.size() + shape.size()) * sizeof(Ref));
+    Ref* refs = reinterpret_cast<Ref*>(static_cast<char*>(memory) + sizeof(Node));
+    Ref* dims = std::uninitialized_copy(key.src.begin(), key.src.end(), refs);
+    std::uninitialized_copy(shape.begin(), shape.end(), dims);
+    const std::span<const Ref> src(refs, key.src.size()), made(dims, shape.size());
+    return new (memory) Node(key, src, made, own ? *own.release() : no_arg(), d.bounds);
   }
 
   void drop(const Node* node, std::vector<const Node*>& dead) {
@@ -156,32 +169,30 @@ class NodeTable {
     dead.push_back(node);
   }
 
-  void take_apart(Node* node, std::vector<const Node*>& dead) {
-    auto steal = [&](const std::vector<Ref>& refs) {
-      for (Ref& r : const_cast<std::vector<Ref>&>(refs))
-        if (const Node* n = std::exchange(r.node_, nullptr)) drop(n, dead);
-    };
-    steal(node->src);
-    steal(node->shape);
-    delete node;
+  void take_apart(const Node* node, std::vector<const Node*>& dead) {
+    for (Refs refs : {node->src, node->shape})
+      for (const Ref& r : refs) drop(r.get(), dead);
+    if (&node->arg != &no_arg()) delete &node->arg;
+    node->~Node();
+    ::operator delete(const_cast<Node*>(node));
   }
 };
 
-static uint32_t depth_of(const std::vector<Ref>& src) {
+static uint32_t depth_of(Refs src) {
   uint32_t depth = 0;
   for (const Ref& s : src) depth = std::max(depth, s->depth);
   return depth + 1;
 }
 
-Node::Node(Op o, DType d, Arg a, std::vector<Ref> s, std::vector<Ref> sh, Bounds b, uint64_t h)
-    : op(o),
-      dtype(d),
-      arg(std::move(a)),
-      src(std::move(s)),
-      shape(std::move(sh)),
-      bounds(b),
-      depth(depth_of(src)),
-      hash(h) {}
+Node::Node(const NodeKey& key, Refs s, Refs dims, const Arg& a, Bounds b)
+    : op(key.op),
+      dtype(key.dtype),
+      depth(depth_of(s)),
+      hash(key.hash),
+      src(s),
+      shape(dims),
+      arg(a),
+      bounds(b) {}
 
 Ref::Ref(const Node* node) : node_(node) {
   if (node_) node_->count_.fetch_add(1, std::memory_order_relaxed);
@@ -191,8 +202,8 @@ Ref::~Ref() {
   if (node_) NodeTable::get().release(node_);
 }
 
-Ref make(Op op, std::vector<Ref> src, Arg arg, DType dtype) {
-  return NodeTable::get().find_or_make(op, dtype, std::move(arg), std::move(src));
+Ref make(Op op, Refs src, Arg arg, DType dtype) {
+  return NodeTable::get().find_or_make(op, dtype, std::move(arg), src);
 }
 
 Ref constant(DType dtype, int64_t value) {
@@ -252,7 +263,7 @@ bool has_static_shape(const Node& node) {
 
 namespace {
 
-/// The nodes that a walk has met, by address: open addressing, since scheduling is made of walks.
+/// The nodes that a walk has met, by address.
 class Met {
  public:
   /// Whether the node is new.
@@ -265,7 +276,7 @@ class Met {
   }
 
  private:
-  std::vector<const Node*> slots_ = std::vector<const Node*>(64);
+  std::vector<const Node*> slots_;
   size_t count_ = 0;
 
   const Node*& find(const Node* node) {
@@ -276,7 +287,7 @@ class Met {
   }
 
   void grow() {
-    std::vector<const Node*> before(slots_.size() * 4);
+    std::vector<const Node*> before(std::max<size_t>(64, slots_.size() * 4));
     before.swap(slots_);
     for (const Node* node : before)
       if (node) find(node) = node;
@@ -285,12 +296,29 @@ class Met {
 
 }  // namespace
 
+/// A walk writes its number into the nodes that it meets, which costs no memory but theirs; while one does, walks of
+/// other threads keep a list.
+class MarkedWalk {
+ public:
+  /// Whether the node is new.
+  bool meets(const Node* node) {
+    return marks_ ? std::exchange(node->met_, number_) != number_ : met_.insert(node);
+  }
+
+ private:
+  static inline std::mutex mutex;
+  static inline uint64_t last = 0;
+  std::unique_lock<std::mutex> marks_{mutex, std::try_to_lock};
+  uint64_t number_ = marks_ ? ++last : 0;
+  Met met_;
+};
+
 std::vector<const Node*> topological(std::span<const Ref> roots) {
   std::vector<const Node*> order;
-  Met seen;
+  MarkedWalk walk;
   std::vector<std::pair<const Node*, size_t>> stack;
   for (const Ref& r : roots) {
-    if (!seen.insert(r.get())) continue;
+    if (!walk.meets(r.get())) continue;
     stack.emplace_back(r.get(), 0);
     while (!stack.empty()) {
       auto& [node, next] = stack.back();
@@ -300,18 +328,18 @@ std::vector<const Node*> topological(std::span<const Ref> roots) {
         continue;
       }
       const Node* child = node->src[next++].get();
-      if (seen.insert(child)) stack.emplace_back(child, 0);
+      if (walk.meets(child)) stack.emplace_back(child, 0);
     }
   }
   return order;
 }
 
-Ref with_sources(const Node& node, std::vector<Ref> sources) {
+Ref with_sources(const Node& node, Refs sources) {
   if (sources == node.src) return Ref(&node);
   // A dtype that follows from the sources is derived again; one that was given is kept.
   bool given = node.op == Op::Cast || node.op == Op::Bitcast || row(node.op).group == OpClass::Leaf ||
                row(node.op).group == OpClass::Statement;
-  return make(node.op, std::move(sources), node.arg, given ? node.dtype : DType::Void);
+  return make(node.op, sources, node.arg, given ? node.dtype : DType::Void);
 }
 
 std::vector<Ref> sources_in(const Substitution& done, const Node& node) {

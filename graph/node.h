@@ -1,5 +1,6 @@
 // Node: the one immutable, interned structure of which graphs, index expressions and loop trees are made.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -17,6 +18,8 @@
 namespace kontor {
 
 class NodeTable;
+class MarkedWalk;
+struct NodeKey;
 inline namespace v0 {
 class Node;  // of the public headers
 }
@@ -41,6 +44,17 @@ class Ref {
   const Node* node_ = nullptr;
 };
 
+/// A list of nodes that somebody else holds: a node's sources and shape, what functions read.
+class Refs : public std::span<const Ref> {
+ public:
+  constexpr Refs() = default;
+  Refs(std::span<const Ref> list) : span(list) {}
+  Refs(const std::vector<Ref>& list) : span(list) {}
+  Refs(std::initializer_list<Ref> list) : span(list.begin(), list.size()) {}  // for the length of a call
+  operator std::vector<Ref>() const { return {begin(), end()}; }
+  friend bool operator==(Refs a, Refs b) { return std::equal(a.begin(), a.end(), b.begin(), b.end()); }
+};
+
 /// What a node carries besides its sources: axes, ids, constant bits; a name; a payload that only its maker reads
 /// (a Buffer's storage), compared by address.
 struct Arg {
@@ -57,18 +71,17 @@ struct Bounds {
   friend bool operator==(const Bounds&, const Bounds&) = default;
 };
 
+/// One piece of memory with its sources and shape behind it: a walk over a large graph is made of cache misses.
 class v0::Node {
  public:
   const Op op;
   const DType dtype;
-  const Arg arg;
-  const std::vector<Ref> src;
-  // Derived when made, and remembered:
-  const std::vector<Ref>
-      shape;  ///< dimensions as i64 index expressions; empty for a scalar and below the graph level
-  const Bounds bounds;
-  const uint32_t depth;  ///< 1 + the deepest source
+  const uint32_t depth;  ///< 1 + the deepest source; derived when made, as the shape and the bounds are
   const uint64_t hash;
+  const Refs src;
+  const Refs shape;  ///< dimensions as i64 index expressions; empty for a scalar and below the graph level
+  const Arg& arg;
+  const Bounds bounds;
 
   const Ref& operator[](size_t i) const { return src[i]; }
   int64_t at(size_t i) const { return arg.ints[i]; }
@@ -81,15 +94,17 @@ class v0::Node {
  private:
   friend class kontor::NodeTable;
   friend class kontor::Ref;
-  Node(Op o, DType d, Arg a, std::vector<Ref> s, std::vector<Ref> sh, Bounds b, uint64_t h);
+  friend class kontor::MarkedWalk;
+  Node(const NodeKey& key, Refs s, Refs dims, const Arg& a, Bounds b);
   mutable std::atomic<uint32_t> count_{0};
   mutable const Node* chained_ = nullptr;  // the table's, under its lock
+  mutable uint64_t met_ = 0;               // the walk that was here last, under the walks' lock
 };
 
 /// The node (op, sources, arg); found if it exists. `dtype` is given where the sources do not decide it (Const, Cast,
 /// leaves, Place); otherwise pass Void. Throws InternalError where the shape rule of the op refuses the sources:
 /// what users can get wrong is checked before, where the op is recorded.
-Ref make(Op op, std::vector<Ref> src, Arg arg = {}, DType dtype = DType::Void);
+Ref make(Op op, Refs src, Arg arg = {}, DType dtype = DType::Void);
 
 /// Constants. An integer's value is ints[0]; a float's is ints[0] holding the bits of the value as a double.
 Ref constant(DType dtype, int64_t value);
@@ -110,7 +125,7 @@ bool has_static_shape(const Node& node);
 /// All nodes that `roots` need, each once, sources before users. Iterative.
 std::vector<const Node*> topological(std::span<const Ref> roots);
 /// `node` with `sources` in place of its own (the same node if they are equal).
-Ref with_sources(const Node& node, std::vector<Ref> sources);
+Ref with_sources(const Node& node, Refs sources);
 
 using Substitution = std::unordered_map<const Node*, Ref>;
 /// A node's sources as `done` has them.

@@ -67,9 +67,7 @@ std::string describe(const Node& node) {
 
 namespace {
 
-using Sources = std::vector<Ref>;
-
-void need(bool ok, Op op, const Sources& src, std::string_view what) {
+void need(bool ok, Op op, Refs src, std::string_view what) {
   if (ok) return;
   std::string list;
   for (const Ref& s : src) list += fmt::format(" {}", s ? describe(*s) : "null");
@@ -112,7 +110,7 @@ Bounds mod_bounds(Bounds a, Bounds b) {
   return {0, a.lo >= 0 ? std::min(a.hi, b.hi - 1) : b.hi - 1};
 }
 
-Bounds elementwise_bounds(Op op, const Sources& src, DType dtype) {
+Bounds elementwise_bounds(Op op, Refs src, DType dtype) {
   if (is_float(dtype)) return {};
   if (dtype == DType::U64) return {};  // beyond i64: nothing is said of 64-bit unsigned values
   Bounds a = src[0]->bounds, b = src.size() > 1 ? src[1]->bounds : Bounds{};
@@ -145,13 +143,13 @@ Bounds elementwise_bounds(Op op, const Sources& src, DType dtype) {
   }
 }
 
-DType elementwise_dtype(Op op, const Sources& src, DType dtype) {
+DType elementwise_dtype(Op op, Refs src, DType dtype) {
   if (op == Op::Cast || op == Op::Bitcast) return dtype;
   if (has(op, Comparison)) return DType::Bool;
   return src[op == Op::Where ? 1 : 0]->dtype;
 }
 
-Derived derive_elementwise(Op op, const Sources& src, DType given) {
+Derived derive_elementwise(Op op, Refs src, DType given) {
   for (const Ref& s : src) need(s->shape == src[0]->shape, op, src, "shapes differ");
   DType dtype = elementwise_dtype(op, src, given);
   need(dtype != DType::Void, op, src, "no dtype");
@@ -161,10 +159,10 @@ Derived derive_elementwise(Op op, const Sources& src, DType given) {
   if (has(op, IntegerOnly)) need(!is_float(src[0]->dtype), op, src, "source is not an integer");
   if (has(op, FloatOnly)) need(is_float(src[0]->dtype), op, src, "source is not a float");
   if (op == Op::Bitcast) need(row(dtype).bits == row(src[0]->dtype).bits, op, src, "widths differ");
-  return {dtype, src[0]->shape, elementwise_bounds(op, src, dtype)};
+  return {dtype, elementwise_bounds(op, src, dtype), src[0]->shape};
 }
 
-std::vector<Ref> tail(const Sources& src, size_t from) {
+std::vector<Ref> tail(Refs src, size_t from) {
   return {src.begin() + static_cast<ptrdiff_t>(from), src.end()};
 }
 
@@ -177,7 +175,7 @@ std::vector<Ref> window_shape(const Node& x, const Arg& arg) {
   return shape;
 }
 
-std::vector<Ref> moved_shape(Op op, const Sources& src, const Arg& arg) {
+std::vector<Ref> moved_shape(Op op, Refs src, const Arg& arg) {
   const Node& x = *src[0];
   for (size_t i = op == Op::Pad ? 2 : 1; i < src.size(); i++) check_size_depth(row(op).name, src[i]);
   std::vector<Ref> shape;
@@ -191,7 +189,10 @@ std::vector<Ref> moved_shape(Op op, const Sources& src, const Arg& arg) {
     }
     case Op::Permute:
       need(arg.ints.size() == x.rank(), op, src, "order does not fit the rank");
-      for (int64_t a : arg.ints) shape.push_back(x.shape.at(static_cast<size_t>(a)));
+      for (int64_t a : arg.ints) {
+        need(a >= 0 && static_cast<size_t>(a) < x.rank(), op, src, "an axis is out of range");
+        shape.push_back(x.shape[static_cast<size_t>(a)]);
+      }
       return shape;
     case Op::Expand:
       need(src.size() - 1 == x.rank(), op, src, "rank changes");
@@ -224,13 +225,13 @@ Bounds join(Bounds a, Bounds b) { return {std::min(a.lo, b.lo), std::max(a.hi, b
 Bounds with_zero(Bounds b, DType dtype) { return is_float(dtype) ? b : join(b, {0, 0}); }
 
 /// The elements of the source, and what stands where there is none.
-Bounds moved_bounds(Op op, const Sources& src) {
+Bounds moved_bounds(Op op, Refs src) {
   Bounds b = src[0]->bounds;
   if (op == Op::Pad) return join(b, src[1]->bounds);
   return op == Op::Unwindow ? with_zero(b, src[0]->dtype) : b;
 }
 
-Derived derive_reduce(Op op, const Sources& src, const Arg& arg) {
+Derived derive_reduce(Op op, Refs src, const Arg& arg) {
   need(!arg.ints.empty(), op, src, "no fold");
   Fold fold = static_cast<Fold>(arg.ints[0]);
   need(static_cast<int>(src.size()) == row(fold).arity, op, src, "wrong number of sources for the fold");
@@ -241,16 +242,16 @@ Derived derive_reduce(Op op, const Sources& src, const Arg& arg) {
     if (std::find(arg.ints.begin() + 1, arg.ints.end(), static_cast<int64_t>(i)) == arg.ints.end())
       shape.push_back(src[0]->shape[i]);
   Bounds b = fold == Fold::Max || fold == Fold::Min ? src[0]->bounds : dtype_bounds(src[0]->dtype);
-  return {src[0]->dtype, shape, is_float(src[0]->dtype) ? Bounds{} : b};
+  return {src[0]->dtype, is_float(src[0]->dtype) ? Bounds{} : b, {}, std::move(shape)};
 }
 
-Derived derive_indexed(Op op, const Sources& src, const Arg& arg) {
+Derived derive_indexed(Op op, Refs src, const Arg& arg) {
   const Node& x = *src[0];
   if (op != Op::Gather) {
     need(src.size() >= 2 && src[1]->dtype == x.dtype, op, src, "values are of another dtype");
     if (op == Op::Put)
       need(src.size() == 2 + x.rank() && src[1]->rank() == x.rank(), op, src, "needs a begin for each axis");
-    return {x.dtype, x.shape, dtype_bounds(x.dtype)};
+    return {x.dtype, dtype_bounds(x.dtype), x.shape};
   }
   need(src.size() == arg.ints.size() + 1 && !arg.ints.empty(), op, src,
        "needs one index tensor for each axis");
@@ -260,10 +261,10 @@ Derived derive_indexed(Op op, const Sources& src, const Arg& arg) {
   for (size_t i = 0; i < x.rank(); i++)
     if (std::find(arg.ints.begin(), arg.ints.end(), static_cast<int64_t>(i)) == arg.ints.end())
       shape.push_back(x.shape[i]);
-  return {x.dtype, shape, with_zero(x.bounds, x.dtype)};  // what an index out of range yields
+  return {x.dtype, with_zero(x.bounds, x.dtype), {}, std::move(shape)};  // what an index out of range yields
 }
 
-Bounds leaf_bounds(Op op, const Sources& src, const Arg& arg, DType dtype) {
+Bounds leaf_bounds(Op op, Refs src, const Arg& arg, DType dtype) {
   if (is_float(dtype)) return {};
   switch (op) {
     case Op::Const:
@@ -278,34 +279,34 @@ Bounds leaf_bounds(Op op, const Sources& src, const Arg& arg, DType dtype) {
   }
 }
 
-Derived derive_leaf(Op op, const Sources& src, const Arg& arg, DType dtype) {
+Derived derive_leaf(Op op, Refs src, const Arg& arg, DType dtype) {
   need(dtype != DType::Void, op, src, "no dtype");
-  std::vector<Ref> shape;
-  if (op == Op::Buffer || op == Op::Iota) shape = src;
-  return {dtype, shape, leaf_bounds(op, src, arg, dtype)};
+  const bool has_shape = op == Op::Buffer || op == Op::Iota;
+  return {dtype, leaf_bounds(op, src, arg, dtype), has_shape ? src : Refs()};
 }
 
 }  // namespace
 
-static Derived derived(Op op, const Sources& src, const Arg& arg, DType dtype) {
+static Derived derived(Op op, Refs src, const Arg& arg, DType dtype) {
   const OpRow& r = row(op);
   need(r.arity < 0 || static_cast<int>(src.size()) == r.arity, op, src, "wrong number of sources");
   switch (r.group) {
     case OpClass::Leaf:        return derive_leaf(op, src, arg, dtype);
     case OpClass::Elementwise: return derive_elementwise(op, src, dtype);
-    case OpClass::Movement:    return {src[0]->dtype, moved_shape(op, src, arg), moved_bounds(op, src)};
+    case OpClass::Movement:    return {src[0]->dtype, moved_bounds(op, src), {}, moved_shape(op, src, arg)};
     case OpClass::Reduce:      return derive_reduce(op, src, arg);
     case OpClass::Indexed:     return derive_indexed(op, src, arg);
-    case OpClass::Wrapper:     return {src[0]->dtype, src[0]->shape, src[0]->bounds};
-    case OpClass::Value:       return {src[0]->dtype, {}, dtype_bounds(src[0]->dtype)};
-    case OpClass::Statement:   return {op == Op::Place ? dtype : DType::Void, {}, {}};
+    case OpClass::Wrapper:     return {src[0]->dtype, src[0]->bounds, src[0]->shape};
+    case OpClass::Value:       return {src[0]->dtype, dtype_bounds(src[0]->dtype)};
+    case OpClass::Statement:   return {op == Op::Place ? dtype : DType::Void, {}};
   }
   broken("op {} has no class", r.name);
 }
 
-Derived derive(Op op, const Sources& src, const Arg& arg, DType dtype) {
+Derived derive(Op op, Refs src, const Arg& arg, DType dtype) {
   Derived d = derived(op, src, arg, dtype);
-  if (!d.shape.empty()) check_extents(row(op).name, d.shape, true);
+  const bool new_shape = !d.made.empty() || row(op).group == OpClass::Leaf;
+  if (new_shape && !d.shape().empty()) check_extents(row(op).name, d.shape(), true);
   return d;
 }
 

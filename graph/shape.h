@@ -6,11 +6,13 @@ namespace kontor {
 
 struct Derived {
   DType dtype;
-  std::vector<Ref> shape;
   Bounds bounds;
+  Refs of_source = {};         ///< the shape where a source has it too, else
+  std::vector<Ref> made = {};  ///< the dimensions
+  Refs shape() const { return made.empty() ? of_source : Refs(made); }
 };
 /// Throws InternalError naming op and sources if they do not fit.
-Derived derive(Op op, const std::vector<Ref>& src, const Arg& arg, DType dtype);
+Derived derive(Op op, Refs src, const Arg& arg, DType dtype);
 
 /// Bounds of the values that `dtype` can hold ({INT64_MIN, INT64_MAX} for 64 bits and floats).
 Bounds dtype_bounds(DType dtype);

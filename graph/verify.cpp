@@ -33,10 +33,9 @@ std::string of_level(const Node& n) {
 
 // What was remembered when the node was made is what its sources say now.
 std::string of_derivation(const Node& n) {
-  std::vector<Ref> src(n.src.begin(), n.src.end());
-  Derived d = derive(n.op, src, n.arg, n.dtype);
+  Derived d = derive(n.op, n.src, n.arg, n.dtype);
   if (d.dtype != n.dtype) return fmt::format("its dtype should be {}", name(d.dtype));
-  return d.shape == n.shape ? "" : fmt::format("its shape should be {}", describe_shape(d.shape));
+  return d.shape() == n.shape ? "" : fmt::format("its shape should be {}", describe_shape(d.shape()));
 }
 
 std::string of_dimensions(const Node& n) {

@@ -328,7 +328,7 @@ Ref elementwise_kernel(DType dtype, int64_t count) {
   for (int k = 0; k < op_count; k++) {
     Op op = static_cast<Op>(k);
     if (!has_op(op, dtype)) continue;
-    out.push_back(make(op, {values.begin(), values.begin() + row(op).arity}));
+    out.push_back(make(op, std::span<const Ref>(values).first(static_cast<size_t>(row(op).arity))));
   }
   out.push_back(make(Op::Where, {make(Op::Lt, {values[0], values[1]}), values[1], values[2]}));
   return kernel_of(fmt::format("ops_{}", name(dtype)), params, i, out);

@@ -2,6 +2,7 @@
 #include "codegen/schedule.h"
 
 #include <algorithm>
+#include <unordered_map>
 
 #include "base/error.h"
 #include "codegen/moves/choose.h"

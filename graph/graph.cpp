@@ -32,7 +32,7 @@ static size_t structural_ints(const Node& n, size_t& from) {
 
 std::vector<uint64_t> graph_key(const Graph& graph) {
   std::vector<uint64_t> key;
-  std::unordered_map<const Node*, uint64_t> number;
+  NodeMap<uint64_t> number;
   for (const Ref& i : graph.inputs) {  // targets that nothing reads have a number too
     number.emplace(i.get(), number.size());
   }

@@ -261,41 +261,6 @@ bool has_static_shape(const Node& node) {
   return true;
 }
 
-namespace {
-
-/// The nodes that a walk has met, by address.
-class Met {
- public:
-  /// Whether the node is new.
-  bool insert(const Node* node) {
-    if (2 * count_ >= slots_.size()) grow();
-    const Node*& slot = find(node);
-    if (slot) return false;
-    slot = node;
-    return ++count_;
-  }
-
- private:
-  std::vector<const Node*> slots_;
-  size_t count_ = 0;
-
-  const Node*& find(const Node* node) {
-    const size_t mask = slots_.size() - 1;
-    size_t at = (reinterpret_cast<uintptr_t>(node) >> 4) * 0x9e3779b97f4a7c15ull >> 20 & mask;
-    while (slots_[at] && slots_[at] != node) at = (at + 1) & mask;
-    return slots_[at];
-  }
-
-  void grow() {
-    std::vector<const Node*> before(std::max<size_t>(64, slots_.size() * 4));
-    before.swap(slots_);
-    for (const Node* node : before)
-      if (node) find(node) = node;
-  }
-};
-
-}  // namespace
-
 /// A walk writes its number into the nodes that it meets, which costs no memory but theirs; while one does, walks of
 /// other threads keep a list.
 class MarkedWalk {
@@ -310,7 +275,7 @@ class MarkedWalk {
   static inline uint64_t last = 0;
   std::unique_lock<std::mutex> marks_{mutex, std::try_to_lock};
   uint64_t number_ = marks_ ? ++last : 0;
-  Met met_;
+  NodeSet met_;
 };
 
 std::vector<const Node*> topological(std::span<const Ref> roots) {

@@ -8,11 +8,11 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "graph/dtype.h"
+#include "graph/node_map.h"
 #include "graph/ops.h"
 
 namespace kontor {
@@ -127,7 +127,7 @@ std::vector<const Node*> topological(std::span<const Ref> roots);
 /// `node` with `sources` in place of its own (the same node if they are equal).
 Ref with_sources(const Node& node, Refs sources);
 
-using Substitution = std::unordered_map<const Node*, Ref>;
+using Substitution = NodeMap<Ref>;
 /// A node's sources as `done` has them.
 std::vector<Ref> sources_in(const Substitution& done, const Node& node);
 /// Makes what lies below the roots anew, sources first: `change(node, sources)` is what a node becomes, given what its sources

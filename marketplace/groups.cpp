@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <unordered_set>
 
 #include "base/error.h"
 #include "graph/index/index.h"
@@ -81,7 +80,7 @@ std::vector<double> suffix_costs(const Leader& leader, std::span<const std::vect
   const std::vector<const Node*> order = topological(std::vector<Ref>{leader.loss});
   std::vector<double> out;
   for (const auto& group : members) {
-    std::unordered_set<const Node*> depends;
+    NodeSet depends;
     for (size_t i : group) depends.insert(leader.marks[i].get());
     double cost = 0;
     for (const Node* n : order) {
@@ -95,7 +94,7 @@ std::vector<double> suffix_costs(const Leader& leader, std::span<const std::vect
   return out;
 }
 
-double operations(const Ref& root, const std::unordered_set<const Node*>& but = {}) {
+double operations(const Ref& root, const NodeSet& but = {}) {
   double total = 0;
   for (const Node* n : topological(std::vector<Ref>{root}))
     if (!but.count(n)) total += nn::product_operations(*n);

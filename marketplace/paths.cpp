@@ -2,7 +2,6 @@
 #include "marketplace/paths.h"
 
 #include <algorithm>
-#include <unordered_map>
 
 #include "base/error.h"
 #include "graph/functions/random.h"
@@ -17,7 +16,7 @@ namespace {
 class Cuts {
  public:
   Cuts(const Step& step, std::span<const Ref> roots) : order_(topological(roots)) {
-    std::unordered_map<const Node*, int64_t> group;
+    NodeMap<int64_t> group;
     for (size_t g = 0; g < step.groups(); ++g)
       for (size_t p : step.members[g]) group.emplace(step.leader.marks[p].get(), static_cast<int64_t>(g));
     for (const Node* n : order_) {
@@ -42,7 +41,7 @@ class Cuts {
 
  private:
   std::vector<const Node*> order_;
-  std::unordered_map<const Node*, int64_t> latest_;  // group that a node depends on; -1: none
+  NodeMap<int64_t> latest_;  // group that a node depends on; -1: none
 };
 
 /// [extent, ..] of a value that did not depend on what it was batched over.

@@ -29,7 +29,7 @@ bool has_check(const Ref& tree) {
 
 int64_t evaluate_slots(const Ref& expression, std::span<const int64_t> scalars) {
   if (expression->is_const()) return expression->at(0);
-  std::unordered_map<const Node*, int64_t> values;
+  NodeMap<int64_t> values;
   for (const Node* n : topological(std::span(&expression, 1))) {
     if (n->op == Op::Slot) values[n] = scalars[static_cast<size_t>(n->at(0))];
   }

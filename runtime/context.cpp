@@ -63,7 +63,7 @@ std::shared_ptr<ScalarState> engine_scalar(uint64_t value) {
 
 int64_t evaluate_variables(const Ref& expression) {
   if (expression->is_const()) return expression->at(0);
-  std::unordered_map<const Node*, int64_t> values;
+  NodeMap<int64_t> values;
   for (const Node* n : topological(std::span(&expression, 1))) {
     if (n->op == Op::Variable) values[n] = static_cast<int64_t>(scalar_state(*n).bits.load());
   }

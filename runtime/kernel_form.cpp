@@ -4,7 +4,6 @@
 #include "runtime/kernel_form.h"
 
 #include <algorithm>
-#include <unordered_map>
 
 #include "graph/scalar.h"
 
@@ -38,7 +37,7 @@ class Uses {
 
  private:
   std::vector<const Node*> order_;
-  std::unordered_map<const Node*, Role> role_;
+  NodeMap<Role> role_;
 
   Role role_of(const Node& node) const {
     const auto it = role_.find(&node);
@@ -98,7 +97,7 @@ KernelForm form_of(const Ref& tree) {
   constexpr uint64_t constant_here = 1ull << 63, slot_here = 1ull << 62;
   KernelForm form;
   const Uses uses(tree);
-  std::unordered_map<const Node*, uint64_t> number;
+  NodeMap<uint64_t> number;
   for (const Node* n : uses.order()) {
     if (n->is_const()) continue;  // stands where it is used
     append(form.key, head(*n));

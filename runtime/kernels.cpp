@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <chrono>
+#include <unordered_map>
 #include <unordered_set>
 
 #include "base/error.h"
@@ -51,7 +52,7 @@ std::string fingerprint_of(const Device& device, std::string_view backend) {
 
 std::string tree_key(const Ref& kernel) {
   std::string key;
-  std::unordered_map<const Node*, uint64_t> number;
+  NodeMap<uint64_t> number;
   for (const Node* n : topological(std::span(&kernel, 1))) {
     const size_t first = std::min(first_int(*n), n->arg.ints.size());
     append(key, static_cast<uint64_t>(n->op) | static_cast<uint64_t>(n->dtype) << 8 |

@@ -2,7 +2,6 @@
 #include "runtime/realize.h"
 
 #include <algorithm>
-#include <unordered_set>
 
 #include "base/error.h"
 #include "base/guard.h"
@@ -32,7 +31,7 @@ class Needed {
     auto it = known_.find(node);
     return it == known_.end() ? Ref() : it->second;
   }
-  const std::unordered_map<const Node*, Ref>& all_known() const { return known_; }
+  const NodeMap<Ref>& all_known() const { return known_; }
   /// Where the order continues below a node.
   std::span<const Ref> below(const Node* node) const {
     if (known_.contains(node)) return {};
@@ -58,7 +57,7 @@ class Needed {
   }
 
   void enter(const Node* node, std::vector<std::pair<const Node*, size_t>>& stack) {
-    if (!seen_.insert(node).second) return;
+    if (!seen_.insert(node)) return;
     if (node->op == Op::Buffer) {
       note_assign(*node);
     } else if (node->depth > 1) {
@@ -85,9 +84,9 @@ class Needed {
 
   ContextState& context_;
   std::vector<const Node*> order_;
-  std::unordered_set<const Node*> seen_;
+  NodeSet seen_;
   std::vector<Ref> assigned_;
-  std::unordered_map<const Node*, Ref> known_;
+  NodeMap<Ref> known_;
 };
 
 /// One value that the graph's run leaves in memory.
@@ -195,7 +194,7 @@ class Realization {
 
   // Earlier pending versions that someone else still holds are computed along, else their work would be done again.
   void add_held_versions(const Needed& needed) {
-    std::unordered_map<const Node*, uint32_t> inside = references(needed);
+    NodeMap<uint32_t> inside = references(needed);
     for (const Node* n : needed.order()) {
       if (n->op == Op::Buffer && version_of(*n).pending() && !of_node_.contains(n) && n->uses() > inside[n]) {
         add_pending(Ref(n), false);
@@ -206,8 +205,8 @@ class Realization {
   // What is only a leaf has memory of another value; an output needs its own.
   static Ref stored(const Ref& node) { return node->op == Op::Buffer ? make(Op::Copy, {node}) : node; }
 
-  std::unordered_map<const Node*, uint32_t> references(const Needed& needed) const {
-    std::unordered_map<const Node*, uint32_t> inside;
+  NodeMap<uint32_t> references(const Needed& needed) const {
+    NodeMap<uint32_t> inside;
     for (const Node* n : needed.order()) {
       if (needed.known(n)) continue;
       const std::span<const Ref> sources =
@@ -220,7 +219,7 @@ class Realization {
   // Which recorded nodes someone outside of this graph can still read: held by more handles than those counted here,
   // or below such a node. What is about to be replaced by its value (wanted nodes, pending leaves) holds nothing.
   void find_live(const Needed& needed) {
-    std::unordered_map<const Node*, uint32_t> inside = references(needed);
+    NodeMap<uint32_t> inside = references(needed);
     for (const Ref& n : wanted_) inside[n.get()] += 2;  // this object's, and that of the state
     for (const Ref& leaf : needed.assigned()) inside[leaf.get()]++;
     for (const auto& [node, leaf] : needed.all_known()) inside[leaf.get()]++;
@@ -247,8 +246,8 @@ class Realization {
   }
 
   // Nodes that rewriting made: they hold sources too, and die with this object.
-  std::unordered_set<const Node*> copies() const {
-    std::unordered_set<const Node*> made;
+  NodeSet copies() const {
+    NodeSet made;
     for (const auto& [node, to] : rewritten_) {
       if (to.get() != node && to->op != Op::Buffer && !rewritten_.contains(to.get())) made.insert(to.get());
     }
@@ -344,9 +343,9 @@ class Realization {
   std::span<const State> states_;
   std::vector<Ref> wanted_;
   std::vector<Output> outputs_;
-  std::unordered_map<const Node*, size_t> of_node_;  // recorded node or pending leaf -> its output
+  NodeMap<size_t> of_node_;  // recorded node or pending leaf -> its output
   Substitution rewritten_;
-  std::unordered_set<const Node*> live_;
+  NodeSet live_;
   std::vector<Ref> dead_;
 };
 

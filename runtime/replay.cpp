@@ -138,7 +138,7 @@ void JitProgram::add_states(Trace& trace, const Substitution& resolved, std::vec
 
 void JitProgram::add_results(Trace& trace, const std::vector<Ref>& results, const Substitution& resolved,
                              std::vector<Ref>& nodes) {
-  std::unordered_map<const Node*, size_t> output_of;
+  NodeMap<size_t> output_of;
   for (const Ref& r : results) {
     const auto& assigned = trace.assigned();
     const auto state = std::find_if(assigned.begin(), assigned.end(), [&](auto& a) { return a.after == r; });

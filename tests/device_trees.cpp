@@ -202,7 +202,7 @@ std::string first_difference(const Node& place, const Bytes& want, const Bytes& 
 }
 
 int64_t shares_of(const Ref& kernel, std::span<const int64_t> scalars) {
-  std::unordered_map<const Node*, int64_t> slots;
+  NodeMap<int64_t> slots;
   for (const Ref& s : tree::slots(kernel)) slots[s.get()] = scalars[static_cast<size_t>(s->at(0))];
   return ix::evaluate(tree::work_items(*kernel), slots);
 }

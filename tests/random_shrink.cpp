@@ -1,5 +1,6 @@
 // Shrinking of a random graph that fails.
 #include <algorithm>
+#include <unordered_map>
 
 #include "base/error.h"
 #include "graph/index/index.h"

@@ -22,7 +22,7 @@ namespace kontor {
 namespace {
 
 int64_t number(const Ref& expression, std::span<const int64_t> scalars) {
-  std::unordered_map<const Node*, int64_t> slots;
+  NodeMap<int64_t> slots;
   for (const Node* n : topological(std::span(&expression, 1)))
     if (n->op == Op::Slot) slots[n] = scalars[static_cast<size_t>(n->at(0))];
   return ix::evaluate(expression, slots);

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include <kontor/nn.h>
+#include <unordered_map>
 
 #include "backends/interp/evaluate_graph.h"
 #include "graph/functions/functions.h"

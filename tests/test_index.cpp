@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <random>
+#include <unordered_map>
 
 #include "graph/scalar.h"
 #include "tests/catch.h"

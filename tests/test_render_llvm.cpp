@@ -89,7 +89,7 @@ std::vector<int64_t> slot_values(const Ref& kernel, const std::vector<int64_t>& 
 }
 
 int64_t evaluated(const Ref& e, const Ref& kernel, const std::vector<int64_t>& slots) {
-  std::unordered_map<const Node*, int64_t> values;
+  NodeMap<int64_t> values;
   for (const Ref& s : tree::slots(kernel)) values[s.get()] = slots[static_cast<size_t>(s->at(0))];
   return ix::evaluate(e, values);
 }

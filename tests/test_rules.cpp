@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <random>
 #include <set>
+#include <unordered_map>
 
 #include "backends/interp/evaluate_graph.h"
 #include "base/file.h"

@@ -122,7 +122,7 @@ class Evaluator {
 
  private:
   const Graph& graph_;
-  std::unordered_map<const Node*, int64_t> variables_;
+  NodeMap<int64_t> variables_;
   std::unordered_map<const Node*, Array> arrays_;
   std::string error_;
   std::string cut_away_;

@@ -2,7 +2,6 @@
 #include "codegen/moves/moves.h"
 
 #include <algorithm>
-#include <unordered_set>
 
 #include "base/error.h"
 #include "codegen/tree/walk.h"
@@ -103,7 +102,7 @@ class LaneRules {
   }
 
   std::string loop_;
-  std::unordered_set<const Node*> places_;
+  NodeSet places_;
   std::vector<std::pair<const Node*, const Node*>> stores_;  // range of a lane loop, a store in it
   std::vector<std::pair<const Node*, const Node*>> folds_;   // the same, a place that it folds into
 };

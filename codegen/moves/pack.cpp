@@ -2,7 +2,6 @@
 #include "codegen/moves/moves.h"
 
 #include <algorithm>
-#include <unordered_set>
 
 #include "base/error.h"
 #include "codegen/tree/substitute.h"
@@ -59,7 +58,7 @@ class Packed {
 
 // A panel is filled ahead, for all iterations: with nothing that the kernel itself makes, and under no condition.
 void refuse_to_pack(const Ref& loop, std::span<const Ref> body, const Ref& value) {
-  std::unordered_set<const Node*> written;
+  NodeSet written;
   for (const Node* n : topological(body))
     if (n->op == Op::Store || n->op == Op::FoldStep) written.insert(n->src[0].get());
   for (const Node* n : topological(std::span(&value, 1))) {

@@ -1,6 +1,8 @@
 // What must be known before a line is written: places written in each scope, uses of each value.
 
 #include "base/error.h"
+
+#include <unordered_map>
 #include "codegen/render_c/renderer.h"
 #include "graph/index/index.h"
 

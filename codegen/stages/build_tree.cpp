@@ -28,9 +28,8 @@ class Builder {
   const Group& group_;
   std::vector<int>& buffers_;
   std::vector<Ref> params_;
-  std::unordered_map<const Node*, Ref> memory_;  // logical place -> place in the tree
-  std::unordered_map<const Node*, Ref>
-      inlined_;                   // logical place -> value (a map inside all loops that index it)
+  NodeMap<Ref> memory_;           // logical place -> place in the tree
+  NodeMap<Ref> inlined_;          // logical place -> value (a map inside all loops that index it)
   Substitution done_;             // physical form of each node met, by address:
   Body kept_;                     // so what was met stays alive
   std::map<int, Body> deferred_;  // by depth: stores into inputs, after all that reads these
@@ -304,7 +303,7 @@ class Builder {
   }
 
   void scatter_nest(const Stage& s, Body& body) {
-    const Ref& place = memory_.at(s.place.get());
+    const Ref place = memory_.at(s.place.get());
     Body before = {tree::store(place, place_at(s.place, s.loops), physical(s.values[0]))};
     for (size_t d = s.loops.size(); d-- > 0;) before = around(s.loops[d], std::move(before));
     std::vector<Ref> at;

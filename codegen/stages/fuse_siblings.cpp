@@ -1,7 +1,6 @@
 // Merging kernels side by side: x * 2 and x + 1, two sums of one tensor. Each pair is decided from what the two read and
 // who reads them, never from the whole program, so that a program of n kernels takes O(n).
 #include <algorithm>
-#include <unordered_set>
 
 #include "codegen/stages/fuse.h"
 
@@ -76,9 +75,9 @@ class Siblings {
  private:
   ProgramTree& program_;
   Reads& reads_;
-  std::vector<int> home_;                                // by stage: the group it is in
-  std::vector<std::unordered_set<const Node*>> places_;  // by group: what it reads
-  std::vector<uint64_t> seen_;                           // by group: the search that saw it last
+  std::vector<int> home_;        // by stage: the group it is in
+  std::vector<NodeSet> places_;  // by group: what it reads
+  std::vector<uint64_t> seen_;   // by group: the search that saw it last
   uint64_t search_ = 0;
 
   Stage& stage(int i) { return program_.stages[static_cast<size_t>(i)]; }
@@ -197,7 +196,7 @@ class Siblings {
       reads_.renew(i);
       home_[static_cast<size_t>(i)] = static_cast<int>(a);
     }
-    places_[a].merge(places_[b]);
+    places_[a].insert(places_[b].begin(), places_[b].end());
     into.nodes += from.nodes;
     const auto middle = static_cast<ptrdiff_t>(into.stages.size());
     into.stages.insert(into.stages.end(), from.stages.begin(), from.stages.end());

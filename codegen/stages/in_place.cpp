@@ -26,8 +26,8 @@ class InPlace {
     int reader;
     Ref load;
   };
-  std::unordered_map<const Node*, std::vector<Read>> reads_;  // of each input's place
-  std::vector<int> home_;                                     // of each output: its group
+  NodeMap<std::vector<Read>> reads_;  // of each input's place
+  std::vector<int> home_;             // of each output: its group
 
   const Stage& stage(int i) const { return program_.stages[static_cast<size_t>(i)]; }
 

@@ -2,7 +2,6 @@
 // that the other does not depend on; where memory is not so, a temporary is laid out anew, or a packed copy is made.
 #include <algorithm>
 #include <cmath>
-#include <unordered_set>
 
 #include "base/error.h"
 #include "codegen/stages/stage.h"
@@ -40,7 +39,7 @@ class Layouts {
  private:
   ProgramTree& program_;
   const Limits& limits_;
-  std::unordered_map<const Node*, int> readers_;  // how many stages read a place
+  NodeMap<int> readers_;  // how many stages read a place
 
   int64_t lanes(const Stage& s) const {
     return std::max<int64_t>(1, limits_.vector_bytes / item_size(s.place->dtype));
@@ -134,7 +133,7 @@ class Layouts {
 
   // Adds `by` to the number of readers of everything that a stage reads.
   void count_reads(const Stage& s, int by) {
-    std::unordered_set<const Node*> read;
+    NodeSet read;
     for (const Ref& l : loads_in(expressions(s))) read.insert(l->src[0].get());
     for (const Node* place : read) readers_[place] += by;
   }

@@ -4,7 +4,6 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "codegen/stages/checks.h"
@@ -43,10 +42,10 @@ class Lowering {
 
  private:
   const Graph& graph_;
-  std::unordered_set<const Node*> stored_, random_;
+  NodeSet stored_, random_;
   ProgramTree program_;
-  std::unordered_map<const Node*, Ref> places_;  // logical place of each input and stored value
-  std::unordered_map<const Node*, int> stage_of_;
+  NodeMap<Ref> places_;  // logical place of each input and stored value
+  NodeMap<int> stage_of_;
   std::unordered_map<Visit, Lowered, VisitHash> memo_;  // of the stage
   Checks checks_;                                       // likewise
   Stage* current_ = nullptr;
@@ -56,7 +55,7 @@ class Lowering {
   Ref terms_;              // where the sum has a term: not outside of an unwindow's range (null: everywhere)
   Substitution taps_;      // fold ranges of taps -> what they are of the taps in range alone
   std::vector<Ref> kept_;  // whose addresses are keys of taps_
-  std::unordered_set<const Node*> checked_;  // whose expression has checks
+  NodeSet checked_;        // whose expression has checks
   Ref counts_;  // where what is lowered next counts, of the value that reads it (null: wherever that does)
 
   // ---- lower_values.cpp

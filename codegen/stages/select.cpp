@@ -43,7 +43,7 @@ class Selection {
  public:
   explicit Selection(const Graph& graph) : graph_(graph), order_(topological(graph.outputs)) {}
 
-  std::unordered_set<const Node*> run() {
+  NodeSet run() {
     for (const Ref& o : graph_.outputs) stored_.insert(see_through(o.get()));
     for (const Node* n : order_)
       if (is_stage_op(n)) stored_.insert(n);
@@ -65,24 +65,24 @@ class Selection {
  private:
   const Graph& graph_;
   std::vector<const Node*> order_;
-  std::unordered_set<const Node*> stored_;
-  std::unordered_map<const Node*, int> cost_;
-  std::unordered_set<const Node*> drawn_;  // inside of draws: made again where it is read
+  NodeSet stored_;
+  NodeMap<int> cost_;
+  NodeSet drawn_;  // inside of draws: made again where it is read
   struct Extent {
     int path = 0;      // nodes one after another down to what is stored
     double nodes = 0;  // nodes of the expression; what has several readers counts a part in each
     int readers = 0;
   };
-  std::unordered_map<const Node*, Extent> extent_;
+  NodeMap<Extent> extent_;
 
-  std::unordered_set<const Node*> conditional_;
+  NodeSet conditional_;
 
   bool stored(const Node* n) const { return stored_.count(n) != 0; }
 
   // What is checked within a branch of a where, down to what is stored: it counts where the branch is taken, so it is not
   // computed elsewhere for being read twice.
   void find_conditional() {
-    const std::unordered_set<const Node*> checked = checked_values(order_, stored_);
+    const NodeSet checked = checked_values(order_, stored_);
     for (size_t i = order_.size(); i-- > 0;) {
       const Node* n = order_[i];
       const bool within = conditional_.count(n) && !stored(n);
@@ -171,15 +171,15 @@ class Selection {
       const bool argument = std::find_if(draw->src.begin() + 1, draw->src.end(), [&](const Ref& a) {
                               return see_through(a.get()) == n;
                             }) != draw->src.end();
-      if (argument || stored(n) || !drawn_.insert(n).second) continue;
+      if (argument || stored(n) || !drawn_.insert(n)) continue;
       for (const Ref& s : n->src) stack.push_back(s.get());
     }
   }
 
   // Consumers before producers: a node that becomes stored is the one reader of what lies below it.
   void store_shared() {
-    const std::unordered_set<const Node*> random = random_values(order_, stored_);
-    std::unordered_map<const Node*, std::vector<const Node*>> readers;
+    const NodeSet random = random_values(order_, stored_);
+    NodeMap<std::vector<const Node*>> readers;
     auto add = [&](const Node* n, const Node* reader) {
       auto& list = readers[n];
       if (list.size() < 3 && std::find(list.begin(), list.end(), reader) == list.end())
@@ -200,9 +200,8 @@ class Selection {
 
 }  // namespace
 
-std::unordered_set<const Node*> random_values(std::span<const Node* const> order,
-                                              const std::unordered_set<const Node*>& stored) {
-  std::unordered_set<const Node*> random;
+NodeSet random_values(std::span<const Node* const> order, const NodeSet& stored) {
+  NodeSet random;
   for (const Node* n : order) {
     if (n->op == Op::Reduce || n->op == Op::Buffer) continue;
     const bool drawn = is_draw(n) || std::any_of(n->src.begin(), n->src.end(), [&](const Ref& s) {
@@ -221,9 +220,8 @@ static bool may_divide_by_zero(const Node& n) {
   return divisor.bounds.lo <= 0 && divisor.bounds.hi >= 0;
 }
 
-std::unordered_set<const Node*> checked_values(std::span<const Node* const> order,
-                                               const std::unordered_set<const Node*>& stored) {
-  std::unordered_set<const Node*> checked;
+NodeSet checked_values(std::span<const Node* const> order, const NodeSet& stored) {
+  NodeSet checked;
   for (const Node* n : order) {
     const bool own = may_divide_by_zero(*n) || n->op == Op::Gather || n->op == Op::Put;
     const bool below = std::any_of(n->src.begin(), n->src.end(), [&](const Ref& s) {
@@ -234,6 +232,6 @@ std::unordered_set<const Node*> checked_values(std::span<const Node* const> orde
   return checked;
 }
 
-std::unordered_set<const Node*> select_stored(const Graph& graph) { return Selection(graph).run(); }
+NodeSet select_stored(const Graph& graph) { return Selection(graph).run(); }
 
 }  // namespace kontor

@@ -80,8 +80,8 @@ struct ProgramTree {
   std::vector<Ref> inputs;               ///< places of the graph's inputs
   std::vector<int> in_place;  ///< for each graph output: the input whose memory it is written into, or -1
   std::vector<std::string> checks;
-  std::string notes;                                          ///< why two kernels were not fused
-  mutable std::unordered_map<const Node*, int> numbers = {};  ///< what stage_number() remembers
+  std::string notes;                  ///< why two kernels were not fused
+  mutable NodeMap<int> numbers = {};  ///< what stage_number() remembers
 };
 
 /// Which values are stored, and the expression of each (lower.cpp).

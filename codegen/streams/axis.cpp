@@ -17,7 +17,7 @@ static double work_of(const Stage& s) {
 
 Flow::Flow(const ProgramTree& program) {
   const size_t n = program.stages.size();
-  std::unordered_map<const Node*, int> number;
+  NodeMap<int> number;
   for (size_t i = 0; i < n; i++) number.emplace(program.stages[i].place.get(), static_cast<int>(i));
   home.resize(n, -1);
   reads.resize(n);

@@ -1,6 +1,7 @@
 // Axis: an extent that the loops of many stages run through together, found by following reads, not by name. What a stream
 // runs piece by piece.
 #pragma once
+#include <unordered_map>
 #include "codegen/stages/stage.h"
 
 namespace kontor {

@@ -40,12 +40,12 @@ class Cutting {
     size_t axis;
     Ref range, begin;  // what is left of it, and where that begins
   };
-  std::unordered_map<const Node*, Cut> cuts_;
-  Substitution wide_;                            // ranges as they count in whole values
-  Substitution done_;                            // rewritten nodes
-  std::vector<Ref> kept_;                        // what was rewritten stays alive
-  std::unordered_map<const Node*, int> number_;  // of stages, by their places before
-  std::vector<Ref> place_;                       // of stages, after
+  NodeMap<Cut> cuts_;
+  Substitution wide_;       // ranges as they count in whole values
+  Substitution done_;       // rewritten nodes
+  std::vector<Ref> kept_;   // what was rewritten stays alive
+  NodeMap<int> number_;     // of stages, by their places before
+  std::vector<Ref> place_;  // of stages, after
 
   Stage& stage(int i) { return program_.stages[static_cast<size_t>(i)]; }
   Group& group(int g) { return program_.groups[static_cast<size_t>(g)]; }

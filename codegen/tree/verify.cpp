@@ -167,7 +167,7 @@ bool is_static(const Ref& e) {
   return true;
 }
 
-using Point = std::unordered_map<const Node*, int64_t>;
+using Point = NodeMap<int64_t>;
 
 /// A point of the loops around, or false where some loop does not run there.
 bool choose(const TreeScope& scope, std::mt19937& random, int corner, Point& point) {

@@ -1,6 +1,5 @@
 // Division and remainder of index expressions: what the divisor divides is taken out, the rest is decided by bounds.
 #include <algorithm>
-#include <unordered_set>
 
 #include "graph/index/algebra.h"
 
@@ -21,11 +20,11 @@ static bool index_op(const Node& n) {
 // Index expressions of loop variables alone do not overflow: they count elements of something that exists.
 static bool counts_elements(const Node* root) {
   std::vector<const Node*> open = {root};
-  std::unordered_set<const Node*> seen;  // what is shared is looked at once
+  NodeSet seen;  // what is shared is looked at once
   while (!open.empty()) {
     const Node* n = open.back();
     open.pop_back();
-    if (!seen.insert(n).second) continue;
+    if (!seen.insert(n)) continue;
     if (n->op == Op::Range || n->op == Op::Variable || n->op == Op::Slot || n->is_const()) continue;
     if (!index_op(*n)) return false;
     for (const Ref& s : n->src) open.push_back(s.get());

@@ -24,7 +24,7 @@ class Facts {
   std::vector<Fact> sums_;
   std::vector<std::pair<Ref, bool>> truths_;
   bool impossible_ = false;
-  mutable std::unordered_map<const Node*, Span> known_;
+  mutable NodeMap<Span> known_;
   mutable std::vector<Ref> kept_;  ///< the keys of known_, so that no other node takes their address
 
   void learn(const Ref& condition, bool holds);

@@ -78,8 +78,8 @@ bool affine(const Ref& e, const Ref& range, int64_t& coefficient) {
   return false;
 }
 
-int64_t evaluate(const Ref& expression, const std::unordered_map<const Node*, int64_t>& values) {
-  std::unordered_map<const Node*, int64_t> known = values;
+int64_t evaluate(const Ref& expression, const NodeMap<int64_t>& values) {
+  NodeMap<int64_t> known = values;
   auto floor_div = [](int64_t a, int64_t b) {
     if (b == -1) return wrap_mul(a, -1);  // of INT64_MIN it is INT64_MIN
     return b == 0 ? 0 : a / b - ((a % b != 0) && ((a < 0) != (b < 0)));

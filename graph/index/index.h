@@ -40,7 +40,7 @@ Ref simplify_node(const Ref& node);
 /// The whole expression, under the assumption that `given` (may be null) holds.
 Ref simplify(const Ref& expression, const Ref& given = {});
 /// Value with each Range/Variable/Slot looked up; the oracle that the algebra is fuzzed against.
-int64_t evaluate(const Ref& expression, const std::unordered_map<const Node*, int64_t>& values);
+int64_t evaluate(const Ref& expression, const NodeMap<int64_t>& values);
 
 /// expression = coefficient * range + rest, where rest does not contain range; false if it is not affine in it.
 bool affine(const Ref& expression, const Ref& range, int64_t& coefficient);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <unordered_map>
 
 #include "base/env.h"
 #include "base/error.h"
@@ -189,7 +190,7 @@ class Driver {
   const void* context_;
   RewriteStatistics* statistics_;
   int64_t budget_, nodes_ = 0, steps_ = 0;
-  std::unordered_map<const Node*, Entry> done_;
+  NodeMap<Entry> done_;
   std::vector<Frame> stack_;
   std::unordered_map<const Rule*, int64_t> hits_;
 

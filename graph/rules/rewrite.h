@@ -4,6 +4,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 
 #include "graph/node.h"
 #include "graph/rules/pattern.h"

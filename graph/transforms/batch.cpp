@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <string_view>
-#include <unordered_map>
 
 #include "base/error.h"
 #include "graph/functions/functions.h"
@@ -228,7 +227,7 @@ bool has_batch_row(Op op) { return row(op).group == OpClass::Leaf || rule_of(op)
 
 std::vector<Ref> batch(std::span<const Ref> roots, std::span<const BatchedLeaf> leaves) {
   Ref extent = common_extent(leaves);
-  std::unordered_map<const Node*, Ref> batched;  // only of nodes that have the axis
+  NodeMap<Ref> batched;  // only of nodes that have the axis
   for (const BatchedLeaf& l : leaves) batched.emplace(l.node.get(), l.with);
   for (const Node* n : topological(roots)) {
     if (batched.count(n)) continue;

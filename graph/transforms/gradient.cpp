@@ -3,8 +3,6 @@
 
 #include <algorithm>
 #include <numbers>
-#include <unordered_map>
-#include <unordered_set>
 
 #include "base/error.h"
 #include "base/guard.h"
@@ -54,8 +52,8 @@ class Tape {
     if (depends) depends_.insert(&n);
   }
 
-  std::unordered_set<const Node*> wanted_, depends_;
-  std::unordered_map<const Node*, Ref> sum_;
+  NodeSet wanted_, depends_;
+  NodeMap<Ref> sum_;
   std::vector<const Node*> order_;
 };
 

@@ -298,7 +298,7 @@ class Incremental {
   }
 
  private:
-  std::unordered_map<const Node*, Change> changes_;
+  NodeMap<Change> changes_;
 
   static void check(const Slab& s) {
     Dims shape = s.node->shape;

@@ -2,7 +2,7 @@
 #include "codegen/schedule.h"
 
 #include <algorithm>
-#include <unordered_map>
+#include <map>
 
 #include "base/error.h"
 #include "codegen/moves/choose.h"
@@ -39,13 +39,15 @@ std::string placements(const ProgramTree& program, const Group& group) {
   std::vector<std::string> moves;
   for (int i : group.stages) {
     const Stage& s = program.stages[static_cast<size_t>(i)];
-    const bool bound = std::all_of(s.bound.begin(), s.bound.end(), [](int loop) { return loop >= 0; });
+    const bool bound =
+        std::all_of(s.level.outer.begin(), s.level.outer.end(), [](int loop) { return loop >= 0; });
     if (i == group.stages.back()) continue;
-    if (s.leaves_kernel) moves.push_back(fmt::format("fuse {}", s.name));
+    if (s.level.leaves_kernel) moves.push_back(fmt::format("fuse {}", s.name));
     else if (bound && !is_fold(s)) moves.push_back(fmt::format("inline {}", s.name));
     else {
-      const size_t depth = static_cast<size_t>(s.depth);
-      moves.push_back(fmt::format("at {} {}", s.name, depth ? group.spine[depth - 1]->arg.text : "kernel"));
+      const size_t depth = static_cast<size_t>(s.level.depth);
+      moves.push_back(
+          fmt::format("at {} {}", s.name, depth ? group.outer_loops[depth - 1]->arg.text : "kernel"));
     }
   }
   return fmt::format("{}", fmt::join(moves, "; "));
@@ -53,12 +55,12 @@ std::string placements(const ProgramTree& program, const Group& group) {
 
 class Plan {
  public:
-  Plan(const ProgramTree& program, const Graph& graph) : program_(program) {
+  explicit Plan(const ProgramTree& program) : program_(program) {
     for (size_t i = 0; i < program.inputs.size(); i++) {
       const Ref& p = program.inputs[i];
-      add({ScheduledBuffer::Input, static_cast<int>(i), p->dtype, p->src, false}, ~static_cast<int>(i));
+      const int number = static_cast<int>(i);
+      add({BufferRef::Input, number}, {ScheduledBuffer::Input, number, p->dtype, p->src, false});
     }
-    (void)graph;
     for (size_t o = 0; o < program.in_place.size(); o++)
       if (program.in_place[o] >= 0) {
         const Ref& p = program.inputs[static_cast<size_t>(program.in_place[o])];
@@ -66,8 +68,8 @@ class Plan {
       }
   }
 
-  void add_kernel(ScheduledKernel kernel, const std::vector<int>& ids) {
-    for (int id : ids) kernel.buffers.push_back(buffer(id));
+  void add_kernel(ScheduledKernel kernel, const std::vector<BufferRef>& buffers) {
+    for (const BufferRef& b : buffers) kernel.buffers.push_back(number_of(b));
     schedule_.kernels.push_back(std::move(kernel));
   }
 
@@ -76,36 +78,30 @@ class Plan {
  private:
   const ProgramTree& program_;
   Schedule schedule_;
-  std::unordered_map<int, int> number_;
+  std::map<BufferRef, int> number_;
   int temporaries_ = 0;
 
-  void add(ScheduledBuffer b, int id) {
-    number_[id] = static_cast<int>(schedule_.buffers.size());
+  int add(BufferRef ref, ScheduledBuffer b) {
     schedule_.buffers.push_back(std::move(b));
+    return number_[ref] = static_cast<int>(schedule_.buffers.size()) - 1;
   }
 
-  int buffer(int id) {
-    if (auto it = number_.find(id); it != number_.end()) return it->second;
-    const int stages = static_cast<int>(program_.stages.size());
-    if (id >= stages) return accumulator(id, program_.stages[static_cast<size_t>(id - stages)]);
-    const Stage& s = program_.stages[static_cast<size_t>(id)];
-    bool output = s.output >= 0;
-    add({output ? ScheduledBuffer::Output : ScheduledBuffer::Temporary, output ? s.output : temporaries_++,
-         s.place->dtype, in_memory_order(program_, s.place, tree::dims(*s.place)), false},
-        id);
-    return number_.at(id);
-  }
-
-  int accumulator(int id, const Stage& s) {
-    const std::span<const Ref> dims = tree::dims(*s.accumulator.place);
-    add({ScheduledBuffer::Temporary,
-         temporaries_++,
-         s.place->dtype,
-         {dims.begin(), dims.end()},
-         false,
-         s.accumulator.stream},
-        id);
-    return number_.at(id);
+  int number_of(BufferRef ref) {
+    if (auto it = number_.find(ref); it != number_.end()) return it->second;
+    const Stage& s = program_.stages[static_cast<size_t>(ref.number)];
+    if (ref.kind == BufferRef::Accumulator) {
+      const std::span<const Ref> dims = tree::dims(*s.piece.accumulator.place);
+      return add(ref, {ScheduledBuffer::Temporary,
+                       temporaries_++,
+                       s.place->dtype,
+                       {dims.begin(), dims.end()},
+                       false,
+                       s.piece.accumulator.stream});
+    }
+    const bool output = s.output >= 0;
+    return add(ref, {output ? ScheduledBuffer::Output : ScheduledBuffer::Temporary,
+                     output ? s.output : temporaries_++, s.place->dtype,
+                     in_memory_order(program_, s.place, tree::dims(*s.place)), false});
   }
 };
 
@@ -158,12 +154,12 @@ Schedule schedule(const Graph& recorded, const Limits& limits) {
   fuse(program, limits);
   stream(program, limits);
   choose_in_place(program);
-  Plan plan(program, graph);
+  Plan plan(program);
   for (size_t g = 0; g < program.groups.size(); g++) {
     const Group& group = program.groups[g];
-    std::vector<int> ids;
+    std::vector<BufferRef> buffers;
     ScheduledKernel kernel;
-    kernel.tree = normalise(build_tree(program, group, kernel_name(program, group, g), ids));
+    kernel.tree = normalise(build_tree(program, group, kernel_name(program, group, g), buffers));
     const Moved moved = choose_moves(program, group, kernel.tree, limits);
     kernel.tree = normalise(moved.tree);
     kernel.moves = to_string(moved.moves);
@@ -172,7 +168,7 @@ Schedule schedule(const Graph& recorded, const Limits& limits) {
     kernel.work = estimate_work(program, group);
     kernel.shares = tree::work_items(*kernel.tree);
     kernel.checks = program.checks;
-    plan.add_kernel(std::move(kernel), ids);
+    plan.add_kernel(std::move(kernel), buffers);
   }
   Schedule out = plan.take();
   out.streams = program.streams;

@@ -37,7 +37,7 @@ std::vector<Untouched> kernels_of(const Graph& graph, const Limits& limits) {
   choose_in_place(program);
   std::vector<Untouched> out;
   for (const Group& group : program.groups) {
-    std::vector<int> buffers;
+    std::vector<BufferRef> buffers;
     Ref tree = normalise(build_tree(program, group, "k", buffers));
     out.push_back({tree, choose_moves(program, group, tree, limits).moves});
   }

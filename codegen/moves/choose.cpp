@@ -47,7 +47,7 @@ int64_t Planner::lanes(const Stage& s) const {
 
 int Planner::least_depth() const {
   int least = INT32_MAX;
-  for (int i : group_.stages) least = std::min(least, stage(i).depth);
+  for (int i : group_.stages) least = std::min(least, stage(i).level.depth);
   return least;
 }
 
@@ -55,7 +55,7 @@ void Planner::cpu() {
   const Stage* dot = nullptr;
   for (int i : group_.stages)
     if (is_dot(stage(i))) dot = &stage(i);
-  bool tiled = dot && dot->vector_dim >= 0 && tile(*dot);
+  bool tiled = dot && dot->layout.vector_dim >= 0 && tile(*dot);
   if (!tiled && is_map()) return plan_map();
   if (!tiled) vectorise_rows();
   else vectorise_nests();
@@ -64,7 +64,8 @@ void Planner::cpu() {
 
 bool Planner::is_map() const {
   for (int i : group_.stages)
-    if (is_fold(stage(i)) || stage(i).depth != static_cast<int>(group_.spine.size())) return false;
+    if (is_fold(stage(i)) || stage(i).level.depth != static_cast<int>(group_.outer_loops.size()))
+      return false;
   return true;
 }
 

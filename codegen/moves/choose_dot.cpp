@@ -15,8 +15,8 @@ using namespace walk;
 // Whether the rows that the tile repeats lie a multiple of 4096 bytes apart: lines at that distance share the ways of an L1
 // cache, of which there are 8 to 12.
 bool Planner::rows_share_ways(const Stage& dot) const {
-  if (dot.unroll_dim < 0) return false;
-  const Ref& range = dot.loops[static_cast<size_t>(dot.unroll_dim)];
+  if (dot.layout.unroll_dim < 0) return false;
+  const Ref& range = dot.loops[static_cast<size_t>(dot.layout.unroll_dim)];
   for (const Ref& load : loads_in(dot.values)) {
     int64_t apart = stride(program_, load, range);
     if (apart != 0 && apart != irregular && apart * item_size(load->dtype) % 4096 == 0) return true;
@@ -44,7 +44,7 @@ Planner::Tile Planner::tile_of(const Stage& dot, int64_t length, int64_t repeats
 
 // The operand that is contiguous along the vector dimension, if it is a parameter.
 const Node* Planner::vector_operand(const Stage& dot) const {
-  const Ref& range = dot.loops[static_cast<size_t>(dot.vector_dim)];
+  const Ref& range = dot.loops[static_cast<size_t>(dot.layout.vector_dim)];
   for (const Ref& v : dot.values)
     for (const Ref& l : loads_in(std::span(&v, 1)))
       if (ix::depends_on(l, range)) return l.get();
@@ -53,19 +53,20 @@ const Node* Planner::vector_operand(const Stage& dot) const {
 
 // Whether its rows lie so far apart, and are read so often, that a packed panel pays.
 bool Planner::wants_panel(const Stage& dot, int64_t times) const {
-  if (dot.panel >= 0) return true;
+  if (dot.layout.panel >= 0) return true;
   const Node* operand = vector_operand(dot);
   if (!operand || dot.folds.empty() || times < 4 || tree::guard(*operand)) return false;
   int number = tree::space(*operand->src[0]) == Space::Param ? -1 : stage_number(program_, operand->src[0]);
-  if (number >= 0 && !stage(number).leaves_kernel) return false;
+  if (number >= 0 && !stage(number).level.leaves_kernel) return false;
   int64_t step = stride(program_, Ref(operand), dot.folds.back());
   return dot.folds.size() == 1 && step != irregular && step * item_size(operand->dtype) >= 1024 &&
          dot.folds[0]->src[0]->is_const() && extent(dot.folds[0]->src[0]) >= 64;
 }
 
 bool Planner::tile(const Stage& dot) {
-  std::string v = name_of(dot.loops[static_cast<size_t>(dot.vector_dim)]);
-  std::string u = dot.unroll_dim >= 0 ? name_of(dot.loops[static_cast<size_t>(dot.unroll_dim)]) : "";
+  std::string v = name_of(dot.loops[static_cast<size_t>(dot.layout.vector_dim)]);
+  std::string u =
+      dot.layout.unroll_dim >= 0 ? name_of(dot.loops[static_cast<size_t>(dot.layout.unroll_dim)]) : "";
   if (few_uneven_shares()) others_outside(outermost(), v);
   v = joined_rows(dot, v);
   int64_t length = size(v), repeats = has(u) ? size(u) : 1;
@@ -96,7 +97,7 @@ std::string Planner::joined_rows(const Stage& dot, const std::string& v) {
   const Node* around = loop_around(v);
   if (!around || varying_along(Ref(around), around->src[0]) || !around->src[0]->src[0]->is_const()) return v;
   for (const Ref& load : loads_in(dot.values)) {
-    const bool of_lanes = stride(program_, load, dot.loops[static_cast<size_t>(dot.vector_dim)]) == 1;
+    const bool of_lanes = stride(program_, load, dot.loops[static_cast<size_t>(dot.layout.vector_dim)]) == 1;
     if (tree::guard(*load) || (!of_lanes && stride(program_, load, around->src[0]) != 0)) return v;
   }
   const std::string outer = name_of(around->src[0]);
@@ -110,7 +111,7 @@ std::string Planner::joined_rows(const Stage& dot, const std::string& v) {
 void Planner::keep_vectors_near(const Stage& dot, const std::string& u, const std::string& v) {
   const Node* operand = vector_operand(dot);
   if (!operand || outermost() == v) return;
-  for (const Ref& r : group_.spine) {
+  for (const Ref& r : group_.outer_loops) {
     const std::string& loop = name_of(r);
     if (loop == u || loop == v || loop == outermost() || ix::depends_on(Ref(operand), r)) continue;
     const Node* around = find(loop);
@@ -150,10 +151,10 @@ bool Planner::few_uneven_shares() const {
   return first && size(outermost()) < 4 * limits_.threads && varying_along(Ref(first), first->src[0]);
 }
 
-// Too few tiles to share out: other loops of the spine go outside of them.
+// Too few tiles to share out: the other outer loops go outside of them.
 void Planner::others_outside(const std::string& u, const std::string& v) {
   std::vector<std::string> others;
-  for (const Ref& r : group_.spine)
+  for (const Ref& r : group_.outer_loops)
     if (name_of(r) != u && name_of(r) != v && has(name_of(r))) others.push_back(name_of(r));
   if (!others.empty()) move(MoveKind::Reorder, u, 0, "", others);
 }
@@ -192,8 +193,8 @@ std::string Planner::sum_of(const Stage& dot) const {
 }
 
 void Planner::pack_panel(const Stage& dot, const std::string& v, const std::string& inner) {
-  if (dot.panel >= 0) {
-    move(MoveKind::Pack, v, 0, fmt::format("{}.{}", sum_of(dot), dot.panel));
+  if (dot.layout.panel >= 0) {
+    move(MoveKind::Pack, v, 0, fmt::format("{}.{}", sum_of(dot), dot.layout.panel));
     if (has("f" + inner) && has("f" + inner + "v")) move(MoveKind::Merge, "f" + inner, 0, "f" + inner + "v");
     return lies_along_steps(dot) ? fill_across(dot, {"f" + inner, "f" + inner + "v"})
                                  : fill_wide(dot, "f" + inner, "f" + inner + "v");
@@ -205,9 +206,9 @@ void Planner::pack_panel(const Stage& dot, const std::string& v, const std::stri
 
 // Whether what the panel is filled from is contiguous along the fold rather than along the vectors.
 bool Planner::lies_along_steps(const Stage& dot) const {
-  const Ref& range = dot.loops[static_cast<size_t>(dot.vector_dim)];
+  const Ref& range = dot.loops[static_cast<size_t>(dot.layout.vector_dim)];
   int votes = 0;
-  for (const Ref& load : loads_in(std::span(&dot.values[static_cast<size_t>(dot.panel)], 1)))
+  for (const Ref& load : loads_in(std::span(&dot.values[static_cast<size_t>(dot.layout.panel)], 1)))
     votes += (stride(program_, load, dot.folds[0]) == 1) - (stride(program_, load, range) == 1);
   return votes > 0;
 }

@@ -15,7 +15,7 @@ void Planner::gpu() {
   const Stage* dot = nullptr;
   for (int i : group_.stages)
     if (is_dot(stage(i))) dot = &stage(i);
-  const bool whole = least_depth() == static_cast<int>(group_.spine.size());
+  const bool whole = least_depth() == static_cast<int>(group_.outer_loops.size());
   const bool tiled = dot && whole && limits_.lanes == warp && attempt([&] {
                        thread_tile(*dot);
                        share_out_globally();
@@ -42,8 +42,8 @@ void Planner::several_in_flight() {
 void Planner::share_out_globally() {
   std::vector<std::string> shared;
   for (int k = 0; k < least_depth(); k++)
-    if (has(name_of(group_.spine[static_cast<size_t>(k)])))
-      shared.push_back(name_of(group_.spine[static_cast<size_t>(k)]));
+    if (has(name_of(group_.outer_loops[static_cast<size_t>(k)])))
+      shared.push_back(name_of(group_.outer_loops[static_cast<size_t>(k)]));
   for (size_t k = 1; k < shared.size(); k++) move(MoveKind::Merge, shared[0], 0, shared[k]);
   if (!shared.empty()) move(MoveKind::Global, shared[0]);
 }
@@ -51,14 +51,14 @@ void Planner::share_out_globally() {
 // A thread has several elements of a dot, so that what it loads is used several times: up to 8 along a loop on which the
 // operand that neighbours read side by side does not depend, and 4 side by side. As many as leave the GPU work items.
 void Planner::thread_tile(const Stage& dot) {
-  if (group_.spine.size() < 2 || dot.values.size() != 2) return;
-  const Ref& side = group_.spine.back();
-  double items = iterations(group_.spine);
+  if (group_.outer_loops.size() < 2 || dot.values.size() != 2) return;
+  const Ref& side = group_.outer_loops.back();
+  double items = iterations(group_.outer_loops);
   const auto alone_along = [&](const Ref& range, const Ref& near, const Ref& far) {
     return ix::depends_on(near, side) && !ix::depends_on(near, range) && ix::depends_on(far, range);
   };
-  for (size_t k = 0; k + 1 < group_.spine.size(); k++) {
-    const Ref& range = group_.spine[k];
+  for (size_t k = 0; k + 1 < group_.outer_loops.size(); k++) {
+    const Ref& range = group_.outer_loops[k];
     if (!alone_along(range, dot.values[0], dot.values[1]) &&
         !alone_along(range, dot.values[1], dot.values[0]))
       continue;

@@ -61,35 +61,35 @@ void Planner::vectorise_loop(const std::string& loop, int64_t width) {
   move(MoveKind::Vectorise, loop + "v", width);
 }
 
-bool Planner::encloses_nests(int spine_loop) const {
+bool Planner::encloses_nests(int outer_loop) const {
   for (int i : group_.stages)
-    if (stage(i).depth > spine_loop && (stage(i).lane || has_local_loops(stage(i)))) return true;
+    if (stage(i).level.depth > outer_loop && (stage(i).lane || has_local_loops(stage(i)))) return true;
   return false;
 }
 
 bool Planner::has_local_loops(const Stage& s) {
-  return std::any_of(s.bound.begin(), s.bound.end(), [](int b) { return b < 0; });
+  return std::any_of(s.level.outer.begin(), s.level.outer.end(), [](int b) { return b < 0; });
 }
 
 void Planner::vectorise_rows() {
-  int dim = root().vector_dim, k = dim >= 0 ? root().bound[static_cast<size_t>(dim)] : -1;
+  int dim = root().layout.vector_dim, k = dim >= 0 ? root().level.outer[static_cast<size_t>(dim)] : -1;
   bool any_lane = std::any_of(group_.stages.begin(), group_.stages.end(),
-                              [&](int i) { return stage(i).lane && stage(i).vector_dim < 0; });
+                              [&](int i) { return stage(i).lane && stage(i).layout.vector_dim < 0; });
   if (k >= 0 && k < least_depth() && !any_lane) {
-    const std::string& loop = name_of(group_.spine[static_cast<size_t>(k)]);
+    const std::string& loop = name_of(group_.outer_loops[static_cast<size_t>(k)]);
     int64_t w = lanes(root());
     return vectorise_loop(loop, 2 * w <= std::min(size(loop), widest) ? 2 * w : w);
   }
   vectorise_nests();
   if (k >= 0 && !encloses_nests(k))
-    vectorise_loop(name_of(group_.spine[static_cast<size_t>(k)]), wide(root()));
+    vectorise_loop(name_of(group_.outer_loops[static_cast<size_t>(k)]), wide(root()));
 }
 
 // Whether the lanes of a fold would be gathered, while another loop of its own nest runs along memory: then each vector
 // holds one lane of several results.
 bool Planner::lanes_lie_apart(const Stage& s) const {
-  if (s.layout.empty() || s.bound[static_cast<size_t>(s.layout.back())] >= 0) return false;
-  const Ref& along = s.loops[static_cast<size_t>(s.layout.back())];
+  if (s.layout.order.empty() || s.level.outer[static_cast<size_t>(s.layout.order.back())] >= 0) return false;
+  const Ref& along = s.loops[static_cast<size_t>(s.layout.order.back())];
   int votes = 0;
   for (const Ref& load : loads_in(s.values))
     votes += (stride(program_, load, along) == 1) - (stride(program_, load, s.lane) == 1);
@@ -100,13 +100,13 @@ void Planner::vectorise_nests() {
   for (int i : group_.stages) {
     const Stage& s = stage(i);
     if (s.lane && lanes_lie_apart(s)) {
-      vectorise_loop(name_of(s.loops[static_cast<size_t>(s.layout.back())]), wide(s));
+      vectorise_loop(name_of(s.loops[static_cast<size_t>(s.layout.order.back())]), wide(s));
     } else if (s.lane) {
       if (has(name_of(s.lane)) && !meets_lanes(name_of(s.lane)))
         move(MoveKind::Vectorise, name_of(s.lane), extent(s.lane->src[0]));
-    } else if (!s.layout.empty() && s.bound[static_cast<size_t>(s.layout.back())] < 0 &&
+    } else if (!s.layout.order.empty() && s.level.outer[static_cast<size_t>(s.layout.order.back())] < 0 &&
                s.scatter_at.empty()) {
-      vectorise_loop(name_of(s.loops[static_cast<size_t>(s.layout.back())]), wide(s));
+      vectorise_loop(name_of(s.loops[static_cast<size_t>(s.layout.order.back())]), wide(s));
     }
   }
 }
@@ -124,7 +124,7 @@ size_t Planner::divisions(const Ref& kernel) {
 
 void Planner::merge_contiguous() {
   std::vector<std::string> loops;
-  for (const Ref& r : group_.spine)
+  for (const Ref& r : group_.outer_loops)
     if (has(name_of(r))) loops.push_back(name_of(r));
   for (size_t k = loops.size(); k-- > 1;) {
     Ref merged = merge(kernel_, loops[k - 1], loops[k]);
@@ -135,8 +135,9 @@ void Planner::merge_contiguous() {
 
 void Planner::plan_map() {
   merge_contiguous();
-  int dim = root().vector_dim >= 0 ? root().vector_dim
-                                   : (root().loops.empty() ? -1 : static_cast<int>(root().loops.size()) - 1);
+  int dim = root().layout.vector_dim >= 0
+                ? root().layout.vector_dim
+                : (root().loops.empty() ? -1 : static_cast<int>(root().loops.size()) - 1);
   std::string last;
   for (const Node* l : loops_in(kernel_)) last = l->src[0]->arg.text;
   std::string wanted = dim >= 0 ? name_of(root().loops[static_cast<size_t>(dim)]) : "";

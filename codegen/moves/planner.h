@@ -93,7 +93,7 @@ class Planner {
   static bool meets_lanes(std::span<const Ref> body, const std::string& loop, bool named, bool lanes);
   bool meets_lanes(const std::string& loop) const;
   void vectorise_loop(const std::string& loop, int64_t width);
-  bool encloses_nests(int spine_loop) const;
+  bool encloses_nests(int outer_loop) const;
   static bool has_local_loops(const Stage& s);
   void vectorise_rows();
   bool lanes_lie_apart(const Stage& s) const;

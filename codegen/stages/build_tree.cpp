@@ -1,4 +1,4 @@
-// A group of stages becomes a loop tree: spine loops outside, each stage's own nest at its depth.
+// A group of stages becomes a loop tree: the outer loops that they share, each stage's own nest at its depth.
 #include <algorithm>
 #include <map>
 
@@ -14,7 +14,7 @@ using Body = std::vector<Ref>;
 
 class Builder {
  public:
-  Builder(const ProgramTree& program, const Group& group, std::vector<int>& buffers)
+  Builder(const ProgramTree& program, const Group& group, std::vector<BufferRef>& buffers)
       : program_(program), group_(group), buffers_(buffers) {}
 
   Ref run(const std::string& name) {
@@ -26,7 +26,7 @@ class Builder {
  private:
   const ProgramTree& program_;
   const Group& group_;
-  std::vector<int>& buffers_;
+  std::vector<BufferRef>& buffers_;
   std::vector<Ref> params_;
   NodeMap<Ref> memory_;           // logical place -> place in the tree
   NodeMap<Ref> inlined_;          // logical place -> value (a map inside all loops that index it)
@@ -38,9 +38,9 @@ class Builder {
 
   // ---- places
 
-  bool is_root(int i) const { return i == group_.stages.back() || stage(i).leaves_kernel; }
+  bool is_root(int i) const { return i == group_.stages.back() || stage(i).level.leaves_kernel; }
 
-  Ref param(int buffer, DType dtype, std::vector<Ref> dims, const std::string& name, int fold = -1) {
+  Ref param(BufferRef buffer, DType dtype, std::vector<Ref> dims, const std::string& name, int fold = -1) {
     for (size_t p = 0; p < buffers_.size(); p++)
       if (buffers_[p] == buffer) return params_[p];
     buffers_.push_back(buffer);
@@ -53,12 +53,13 @@ class Builder {
     return stage(i).output >= 0 && output < program_.in_place.size() && program_.in_place[output] >= 0;
   }
 
-  int buffer_of(int i) const {
-    return in_place(i) ? ~program_.in_place[static_cast<size_t>(stage(i).output)] : i;
+  BufferRef buffer_of(int i) const {
+    if (!in_place(i)) return {BufferRef::Value, i};
+    return {BufferRef::Input, program_.in_place[static_cast<size_t>(stage(i).output)]};
   }
 
   bool fully_bound(const Stage& s) const {
-    return std::all_of(s.bound.begin(), s.bound.end(), [](int b) { return b >= 0; });
+    return std::all_of(s.level.outer.begin(), s.level.outer.end(), [](int b) { return b >= 0; });
   }
 
   void declare(int i) {
@@ -71,26 +72,27 @@ class Builder {
     }
     if (fully_bound(s)) return;  // a fold's own place, or inlined
     std::vector<Ref> dims;
-    for (int d : s.layout)
-      if (s.bound[static_cast<size_t>(d)] < 0) dims.push_back(tree::dims(*s.place)[static_cast<size_t>(d)]);
+    for (int d : s.layout.order)
+      if (s.level.outer[static_cast<size_t>(d)] < 0)
+        dims.push_back(tree::dims(*s.place)[static_cast<size_t>(d)]);
     memory_[s.place.get()] = tree::place(s.place->dtype, dims, s.name);
   }
 
   // Where in its place a stage stores what its loops have come to.
   static std::vector<Ref> index_of(const Stage& s) {
     std::vector<Ref> at = s.loops;
-    for (size_t d = 0; d < s.begin.size(); d++)
-      if (s.begin[d]) at[d] = ix::add(s.begin[d], at[d]);
+    for (size_t d = 0; d < s.piece.begin.size(); d++)
+      if (s.piece.begin[d]) at[d] = ix::add(s.piece.begin[d], at[d]);
     return at;
   }
 
-  // The indexes of a stage's place in the tree: in memory order, without what the spine binds if it is local.
+  // The indexes of a stage's place in the tree: in memory order, without what outer loops stand for if it is local.
   std::vector<Ref> place_at(const Ref& logical, std::span<const Ref> at) {
     const Stage* s = stage_of(program_, logical);
     const Ref& place = memory_.at(logical.get());
     std::vector<Ref> out;
-    for (int d : s->layout)
-      if (tree::space(*place) == Space::Param || s->bound[static_cast<size_t>(d)] < 0)
+    for (int d : s->layout.order)
+      if (tree::space(*place) == Space::Param || s->level.outer[static_cast<size_t>(d)] < 0)
         out.push_back(at[static_cast<size_t>(d)]);
     return out;
   }
@@ -111,7 +113,7 @@ class Builder {
                         sources.begin() + 1 + static_cast<ptrdiff_t>(tree::at(*n).size()));
     Ref guard = tree::guard(*n) ? sources.back() : Ref();
     if (tree::space(*logical) == Space::Param) {
-      Ref p = param(~static_cast<int>(tree::param_number(*logical)), logical->dtype,
+      Ref p = param({BufferRef::Input, static_cast<int>(tree::param_number(*logical))}, logical->dtype,
                     {tree::dims(*logical).begin(), tree::dims(*logical).end()}, logical->arg.text);
       return tree::load(p, at, guard);
     }
@@ -142,11 +144,11 @@ class Builder {
     Body body;
     bool deeper = false;
     for (int i : group_.stages) {
-      if (stage(i).depth == depth) nest(i, body);
-      deeper = deeper || stage(i).depth > depth;
+      if (stage(i).level.depth == depth) nest(i, body);
+      deeper = deeper || stage(i).level.depth > depth;
     }
     if (deeper) {
-      Body loop = around(group_.spine[static_cast<size_t>(depth)], level(depth + 1));
+      Body loop = around(group_.outer_loops[static_cast<size_t>(depth)], level(depth + 1));
       body.insert(body.end(), loop.begin(), loop.end());
     }
     const Body& stores = deferred_[depth];
@@ -172,9 +174,9 @@ class Builder {
       return;
     }
     inner.push_back(tree::store(memory_.at(s.place.get()), place_at(s.place, index_of(s)), value));
-    for (size_t k = s.layout.size(); k-- > 0;) {
-      size_t d = static_cast<size_t>(s.layout[k]);
-      if (s.bound[d] < 0) inner = around(s.loops[d], std::move(inner));
+    for (size_t k = s.layout.order.size(); k-- > 0;) {
+      size_t d = static_cast<size_t>(s.layout.order[k]);
+      if (s.level.outer[d] < 0) inner = around(s.loops[d], std::move(inner));
     }
     body.insert(body.end(), inner.begin(), inner.end());
   }
@@ -186,7 +188,7 @@ class Builder {
     body.push_back(fresh);
     body.push_back(tree::store(fresh, {}, physical(s.values[0])));
     inlined_[s.place.get()] = tree::load(fresh, {});
-    deferred_[s.depth].push_back(
+    deferred_[s.level.depth].push_back(
         tree::store(memory_.at(s.place.get()), place_at(s.place, s.loops), tree::load(fresh, {})));
   }
 
@@ -214,10 +216,10 @@ class Builder {
     Ref sum = tree::place(s.place->dtype, dims, s.name + (local && fully_bound(s) && !s.lane ? "" : "_sum"),
                           s.fold);
     inner.push_back(sum);
-    if (s.accumulator.place) resume(s, sum, inner);
+    if (s.piece.accumulator.place) resume(s, sum, inner);
     if (s.lane) lane_loops(s, sum, inner);
     else fold_loops(s, sum, inner);
-    if (s.accumulator.place) keep(s, sum, inner);
+    if (s.piece.accumulator.place) keep(s, sum, inner);
     Ref result = s.lane ? tree::merge(sum, {}) : tree::load(sum, {});
     if (fully_bound(s)) inlined_[s.place.get()] = result;
     return local && fully_bound(s) ? Ref() : result;
@@ -227,19 +229,19 @@ class Builder {
 
   Ref accumulator(const Stage& s) {
     const int number = static_cast<int>(&s - program_.stages.data());
-    const std::span<const Ref> dims = tree::dims(*s.accumulator.place);
-    return param(number + static_cast<int>(program_.stages.size()), s.place->dtype,
-                 {dims.begin(), dims.end()}, s.name + "_kept");
+    const std::span<const Ref> dims = tree::dims(*s.piece.accumulator.place);
+    return param({BufferRef::Accumulator, number}, s.place->dtype, {dims.begin(), dims.end()},
+                 s.name + "_kept");
   }
 
   // To fold what there is so far into the identity changes no bit of it.
   void resume(const Stage& s, const Ref& sum, Body& out) {
     const Fold fold = static_cast<Fold>(s.fold);
     on_lanes(s, out, [&](const std::vector<Ref>& lane, std::vector<Ref> at) {
-      Ref value = tree::load(accumulator(s), std::move(at), s.accumulator.resumes);
+      Ref value = tree::load(accumulator(s), std::move(at), s.piece.accumulator.resumes);
       Ref identity = tree::identity(fold, s.place->dtype);
       if (fold != Fold::Sum && fold != Fold::Dot)
-        value = make(Op::Where, {s.accumulator.resumes, value, identity});
+        value = make(Op::Where, {s.piece.accumulator.resumes, value, identity});
       std::vector<Ref> values = {value};
       if (fold == Fold::Dot) values.push_back(constant(s.place->dtype, int64_t{1}));
       return tree::fold(sum, lane, values);
@@ -254,9 +256,9 @@ class Builder {
 
   template <class F>
   static void on_lanes(const Stage& s, Body& out, const F& statement) {
-    if (!s.lane) return out.push_back(statement(std::vector<Ref>{}, s.accumulator.at));
+    if (!s.lane) return out.push_back(statement(std::vector<Ref>{}, s.piece.accumulator.at));
     const Ref lane = ix::range(s.lane->src[0], s.lane->arg.text);
-    std::vector<Ref> at = s.accumulator.at;
+    std::vector<Ref> at = s.piece.accumulator.at;
     at.push_back(lane);
     out.push_back(tree::loop(LoopKind::Loop, lane, {statement(std::vector<Ref>{lane}, std::move(at))}));
   }
@@ -321,7 +323,7 @@ class Builder {
 }  // namespace
 
 Ref build_tree(const ProgramTree& program, const Group& group, const std::string& name,
-               std::vector<int>& buffers) {
+               std::vector<BufferRef>& buffers) {
   return Builder(program, group, buffers).run(name);
 }
 

@@ -1,5 +1,5 @@
 // Grouping stages into kernels. Consumers first: a stage joins the kernel of its readers, inside as many of that kernel's
-// outer loops (its spine) as index it, if what is left of it fits on chip; else it is a kernel of its own.
+// outer loops as index it, if what is left of it fits on chip; else it is a kernel of its own.
 #include <algorithm>
 
 #include "base/error.h"
@@ -23,7 +23,7 @@ class Fusion {
   Fusion(ProgramTree& program, const Limits& limits) : program_(program), limits_(limits), reads_(program) {}
 
   void run() {
-    for (Stage& s : program_.stages) s.nodes = topological(expressions(s)).size();
+    for (Stage& s : program_.stages) s.level.nodes = topological(expressions(s)).size();
     for (size_t i = program_.stages.size(); i-- > 0;)
       if (!join(i, readers(i))) found_group(i);
     for (Group& g : program_.groups) std::reverse(g.stages.begin(), g.stages.end());
@@ -54,7 +54,7 @@ class Fusion {
     for (const Group& g : program_.groups)
       for (int i : g.stages) home[static_cast<size_t>(i)] = &g;
     for (size_t i = 0; i < program_.stages.size(); i++) {
-      bool& leaves = program_.stages[i].leaves_kernel;
+      bool& leaves = program_.stages[i].level.leaves_kernel;
       leaves = program_.stages[i].output >= 0;
       for (int r : readers(i)) leaves = leaves || home[static_cast<size_t>(r)] != home[i];
     }
@@ -62,27 +62,27 @@ class Fusion {
 
   // Order of the loops of a kernel made of stage i alone: memory order, but a fold's vectors innermost.
   static std::vector<int> loop_order(const Stage& s) {
-    std::vector<int> order = s.layout;
-    if (is_fold(s) && s.vector_dim >= 0) {
-      order.erase(std::find(order.begin(), order.end(), s.vector_dim));
-      order.push_back(s.vector_dim);
+    std::vector<int> order = s.layout.order;
+    if (is_fold(s) && s.layout.vector_dim >= 0) {
+      order.erase(std::find(order.begin(), order.end(), s.layout.vector_dim));
+      order.push_back(s.layout.vector_dim);
     }
     return order;
   }
 
   void found_group(size_t i) {
     Stage& s = program_.stages[i];
-    s.group = static_cast<int>(program_.groups.size());
+    s.level.group = static_cast<int>(program_.groups.size());
     Group g;
-    s.bound.assign(s.loops.size(), -1);
+    s.level.outer.assign(s.loops.size(), -1);
     adopt_tile(s);
     if (s.scatter_at.empty())
       for (int d : loop_order(s)) {
-        s.bound[static_cast<size_t>(d)] = static_cast<int>(g.spine.size());
-        g.spine.push_back(s.loops[static_cast<size_t>(d)]);
+        s.level.outer[static_cast<size_t>(d)] = static_cast<int>(g.outer_loops.size());
+        g.outer_loops.push_back(s.loops[static_cast<size_t>(d)]);
       }
-    s.depth = static_cast<int>(g.spine.size());
-    g.nodes = s.nodes;
+    s.level.depth = static_cast<int>(g.outer_loops.size());
+    g.nodes = s.level.nodes;
     g.stages.push_back(static_cast<int>(i));
     program_.groups.push_back(std::move(g));
     facts_.push_back({is_fold(s), is_dot(s), reads_.loads[i].size(), work_of(s)});
@@ -93,17 +93,17 @@ class Fusion {
     if (is_fold(s)) return;
     for (const Ref& load : loads_in(s.values)) {
       const Stage* from = stage_of(program_, load->src[0]);
-      if (!from || !is_dot(*from) || from->unroll_dim < 0) continue;
+      if (!from || !is_dot(*from) || from->layout.unroll_dim < 0) continue;
       for (size_t d = 0; d < from->loops.size(); d++)
         for (size_t e = 0; e < s.loops.size(); e++) {
           if (tree::at(*load)[d] != s.loops[e]) continue;
-          if (static_cast<int>(d) == from->unroll_dim) s.unroll_dim = static_cast<int>(e);
-          if (static_cast<int>(d) == from->vector_dim) s.vector_dim = static_cast<int>(e);
+          if (static_cast<int>(d) == from->layout.unroll_dim) s.layout.unroll_dim = static_cast<int>(e);
+          if (static_cast<int>(d) == from->layout.vector_dim) s.layout.vector_dim = static_cast<int>(e);
         }
     }
-    if (s.unroll_dim < 0 || s.vector_dim < 0 || s.output >= 0 || s.pinned) return;
-    s.layout.erase(std::find(s.layout.begin(), s.layout.end(), s.vector_dim));
-    s.layout.push_back(s.vector_dim);
+    if (s.layout.unroll_dim < 0 || s.layout.vector_dim < 0 || s.output >= 0 || s.layout.fixed) return;
+    s.layout.order.erase(std::find(s.layout.order.begin(), s.layout.order.end(), s.layout.vector_dim));
+    s.layout.order.push_back(s.layout.vector_dim);
   }
 
   void note(const Stage& s, const std::string& why) {
@@ -115,17 +115,17 @@ class Fusion {
   bool join(size_t i, const std::vector<int>& all_readers) {
     Stage& s = program_.stages[i];
     if (all_readers.empty()) return false;
-    if (s.at_root || !s.scatter_at.empty()) return note(s, "it has to be in memory"), false;
-    auto last_stage = [&](int reader) { return group(stage(reader).group).stages.front(); };
+    if (s.must_store || !s.scatter_at.empty()) return note(s, "it has to be in memory"), false;
+    auto last_stage = [&](int reader) { return group(stage(reader).level.group).stages.front(); };
     int g = stage(*std::min_element(all_readers.begin(), all_readers.end(), [&](int x, int y) {
               return last_stage(x) < last_stage(y);
-            })).group;
+            })).level.group;
     int limit = INT32_MAX;
     std::vector<int> readers;
     for (int r : all_readers) {
-      if (stage(r).group != g) continue;
+      if (stage(r).level.group != g) continue;
       if (!stage(r).scatter_at.empty()) return note(s, "a scatter reads it"), false;
-      limit = std::min(limit, stage(r).depth);
+      limit = std::min(limit, stage(r).level.depth);
       readers.push_back(r);
     }
     bind(static_cast<int>(i), readers, group(g), limit);
@@ -138,25 +138,25 @@ class Fusion {
     return true;
   }
 
-  // Finds for each spine loop in turn the dimension of s that every reader reads at exactly that loop.
+  // Finds for each outer loop in turn the dimension of s that every reader reads at exactly that loop.
   void bind(int i, const std::vector<int>& readers, const Group& g, int limit) {
     Stage& s = stage(i);
-    s.bound.assign(s.loops.size(), -1);
-    s.depth = 0;
+    s.level.outer.assign(s.loops.size(), -1);
+    s.level.depth = 0;
     std::vector<Ref> loads;
     for (int r : readers)
       for (const Reads::Read& read : reads_.of(r, i)) loads.push_back(read.load);
-    for (int k = 0; k < limit && k < static_cast<int>(g.spine.size()); k++) {
-      int dim = matching_dim(s, loads, g.spine[static_cast<size_t>(k)]);
+    for (int k = 0; k < limit && k < static_cast<int>(g.outer_loops.size()); k++) {
+      int dim = matching_dim(s, loads, g.outer_loops[static_cast<size_t>(k)]);
       if (dim < 0) return;
-      s.bound[static_cast<size_t>(dim)] = k;
-      s.depth = k + 1;
+      s.level.outer[static_cast<size_t>(dim)] = k;
+      s.level.depth = k + 1;
     }
   }
 
   int matching_dim(const Stage& s, const std::vector<Ref>& loads, const Ref& range) const {
     for (size_t d = 0; d < s.loops.size(); d++) {
-      if (s.bound[d] >= 0 || s.loops[d]->src[0] != range->src[0]) continue;
+      if (s.level.outer[d] >= 0 || s.loops[d]->src[0] != range->src[0]) continue;
       if (std::all_of(loads.begin(), loads.end(), [&](const Ref& l) { return tree::at(*l)[d] == range; }))
         return static_cast<int>(d);
     }
@@ -166,13 +166,14 @@ class Fusion {
   // `elsewhere`: other kernels read it too.
   std::string refuse(const Stage& s, int number, bool elsewhere) {
     const Group& g = group(number);
-    if (s.depth == 0 && !(g.spine.empty() && s.loops.empty()))
+    if (s.level.depth == 0 && !(g.outer_loops.empty() && s.loops.empty()))
       return "it shares no outer loop with its reader";
-    if (g.nodes + s.nodes > (elsewhere ? many_nodes : most_nodes)) return "its kernel would be too long";
+    if (g.nodes + s.level.nodes > (elsewhere ? many_nodes : most_nodes))
+      return "its kernel would be too long";
     double left = static_cast<double>(item_size(s.place->dtype));
     bool whole = true;
     for (size_t d = 0; d < s.loops.size(); d++)
-      if (s.bound[d] < 0) whole = false, left *= iterations(std::span(&s.loops[d], 1));
+      if (s.level.outer[d] < 0) whole = false, left *= iterations(std::span(&s.loops[d], 1));
     double room = s.random
                       ? static_cast<double>(limits_.place_bytes)
                       : std::min(static_cast<double>(row_bytes), static_cast<double>(limits_.place_bytes));
@@ -184,9 +185,9 @@ class Fusion {
     if (is_fold(s) && facts.dot) return "its kernel has a dot already";
     if (facts.loads + reads_.loads[static_cast<size_t>(stage_number(program_, s.place))].size() > most_loads)
       return "its kernel reads enough already";
-    double outer = iterations(std::span(g.spine).first(static_cast<size_t>(s.depth)));
+    double outer = iterations(std::span(g.outer_loops).first(static_cast<size_t>(s.level.depth)));
     const double work = work_of(s);
-    const bool shares_out = whole && s.depth == static_cast<int>(g.spine.size());
+    const bool shares_out = whole && s.level.depth == static_cast<int>(g.outer_loops.size());
     if (limits_.gpu && !shares_out && outer < gpu_items && std::max(work, facts.work) > gpu_small)
       return fmt::format("{} work items are too few for a GPU", outer);
     if (!whole && !s.random && outer < 8 && work > small_work) return "too few outer iterations to share out";
@@ -212,15 +213,15 @@ class Fusion {
     Stage& s = stage(i);
     Substitution map;
     for (size_t d = 0; d < s.loops.size(); d++) {
-      if (s.bound[d] < 0) continue;
-      const Ref& r = group(g).spine[static_cast<size_t>(s.bound[d])];
+      if (s.level.outer[d] < 0) continue;
+      const Ref& r = group(g).outer_loops[static_cast<size_t>(s.level.outer[d])];
       map.emplace(s.loops[d].get(), r);
       s.loops[d] = r;
     }
     rename(s, map);
     reads_.renew(i);
-    s.group = g;
-    group(g).nodes += s.nodes;
+    s.level.group = g;
+    group(g).nodes += s.level.nodes;
     group(g).stages.push_back(i);
     Facts& facts = facts_[static_cast<size_t>(g)];
     facts.fold = facts.fold || is_fold(s);
@@ -233,17 +234,17 @@ class Fusion {
   // The root map of a dot's kernel takes the dot's loop order, as far as nothing else is bound yet: the lanes innermost of
   // the loops that the dot is inside of. The map may have more (a trailing dimension of 1, an expand).
   void retile(const Stage& dot, Group& g) {
-    if (g.stages.size() != 2 || dot.vector_dim < 0) return;
+    if (g.stages.size() != 2 || dot.layout.vector_dim < 0) return;
     Stage& root = stage(g.stages[0]);
-    const Ref r = dot.loops[static_cast<size_t>(dot.vector_dim)];
-    if (auto it = std::find(g.spine.begin(), g.spine.end(), r); it != g.spine.end()) {
-      const auto last = g.spine.begin() + dot.depth - 1;
+    const Ref r = dot.loops[static_cast<size_t>(dot.layout.vector_dim)];
+    if (auto it = std::find(g.outer_loops.begin(), g.outer_loops.end(), r); it != g.outer_loops.end()) {
+      const auto last = g.outer_loops.begin() + dot.level.depth - 1;
       std::rotate(it, it + 1, last + 1);
     }
     auto rebind = [&](Stage& s) {
       for (size_t d = 0; d < s.loops.size(); d++)
-        s.bound[d] =
-            static_cast<int>(std::find(g.spine.begin(), g.spine.end(), s.loops[d]) - g.spine.begin());
+        s.level.outer[d] = static_cast<int>(
+            std::find(g.outer_loops.begin(), g.outer_loops.end(), s.loops[d]) - g.outer_loops.begin());
     };
     rebind(root);
     rebind(stage(g.stages[1]));

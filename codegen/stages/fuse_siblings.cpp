@@ -85,9 +85,9 @@ class Siblings {
   const std::vector<Reads::Read>& loads(int i) const { return reads_.loads[static_cast<size_t>(i)]; }
 
   bool mergeable(const Group& g) {
-    if (g.stages.empty() || g.spine.empty()) return false;
+    if (g.stages.empty() || g.outer_loops.empty()) return false;
     return std::none_of(g.stages.begin(), g.stages.end(), [&](int i) {
-      return is_dot(stage(i)) || !stage(i).scatter_at.empty() || stage(i).at_root;
+      return is_dot(stage(i)) || !stage(i).scatter_at.empty() || stage(i).must_store;
     });
   }
 
@@ -99,7 +99,7 @@ class Siblings {
   }
 
   static bool same_loops(const Group& a, const Group& b) {
-    return std::equal(a.spine.begin(), a.spine.end(), b.spine.begin(), b.spine.end(),
+    return std::equal(a.outer_loops.begin(), a.outer_loops.end(), b.outer_loops.begin(), b.outer_loops.end(),
                       [](const Ref& r, const Ref& s) { return r->src[0] == s->src[0]; });
   }
 
@@ -117,9 +117,10 @@ class Siblings {
       for (const Reads::Read& read : loads(r)) {
         if (read.from < 0 || home_[static_cast<size_t>(read.from)] != from) continue;
         const Stage& s = stage(read.from);
-        if (read.from == x.stages.back() || s.depth > stage(r).depth) return false;
-        for (size_t d = 0; d < s.bound.size(); d++)
-          if (s.bound[d] >= 0 && tree::at(*read.load)[d] != g.spine[static_cast<size_t>(s.bound[d])])
+        if (read.from == x.stages.back() || s.level.depth > stage(r).level.depth) return false;
+        for (size_t d = 0; d < s.level.outer.size(); d++)
+          if (s.level.outer[d] >= 0 &&
+              tree::at(*read.load)[d] != g.outer_loops[static_cast<size_t>(s.level.outer[d])])
             return false;
       }
     return true;
@@ -189,7 +190,8 @@ class Siblings {
     const bool first = place_of(into) < place_of(from);
     into.place = first ? merged_place(into, from) : merged_place(from, into);
     Substitution map;
-    for (size_t k = 0; k < into.spine.size(); k++) map.emplace(from.spine[k].get(), into.spine[k]);
+    for (size_t k = 0; k < into.outer_loops.size(); k++)
+      map.emplace(from.outer_loops[k].get(), into.outer_loops[k]);
     for (int i : from.stages) {
       for (Ref& l : stage(i).loops) l = substitute(l, map);
       rename(stage(i), map);
@@ -202,7 +204,7 @@ class Siblings {
     into.stages.insert(into.stages.end(), from.stages.begin(), from.stages.end());
     std::inplace_merge(into.stages.begin(), into.stages.begin() + middle, into.stages.end());
     from.stages.clear();
-    for (int i : into.stages) stage(i).group = -2;
+    for (int i : into.stages) stage(i).level.group = -2;
   }
 };
 

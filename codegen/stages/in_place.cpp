@@ -65,7 +65,7 @@ class InPlace {
       const Stage& s = stage(i);
       if (s.output != output) continue;
       if (s.place->dtype != load->dtype || is_fold(s) || is_fold(stage(reader)) ||
-          s.depth != static_cast<int>(g.spine.size()))
+          s.level.depth != static_cast<int>(g.outer_loops.size()))
         return false;
       std::span<const Ref> at = tree::at(*load);
       return std::equal(at.begin(), at.end(), s.loops.begin(), s.loops.end());

@@ -32,7 +32,7 @@ class Layouts {
     for (size_t i = 0; i < program_.stages.size(); i++) {
       if (!limits_.gpu) choose(i);
       Stage& s = program_.stages[i];
-      if (s.layout.empty()) set_layout(s);
+      if (s.layout.order.empty()) set_layout(s);
     }
   }
 
@@ -46,11 +46,11 @@ class Layouts {
   }
 
   void set_layout(Stage& s) {
-    s.layout.clear();
-    bool move = s.output < 0 && s.vector_dim >= 0 && s.scatter_at.empty();
+    s.layout.order.clear();
+    bool move = s.output < 0 && s.layout.vector_dim >= 0 && s.scatter_at.empty();
     for (int d = 0; d < static_cast<int>(s.loops.size()); d++)
-      if (!move || d != s.vector_dim) s.layout.push_back(d);
-    if (move) s.layout.push_back(s.vector_dim);
+      if (!move || d != s.layout.vector_dim) s.layout.order.push_back(d);
+    if (move) s.layout.order.push_back(s.layout.vector_dim);
   }
 
   void choose(size_t& i) {
@@ -60,9 +60,9 @@ class Layouts {
     double best = 0;
     for (size_t d = 0; d < s.loops.size(); d++) {
       double score = score_of(s, s.loops[d], static_cast<int>(d));
-      if (score >= best) best = score, s.vector_dim = static_cast<int>(d);
+      if (score >= best) best = score, s.layout.vector_dim = static_cast<int>(d);
     }
-    if (s.lane && score_of(s, s.lane, -1) >= best) s.vector_dim = -1;
+    if (s.lane && score_of(s, s.lane, -1) >= best) s.layout.vector_dim = -1;
   }
 
   // Contiguous reads and writes per access, less what is far apart; short dimensions fill a vector badly.
@@ -99,10 +99,10 @@ class Layouts {
     const bool panel = may_have_panel(s, load, dim, unroll), contiguous = stride(program_, load, range) == 1;
     if (panel && read_by_one(s, load)) inline_operand(i, load, operand);
     else if (contiguous) pin(load);
-    else if (panel && !free_to_change(load)) program_.stages[i].panel = operand;
+    else if (panel && !free_to_change(load)) program_.stages[i].layout.panel = operand;
     else if (!make_contiguous(i, load, range)) return;
-    program_.stages[i].vector_dim = dim;
-    program_.stages[i].unroll_dim = unroll;
+    program_.stages[i].layout.vector_dim = dim;
+    program_.stages[i].layout.unroll_dim = unroll;
   }
 
   // ---- operands that are read in another order, or computed, while a panel of them is filled (codegen/moves/choose_dot.cpp)
@@ -125,7 +125,7 @@ class Layouts {
     int number = stage_number(program_, load->src[0]);
     if (number < 0) return false;
     const Stage& from = program_.stages[static_cast<size_t>(number)];
-    if (from.output >= 0 || is_fold(from) || from.at_root || !from.checks.empty()) return false;
+    if (from.output >= 0 || is_fold(from) || from.must_store || !from.checks.empty()) return false;
     const bool by_s = !loads_of(expressions(s), from.place).empty();
     const auto count = readers_.find(from.place.get());
     return (count == readers_.end() ? 0 : count->second) == by_s;
@@ -148,7 +148,7 @@ class Layouts {
     count_reads(program_.stages[i], -1);
     for (Ref& v : program_.stages[i].values) v = substitute(v, map);
     count_reads(program_.stages[i], 1);
-    program_.stages[i].panel = operand;
+    program_.stages[i].layout.panel = operand;
     program_.stages.erase(program_.stages.begin() + number);
     i--;
   }
@@ -203,7 +203,7 @@ class Layouts {
   // The dot counts on the layout as it is.
   void pin(const Ref& load) {
     int number = stage_number(program_, load->src[0]);
-    if (number >= 0) program_.stages[static_cast<size_t>(number)].pinned = true;
+    if (number >= 0) program_.stages[static_cast<size_t>(number)].layout.fixed = true;
   }
 
   // Lays the place that `load` reads out anew, or has stage i read a packed copy of it.
@@ -218,8 +218,8 @@ class Layouts {
     }
     if (free_to_change(load)) {
       Stage& producer = program_.stages[static_cast<size_t>(stage_number(program_, load->src[0]))];
-      producer.vector_dim = dim;
-      producer.pinned = true;
+      producer.layout.vector_dim = dim;
+      producer.layout.fixed = true;
       set_layout(producer);
       return true;
     }
@@ -232,7 +232,7 @@ class Layouts {
     int number = stage_number(program_, load->src[0]);
     if (number < 0) return false;
     const Stage& s = program_.stages[static_cast<size_t>(number)];
-    return s.output < 0 && !s.pinned && !is_fold(s);
+    return s.output < 0 && !s.layout.fixed && !is_fold(s);
   }
 
   void pack(size_t& i, const Ref& load, int dim) {
@@ -244,8 +244,8 @@ class Layouts {
       copy.loops.push_back(ix::range(dims[d], copy.name + letter_of(d)));
     copy.place = tree::place(from->dtype, {dims.begin(), dims.end()}, copy.name);
     copy.values = {tree::load(from, copy.loops)};
-    copy.vector_dim = dim;
-    copy.pinned = copy.at_root = true;
+    copy.layout.vector_dim = dim;
+    copy.layout.fixed = copy.must_store = true;
     set_layout(copy);
     count_reads(program_.stages[i], -1);
     redirect(program_.stages[i], from, copy.place, load);

@@ -98,7 +98,7 @@ void Lowering::add_cut_reduce(const Node* n, Fold fold, const std::vector<int64_
   std::vector<Ref> sizes;
   for (const Ref& l : partial.loops) sizes.push_back(l->src[0]);
   partial.place = tree::place(n->dtype, sizes, partial.name);
-  partial.at_root = true;
+  partial.must_store = true;
   fold_values(n, partial, fold, axes, dims, order, pieces);
   Ref place = partial.place;
 

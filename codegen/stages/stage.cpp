@@ -42,8 +42,8 @@ const Stage* stage_of(const ProgramTree& program, const Ref& place) {
 std::vector<Ref> in_memory_order(const ProgramTree& program, const Ref& place, std::span<const Ref> at) {
   const Stage* s = tree::space(*place) == Space::Param ? nullptr : stage_of(program, place);
   std::vector<Ref> out(at.begin(), at.end());
-  if (s && !s->layout.empty())
-    for (size_t i = 0; i < at.size(); i++) out[i] = at[static_cast<size_t>(s->layout[i])];
+  if (s && !s->layout.order.empty())
+    for (size_t i = 0; i < at.size(); i++) out[i] = at[static_cast<size_t>(s->layout.order[i])];
   return out;
 }
 

@@ -1,5 +1,7 @@
 // Stage: one stored value on its way from graph to loop tree. A ProgramTree is the list of them, producers first.
 #pragma once
+#include <compare>
+#include <cstdint>
 #include <string>
 
 #include "codegen/schedule.h"
@@ -8,8 +10,6 @@
 
 namespace kontor {
 
-/// A value that is stored: for all `loops`: place[loops] = value, or a fold over `folds` of the values. Expressions read
-/// other stages by Loads of their logical place, whose dimensions are those of the value, whatever the memory looks like.
 /// What must hold while a stage is computed.
 struct StageCheck {
   Ref condition;  ///< over loops + folds
@@ -23,6 +23,37 @@ struct StageCheck {
   }
 };
 
+/// How a stage lies in memory and runs in lanes: what layout.cpp decides.
+struct Layout {
+  std::vector<int> order;  ///< the dimensions in memory, outermost first
+  bool fixed = false;      ///< a reader asked for it
+  int vector_dim = -1;     ///< dimension best run in vector lanes; -1: none, or the fold's lane
+  int unroll_dim = -1;     ///< for Dot: the dimension to tile in registers beside vector_dim
+  int panel = -1;          ///< for Dot: the value computed or transposed as a panel is filled, or -1
+};
+
+/// Where a stage is computed: what fuse.cpp decides.
+struct Level {
+  bool leaves_kernel = false;  ///< another kernel or the caller reads it
+  int group = -1;              ///< kernel it is in
+  int depth = 0;               ///< number of the group's outer loops that it is inside of
+  size_t nodes = 0;            ///< of its expressions
+  std::vector<int> outer;      ///< for each dimension: the outer loop that it is read at, or -1
+};
+
+/// What a stage has of its value at a time, and keeps: what streams/cut.cpp decides.
+struct Piece {
+  std::vector<Ref> begin;      ///< for each dimension: where its loop begins in the place, or null for 0
+  struct Accumulator {         ///< of a fold that goes on from piece to piece of a stream
+    Ref place;                 ///< null: there is none. Dimensions in memory order, then the lane
+    std::vector<Ref> at = {};  ///< indexes without the lane
+    Ref resumes = {};          ///< whether this is not the first piece
+    int stream = -1;           ///< in ProgramTree::streams
+  } accumulator = {};
+};
+
+/// A value that is stored: for all `loops`: place[loops] = value, or a fold over `folds` of the values. Expressions read
+/// other stages by Loads of their logical place, whose dimensions are those of the value, whatever the memory looks like.
 struct Stage {
   std::string name;
   Ref place;               ///< logical: dims are the extents of `loops`
@@ -40,36 +71,19 @@ struct Stage {
   int output = -1;  ///< graph output it is, or -1
   bool random =
       false;  ///< holds random numbers made from a counter: never stored for more than its user's loop
-  bool at_root = false;  ///< has to be in device memory
+  bool must_store = false;  ///< has to be in device memory
 
-  bool pinned = false;      ///< its layout was asked for by a reader
-  std::vector<int> layout;  ///< memory order of the dimensions, outermost first
-  int vector_dim = -1;      ///< dimension best run in vector lanes; -1: none, or the fold's lane
-  int unroll_dim = -1;      ///< for Dot: the dimension to tile in registers beside vector_dim
-  int panel = -1;           ///< for Dot: the value computed or transposed as a panel is filled, or -1
-
-  bool leaves_kernel = false;  ///< another kernel or the caller reads it
-  int group = -1;              ///< kernel it is in
-  int depth = 0;               ///< number of the group's spine loops that it is inside of
-  size_t nodes = 0;            ///< of its expressions
-  std::vector<int> bound;      ///< for each dimension: spine loop that it is read at, or -1
-
-  std::vector<Ref>
-      begin;  ///< in a stream, for each dimension: where its loop begins in the place, or null for 0
-  struct Accumulator {         ///< of a fold that goes on from piece to piece of a stream
-    Ref place;                 ///< null: there is none. Dimensions in memory order, then the lane
-    std::vector<Ref> at = {};  ///< indexes without the lane
-    Ref resumes = {};          ///< whether this is not the first piece
-    int stream = -1;           ///< in ProgramTree::streams
-  } accumulator = {};
+  Layout layout = {};
+  Level level = {};
+  Piece piece = {};
 };
 
 /// A kernel to be: stages that share the outer loops of the last of them.
 struct Group {
-  std::vector<int> stages;  ///< in program order
-  std::vector<Ref> spine;   ///< loops shared by its stages, outermost first: those of its last stage
-  int place = -1;           ///< stage where it stands in program order, if that is not its last
-  size_t nodes = 0;         ///< of its stages' expressions together
+  std::vector<int> stages;       ///< in program order
+  std::vector<Ref> outer_loops;  ///< that its stages share, outermost first: those of its last stage
+  int place = -1;                ///< stage where it stands in program order, if that is not its last
+  size_t nodes = 0;              ///< of its stages' expressions together
 };
 
 struct ProgramTree {
@@ -94,10 +108,20 @@ void fuse(ProgramTree& program, const Limits& limits);
 void stream(ProgramTree& program, const Limits& limits);
 /// Which assigns are written into their input's own memory, in the final order of the groups (in_place.cpp).
 void choose_in_place(ProgramTree& program);
-/// The loop tree of a group before moves (build.cpp). `buffers` gets, for each parameter, a stage's number, ~i for input i,
-/// or for a stage's accumulator its number + the number of stages.
+/// Device memory that a kernel reads or writes.
+struct BufferRef {
+  enum Kind : uint8_t {
+    Input,       ///< of the graph, which may be written in place
+    Value,       ///< of a stage
+    Accumulator  ///< what a stage's fold keeps from piece to piece of a stream
+  } kind;
+  int number;  ///< of the input or of the stage
+  friend auto operator<=>(const BufferRef&, const BufferRef&) = default;
+};
+
+/// The loop tree of a group before moves (build_tree.cpp). `buffers` gets what each parameter is.
 Ref build_tree(const ProgramTree& program, const Group& group, const std::string& name,
-               std::vector<int>& buffers);
+               std::vector<BufferRef>& buffers);
 
 /// Dimensions of a place in memory order, and a Load's indexes in that order.
 std::vector<Ref> in_memory_order(const ProgramTree& program, const Ref& place, std::span<const Ref> at);

@@ -118,7 +118,7 @@ class Search {
     if (!axis_.carried.try_emplace(t, c).second) return;
     work_.push_back(t);
     const Group& g = group(home(t));
-    if (std::find(g.spine.begin(), g.spine.end(), c.range) == g.spine.end()) return;
+    if (std::find(g.outer_loops.begin(), g.outer_loops.end(), c.range) == g.outer_loops.end()) return;
     for (int i : g.stages)
       for (size_t d = 0; d < stage(i).loops.size(); d++)
         if (stage(i).loops[d] == c.range &&
@@ -180,7 +180,7 @@ class Search {
 
   // Whether a fold can be left and taken up again between two iterations of its outermost loop.
   static bool can_go_on(const Stage& s) {
-    if (s.lane_begin || s.panel >= 0) return false;
+    if (s.lane_begin || s.layout.panel >= 0) return false;
     return !s.lane || s.folds.size() > 1 || s.lane_length % kontor::extent(s.lane->src[0]) == 0;
   }
 
@@ -197,7 +197,7 @@ class Search {
   // ---- kernels
 
   bool leaves(int g, int t) const {
-    if (stage(t).leaves_kernel || stage(t).output >= 0 || group(g).stages.back() == t) return true;
+    if (stage(t).level.leaves_kernel || stage(t).output >= 0 || group(g).stages.back() == t) return true;
     return std::any_of(others_.begin(), others_.end(), [&](const Axis& other) {
       const Carried* c = other.has(g) ? other.of(t) : nullptr;
       return c && c->dim < 0;
@@ -214,8 +214,8 @@ class Search {
 
   // Whether a loop that a kernel's stages share is what carries all of them: it is cut for all.
   bool cut_alike(int g, const Ref& range) const {
-    const std::vector<Ref>& spine = group(g).spine;
-    if (std::find(spine.begin(), spine.end(), range) == spine.end()) return true;
+    const std::vector<Ref>& outer = group(g).outer_loops;
+    if (std::find(outer.begin(), outer.end(), range) == outer.end()) return true;
     return std::all_of(group(g).stages.begin(), group(g).stages.end(), [&](int t) {
       const std::vector<Ref>& loops = stage(t).loops;
       const Carried* own = axis_.of(t);

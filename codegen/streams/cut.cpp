@@ -24,7 +24,7 @@ class Cutting {
     for (size_t i = 0; i < program_.stages.size(); i++)
       if (in_stream(flow_.home[i])) rewrite_stage(static_cast<int>(i));
     for (Group& g : program_.groups)
-      for (Ref& r : g.spine) r = loop(r);
+      for (Ref& r : g.outer_loops) r = loop(r);
     std::vector<Group> ordered;
     for (int g : plan_.order.groups) ordered.push_back(std::move(group(g)));
     program_.groups = std::move(ordered);
@@ -132,10 +132,10 @@ class Cutting {
     keep_fold(i);
     cut_lanes(s);
     const std::vector<int> by = cut_dims(i);
-    s.begin.assign(s.loops.size(), Ref());
+    s.piece.begin.assign(s.loops.size(), Ref());
     for (size_t d = 0; d < s.loops.size(); d++) {
       auto it = cuts_.find(s.loops[d].get());
-      if (it != cuts_.end() && by[d] < 0) s.begin[d] = it->second.begin;
+      if (it != cuts_.end() && by[d] < 0) s.piece.begin[d] = it->second.begin;
     }
     for (Ref& r : s.loops) r = loop(r);
     for (Ref& r : s.folds) r = loop(r);
@@ -157,17 +157,17 @@ class Cutting {
     if (axis < 0) return;
     const Cut& cut = cuts_.at(s.folds[0].get());
     std::vector<Ref> dims;
-    for (int d : s.layout) {
+    for (int d : s.layout.order) {
       const Ref& range = s.loops[static_cast<size_t>(d)];
       auto it = cuts_.find(range.get());
       const bool piece = it != cuts_.end() && plan_.accumulator_cut(i, it->second.axis);
       dims.push_back(piece ? it->second.range->src[0] : range->src[0]);
-      s.accumulator.at.push_back(piece ? it->second.range : rewrite(range));
+      s.piece.accumulator.at.push_back(piece ? it->second.range : rewrite(range));
     }
     if (s.lane) dims.push_back(s.lane->src[0]);
-    s.accumulator.place = tree::place(s.place->dtype, dims, s.name + "_kept");
-    s.accumulator.resumes = ix::lt(index(0), cut.begin);
-    s.accumulator.stream = static_cast<int>(
+    s.piece.accumulator.place = tree::place(s.place->dtype, dims, s.name + "_kept");
+    s.piece.accumulator.resumes = ix::lt(index(0), cut.begin);
+    s.piece.accumulator.stream = static_cast<int>(
         std::find(plan_.order.axis.begin(), plan_.order.axis.end(), static_cast<size_t>(axis)) -
         plan_.order.axis.begin());
   }

@@ -207,7 +207,7 @@ void StreamPlan::add(int i) {
          lanes * bytes(s, i, [&](int n, size_t x) { return accumulator_cut(n, x); }));
   }
   const bool last = program_->groups[static_cast<size_t>(home)].stages.back() == i;
-  if (s.output >= 0 || !(s.leaves_kernel || last)) return;
+  if (s.output >= 0 || !(s.level.leaves_kernel || last)) return;
   std::vector<int> touched = {at};
   for (int r : flow_->readers[static_cast<size_t>(i)])
     touched.push_back(position_[static_cast<size_t>(flow_->home[static_cast<size_t>(r)])]);
@@ -258,7 +258,8 @@ double StreamPlan::times(int g, int t) const {
     const Carried* c = a.of(t);
     if (c) n *= static_cast<double>(a.chunk) / static_cast<double>(a.extent);
     const Stage& s = program_->stages[static_cast<size_t>(t)];
-    if (c && is_dot(s) && c->dim >= 0 && c->dim == s.vector_dim) n *= 1 + narrower * std::log2(pieces(a));
+    if (c && is_dot(s) && c->dim >= 0 && c->dim == s.layout.vector_dim)
+      n *= 1 + narrower * std::log2(pieces(a));
   }
   return n;
 }

@@ -1,7 +1,5 @@
-// The registry of back ends, from the list that backends/meson.build makes.
+// The kinds of devices, from the list that backends/meson.build makes.
 #include "backends/backend.h"
-
-#include <array>
 
 #include "base/error.h"
 #include "base/hash.h"
@@ -9,39 +7,29 @@
 
 namespace kontor {
 
-#define KONTOR_BACKEND(name) std::unique_ptr<Backend> open_##name();
+#define KONTOR_BACKEND(name) extern const BackendKind name##_backend;
 #include "backends/backend_list.inc"
 #undef KONTOR_BACKEND
 
-namespace {
-
-struct Row {
-  std::string_view name;
-  std::unique_ptr<Backend> (*open)();
-};
-
-constexpr Row kRows[] = {
-#define KONTOR_BACKEND(name) {#name, open_##name},
+std::span<const BackendKind* const> backend_kinds() {
+  static constexpr const BackendKind* kinds[] = {
+#define KONTOR_BACKEND(name) &name##_backend,
 #include "backends/backend_list.inc"
 #undef KONTOR_BACKEND
-};
-
-constexpr auto kNames = [] {
-  std::array<std::string_view, std::size(kRows)> names;
-  for (size_t i = 0; i < names.size(); ++i) names[i] = kRows[i].name;
-  return names;
-}();
-
-}  // namespace
-
-std::span<const std::string_view> backend_names() { return kNames; }
-
-std::unique_ptr<Backend> open_backend(std::string_view name) {
-  for (const Row& row : kRows) {
-    if (row.name == name) return row.open();
-  }
-  fail("device '{}': this build of Kontor knows {}", name, fmt::join(kNames, ", "));
+  };
+  return kinds;
 }
+
+const BackendKind& backend_kind(std::string_view name) {
+  std::string known;
+  for (const BackendKind* kind : backend_kinds()) {
+    if (kind->name == name) return *kind;
+    known.append(known.empty() ? "" : ", ").append(kind->name);
+  }
+  fail("device '{}': this build of Kontor knows {}", name, known);
+}
+
+std::unique_ptr<Backend> open_backend(std::string_view name) { return backend_kind(name).open(); }
 
 void fail_to_compile(std::string_view device, const KernelSource& kernel, std::string_view extension,
                      std::string_view log) {

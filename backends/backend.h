@@ -70,11 +70,26 @@ struct Launch {
   bool parallel = true;  ///< false: too little work to wake other threads
 };
 
+class Backend;
+
+/// A kind of device: what is known of it without one at hand. The folder backends/NAME defines NAME_backend.
+struct BackendKind {
+  std::string_view name;           ///< "cuda"
+  std::string_view source_ending;  ///< of a file with a kernel's text: "cu"
+  /// A kernel as the text that a device of these limits takes; `entry` is its function.
+  KernelSource (*render)(const Ref& kernel, const std::string& entry, const Limits& limits);
+  /// Throws Error that says which file was looked for where.
+  std::unique_ptr<Backend> (*open)();
+  Limits (*usual_limits)() = nullptr;  ///< of a device that is not at hand; null where there always is one
+  bool keeps_binaries = true;          ///< whether what compile() makes is worth a place in the cache on disk
+};
+
 /// A device. All methods may be called from one thread at a time; the runtime serialises.
 class Backend {
  public:
   virtual ~Backend() = default;
-  virtual std::string_view name() const = 0;
+  virtual const BackendKind& kind() const = 0;
+  std::string_view name() const { return kind().name; }
   /// One line for `kontor devices`: vendor, model, driver.
   virtual std::string description() const = 0;
   /// Goes into every cache key: compiler version, target CPU and features.
@@ -104,10 +119,11 @@ class Backend {
   virtual int64_t synchronise() = 0;
 };
 
-/// Opens a device by name ("llvm", "opencl", "cuda", "interp"); throws Error that says which file was looked for where.
+/// The kinds built in, in the order in which a default device is looked for (backends/meson.build).
+std::span<const BackendKind* const> backend_kinds();
+/// By name; throws Error with the names there are.
+const BackendKind& backend_kind(std::string_view name);
 std::unique_ptr<Backend> open_backend(std::string_view name);
-/// Names of the back ends built in, in the order in which a default device is looked for (backends/meson.build).
-std::span<const std::string_view> backend_names();
 
 /// Throws Error with the compiler's log and the path of the source, which is kept in the folder for temporary files.
 [[noreturn]] void fail_to_compile(std::string_view device, const KernelSource& kernel,

@@ -15,6 +15,7 @@ void* open_library(std::span<const char* const> files, std::string& log);
 Limits gpu_limits(int64_t device_memory = 0);
 /// The same of an NVIDIA GPU, which has warps.
 Limits cuda_limits(int64_t device_memory = 0);
+inline constexpr int64_t usual_gpu_memory = int64_t{16} << 30;  ///< bytes of a card that is not at hand
 
 /// Code for a device, with what a launch must know of it.
 struct GpuBinary {

@@ -18,11 +18,11 @@ std::shared_ptr<Device> open_device(const ContextOptions& options) {
   const std::string name = options.device.empty() ? env_text(Env::Device) : options.device;
   if (!name.empty()) return std::make_shared<Device>(open_backend(name), options.memory_budget);
   std::string reasons;
-  for (std::string_view candidate : backend_names()) {
+  for (const BackendKind* kind : backend_kinds()) {
     try {
-      return std::make_shared<Device>(open_backend(candidate), options.memory_budget);
+      return std::make_shared<Device>(kind->open(), options.memory_budget);
     } catch (const Error& error) {
-      reasons += fmt::format("\n  {}: {}", candidate, error.what());
+      reasons += fmt::format("\n  {}: {}", kind->name, error.what());
     }
   }
   fail("no device can be opened:{}", reasons);

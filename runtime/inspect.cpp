@@ -75,12 +75,6 @@ void dump(const std::string& name, std::string_view ending, const std::string& t
   replace_file(fmt::format("{}/{}.{}", settings().folder, name, ending), text);
 }
 
-std::string_view source_ending(std::string_view device) {
-  if (device == "llvm") return "ll";
-  if (device == "opencl") return "cl";
-  return device == "cuda" ? "cu" : "tree";
-}
-
 void say(const std::string& text) { std::fputs(text.c_str(), stderr); }
 
 // How many iterations an extent means: its mean over the one loop that it varies with (taps at a border, the last piece of
@@ -180,17 +174,13 @@ std::string print(const Schedule& schedule) {
 }
 
 Limits limits_of(std::string_view device) {
-  const auto names = backend_names();
-  const bool gpu = device == "opencl" || device == "cuda";
-  if (!gpu && std::find(names.begin(), names.end(), device) == names.end())
-    return with_budget(open_backend(device)->limits());
+  const BackendKind& kind = backend_kind(device);
   try {
-    return with_budget(open_backend(device)->limits());
+    return with_budget(kind.open()->limits());
   } catch (const Error&) {
-    if (!gpu) throw;
+    if (!kind.usual_limits) throw;
   }
-  constexpr int64_t usual = int64_t{16} << 30;  // bytes of a card that is not at hand
-  return with_budget(device == "cuda" ? cuda_limits(usual) : gpu_limits(usual));
+  return with_budget(kind.usual_limits());
 }
 
 std::vector<Piece> stage(const Graph& graph, std::string_view stage, std::string_view device) {
@@ -198,6 +188,7 @@ std::vector<Piece> stage(const Graph& graph, std::string_view stage, std::string
     fail("stage '{}' is not one of {}", stage, fmt::join(kStages, ", "));
   }
   if (stage == "graph") return {{"graph", kontor::print(graph)}};
+  const BackendKind& kind = backend_kind(device);
   const Limits limits = limits_of(device);
   const Schedule made = schedule(graph, limits);
   if (stage == "schedule") return {{"schedule", print(made)}};
@@ -209,8 +200,8 @@ std::vector<Piece> stage(const Graph& graph, std::string_view stage, std::string
       pieces.push_back({name, print(k)});
       continue;
     }
-    const KernelSource source = render_for(device, k.tree, name, limits);
-    if (stage != "source" && !backend) backend = open_backend(device);
+    const KernelSource source = render_for(kind, k.tree, name, limits);
+    if (stage != "source" && !backend) backend = kind.open();
     pieces.push_back({name, stage == "source" ? source.text : backend->compiler_text(source, stage)});
   }
   return pieces;
@@ -261,17 +252,17 @@ bool wants_source() { return sources; }
 void kernel_rendered(const ScheduledKernel& kernel, const KernelSource& source, Backend& backend) {
   if (settings().level >= 4) say(fmt::format("{}\n{}\n", print(kernel), source.text));
   if (dumps("kernel")) dump(source.name, "kernel", print(kernel));
-  if (dumps("source")) dump(source.name, source_ending(backend.name()), source.text);
+  if (dumps("source")) dump(source.name, backend.kind().source_ending, source.text);
   if (dumps("ir")) dump(source.name, "ir", backend.compiler_text(source, "ir"));
   if (dumps("asm")) dump(source.name, "s", backend.compiler_text(source, "asm"));
 }
 
-std::string override_source(const std::string& kernel, std::string_view device) {
+std::string override_source(const std::string& kernel, const BackendKind& kind) {
   constexpr uint64_t most = 64 << 20;  // bytes: what is beyond is no kernel
   if (settings().overrides.empty()) return "";
   const auto folder = PrivateFolder::open(settings().overrides, PrivateFolder::IfMissing::Leave);
   if (!folder) return "";
-  return folder->read(fmt::format("{}.{}", kernel, source_ending(device)), most).value_or("");
+  return folder->read(fmt::format("{}.{}", kernel, kind.source_ending), most).value_or("");
 }
 
 bool timing() { return timed; }

@@ -36,7 +36,7 @@ void schedule_made(const Schedule& schedule);
 bool wants_source();
 void kernel_rendered(const ScheduledKernel& kernel, const KernelSource& source, Backend& backend);
 /// The edited source of a kernel, or "".
-std::string override_source(const std::string& kernel, std::string_view device);
+std::string override_source(const std::string& kernel, const BackendKind& kind);
 /// Whether kernels are timed one by one.
 bool timing();
 void kernel_ran(const ScheduledKernel& kernel, const std::string& name, Time start, Time end, int64_t bytes);

@@ -9,8 +9,6 @@
 #include <unordered_set>
 
 #include "base/error.h"
-#include "codegen/render.h"
-#include "codegen/tree/text.h"
 #include "codegen/tree/tree.h"
 #include "codegen/tree/verify.h"
 #include "runtime/events.h"
@@ -64,26 +62,17 @@ std::string tree_key(const Ref& kernel) {
   return key;
 }
 
-KernelSource render_for(std::string_view device, const Ref& tree, const std::string& entry,
+KernelSource render_for(const BackendKind& kind, const Ref& tree, const std::string& entry,
                         const Limits& limits) {
   require_sound_tree(tree, "its moves");  // in every build: nothing beside the time to compile it
-  KernelSource source{.name = entry, .text = {}, .scratch_bytes = 0};
-  if (device == "llvm") {
-    source.text = render_llvm(tree, entry, limits, source.scratch_bytes);
-  } else if (device == "interp") {
-    source.text = tree::print(tree);
-  } else if (device == "opencl" || device == "cuda") {
-    source.text = render_c(tree, entry, device == "cuda" ? Dialect::Cuda : Dialect::OpenCL);
-  } else {
-    fail("no kernels are rendered for device '{}'", device);
-  }
-  return source;
+  return kind.render(tree, entry, limits);
 }
 
 KernelStore::KernelStore(Device& device)
     : device_(device),
       fingerprint_(fingerprint_of(device, device.backend().fingerprint())),
-      cache_(device.name() == "interp" ? KernelCache::Options{} : KernelCache::options_from_environment()) {}
+      cache_(device.backend().kind().keeps_binaries ? KernelCache::options_from_environment()
+                                                    : KernelCache::Options{}) {}
 
 Hash128 KernelStore::key_of(const Ref& tree) const { return kernel_cache_key(tree_key(tree), fingerprint_); }
 
@@ -182,11 +171,11 @@ std::vector<BoundKernel> KernelStore::get(std::span<const ScheduledKernel> wante
     kernel = out[i].kernel = std::make_shared<Kernel>();
     kernel->name = entry_for(tree, key);
     kernel->device = device_.shared_from_this();
-    const std::string edited = inspect::override_source(kernel->name, device_.name());
+    const std::string edited = inspect::override_source(kernel->name, device_.backend().kind());
     const bool show = inspect::wants_source();
     if (edited.empty() && !show && load_cached(key, *kernel)) continue;
     const auto start = Clock::now();
-    KernelSource source = render_for(device_.name(), tree, kernel->name, device_.limits());
+    KernelSource source = render_for(device_.backend().kind(), tree, kernel->name, device_.limits());
     figures_.render_ns += since(start);
     if (events::on()) events::add("render", "render " + kernel->name, start, Clock::now());
     if (!edited.empty()) source.text = edited;

@@ -39,8 +39,8 @@ struct KernelFigures {
 /// ids, don't count.
 std::string tree_key(const Ref& kernel);
 
-/// The source text of a tree for a device ("llvm", "opencl", "cuda", "interp").
-KernelSource render_for(std::string_view device, const Ref& tree, const std::string& entry,
+/// The source text of a tree, which is verified first, for a device of this kind.
+KernelSource render_for(const BackendKind& kind, const Ref& tree, const std::string& entry,
                         const Limits& limits);
 
 /// The kernels of one device, those used last. Used under the context's lock.

@@ -10,7 +10,6 @@
 #include "backends/interp/element.h"
 #include "backends/interp/evaluate_tree.h"
 #include "base/error.h"
-#include "codegen/render.h"
 #include "codegen/schedule.h"
 #include "graph/index/index.h"
 
@@ -209,8 +208,7 @@ int64_t shares_of(const Ref& kernel, std::span<const int64_t> scalars) {
 
 int64_t run_on(Backend& device, const Ref& kernel, std::span<const int64_t> scalars,
                std::vector<Bytes>& memory) {
-  Dialect dialect = device.name() == "cuda" ? Dialect::Cuda : Dialect::OpenCL;
-  KernelSource source{.name = "entry", .text = render_c(kernel, "entry", dialect)};
+  const KernelSource source = device.kind().render(kernel, "entry", device.limits());
   std::string binary = device.compile(std::span(&source, 1), {}).at(0);
   std::unique_ptr<Program> program = device.load(source, binary);
   std::vector<void*> buffers;

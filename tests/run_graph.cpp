@@ -11,7 +11,6 @@
 #include "base/threefry.h"
 #include "codegen/program/launches.h"
 #include "codegen/program/memory_plan.h"
-#include "codegen/render.h"
 #include "codegen/tree/text.h"
 #include "codegen/tree/verify.h"
 #include "graph/index/index.h"
@@ -130,12 +129,7 @@ Backend* device(std::string_view name, std::string* why) {
 }
 
 KernelSource source_of(const Ref& tree, const std::string& entry, Backend& backend) {
-  KernelSource source{.name = entry, .text = {}};
-  if (backend.name() == "interp") source.text = tree::print(tree);
-  else if (backend.name() == "llvm")
-    source.text = render_llvm(tree, entry, backend.limits(), source.scratch_bytes);
-  else source.text = render_c(tree, entry, backend.name() == "cuda" ? Dialect::Cuda : Dialect::OpenCL);
-  return source;
+  return backend.kind().render(tree, entry, backend.limits());
 }
 
 /// Verified in release builds too, whose schedule() does not.

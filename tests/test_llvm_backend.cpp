@@ -1,4 +1,5 @@
 // [backend] the llvm device, with hand-written IR: compile, link, load, launch; what it refuses and how it says so.
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -137,10 +138,8 @@ struct Cpu {
 };
 
 bool built_in() {
-  for (const std::string_view name : backend_names()) {
-    if (name == "llvm") return true;
-  }
-  return false;
+  return std::any_of(backend_kinds().begin(), backend_kinds().end(),
+                     [](const BackendKind* kind) { return kind->name == "llvm"; });
 }
 
 std::unique_ptr<Backend> device(const char* level = "native") {

@@ -27,8 +27,8 @@ namespace {
 
 Backend* native() {
   static std::unique_ptr<Backend> device = []() -> std::unique_ptr<Backend> {
-    for (std::string_view name : backend_names())
-      if (name == "llvm") return open_backend(name);
+    for (const BackendKind* kind : backend_kinds())
+      if (kind->name == "llvm") return kind->open();
     return nullptr;
   }();
   return device.get();

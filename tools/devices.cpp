@@ -10,10 +10,10 @@
 
 namespace kontor::tools {
 
-static nlohmann::ordered_json probe(std::string_view name) {
-  nlohmann::ordered_json row = {{"device", name}};
+static nlohmann::ordered_json probe(const BackendKind& kind) {
+  nlohmann::ordered_json row = {{"device", kind.name}};
   try {
-    std::unique_ptr<Backend> device = open_backend(name);
+    std::unique_ptr<Backend> device = kind.open();
     row["opens"] = true;
     row["description"] = device->description();
     row["fingerprint"] = device->fingerprint();
@@ -30,7 +30,7 @@ void add_devices(CLI::App& app) {
   verb->add_flag("--json", *json, "As JSON");
   verb->callback([json] {
     nlohmann::ordered_json out = nlohmann::ordered_json::array();
-    for (std::string_view name : backend_names()) out.push_back(probe(name));
+    for (const BackendKind* kind : backend_kinds()) out.push_back(probe(*kind));
     if (*json) return fmt::print("{}\n", out.dump(1));
     for (const auto& row : out)
       fmt::print("{:8} {}\n", row["device"].get<std::string>(),

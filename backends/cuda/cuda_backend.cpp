@@ -7,8 +7,11 @@
 #include "backends/cuda/nvrtc.h"
 #include "backends/gpu.h"
 #include "base/error.h"
+#include "codegen/render.h"
 
 namespace kontor {
+
+extern const BackendKind cuda_backend;
 namespace {
 
 constexpr unsigned kBlock = 128;  // threads of a block; a kernel tests its number against the extent
@@ -34,6 +37,10 @@ class CudaProgram final : public Program {
   cuda::Module module_;
 };
 
+KernelSource render(const Ref& kernel, const std::string& entry, const Limits&) {
+  return {.name = entry, .text = render_c(kernel, entry, Dialect::Cuda)};
+}
+
 class CudaBackend final : public Backend {
  public:
   CudaBackend();
@@ -41,7 +48,7 @@ class CudaBackend final : public Backend {
   CudaBackend(const CudaBackend&) = delete;
   CudaBackend& operator=(const CudaBackend&) = delete;
 
-  std::string_view name() const override { return "cuda"; }
+  const BackendKind& kind() const override { return cuda_backend; }
   std::string description() const override { return description_; }
   std::string fingerprint() const override { return fingerprint_; }
   Limits limits() const override { return cuda_limits(static_cast<int64_t>(memory_bytes_)); }
@@ -234,6 +241,12 @@ int64_t CudaBackend::synchronise() {
 
 }  // namespace
 
-std::unique_ptr<Backend> open_cuda() { return std::make_unique<CudaBackend>(); }
+const BackendKind cuda_backend = {
+    .name = "cuda",
+    .source_ending = "cu",
+    .render = render,
+    .open = []() -> std::unique_ptr<Backend> { return std::make_unique<CudaBackend>(); },
+    .usual_limits = [] { return cuda_limits(usual_gpu_memory); },
+};
 
 }  // namespace kontor

@@ -10,7 +10,13 @@
 
 namespace kontor {
 
+extern const BackendKind interp_backend;
+
 namespace {
+
+KernelSource render(const Ref& kernel, const std::string& entry, const Limits&) {
+  return {.name = entry, .text = tree::print(kernel)};
+}
 
 struct TreeProgram : Program {
   Ref kernel;
@@ -18,7 +24,7 @@ struct TreeProgram : Program {
 
 class Interp : public Backend {
  public:
-  std::string_view name() const override { return "interp"; }
+  const BackendKind& kind() const override { return interp_backend; }
   std::string description() const override { return "interpreter of loop trees (slow; runs everywhere)"; }
   std::string fingerprint() const override { return "interp " KONTOR_VERSION; }
   Limits limits() const override { return {.vector_bytes = 32, .vector_registers = 16}; }
@@ -72,6 +78,12 @@ class Interp : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> open_interp() { return std::make_unique<Interp>(); }
+const BackendKind interp_backend = {
+    .name = "interp",
+    .source_ending = "tree",
+    .render = render,
+    .open = []() -> std::unique_ptr<Backend> { return std::make_unique<Interp>(); },
+    .keeps_binaries = false,
+};
 
 }  // namespace kontor

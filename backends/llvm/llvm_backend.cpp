@@ -13,8 +13,11 @@
 #include "base/error.h"
 #include "base/lasting.h"
 #include "base/memory.h"
+#include "codegen/render.h"
 
 namespace kontor {
+
+extern const BackendKind llvm_backend;
 namespace {
 
 using Entry = void (*)(const KernelArgs*);
@@ -73,13 +76,19 @@ void keep_output(void* context, KontorLlvmOutput kind, const char* data, size_t 
   if (kind == wanted) compiled.output.assign(data, size);
 }
 
+KernelSource render(const Ref& kernel, const std::string& entry, const Limits& limits) {
+  KernelSource source{.name = entry, .text = {}};
+  source.text = render_llvm(kernel, entry, limits, source.scratch_bytes);
+  return source;
+}
+
 class LlvmBackend final : public Backend {
  public:
   explicit LlvmBackend(HostCpu cpu) : cpu_(std::move(cpu)), limits_(host_limits(cpu_)) {
     fingerprint_ = fmt::format("llvm {} {} {}", KONTOR_LLVM_VERSION, cpu_.level, cpu_.identity);
   }
 
-  std::string_view name() const override { return "llvm"; }
+  const BackendKind& kind() const override { return llvm_backend; }
   std::string description() const override {
     return fmt::format("{}, {}, LLVM {}", cpu_.model, cpu_.level, KONTOR_LLVM_VERSION);
   }
@@ -206,6 +215,13 @@ void LlvmBackend::launch(const Launch& launch, const ParallelFor& parallel) {
 
 }  // namespace
 
-std::unique_ptr<Backend> open_llvm() { return std::make_unique<LlvmBackend>(host_cpu(env_text(Env::Cpu))); }
+const BackendKind llvm_backend = {
+    .name = "llvm",
+    .source_ending = "ll",
+    .render = render,
+    .open = []() -> std::unique_ptr<Backend> {
+      return std::make_unique<LlvmBackend>(host_cpu(env_text(Env::Cpu)));
+    },
+};
 
 }  // namespace kontor

@@ -9,8 +9,11 @@
 #include "base/error.h"
 #include "base/lasting.h"
 #include "base/process.h"
+#include "codegen/render.h"
 
 namespace kontor {
+
+extern const BackendKind opencl_backend;
 namespace {
 
 constexpr size_t kGroup = 64;  // work items of a group; a kernel tests its number against the extent
@@ -140,6 +143,10 @@ struct ProgramHolder {
   }
 };
 
+KernelSource render(const Ref& kernel, const std::string& entry, const Limits&) {
+  return {.name = entry, .text = render_c(kernel, entry, Dialect::OpenCL)};
+}
+
 class OpenclBackend final : public Backend {
  public:
   explicit OpenclBackend(Chosen chosen);
@@ -147,7 +154,7 @@ class OpenclBackend final : public Backend {
   OpenclBackend(const OpenclBackend&) = delete;
   OpenclBackend& operator=(const OpenclBackend&) = delete;
 
-  std::string_view name() const override { return "opencl"; }
+  const BackendKind& kind() const override { return opencl_backend; }
   std::string description() const override { return description_; }
   std::string fingerprint() const override { return fingerprint_; }
   Limits limits() const override { return gpu_limits(); }
@@ -364,11 +371,19 @@ static std::string how_the_drivers_end() {
   return how_it_ends([] { choose_device(); }, std::chrono::seconds(20));
 }
 
-std::unique_ptr<Backend> open_opencl() {
+static std::unique_ptr<Backend> open() {
   static const std::string& end = lasting(how_the_drivers_end());
   if (!end.empty())
     fail("opencl: a driver fails when it is asked for its devices, tried in a process of its own: {}", end);
   return std::make_unique<OpenclBackend>(choose_device());
 }
+
+const BackendKind opencl_backend = {
+    .name = "opencl",
+    .source_ending = "cl",
+    .render = render,
+    .open = open,
+    .usual_limits = [] { return gpu_limits(usual_gpu_memory); },
+};
 
 }  // namespace kontor

@@ -31,15 +31,15 @@ const BackendKind& backend_kind(std::string_view name) {
 
 std::unique_ptr<Backend> open_backend(std::string_view name) { return backend_kind(name).open(); }
 
-void fail_to_compile(std::string_view device, const KernelSource& kernel, std::string_view extension,
-                     std::string_view log) {
+void fail_to_compile(const BackendKind& kind, const KernelSource& kernel, std::string_view log) {
   std::string path = "source not kept";
   try {
-    path = keep_text(fmt::format("{}-{}.{}", kernel.name, hash128(kernel.text).hex().substr(0, 8), extension),
-                     kernel.text);
+    path = keep_text(
+        fmt::format("{}-{}.{}", kernel.name, hash128(kernel.text).hex().substr(0, 8), kind.source_ending),
+        kernel.text);
   } catch (const Error&) {  // the log is worth more than what keeps the text from being kept
   }
-  fail("{}: kernel {} does not compile ({}):\n{}", device, kernel.name, path, log);
+  fail("{}: kernel {} does not compile ({}):\n{}", kind.name, kernel.name, path, log);
 }
 
 }  // namespace kontor

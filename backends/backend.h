@@ -126,7 +126,6 @@ const BackendKind& backend_kind(std::string_view name);
 std::unique_ptr<Backend> open_backend(std::string_view name);
 
 /// Throws Error with the compiler's log and the path of the source, which is kept in the folder for temporary files.
-[[noreturn]] void fail_to_compile(std::string_view device, const KernelSource& kernel,
-                                  std::string_view extension, std::string_view log);
+[[noreturn]] void fail_to_compile(const BackendKind& kind, const KernelSource& kernel, std::string_view log);
 
 }  // namespace kontor

@@ -10,8 +10,6 @@
 #include "codegen/render.h"
 
 namespace kontor {
-
-extern const BackendKind cuda_backend;
 namespace {
 
 constexpr unsigned kBlock = 128;  // threads of a block; a kernel tests its number against the extent

@@ -163,7 +163,7 @@ std::string compile(const KernelSource& kernel, const std::string& architecture)
   const Result code = api().compile(holder.program, static_cast<int>(std::size(options)), options);
   if (code != 0) {
     const std::string log = fetched(holder.program, api().log_size, api().log, "nvrtcGetProgramLog");
-    fail_to_compile("cuda", kernel, "cu",
+    fail_to_compile(cuda_backend, kernel,
                     fmt::format("{}, {}\n{}", architecture, api().error_text(code), log.c_str()));
   }
   const bool ptx = architecture.starts_with("compute_");

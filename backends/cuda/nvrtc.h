@@ -5,6 +5,10 @@
 
 #include "backends/backend.h"
 
+namespace kontor {
+extern const BackendKind cuda_backend;
+}
+
 namespace kontor::nvrtc {
 
 /// Compiles for "sm_90" (a cubin) or "compute_90" (PTX). Throws Error with the log and the path of the dumped source, or

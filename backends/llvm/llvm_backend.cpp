@@ -177,7 +177,7 @@ std::vector<std::string> LlvmBackend::compile(std::span<const KernelSource> kern
   (at_once ? parallel : ParallelFor{})(static_cast<int64_t>(kernels.size()), compile_some);
   std::vector<std::string> blobs;
   for (size_t i = 0; i < kernels.size(); ++i) {
-    if (!compiled[i].error.empty()) fail_to_compile("llvm", kernels[i], "ll", compiled[i].error);
+    if (!compiled[i].error.empty()) fail_to_compile(llvm_backend, kernels[i], compiled[i].error);
     blobs.push_back(make_blob(link_flat(compiled[i].output, kernels[i].name), fingerprint_));
   }
   return blobs;
@@ -191,7 +191,7 @@ std::string LlvmBackend::compiler_text(const KernelSource& kernel, std::string_v
   if (stage != "ir" && stage != "asm") fail("llvm: stage '{}' is not one of ir, asm", stage);
   require_memory_for(std::span(&kernel, 1));
   Compiled compiled = run_compiler(kernel, stage == "ir" ? KONTOR_LLVM_IR : KONTOR_LLVM_ASSEMBLY);
-  if (!compiled.error.empty()) fail_to_compile("llvm", kernel, "ll", compiled.error);
+  if (!compiled.error.empty()) fail_to_compile(llvm_backend, kernel, compiled.error);
   return std::move(compiled.output);
 }
 

@@ -273,7 +273,7 @@ cl::Program OpenclBackend::build_source(const KernelSource& kernel, std::string_
   expect(code, "clCreateProgramWithSource");
   code = cl::api().build(holder.program, 1, &device_, options_.c_str(), nullptr, nullptr);
   if (code != cl::kSuccess)
-    fail_to_compile("opencl", kernel, "cl", cl::error_name(code) + "\n" + build_log(holder.program));
+    fail_to_compile(opencl_backend, kernel, cl::error_name(code) + "\n" + build_log(holder.program));
   return std::exchange(holder.program, nullptr);
 }
 

@@ -104,10 +104,11 @@ ProgramTree lower(const Graph& graph, const Limits& limits);
 void choose_layouts(ProgramTree& program, const Limits& limits);
 /// Groups stages into kernels: at, inline, fuse (fuse.cpp).
 void fuse(ProgramTree& program, const Limits& limits);
-/// Runs groups piece by piece over an axis until temporaries fit the memory budget (stream.cpp). Orders the groups.
+/// Runs groups piece by piece over an axis until temporaries fit the memory budget (codegen/streams/). Orders the groups.
 void stream(ProgramTree& program, const Limits& limits);
 /// Which assigns are written into their input's own memory, in the final order of the groups (in_place.cpp).
 void choose_in_place(ProgramTree& program);
+
 /// Device memory that a kernel reads or writes.
 struct BufferRef {
   enum Kind : uint8_t {

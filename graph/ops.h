@@ -1,4 +1,5 @@
-// The op table: one row an op for all levels (graph, index expressions, loop trees). Everything else asks this table.
+// The op table: one row an op for all levels (graph, index expressions, loop trees). Everything else asks this table. Folds
+// have theirs: graph/folds.h.
 #pragma once
 #include <cstdint>
 #include <string_view>
@@ -35,6 +36,8 @@ enum OpTrait : uint32_t {
 //  Put           x, v, begin... : x with the box that starts at begin (one integer an axis) replaced by v
 //  Pad           x, fill, lo, hi of each axis      Shrink   x, begin, size of each axis
 //  Reduce        x (Dot: x, y of one shape); arg: fold, axes, which are dropped
+//  Scan          x, start (of x's shape without the axis); arg: fold, axis. out[.., j] = what a fold that begins with start has
+//                come to after x[.., 0], .. x[.., j]. Dot and Linear: x, y, start
 //  Mark          the value of its source under a name: what gradients and transforms are asked for
 //  Call          body, args... : the value of body; name and attributes in arg
 //  Copy          the value of its source, stored in memory of its own (row-major)
@@ -85,6 +88,7 @@ enum OpTrait : uint32_t {
   X(Window, "window", Movement, 1, 0)                                                 \
   X(Unwindow, "unwindow", Movement, 2, 0)                                             \
   X(Reduce, "reduce", Reduce, -1, 0)                                                  \
+  X(Scan, "scan", Reduce, -1, 0)                                                      \
   X(Gather, "gather", Indexed, -1, 0)                                                 \
   X(Scatter, "scatter", Indexed, -1, 0)                                               \
   X(Put, "put", Indexed, -1, 0)                                                       \
@@ -128,20 +132,5 @@ inline constexpr bool is_statement(Op op) { return row(op).group == OpClass::Sta
 
 /// The op spelled `text`; false if there is none.
 bool find_op(std::string_view text, Op& op);
-
-/// How a reduction combines values. Dot takes two sources and steps with fma.
-enum class Fold : uint8_t { Sum, Prod, Max, Min, Dot };
-
-struct FoldRow {
-  std::string_view name;
-  int arity;  // values a step takes
-  Op step;    // p <- step(p, v), or Fma(v0, v1, p) for Dot
-  Op merge;   // joins two partial results
-};
-inline constexpr FoldRow fold_rows[] = {
-    {"sum", 1, Op::Add, Op::Add}, {"prod", 1, Op::Mul, Op::Mul}, {"max", 1, Op::Max, Op::Max},
-    {"min", 1, Op::Min, Op::Min}, {"dot", 2, Op::Fma, Op::Add},
-};
-inline constexpr const FoldRow& row(Fold fold) { return fold_rows[static_cast<int>(fold)]; }
 
 }  // namespace kontor

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "graph/folds.h"
 #include "graph/index/index.h"
 #include "graph/text/expression.h"
 
@@ -234,6 +235,7 @@ Bounds moved_bounds(Op op, Refs src) {
 Derived derive_reduce(Op op, Refs src, const Arg& arg) {
   need(!arg.ints.empty(), op, src, "no fold");
   Fold fold = static_cast<Fold>(arg.ints[0]);
+  need(row(fold).splits, op, src, "only a scan has this fold");
   need(static_cast<int>(src.size()) == row(fold).arity, op, src, "wrong number of sources for the fold");
   need(src.size() == 1 || (src[0]->shape == src[1]->shape && src[0]->dtype == src[1]->dtype), op, src,
        "sources differ");
@@ -243,6 +245,24 @@ Derived derive_reduce(Op op, Refs src, const Arg& arg) {
       shape.push_back(src[0]->shape[i]);
   Bounds b = fold == Fold::Max || fold == Fold::Min ? src[0]->bounds : dtype_bounds(src[0]->dtype);
   return {src[0]->dtype, is_float(src[0]->dtype) ? Bounds{} : b, {}, std::move(shape)};
+}
+
+/// Values of one shape, and what the fold begins with for each chain of them.
+Derived derive_scan(Op op, Refs src, const Arg& arg) {
+  need(arg.ints.size() == 2, op, src, "needs a fold and an axis");
+  const Fold fold = static_cast<Fold>(arg.ints[0]);
+  need(static_cast<int>(src.size()) == row(fold).arity + 1, op, src,
+       "wrong number of sources for the fold");
+  const Node &x = *src[0], &start = *src.back();
+  for (const Ref& s : src) need(s->dtype == x.dtype, op, src, "sources are of different dtypes");
+  need(src.size() == 2 || src[1]->shape == x.shape, op, src, "values differ in shape");
+  std::vector<Ref> others = x.shape;
+  need(arg.ints[1] >= 0 && arg.ints[1] < static_cast<int64_t>(others.size()), op, src, "has no such axis");
+  others.erase(others.begin() + arg.ints[1]);
+  need(start.shape == others, op, src, "its start is not of the other axes' shape");
+  Bounds b = dtype_bounds(x.dtype);
+  if (fold == Fold::Max || fold == Fold::Min) b = join(x.bounds, start.bounds);
+  return {x.dtype, is_float(x.dtype) ? Bounds{} : b, x.shape};
 }
 
 Derived derive_indexed(Op op, Refs src, const Arg& arg) {
@@ -294,7 +314,8 @@ static Derived derived(Op op, Refs src, const Arg& arg, DType dtype) {
     case OpClass::Leaf:        return derive_leaf(op, src, arg, dtype);
     case OpClass::Elementwise: return derive_elementwise(op, src, dtype);
     case OpClass::Movement:    return {src[0]->dtype, moved_bounds(op, src), {}, moved_shape(op, src, arg)};
-    case OpClass::Reduce:      return derive_reduce(op, src, arg);
+    case OpClass::Reduce:
+      return op == Op::Scan ? derive_scan(op, src, arg) : derive_reduce(op, src, arg);
     case OpClass::Indexed:     return derive_indexed(op, src, arg);
     case OpClass::Wrapper:     return {src[0]->dtype, src[0]->bounds, src[0]->shape};
     case OpClass::Value:       return {src[0]->dtype, dtype_bounds(src[0]->dtype)};

@@ -290,6 +290,11 @@ Tensor Tensor::argmax() const { return record([&] { return fn::argmax(of(*this),
 Tensor Tensor::argmax(int64_t axis, bool k) const { return record([&] { return fn::argmax(of(*this), axis, k); }); }
 Tensor Tensor::argmin() const { return record([&] { return fn::argmin(of(*this), {}, false); }); }
 Tensor Tensor::argmin(int64_t axis, bool k) const { return record([&] { return fn::argmin(of(*this), axis, k); }); }
+Tensor Tensor::cumsum(int64_t axis) const { return record([&] { return fn::cumsum(of(*this), axis); }); }
+Tensor Tensor::cumprod(int64_t axis) const { return record([&] { return fn::cumprod(of(*this), axis); }); }
+Tensor Tensor::cummax(int64_t axis) const { return record([&] { return fn::cummax(of(*this), axis); }); }
+Tensor Tensor::cummin(int64_t axis) const { return record([&] { return fn::cummin(of(*this), axis); }); }
+Tensor Tensor::logcumsumexp(int64_t axis) const { return record([&] { return fn::logcumsumexp(of(*this), axis); }); }
 Tensor Tensor::any(const Axes& a, bool k) const { return record([&] { return fn::any(of(*this), list(a), k); }); }
 Tensor Tensor::all(const Axes& a, bool k) const { return record([&] { return fn::all(of(*this), list(a), k); }); }
 
@@ -333,6 +338,7 @@ Tensor v0::where(const Tensor& c, const Operand& a, const Operand& b) { return r
 Tensor v0::fma(const Operand& a, const Operand& b, const Operand& c) { return record([&] { return fn::fma(input(a), input(b), input(c)); }); }
 Tensor v0::cat(std::span<const Tensor> t, int64_t axis) { return record([&] { return fn::cat(all_of(t), axis); }); }
 Tensor v0::stack(std::span<const Tensor> t, int64_t axis) { return record([&] { return fn::stack(all_of(t), axis); }); }
+Tensor v0::linear_scan(const Operand& a, const Operand& b, int64_t axis) { return record([&] { return fn::linear_scan(input(a), input(b), axis); }); }
 Tensor v0::cross_entropy(const Tensor& logits, const Tensor& labels) { return record([&] { return fn::cross_entropy(of(logits), of(labels)); }); }
 // clang-format on
 

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "graph/folds.h"
 #include "graph/shape.h"
 #include "graph/text/text.h"
 
@@ -57,9 +58,9 @@ std::string of_permute(const Node& n) {
 
 std::string of_axes(const Node& n) {
   std::span<const int64_t> axes = n.arg.ints;
-  if (n.op == Op::Reduce && !axes.empty()) axes = axes.subspan(1);
+  if (row(n.op).group == OpClass::Reduce && !axes.empty()) axes = axes.subspan(1);
   if (n.op == Op::Window || n.op == Op::Unwindow) axes = axes.first(std::min<size_t>(1, axes.size()));
-  if (n.op != Op::Flip && n.op != Op::Reduce && n.op != Op::Gather && n.op != Op::Window &&
+  if (n.op != Op::Flip && row(n.op).group != OpClass::Reduce && n.op != Op::Gather && n.op != Op::Window &&
       n.op != Op::Unwindow)
     return "";
   size_t rank = n.src[0]->rank();
@@ -77,7 +78,7 @@ std::string of_window(const Node& n) {
 }
 
 std::string of_fold(const Node& n) {
-  if (n.op != Op::Reduce && n.op != Op::Scatter) return "";
+  if (row(n.op).group != OpClass::Reduce && n.op != Op::Scatter) return "";
   bool known = !n.arg.ints.empty() && n.at(0) >= 0 && n.at(0) < static_cast<int64_t>(std::size(fold_rows));
   return known ? "" : "names no fold";
 }

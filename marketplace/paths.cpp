@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "graph/folds.h"
 #include "graph/functions/random.h"
 #include "graph/index/index.h"
 

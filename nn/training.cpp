@@ -7,6 +7,7 @@
 #include <kontor/nn.h>
 
 #include "base/error.h"
+#include "graph/folds.h"
 #include "graph/recording.h"
 #include "nn/operations.h"
 

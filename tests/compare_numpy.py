@@ -146,6 +146,18 @@ def position(function):
   return run
 
 
+def scan(function):
+  return lambda c: function(to_dtype(c.x, c.out), axis=c.axis)
+
+
+def linear_scan(c, size=lambda v: v):
+  a, b = (np.moveaxis(size(v), c.axis, 0) for v in np.broadcast_arrays(*c.floats("a", "b")))
+  out = np.zeros(b.shape)
+  for j in range(len(b)):
+    out[j] = (out[j - 1] * a[j] if j else 0) + b[j]
+  return np.moveaxis(out, 0, c.axis)
+
+
 def sliced(c):
   index = [slice(None)] * c.x.ndim
   end = None if c.end == 2**63 - 1 else c.end
@@ -242,6 +254,8 @@ TABLE = {
   "any": lambda c: np.any(c.x != 0, axis=c.axis_tuple(), keepdims=bool(c.keepdims)),
   "all": lambda c: np.all(c.x != 0, axis=c.axis_tuple(), keepdims=bool(c.keepdims)),
   "argmax": position(np.argmax), "argmin": position(np.argmin),
+  "cumsum": scan(np.cumsum), "cumprod": scan(np.cumprod), "cummax": scan(np.maximum.accumulate), "cummin": scan(np.minimum.accumulate),
+  "logcumsumexp": lambda c: np.logaddexp.accumulate(c.x.astype("f8"), axis=c.axis), "linear_scan": linear_scan,
   "reshape": lambda c: np.reshape(c.x, c.shape), "flatten": lambda c: c.x.reshape(c.result.shape),
   "permute": lambda c: np.transpose(c.x, c.order), "transpose": lambda c: np.swapaxes(c.x, c.a, c.b),
   "expand": lambda c: np.broadcast_to(c.x, c.shape),
@@ -288,6 +302,8 @@ MAGNITUDE = {
   "sum": lambda c: np.sum(np.abs(c.x.astype("f8")), axis=c.axis_tuple(), keepdims=bool(c.keepdims)),
   "mean": lambda c: np.mean(np.abs(c.x.astype("f8")), axis=c.axis_tuple(), keepdims=bool(c.keepdims)),
   "var": lambda c: np.mean(np.square(c.x.astype("f8")), axis=c.axis_tuple(), keepdims=bool(c.keepdims)) * c.x.size,
+  "cumsum": lambda c: np.cumsum(np.abs(c.x.astype("f8")), axis=c.axis), "linear_scan": lambda c: linear_scan(c, np.abs),
+  "logcumsumexp": lambda c: np.maximum.accumulate(np.abs(c.x.astype("f8")), axis=c.axis),
   "matmul": lambda c: np.matmul(*(np.abs(v) for v in c.floats("a", "b"))),
   "avg_pool2d": lambda c: np.max(np.abs(c.x)), "log_softmax": lambda c: np.max(np.abs(c.x.astype("f8"))),
   "cross_entropy": lambda c: np.max(np.abs(c.logits.astype("f8"))),
@@ -301,13 +317,14 @@ BETWEEN = {
   "layer_norm": lambda c: squares(c, tuple(range(c.x.ndim - c.axes, c.x.ndim))),
   "instance_norm": lambda c: squares(c, tuple(range(2, c.x.ndim))),
   "prod": lambda c: np.prod(np.maximum(np.abs(c.x.astype("f8")), 1), axis=c.axis_tuple(), keepdims=bool(c.keepdims)),
+  "cumprod": lambda c: np.cumprod(np.maximum(np.abs(c.x.astype("f8")), 1), axis=c.axis),
 }
 # What functions of many terms and of steep slopes may be off by, absolutely, in units of the precision.
-SLOPPY = {"softmax": 1, "log_softmax": 60, "cross_entropy": 60, "layer_norm": 40, "instance_norm": 40, "sin": 2, "cos": 2}
+SLOPPY = {"softmax": 1, "logcumsumexp": 60, "log_softmax": 60, "cross_entropy": 60, "layer_norm": 40, "instance_norm": 40, "sin": 2, "cos": 2}
 
 # Several operations, each rounded to an f8 (f8e4m3 overflows to NaN): too coarse to be compared with what is right.
 STEPWISE = {"prod", "sum", "mean", "var", "matmul", "conv2d", "avg_pool2d", "softmax", "log_softmax", "cross_entropy", "layer_norm",
-            "instance_norm", "silu", "gelu", "sigmoid", "rsqrt", "pow"}
+            "cumsum", "cumprod", "logcumsumexp", "linear_scan", "instance_norm", "silu", "gelu", "sigmoid", "rsqrt", "pow"}
 
 
 def same(c, wanted):
@@ -326,7 +343,7 @@ def same(c, wanted):
     if c.out.startswith("f8") and c.function in STEPWISE:
       return ""
     close = np.abs(got - wanted) <= eps * (size * (6 + 0.05 * terms) + SLOPPY.get(c.function, 0)) + TINY[c.out]
-    if c.function == "prod":  # what becomes denormal on the way has few digits
+    if c.function in ("prod", "cumprod"):  # what becomes denormal on the way has few digits
       close |= (np.abs(wanted) < np.sqrt(TINY[c.out])) & (np.abs(got) < np.sqrt(TINY[c.out]))
     between = BETWEEN.get(c.function, lambda _: 0)(c)
     beyond = (size > LARGEST[c.out] * 0.9) | ~np.isfinite(size) | (between > LARGEST["f64" if c.out == "f64" else "f32"] * 0.9)

@@ -136,6 +136,24 @@ constexpr OpCase rows[] = {
     {.name = "argmax_all",     .expression = "argmax(f32[6, 7])", .gradient = false},
     {.name = "argmin",         .expression = "argmin(f32[6, 37], 1, keepdims=true)", .gradient = false},
 
+    // scans
+    {.name = "cumsum",         .expression = "cumsum(f32[6, 37], 1)"},
+    {.name = "cumsum_first",   .expression = "cumsum(f32[6, 37] * 2, 0) + 1"},
+    {.name = "cumsum_u8",      .expression = "cumsum(u8[3, 40], 1)", .greatest = 255, .gradient = false},
+    {.name = "cumsum_pieces",  .expression = "cumsum(f32[2, 5000], 1)", .gradient = false},
+    {.name = "cumsum_padded",  .expression = "cumsum(f32[4099], 0)", .gradient = false},
+    {.name = "cumsum_rows",    .expression = "x = f32[9, 33]; cumsum(x - mean(x, [1], keepdims=true), 1) * x"},
+    {.name = "cumprod",        .expression = "cumprod(f32[6, 13], 1)"},
+    {.name = "cumprod_i64",    .expression = "cumprod(i64[5, 6], 0)", .gradient = false},
+    {.name = "cummax",         .expression = "cummax(f32[6, 37], 1)"},
+    {.name = "cummax_nan",     .expression = "cummax(f32[6, 61], 0)", .gradient = false, .specials = true},
+    {.name = "cummax_pieces",  .expression = "cummax(i32[8200], 0)", .gradient = false},
+    {.name = "cummin",         .expression = "cummin(f32[3, 4, 21], 1)"},
+    {.name = "logcumsumexp",   .expression = "logcumsumexp(f32[5, 37], 1)", .low = -8, .high = 8},
+    {.name = "linear_scan",    .expression = "linear_scan(f32[6, 37], f32[6, 37], 1)", .low = -1, .high = 1},
+    {.name = "moving_average", .expression = "linear_scan(0.75, f32[3, 29] * 0.25, -1)"},
+    {.name = "linear_pieces",  .expression = "linear_scan(f32[2, 4100] / 2, f32[2, 4100], 1)", .gradient = false},
+
     // movement
     {.name = "reshape",        .expression = "reshape(f32[6, 4] * 2, [3, -1]) + f32[3, 8]"},
     {.name = "flatten",        .expression = "flatten(f32[2, 3, 4], 1)"},

@@ -50,6 +50,8 @@ constexpr Base bases[] = {
     {"c", "f32[2, 3]"},
     {"fma.a", "f32[2, 3]"},
     {"fma.b", "f32[2, 3]"},
+    {"linear_scan.a", "f32[2, 3]"},
+    {"linear_scan.b", "f32[2, 3]"},
     {"matmul.a", "f32[2, 3]"},
     {"transpose.a", "0"},
     {"transpose.b", "1"},

@@ -162,7 +162,7 @@ class Evaluator {
   Array evaluate(const Node& n) {
     if (is_elementwise(n.op)) return elementwise(n);
     // What is folded or scattered counts, as an output does; other elements may still be left out by a where.
-    if (n.op == Op::Reduce || n.op == Op::Scatter)
+    if (n.op == Op::Reduce || n.op == Op::Scan || n.op == Op::Scatter)
       for (const Ref& s : n.src) report(arrays_.at(s.get()));
     // Steps of a window, an expansion to nothing, the value of a padding of nothing: views need not read all of a source.
     if (is_movement(n.op) || n.op == Op::Gather || n.op == Op::Put)
@@ -184,6 +184,7 @@ class Evaluator {
         return out;
       }
       case Op::Reduce:  return reduce(n);
+      case Op::Scan:    return scan(n);
       case Op::Gather:  return gather(n);
       case Op::Scatter: return scatter(n);
       case Op::Put:     return put(n);
@@ -325,6 +326,27 @@ class Evaluator {
           },
           x.shape);
     });
+  }
+
+  /// One element after another.
+  Array scan(const Node& n) {
+    const size_t axis = static_cast<size_t>(n.at(1)), arity = n.src.size() - 1;
+    const Fold fold = static_cast<Fold>(n.at(0));
+    const Array& start = source(n, arity);
+    Array out = Array::make(n.dtype, shape_of(n));
+    for_each(start.shape, [&](const Index& chain, int64_t number) {
+      Index at = chain;
+      at.insert(at.begin() + n.at(1), 0);
+      Value so_far = start.get(number);
+      for (at[axis] = 0; at[axis] < out.shape[axis]; at[axis]++) {
+        const int64_t position = flat(at, out.shape);
+        Value values[2];
+        for (size_t i = 0; i < arity; i++) values[i] = source(n, i).get(position);
+        const auto args = step_sources(fold, so_far, std::span<const Value>(values));
+        out.set(position, so_far = apply(row(fold).step, n.dtype, n.dtype, args.data()));
+      }
+    });
+    return out;
   }
 
   /// Splits n's index (s.., rest..) over the axes of `shape`: those in `axes` come from the index tensors, source `first`

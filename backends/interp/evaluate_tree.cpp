@@ -213,7 +213,7 @@ class Machine {
     for (size_t half = parts.size() / 2; half > 0; half /= 2)
       for (size_t l = 0; l < half; l++) {
         Value pair[] = {parts[l], parts[l + half]};
-        parts[l] = apply(row(fold).merge, dtype, dtype, pair);
+        parts[l] = apply(merge_op(fold), dtype, dtype, pair);
       }
     return parts.at(0);
   }
@@ -251,7 +251,7 @@ class Machine {
       p.data = p.own.data();
     }
     if (!tree::has_fold(*s.node)) return;
-    Value identity = value_of(*tree::identity(tree::fold_of(*s.node), s.node->dtype));
+    Value identity = value_of(*kontor::identity(tree::fold_of(*s.node), s.node->dtype));
     for (int64_t i = 0; i < count; i++) store_element(p.data, i, s.node->dtype, identity);
   }
 
@@ -260,11 +260,12 @@ class Machine {
     DType dtype = p.node->dtype;
     int64_t at = position(p, s.values, *s.node);
     if (s.node->op == Op::Store) return store_element(p.data, at, dtype, value(s.values.back()));
-    const FoldRow& fold = row(tree::fold_of(*p.node));
-    Value old = load_element(p.data, at, dtype), given = value(s.values.back());
-    Value args[3] = {old, given, {}};
-    if (fold.arity == 2) args[0] = value(s.values[s.values.size() - 2]), args[1] = given, args[2] = old;
-    store_element(p.data, at, dtype, apply(fold.step, dtype, dtype, args));
+    const Fold fold = tree::fold_of(*p.node);
+    Value given[2];
+    const size_t count = static_cast<size_t>(row(fold).arity);
+    for (size_t i = 0; i < count; i++) given[i] = value(s.values[s.values.size() - count + i]);
+    const auto args = step_sources(fold, load_element(p.data, at, dtype), std::span<const Value>(given));
+    store_element(p.data, at, dtype, apply(row(fold).step, dtype, dtype, args.data()));
   }
 };
 

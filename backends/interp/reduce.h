@@ -37,12 +37,12 @@ class Reduction {
   FoldOrder order_;
   int64_t block_ = 1;
 
-  Value identity(Fold fold) const { return value_of(*tree::identity(fold, dtype_)); }
+  Value identity(Fold fold) const { return value_of(*kontor::identity(fold, dtype_)); }
 
   Value step(Fold fold, Value old, const Value* given) const {
-    Value args[3] = {old, given[0], {}};
-    if (row(fold).arity == 2) args[0] = given[0], args[1] = given[1], args[2] = old;
-    return apply(row(fold).step, dtype_, dtype_, args);
+    const auto args =
+        step_sources(fold, old, std::span(given, static_cast<size_t>(row(fold).arity)));
+    return apply(row(fold).step, dtype_, dtype_, args.data());
   }
 
   /// Steps begin.. begin + count of each loop of the nest, in all lanes; lanes merged.
@@ -67,7 +67,7 @@ class Reduction {
     for (size_t half = lanes.size() / 2; half > 0; half /= 2)
       for (size_t l = 0; l < half; l++) {
         Value pair[] = {lanes[l], lanes[l + half]};
-        lanes[l] = apply(row(fold_).merge, dtype_, dtype_, pair);
+        lanes[l] = apply(merge_op(fold_), dtype_, dtype_, pair);
       }
     return lanes[0];
   }
@@ -103,7 +103,7 @@ class Reduction {
       while (i > 0 && ++p[i - 1] == counts[i - 1]) p[--i] = 0;
       if (i == 0) break;
     }
-    Fold merge = merge_fold(fold_);
+    Fold merge = row(fold_).merge;
     Value total = identity(merge);
     for (const Value& v : partial) total = step(merge, total, &v);
     return total;

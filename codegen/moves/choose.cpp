@@ -57,8 +57,10 @@ void Planner::cpu() {
     if (is_dot(stage(i))) dot = &stage(i);
   bool tiled = dot && dot->layout.vector_dim >= 0 && tile(*dot);
   if (!tiled && is_map()) return plan_map();
+  if (!tiled && rows_step_together()) return share_out();
   if (!tiled) vectorise_rows();
   else vectorise_nests();
+  chains_side_by_side();
   share_out();
 }
 
@@ -84,8 +86,10 @@ void Planner::sink_before_last() {
   const std::string last = name_of(body.back()->src[0]);
   const int64_t n = size(last), shares = 2 * limits_.threads;
   if (n < limits_.threads) return;
-  if (n > shares) move(MoveKind::Split, last, -((n + shares - 1) / shares), last + "b");
-  move(MoveKind::Sink, last);
+  attempt([&] {
+    if (n > shares) move(MoveKind::Split, last, -((n + shares - 1) / shares), last + "b");
+    move(MoveKind::Sink, last);
+  });
 }
 
 void Planner::share_out() {

@@ -65,6 +65,25 @@ Ref merge(const Ref& kernel, const std::string& outer, const std::string& inner)
   });
 }
 
+const Node* running_in(const Ref& loop) {
+  NodeSet stepped, declared;
+  const std::vector<const Node*> nodes = topological(std::span(&loop, 1));
+  for (const Node* n : nodes)
+    if (n->op == Op::FoldStep) stepped.insert(n->src[0].get());
+  map_body(tree::body(*loop), [&](const Ref& s, Body&) {
+    if (s->op == Op::Place) declared.insert(s.get());
+    return false;
+  });
+  for (const Node* n : nodes) {
+    if (n->op != Op::Load || !stepped.contains(n->src[0].get()) || declared.contains(n->src[0].get()))
+      continue;
+    const std::span<const Ref> at = tree::at(*n);
+    if (std::none_of(at.begin(), at.end(), [&](const Ref& i) { return ix::depends_on(i, loop->src[0]); }))
+      return n->src[0].get();
+  }
+  return nullptr;
+}
+
 static int64_t power_of_two(int64_t n) {
   int64_t p = 1;
   while (p < n) p *= 2;
@@ -83,6 +102,8 @@ Ref vectorise(const Ref& kernel, const std::string& loop, int64_t width) {
     if (e->bounds.hi > w) fail("vectorise {}: extent {} is above the width {}", loop, e->bounds.hi, w);
     if (const Node* inner = varying_along(s, s->src[0]))
       fail("vectorise {}: in its lanes loop {} runs for different times", loop, inner->src[0]->arg.text);
+    if (const Node* place = running_in(s))
+      fail("vectorise {}: '{}' is read after each of its steps", loop, place->arg.text);
     out.push_back(tree::loop(LoopKind::Vector, s->src[0], body_of(s), w));
     return true;
   });
@@ -123,6 +144,9 @@ Ref sink(const Ref& kernel, const std::string& loop) {
   body.pop_back();
   for (const Ref& s : body)
     if (writes_parameter(s)) fail("sink {}: a result is stored before it", loop);
+  for (const Node* n : topological(std::span(&last, 1)))
+    if ((n->op == Op::Store || n->op == Op::FoldStep) && std::find(body.begin(), body.end(), n->src[0]) != body.end())
+      fail("sink {}: its iterations go on with '{}'", loop, n->src[0]->arg.text);
   body.insert(body.end(), tree::body(*last).begin(), tree::body(*last).end());
   return with_body(kernel, {same_loop(last, std::move(body))});
 }

@@ -36,6 +36,9 @@ Ref reorder(const Ref& kernel, const std::string& loop, const std::vector<std::s
 Ref sink(const Ref& kernel, const std::string& loop);
 /// Two loops, one directly and alone within the other, become one.
 Ref merge(const Ref& kernel, const std::string& outer, const std::string& inner);
+/// A place with one element for several iterations of the loop, which they fold into and read between the steps (a scan): what
+/// an iteration does must come after all of the one before. Null if there is none.
+const Node* running_in(const Ref& loop);
 Ref vectorise(const Ref& kernel, const std::string& loop, int64_t width);
 Ref unroll(const Ref& kernel, const std::string& loop);
 Ref parallel(const Ref& kernel, const std::string& loop, LoopKind kind);

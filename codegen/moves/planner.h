@@ -97,6 +97,8 @@ class Planner {
   static bool has_local_loops(const Stage& s);
   void vectorise_rows();
   bool lanes_lie_apart(const Stage& s) const;
+  void chains_side_by_side();
+  bool rows_step_together();
   void vectorise_nests();
 
   // ---- the same: maps

@@ -137,6 +137,8 @@ Ref reorder(const Ref& kernel, const std::string& loop, const std::vector<std::s
   return map_kernel(kernel, [&](const Ref& s, Body& out) {
     if (!is_loop(s, loop)) return false;
     if (holds_merge_of_own_place(s)) fail("reorder {}: lanes are merged inside it", loop);
+    if (const Node* place = running_in(s))
+      fail("reorder {}: '{}' is read after each of its steps", loop, place->arg.text);
     for (const Ref& r : Reordering(s, through).run()) out.push_back(r);
     return true;
   });

@@ -131,7 +131,7 @@ void Renderer::branch(const Node& n) {
 
 /// Writes the fold's identity into all elements.
 void Renderer::fill(const PlaceState& p, const Node& place, const Text& count) {
-  Text identity = c_.literal(*tree::identity(tree::fold_of(place), place.dtype));
+  Text identity = c_.literal(*kontor::identity(tree::fold_of(place), place.dtype));
   if (p.local && c_.dialect().warps)
     line("#pragma unroll");  // else an array in registers becomes one in memory
   if (!p.local) identity = c_.to_memory(place.dtype, identity);
@@ -153,7 +153,7 @@ void Renderer::declare(const Node& n) {
   std::string_view type = c_.variable_type(n.dtype);
   if (p.dims.empty()) {
     std::string start;
-    if (tree::has_fold(n)) start = " = " + c_.literal(*tree::identity(tree::fold_of(n), n.dtype)).text;
+    if (tree::has_fold(n)) start = " = " + c_.literal(*kontor::identity(tree::fold_of(n), n.dtype)).text;
     return line(fmt::format("{} {}{};", type, p.name, start));
   }
   int64_t count = 1;
@@ -170,15 +170,11 @@ void Renderer::write(const Node& n) {
   for (const Ref& x : tree::values(n)) v.push_back(value(x));
   Text to = element(n), out = v[0];
   if (n.op == Op::FoldStep) {
-    Text old = p.local ? to : c_.from_memory(place.dtype, to);
-    Fold fold = tree::fold_of(place);
-    if (fold == Fold::Dot) {
-      const Text args[] = {v[0], v[1], old};
-      out = c_.apply(Op::Fma, place.dtype, args);
-    } else {
-      const Text args[] = {old, v[0]};
-      out = c_.apply(row(fold).step, place.dtype, args);
-    }
+    const Fold fold = tree::fold_of(place);
+    const Op op = row(fold).step;
+    const auto sources =
+        step_sources(fold, p.local ? to : c_.from_memory(place.dtype, to), std::span<const Text>(v));
+    out = c_.apply(op, place.dtype, std::span(sources).first(static_cast<size_t>(row(op).arity)));
   }
   if (!p.local) out = c_.to_memory(place.dtype, out);
   write_line(p, fmt::format("{} = {};", to.text, out.text));

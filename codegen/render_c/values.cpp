@@ -140,7 +140,7 @@ Entry Renderer::compute_merge(const Node& n) {
   const Node& place = *n.src[0];
   PlaceState& p = place_of(place);
   if (!tree::has_fold(place)) broken("C renderer: merge of '{}', which has no fold", place.arg.text);
-  Op op = row(tree::fold_of(place)).merge;
+  Op op = merge_op(tree::fold_of(place));
   int64_t count = const_int(*p.dims.back());
   const Entry& first = memo_[position(n).get()];
   Entry e{{}, std::max({p.level, pin_level(), p.written ? p.write_level : 0, first.level})};
@@ -169,7 +169,7 @@ Entry Renderer::compute_merge(const Node& n) {
 /// All threads get the result.
 Entry Renderer::merge_lanes(const Node& n, Entry e) {
   const PlaceState& p = place_of(*n.src[0]);
-  const Op op = row(tree::fold_of(*n.src[0])).merge;
+  const Op op = merge_op(tree::fold_of(*n.src[0]));
   const int64_t turns = const_int(*p.dims.back());
   const std::string start =
       is_int(position(n), 0) ? ""

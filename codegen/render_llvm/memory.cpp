@@ -180,7 +180,7 @@ void Renderer::fill_range(Access a, Val identity, int64_t count, int64_t chunk) 
 void Renderer::fill(const Node& place) {
   constexpr int64_t most_stores = 32, wide = 64;  // what lives in registers is not filled by a loop
   PlaceState& p = place_of(place);
-  Val identity = constant_value(b_, *tree::identity(tree::fold_of(place), place.dtype));
+  Val identity = constant_value(b_, *kontor::identity(tree::fold_of(place), place.dtype));
   int64_t count = std::max(p.lanes, 1), chunk = std::max({p.lanes, p.chunk, 1});
   for (const Ref& d : p.dims) count *= const_int(*d);
   Access a{&p, {}, place.dtype};
@@ -209,7 +209,7 @@ void Renderer::fill_dynamic(const Node& place) {
   open_loop(b_.i64(0), count);
   Access a{&p, {}, place.dtype};
   add_term(a.at, b_.counter(), 1);
-  store_text(a, address(a), constant_value(b_, *tree::identity(tree::fold_of(place), place.dtype)),
+  store_text(a, address(a), constant_value(b_, *kontor::identity(tree::fold_of(place), place.dtype)),
              alignment(a, 0));
   close_loop();
   close_branch();
@@ -218,9 +218,9 @@ void Renderer::fill_dynamic(const Node& place) {
 // ---- folds
 
 Val Renderer::step(const Node& place, Val old, std::span<const Val> v) {
-  Fold fold = tree::fold_of(place);
-  if (fold == Fold::Dot) return apply(b_, Op::Fma, place.dtype, {v[0], v[1], old});
-  return apply(b_, row(fold).step, place.dtype, {old, v[0]});
+  const Op op = row(tree::fold_of(place)).step;
+  const auto sources = step_sources(tree::fold_of(place), old, v);
+  return apply(b_, op, place.dtype, std::span(sources).first(static_cast<size_t>(row(op).arity)));
 }
 
 /// Many elements, each a vector: halved in loops, in memory of their own, until few are left.
@@ -241,7 +241,7 @@ Access Renderer::halve_in_loops(Access a, const Node& place, int64_t& count) {
     int lanes = static_cast<int>(own);
     Val x = load_text(a, address(a), lanes, {}, alignment(a, 0));
     Val y = load_text(other, address(other), lanes, {}, alignment(other, 0));
-    Val sum = apply(b_, row(tree::fold_of(place)).merge, place.dtype, {x, y});
+    Val sum = apply(b_, merge_op(tree::fold_of(place)), place.dtype, {x, y});
     store_text(to, address(to), sum, alignment(to, 0));
     close_loop();
     a = {&rest, {}, a.dtype};
@@ -279,7 +279,7 @@ Val Renderer::half(Val v, int from) {
 Val Renderer::merge(const Node& n) {
   const Node& place = *n.src[0];
   if (!tree::has_fold(place)) broken("LLVM renderer: merge of '{}', which has no fold", place.arg.text);
-  Op op = row(tree::fold_of(place)).merge;
+  Op op = merge_op(tree::fold_of(place));
   std::vector<Val> parts = merge_parts(n);
   for (; parts.size() > 1; parts.resize(parts.size() / 2))
     for (size_t i = 0; i < parts.size() / 2; i++)

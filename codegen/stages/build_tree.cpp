@@ -160,6 +160,7 @@ class Builder {
     const Stage& s = stage(i);
     bool local = !is_root(i);
     if (!s.scatter_at.empty()) return scatter_nest(s, body);
+    if (s.scan >= 0) return scan_nest(s, body, local);
     if (local && fully_bound(s) && !is_fold(s)) {
       checks(s, body);
       inlined_[s.place.get()] = physical(s.values[0]);
@@ -234,17 +235,14 @@ class Builder {
                  s.name + "_kept");
   }
 
-  // To fold what there is so far into the identity changes no bit of it.
   void resume(const Stage& s, const Ref& sum, Body& out) {
-    const Fold fold = static_cast<Fold>(s.fold);
     on_lanes(s, out, [&](const std::vector<Ref>& lane, std::vector<Ref> at) {
-      Ref value = tree::load(accumulator(s), std::move(at), s.piece.accumulator.resumes);
-      Ref identity = tree::identity(fold, s.place->dtype);
-      if (fold != Fold::Sum && fold != Fold::Dot)
-        value = make(Op::Where, {s.piece.accumulator.resumes, value, identity});
-      std::vector<Ref> values = {value};
-      if (fold == Fold::Dot) values.push_back(constant(s.place->dtype, int64_t{1}));
-      return tree::fold(sum, lane, values);
+      const Ref& resumes = s.piece.accumulator.resumes;
+      const Fold fold = static_cast<Fold>(s.fold);
+      Ref value = tree::load(accumulator(s), std::move(at), resumes);
+      if (row(fold).identity != FoldIdentity::Zero)
+        value = make(Op::Where, {resumes, value, identity(fold, s.place->dtype)});
+      return tree::store(sum, lane, value);
     });
   }
 
@@ -302,6 +300,24 @@ class Builder {
     }
     for (size_t f = s.folds.size() - 1; f-- > 0;) body = around(s.folds[f], std::move(body));
     out.insert(out.end(), body.begin(), body.end());
+  }
+
+  // What the fold has come to is stored after each step. The steps are the innermost loop.
+  void scan_nest(const Stage& s, Body& body, bool local) {
+    if (local) body.push_back(memory_.at(s.place.get()));
+    const Ref running = tree::place(s.place->dtype, {}, s.name + "_so_far", s.fold);
+    Body nest = {running, tree::store(running, {}, physical(s.start))};
+    Body steps = step(s, running, {}, {});
+    steps.push_back(
+        tree::store(memory_.at(s.place.get()), place_at(s.place, index_of(s)), tree::load(running, {})));
+    for (const Ref& loop : around(s.loops[static_cast<size_t>(s.scan)], std::move(steps)))
+      nest.push_back(loop);
+    for (size_t k = s.layout.order.size(); k-- > 0;) {
+      const int d = s.layout.order[k];
+      if (d != s.scan && s.level.outer[static_cast<size_t>(d)] < 0)
+        nest = around(s.loops[static_cast<size_t>(d)], std::move(nest));
+    }
+    body.insert(body.end(), nest.begin(), nest.end());
   }
 
   void scatter_nest(const Stage& s, Body& body) {

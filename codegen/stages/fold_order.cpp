@@ -8,8 +8,6 @@
 
 namespace kontor {
 
-Fold merge_fold(Fold fold) { return fold == Fold::Dot ? Fold::Sum : fold; }
-
 static int trailing_block(size_t rank, std::span<const int64_t> axes) {
   int n = 0;
   while (static_cast<size_t>(n) < axes.size() &&
@@ -46,7 +44,7 @@ void cut_chain(FoldOrder& order) {
 
 FoldOrder fold_order(Fold fold, std::span<const Ref> shape, std::span<const int64_t> axes) {
   FoldOrder order;
-  int block = fold == Fold::Dot ? 0 : trailing_block(shape.size(), axes);
+  int block = row(fold).lanes ? trailing_block(shape.size(), axes) : 0;
   Ref length = ix::product(shape.last(static_cast<size_t>(block)));
   bool lanes = block > 0 && all_static(shape) && extent(length) >= fold_lanes;
   if (lanes) {

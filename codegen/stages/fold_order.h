@@ -1,6 +1,6 @@
 // The promised order of arithmetic of a reduction (design section 8): a function of what was recorded, of nothing else.
 #pragma once
-#include "graph/node.h"
+#include "graph/folds.h"
 
 namespace kontor {
 
@@ -26,7 +26,5 @@ inline constexpr int64_t longest_chain = 4096;
 FoldOrder fold_order(Fold fold, std::span<const Ref> shape, std::span<const int64_t> axes);
 /// Only the cutting, for a nest of the given steps.
 void cut_chain(FoldOrder& order);
-/// The fold that joins partial results of `fold`.
-Fold merge_fold(Fold fold);
 
 }  // namespace kontor

@@ -41,7 +41,7 @@ class Fusion {
 
   Reads reads_;
   struct Facts {  // of a group's stages
-    bool fold = false, dot = false;
+    bool fold = false, dot = false, scan = false;
     size_t loads = 0;
     double work = 0;  // iterations of the largest
   };
@@ -78,6 +78,7 @@ class Fusion {
     adopt_tile(s);
     if (s.scatter_at.empty())
       for (int d : loop_order(s)) {
+        if (d == s.scan) continue;
         s.level.outer[static_cast<size_t>(d)] = static_cast<int>(g.outer_loops.size());
         g.outer_loops.push_back(s.loops[static_cast<size_t>(d)]);
       }
@@ -85,7 +86,7 @@ class Fusion {
     g.nodes = s.level.nodes;
     g.stages.push_back(static_cast<int>(i));
     program_.groups.push_back(std::move(g));
-    facts_.push_back({is_fold(s), is_dot(s), reads_.loads[i].size(), work_of(s)});
+    facts_.push_back({is_fold(s), is_dot(s), s.scan >= 0, reads_.loads[i].size(), work_of(s)});
   }
 
   // A map that ends a dot (bias, activation) runs in the dot's tile.
@@ -156,7 +157,8 @@ class Fusion {
 
   int matching_dim(const Stage& s, const std::vector<Ref>& loads, const Ref& range) const {
     for (size_t d = 0; d < s.loops.size(); d++) {
-      if (s.level.outer[d] >= 0 || s.loops[d]->src[0] != range->src[0]) continue;
+      if (s.level.outer[d] >= 0 || static_cast<int>(d) == s.scan || s.loops[d]->src[0] != range->src[0])
+        continue;
       if (std::all_of(loads.begin(), loads.end(), [&](const Ref& l) { return tree::at(*l)[d] == range; }))
         return static_cast<int>(d);
     }
@@ -183,6 +185,7 @@ class Fusion {
     const Facts& facts = facts_[static_cast<size_t>(number)];
     if (is_dot(s) && facts.fold) return "its kernel reduces already";
     if (is_fold(s) && facts.dot) return "its kernel has a dot already";
+    if (is_fold(s) && facts.scan && !whole) return "all of it would be folded before a scan takes its first step";
     if (facts.loads + reads_.loads[static_cast<size_t>(stage_number(program_, s.place))].size() > most_loads)
       return "its kernel reads enough already";
     double outer = iterations(std::span(g.outer_loops).first(static_cast<size_t>(s.level.depth)));
@@ -226,6 +229,7 @@ class Fusion {
     Facts& facts = facts_[static_cast<size_t>(g)];
     facts.fold = facts.fold || is_fold(s);
     facts.dot = facts.dot || is_dot(s);
+    facts.scan = facts.scan || s.scan >= 0;
     facts.work = std::max(facts.work, work_of(s));
     facts.loads += reads_.loads[static_cast<size_t>(i)].size();
     if (is_dot(s)) retile(s, group(g));

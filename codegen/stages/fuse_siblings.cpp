@@ -38,6 +38,7 @@ std::span<const Reads::Read> Reads::of(int reader, int from) const {
 void rename(Stage& s, const Substitution& map) {
   for (Ref& v : s.values) v = substitute(v, map);
   for (Ref& f : s.folds) f = substitute(f, map);
+  if (s.start) s.start = substitute(s.start, map);
   for (StageCheck& c : s.checks) c.each([&](Ref& r) { r = substitute(r, map); });
   if (s.lane_begin) s.lane_begin = substitute(s.lane_begin, map);
 }

@@ -59,6 +59,7 @@ class Layouts {
     if (!s.scatter_at.empty()) return;
     double best = 0;
     for (size_t d = 0; d < s.loops.size(); d++) {
+      if (static_cast<int>(d) == s.scan) continue;
       double score = score_of(s, s.loops[d], static_cast<int>(d));
       if (score >= best) best = score, s.layout.vector_dim = static_cast<int>(d);
     }

@@ -58,6 +58,7 @@ void Lowering::end_stage(const Node* n) {
 
 void Lowering::add_stage(const Node* n) {
   if (n->op == Op::Reduce) return add_reduce(n);
+  if (n->op == Op::Scan) return add_scan(n);
   Stage& s = begin_stage(n, n->op == Op::Scatter ? "scatter" : "v");
   if (n->op == Op::Scatter) add_scatter(n, s);
   else s.values.push_back(lower(n, s.loops, {}));
@@ -89,18 +90,19 @@ void Lowering::add_scatter(const Node* n, Stage& s) {
   s.values.push_back(lower(n->src[1], value_at, s.scatter_guard));
 }
 
-// Each output has a stage of its own; a value that is wanted twice, or is an input, is copied.
+// Each output has a stage of its own, whose memory may be that of its shape before it was reshaped; a value that is wanted
+// twice, or is an input, is copied.
 void Lowering::add_outputs() {
   for (size_t i = 0; i < graph_.outputs.size(); i++) {
-    const Node* n = see_through(graph_.outputs[i].get());
-    auto it = stage_of_.find(n);
+    auto it = stage_of_.find(stored_for(graph_.outputs[i].get()));
     if (it != stage_of_.end() && program_.stages[static_cast<size_t>(it->second)].output < 0) {
       program_.stages[static_cast<size_t>(it->second)].output = static_cast<int>(i);
       continue;
     }
+    const Node* n = see_through(graph_.outputs[i].get());
     Stage& s = begin_stage(n, "copy");
     top_ = nullptr;
-    s.values.push_back(tree::load(places_.at(n), s.loops));
+    s.values.push_back(lower(n, s.loops, {}));
     s.output = static_cast<int>(i);
     current_ = nullptr;
   }

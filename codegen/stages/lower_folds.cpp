@@ -1,4 +1,4 @@
-// Lowering of reductions: loops in the promised order (fold_order.h), long chains in pieces.
+// Lowering of folds: loops in the promised order (fold_order.h), long chains in pieces; scans.
 #include <algorithm>
 
 #include "base/error.h"
@@ -17,6 +17,17 @@ void Lowering::add_reduce(const Node* n) {
   if (order.chunk_loop >= 0) return add_cut_reduce(n, fold, axes, dims, order);
   Stage& s = begin_stage(n, std::string(row(fold).name));
   fold_values(n, s, fold, axes, dims, order, {});
+  end_stage(n);
+}
+
+void Lowering::add_scan(const Node* n) {
+  Stage& s = begin_stage(n, "scan");
+  s.fold = static_cast<int>(n->at(0));
+  s.scan = static_cast<int>(n->at(1));
+  for (const Ref& x : std::span(n->src).first(n->src.size() - 1)) s.values.push_back(lower(x, s.loops, {}));
+  Tuple others = s.loops;
+  others.erase(others.begin() + s.scan);
+  s.start = lower(n->src.back(), others, {});
   end_stage(n);
 }
 
@@ -103,7 +114,7 @@ void Lowering::add_cut_reduce(const Node* n, Fold fold, const std::vector<int64_
   Ref place = partial.place;
 
   Stage& whole = begin_stage(n, std::string(row(fold).name));
-  whole.fold = static_cast<int>(merge_fold(fold));
+  whole.fold = static_cast<int>(row(fold).merge);
   FoldOrder rest;
   for (size_t q = 0; q < pieces.size(); q++) {
     rest.steps.push_back(pieces[q]->src[0]);

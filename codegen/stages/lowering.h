@@ -101,6 +101,7 @@ class Lowering {
 
   // ---- lower_folds.cpp
   void add_reduce(const Node* n);
+  void add_scan(const Node* n);
   void fold_values(const Node* n, Stage& s, Fold fold, const std::vector<int64_t>& axes,
                    const std::vector<Ref>& dims, const FoldOrder& order, const Tuple& pieces);
   static Ref term(const Ref& v, const Ref& terms);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "graph/folds.h"
 #include "graph/index/index.h"
 
 namespace kontor {
@@ -12,9 +13,17 @@ const Node* see_through(const Node* node) {
   return node;
 }
 
-namespace {
+static bool is_fold(const Node* n) { return row(n->op).group == OpClass::Reduce; }
+static bool is_stage_op(const Node* n) { return is_fold(n) || n->op == Op::Scatter || n->op == Op::Copy; }
 
-bool is_stage_op(const Node* n) { return n->op == Op::Reduce || n->op == Op::Scatter || n->op == Op::Copy; }
+const Node* stored_for(const Node* output) {
+  const Node* own = see_through(output);
+  const Node* n = own;
+  while (n->op == Op::Reshape) n = see_through(n->src[0].get());
+  return is_stage_op(n) ? n : own;
+}
+
+namespace {
 
 constexpr int dear = 8;         // operations from which on a value that two stages read is stored
 constexpr int very_dear = 60;   // .. that is stored where it is repeated
@@ -44,7 +53,7 @@ class Selection {
   explicit Selection(const Graph& graph) : graph_(graph), order_(topological(graph.outputs)) {}
 
   NodeSet run() {
-    for (const Ref& o : graph_.outputs) stored_.insert(see_through(o.get()));
+    for (const Ref& o : graph_.outputs) stored_.insert(stored_for(o.get()));
     for (const Node* n : order_)
       if (is_stage_op(n)) stored_.insert(n);
     for (const Node* n : order_)
@@ -203,7 +212,7 @@ class Selection {
 NodeSet random_values(std::span<const Node* const> order, const NodeSet& stored) {
   NodeSet random;
   for (const Node* n : order) {
-    if (n->op == Op::Reduce || n->op == Op::Buffer) continue;
+    if (is_fold(n) || n->op == Op::Buffer) continue;
     const bool drawn = is_draw(n) || std::any_of(n->src.begin(), n->src.end(), [&](const Ref& s) {
                          return random.count(s.get()) && !stored.count(s.get());
                        });

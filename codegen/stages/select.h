@@ -8,6 +8,8 @@ namespace kontor {
 
 /// Follows Calls and Marks to the value they wrap.
 const Node* see_through(const Node* node);
+/// The node whose stage an output is: itself, or the fold or scatter that it is a reshape of, since memory is the same.
+const Node* stored_for(const Node* output);
 /// Which values come from a random draw by elementwise steps, none of them `stored`: made where they are read, never kept.
 /// `order` has sources before users.
 NodeSet random_values(std::span<const Node* const> order, const NodeSet& stored);

@@ -77,6 +77,7 @@ std::vector<Ref> loads_of(std::span<const Ref> expressions, const Ref& place) {
 
 std::vector<Ref> expressions(const Stage& s) {
   std::vector<Ref> out = s.values;
+  if (s.start) out.push_back(s.start);
   for (const StageCheck& c : s.checks) {
     out.push_back(c.condition);
     if (c.value) out.push_back(c.value);

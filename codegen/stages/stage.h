@@ -64,6 +64,8 @@ struct Stage {
   int64_t lane_length = 0;  ///< elements that the lanes share out; the last step may be partial
   Ref lane_begin;           ///< null, or the step at which this piece of a cut chain begins
   std::vector<Ref> values;  ///< one, or two for Dot, over loops + folds + lane
+  int scan = -1;  ///< the dimension along which what the fold has come to is stored after each step, or -1
+  Ref start;      ///< of a scan: what it begins with, over the other loops
   std::vector<Ref>
       scatter_at;  ///< indexes of the place that a step folds into; loops of the steps are `folds`
   Ref scatter_guard;

@@ -75,6 +75,7 @@ class Search {
   Axis run(int seed, int dim, int inside) {
     const Ref& range = stage(seed).loops[static_cast<size_t>(dim)];
     if (!range->src[0]->is_const()) return refuse("its extent varies");
+    if (dim == stage(seed).scan) return refuse("it runs through it step by step");
     axis_.extent = kontor::extent(range->src[0]);
     axis_.name = range->arg.text;
     if (axis_.extent < 2) return refuse("it has one element");
@@ -150,6 +151,7 @@ class Search {
       for (size_t d = 0; d < stage(r.from).loops.size(); d++) {
         const Ref x = index_in(t, r.from, static_cast<int>(d));
         int64_t granule = 0;
+        if (static_cast<int>(d) == stage(r.from).scan) continue;
         if (!x || !covers(x, c.range, granule) || c.granule % granule != 0) continue;
         if (!long_enough(r.from, static_cast<int>(d), granule, c.range)) continue;
         put(r.from, {stage(r.from).loops[d], c.granule / granule, static_cast<int>(d)});
@@ -171,7 +173,7 @@ class Search {
     if (!x) return;
     int64_t granule = 0;
     for (size_t d = 0; d < s.loops.size(); d++)
-      if (covers(x, s.loops[d], granule) && long_enough(t, c.dim, granule, s.loops[d]))
+      if (static_cast<int>(d) != s.scan && covers(x, s.loops[d], granule) && long_enough(t, c.dim, granule, s.loops[d]))
         return put(u, {s.loops[d], c.granule * granule, static_cast<int>(d)});
     if (s.folds.empty() || !covers(x, s.folds[0], granule)) return;
     if (!long_enough(t, c.dim, granule, s.folds[0]) || !can_go_on(s)) return;

@@ -140,6 +140,7 @@ class Cutting {
     for (Ref& r : s.loops) r = loop(r);
     for (Ref& r : s.folds) r = loop(r);
     for (Ref& v : s.values) v = rewrite(v);
+    if (s.start) s.start = rewrite(s.start);
     for (StageCheck& c : s.checks) c.each([&](Ref& r) { r = rewrite(r); });
     if (s.lane_begin) s.lane_begin = rewrite(s.lane_begin);
     s.place = place_[static_cast<size_t>(i)];

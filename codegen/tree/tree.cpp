@@ -2,7 +2,6 @@
 #include "codegen/tree/tree.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "base/error.h"
 #include "graph/index/index.h"
@@ -106,24 +105,6 @@ std::span<const Ref> at(const Node& n) {
 }
 std::span<const Ref> values(const Node& n) { return std::span(n.src).subspan(1 + n.src[0]->src.size()); }
 Ref guard(const Node& load) { return load.at(0) ? load.src.back() : Ref(); }
-
-/// What no value of a float dtype is beyond: infinity, which f8e4m3 does not have (it would be NaN).
-static double extreme(DType dtype, bool high) {
-  const double most = dtype == DType::F8E4M3 ? 448 : std::numeric_limits<double>::infinity();
-  return high ? most : -most;
-}
-
-Ref identity(Fold fold, DType dtype) {
-  if (fold == Fold::Sum || fold == Fold::Dot) return constant(dtype, int64_t{0});
-  if (fold == Fold::Prod) return constant(dtype, int64_t{1});
-  bool high = fold == Fold::Min;
-  if (is_float(dtype)) return constant(dtype, extreme(dtype, high));
-  int bits = row(dtype).bits;
-  if (kind(dtype) == Kind::Bool) return constant(dtype, int64_t{high});
-  if (kind(dtype) == Kind::Unsigned) return constant(dtype, high ? int64_t{-1} : int64_t{0});
-  int64_t top = bits == 64 ? INT64_MAX : (int64_t{1} << (bits - 1)) - 1;
-  return constant(dtype, high ? top : -top - 1);
-}
 
 std::vector<Ref> slots(const Ref& kernel) {
   std::vector<Ref> found;

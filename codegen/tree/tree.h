@@ -18,7 +18,7 @@
 // A Place is row-major in its dimensions. A vector Loop of width w whose extent is below w runs masked. An unroll Loop
 // has a constant extent. All kinds mean the same iterations in the same order; they say only how these are mapped.
 #pragma once
-#include "graph/node.h"
+#include "graph/folds.h"
 
 namespace kontor {
 
@@ -65,8 +65,6 @@ std::span<const Ref> params(const Node& kernel);
 std::span<const Ref> at(const Node& access);      ///< indexes of a Load, Store, FoldStep or Merge
 std::span<const Ref> values(const Node& access);  ///< value(s) of a Store or FoldStep
 Ref guard(const Node& load);                      ///< null if it has none
-/// The fold's identity element in `dtype` (Dot and Sum: +0; for max the lowest value, -inf for floats).
-Ref identity(Fold fold, DType dtype);
 /// Slots a kernel reads, by number.
 std::vector<Ref> slots(const Ref& kernel);
 /// The outermost parallel loop (Thread or Global) of a kernel, or null.

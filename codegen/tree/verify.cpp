@@ -83,6 +83,7 @@ std::string of_value_dtype(const TreeScope& scope, const Node& n) {
 std::string of_merge(const TreeScope&, const Node& n) {
   if (n.op != Op::Merge || !accesses_place(n) || n[0]->src.empty()) return "";
   if (!tree::has_fold(*n[0])) return "merges a place without a fold";
+  if (!row(tree::fold_of(*n[0])).splits) return "merges a place whose fold joins no partial results";
   const Ref& last = n[0]->src.back();
   bool power = last->is_const() && last->at(0) > 0 && (last->at(0) & (last->at(0) - 1)) == 0;
   return power ? "" : "merges a dimension that is no constant power of two";
@@ -237,7 +238,7 @@ constexpr TreeCheck checks[] = {
     {"rank",          "as many indexes as the place has dimensions, as many values as its fold takes", of_rank},
     {"index.dtype",   "indexes are integers, guards bools",                                       of_index_dtype},
     {"value.dtype",   "what is written is of the place's dtype; only a place with a fold is stepped", of_value_dtype},
-    {"merge",         "what is merged has a fold and a constant power of two of elements",        of_merge},
+    {"merge",         "what is merged has a fold that joins, and a constant power of two of elements", of_merge},
     {"range",         "a range is used inside its loop only",                                     of_range},
     {"condition",     "conditions are bools; a check's id is at least 1",                         of_condition},
     {"loop",          "unrolled extents are constant, widths powers of two, parallel loops outside, no vector loop in another", of_loop},

@@ -110,9 +110,8 @@ Ref number_constant(std::string_view who, const Number& n, DType dtype) {
   return constant(dtype, n.i);
 }
 
-/// Operands of one dtype and shape. `shape` may come from other tensors too.
-static std::vector<Ref> align(std::string_view who, std::span<const Input> operands, DType dtype,
-                              const Ref& also_shaped = {}) {
+std::vector<Ref> align(std::string_view who, std::span<const Input> operands, DType dtype,
+                       const Ref& also_shaped) {
   std::vector<Ref> tensors;
   for (const Input& v : operands)
     if (v.node) tensors.push_back(v.node);

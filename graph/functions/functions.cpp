@@ -216,6 +216,13 @@ constexpr FunctionRow table[] = {
     KONTOR_FUNCTION(argmax,        "fold", "x, axis=none, keepdims=false", "Position of the greatest (the first of equals; NaN counts as greatest)."),
     KONTOR_FUNCTION(argmin,        "fold", "x, axis=none, keepdims=false", "Position of the least (the first of equals; NaN counts as least)."),
 
+    KONTOR_FUNCTION(cumsum,        "scan", "x, axis", "Sum of the elements up to each along an axis; dtypes as of `sum`."),
+    KONTOR_FUNCTION(cumprod,       "scan", "x, axis", "Product of the elements up to each."),
+    KONTOR_FUNCTION(cummax,        "scan", "x, axis", "Greatest of the elements up to each; NaN from the first NaN on."),
+    KONTOR_FUNCTION(cummin,        "scan", "x, axis", "Least of the elements up to each; NaN from the first NaN on."),
+    KONTOR_FUNCTION(logcumsumexp,  "scan", "x, axis", "log(cumsum(exp(x))), without overflow on the way."),
+    KONTOR_FUNCTION(linear_scan,   "scan", "a, b, axis", "y[j] = y[j-1] * a[j] + b[j] along an axis (of the shape to which both broadcast), from 0, each step rounded once: moving averages, state spaces, discounted sums."),
+
     KONTOR_FUNCTION(reshape,       "movement", "x, shape", "The same elements in another shape; one dimension may be -1."),
     KONTOR_FUNCTION(flatten,       "movement", "x, from=0", "The axes from `from` on as one."),
     KONTOR_FUNCTION(permute,       "movement", "x, order", "Axes in another order."),

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "graph/node.h"
+#include "graph/folds.h"
 
 namespace kontor {
 
@@ -60,9 +60,13 @@ Ref as_float(const Ref& x);  ///< integers as f32
 /// What sums of this dtype are computed in: f32 for the floats that are narrower. Rounded once, by a cast at the end.
 DType accumulator(DType dtype);
 Ref in_accumulator(const Ref& x);  ///< x in accumulator(dtype)
+Ref widened(const Ref& x);         ///< integers narrower than 64 bits as such: what their sums are, as in NumPy
 /// Throws Error if it is not the dtype of a value.
 void check_dtype(std::string_view who, DType dtype);
 DType operand_dtype(std::string_view who, std::span<const Input> operands);
+/// Operands in one dtype, broadcast to one shape, to which `also_shaped` may belong.
+std::vector<Ref> align(std::string_view who, std::span<const Input> operands, DType dtype,
+                       const Ref& also_shaped = {});
 /// A number as a constant of `dtype`; throws Error if an integer dtype cannot hold it.
 Ref number_constant(std::string_view who, const Number& number, DType dtype);
 /// A Call: `body` is what it computes, written in terms of `args`.
@@ -138,6 +142,21 @@ Ref any(const Ref& x, const AxisList& axes, bool keepdims);
 Ref all(const Ref& x, const AxisList& axes, bool keepdims);
 Ref argmax(const Ref& x, std::optional<int64_t> axis, bool keepdims);
 Ref argmin(const Ref& x, std::optional<int64_t> axis, bool keepdims);
+
+// Scans (graph/functions/scans.cpp).
+Ref cumsum(const Ref& x, int64_t axis);
+Ref cumprod(const Ref& x, int64_t axis);
+Ref cummax(const Ref& x, int64_t axis);
+Ref cummin(const Ref& x, int64_t axis);
+Ref logcumsumexp(const Ref& x, int64_t axis);
+Ref linear_scan(const Input& a, const Input& b, int64_t axis);
+/// What a fold that begins with `start` (of the shape of the values without the axis) has come to after each of the values
+/// along an axis >= 0; in the pieces that docs/numerics.md promises. A fold that joins no partial results is one chain.
+Ref running(Fold fold, const std::vector<Ref>& values, const Ref& start, int64_t axis);
+/// h[j] = g[j] + slope[j+1] * h[j+1] (no slope: 1): what a scan hands back through its steps, from the end of the axis.
+Ref from_the_end(const Ref& slope, const Ref& g, int64_t axis);
+/// x one place further along an axis >= 0: `first` (of x's shape without the axis), then all but x's last element.
+Ref shifted(const Ref& x, const Ref& first, int64_t axis);
 
 // Movement.
 Ref reshape(const Ref& x, const Dims& shape);  ///< one dimension may be -1

@@ -36,8 +36,7 @@ Ref reduce(Fold fold, const std::vector<Ref>& sources, const Ints& axes, bool ke
   return reshape(out, shape);
 }
 
-/// Sums of small integers are 64 bits wide, as in NumPy.
-static Ref widened(const Ref& x) {
+Ref widened(const Ref& x) {
   Kind k = kind(x->dtype);
   if (k == Kind::Float) return x;
   return cast(x, k == Kind::Unsigned ? DType::U64 : DType::I64);

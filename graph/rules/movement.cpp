@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "graph/index/index.h"
+#include "graph/folds.h"
 #include "graph/rules/rules.h"
 
 namespace kontor {

@@ -6,6 +6,7 @@
 #include <unordered_set>
 
 #include "base/error.h"
+#include "graph/folds.h"
 #include "graph/index/index.h"
 #include "graph/shape.h"
 #include "graph/text/expression.h"
@@ -17,7 +18,7 @@ namespace {
 
 constexpr int64_t longest_inline = 32;
 
-bool starts_with_fold(Op op) { return op == Op::Reduce || op == Op::Scatter; }
+bool starts_with_fold(Op op) { return row(op).group == OpClass::Reduce || op == Op::Scatter; }
 
 // ---- printing -------------------------------------------------------------------------------------------------------
 
@@ -316,6 +317,9 @@ class Parser {
         need(!ints.empty(), l, "its fold is missing: {sum, 0}");
         axes(1, SIZE_MAX);
         return need(std::is_sorted(ints.begin() + 1, ints.end()), l, "its axes are not in order");
+      case Op::Scan:
+        need(!ints.empty(), l, "its fold is missing: {sum, 0}");
+        return axes(1, 1);
       case Op::Gather:   return axes(0, l.src.size() - 1);
       case Op::Scatter:  return check_scatter(l, axes);
       case Op::Put:      return check_put(l);

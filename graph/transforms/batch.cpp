@@ -76,7 +76,7 @@ Ref reduce(const Step& s) {
   for (size_t i = 0; i < s.src.size(); i++) src.push_back(s.with_axis(i));
   Ints ints = shifted(s.node.arg.ints);
   ints[0] = s.node.at(0);
-  return make(Op::Reduce, src, {.ints = ints});
+  return make(s.node.op, src, {.ints = ints});
 }
 
 /// The position on the new axis itself, in the shape of index tensor `like` (which has the axis in front).
@@ -190,6 +190,7 @@ constexpr OpRule special_rules[] = {
     {Op::Window,   window},
     {Op::Unwindow, window},
     {Op::Reduce,   reduce},
+    {Op::Scan,     reduce},
     {Op::Gather,   gather},
     {Op::Scatter,  scatter},
     {Op::Put,      put},

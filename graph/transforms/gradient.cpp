@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <numbers>
+#include <optional>
 
 #include "base/error.h"
 #include "base/guard.h"
@@ -204,7 +205,35 @@ void reduce_back(Tape& to, const Node& n, const Term& g) {
     case Fold::Max:
     case Fold::Min:  return extreme_back(to, n, g);
     case Fold::Dot:  return dot_back(to, n, g);
+    case Fold::Linear: break;  // no Reduce has it
   }
+  broken("gradient: no row for a reduction by {}", row(static_cast<Fold>(n.at(0))).name);
+}
+
+/// What a step hands back to the value that it began with is a recurrence from the end; what it hands to its values is that
+/// times their slopes.
+void scan_back(Tape& to, const Node& n, const Term& g) {
+  const Fold fold = static_cast<Fold>(n.at(0));
+  const int64_t axis = n.at(1);
+  const Term before(fn::shifted(Ref(&n), n.src.back(), axis)), one = before.constant(1);
+  std::optional<Term> so_far;  // none: 1
+  std::vector<Term> slopes(static_cast<size_t>(row(fold).arity), one);
+  switch (fold) {
+    case Fold::Sum:  break;
+    case Fold::Prod: so_far = source(n, 0), slopes[0] = before; break;
+    case Fold::Max:
+    case Fold::Min:  {
+      const Term stays = fold == Fold::Max ? source(n, 0) < before : before < source(n, 0);
+      so_far = where(stays, one, 0.0), slopes[0] = where(stays, 0.0, one);
+      break;
+    }
+    case Fold::Dot:    slopes = {source(n, 1), source(n, 0)}; break;
+    case Fold::Linear: so_far = source(n, 0), slopes[0] = before; break;
+  }
+  const Term back(fn::from_the_end(so_far ? so_far->node : Ref(), g.node, axis));
+  for (size_t i = 0; i < slopes.size(); i++) to.add(n[i], (back * slopes[i]).node);
+  if (!to.wants(n.src.back()) || is_int(n.shape[static_cast<size_t>(axis)], 0)) return;
+  to.add(n.src.back(), fn::select(so_far ? (back * *so_far).node : back.node, axis, 0));
 }
 
 // --- indexed
@@ -344,6 +373,7 @@ constexpr OpRule op_rules[] = {
     {Op::Window,   window_back},
     {Op::Unwindow, unwindow_back},
     {Op::Reduce,   reduce_back},
+    {Op::Scan,     scan_back},
     {Op::Gather,   gather_back},
     {Op::Scatter,  scatter_back},
     {Op::Put,      put_back},

@@ -266,7 +266,7 @@ struct OpRule {
 constexpr OpRule special_rules[] = {
     {Op::Reshape, reshape}, {Op::Permute, permute}, {Op::Expand, expand}, {Op::Pad, pad},
     {Op::Shrink, shrink},   {Op::Flip, flip},       {Op::Window, window}, {Op::Unwindow, unwindow},
-    {Op::Reduce, reduce},   {Op::Gather, gather},   {Op::Scatter, never}, {Op::Put, never},
+    {Op::Reduce, reduce},   {Op::Scan, never},      {Op::Gather, gather}, {Op::Scatter, never}, {Op::Put, never},
     {Op::Mark, wrapper},    {Op::Copy, wrapper},    {Op::Call, wrapper},
 };
 

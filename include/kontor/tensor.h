@@ -237,6 +237,14 @@ class KONTOR_API Tensor {
                 bool keepdims = false) const;  ///< the first of equals; NaN counts as the largest
   Tensor argmin() const;
   Tensor argmin(int64_t axis, bool keepdims = false) const;
+
+  // Scans: the shape stays; out[.., j] is what the elements up to j along the axis come to. Long axes run in pieces
+  // (docs/numerics.md). Throw Error if there is no such axis.
+  Tensor cumsum(int64_t axis) const;        ///< dtypes as of sum()
+  Tensor cumprod(int64_t axis) const;       ///< dtypes as of prod()
+  Tensor cummax(int64_t axis) const;        ///< NaN from the first NaN on
+  Tensor cummin(int64_t axis) const;        ///< NaN from the first NaN on
+  Tensor logcumsumexp(int64_t axis) const;  ///< log(cumsum(exp(x))) without overflow on the way; of integers in f32
   Tensor any(const Axes& axes = {}, bool keepdims = false) const;
   Tensor all(const Axes& axes = {}, bool keepdims = false) const;
 
@@ -408,6 +416,9 @@ inline Tensor cat(std::initializer_list<Tensor> t, int64_t axis = 0) {
 inline Tensor stack(std::initializer_list<Tensor> t, int64_t axis = 0) {
   return stack(std::span(t.begin(), t.size()), axis);
 }
+/// y[.., j] = y[.., j-1] * a[.., j] + b[.., j] along `axis` of the shape to which both broadcast, from 0, each step rounded once:
+/// moving averages, state spaces, discounted sums. Throws Error if they are no floats or there is no such axis.
+KONTOR_API Tensor linear_scan(const Operand& a, const Operand& b, int64_t axis);
 /// -log softmax(logits)[label] of each row: logits [.., classes], integer labels [..] -> [..]; take its mean for a loss.
 KONTOR_API Tensor cross_entropy(const Tensor& logits, const Tensor& labels);
 /// d loss / d x for each x of `wrt`. `loss` has one element; each x is realized or assigned (a leaf) or marked.

@@ -1,0 +1,27 @@
+// What folds begin with.
+#include "graph/folds.h"
+
+#include <limits>
+
+namespace kontor {
+
+/// What no value of a float dtype is beyond: infinity, which f8e4m3 does not have (it would be NaN).
+static double extreme(DType dtype, bool high) {
+  const double most = dtype == DType::F8E4M3 ? 448 : std::numeric_limits<double>::infinity();
+  return high ? most : -most;
+}
+
+Ref identity(Fold fold, DType dtype) {
+  const FoldIdentity begin = row(fold).identity;
+  if (begin == FoldIdentity::Zero || begin == FoldIdentity::One)
+    return constant(dtype, int64_t{begin == FoldIdentity::One});
+  const bool high = begin == FoldIdentity::Highest;
+  if (is_float(dtype)) return constant(dtype, extreme(dtype, high));
+  const int bits = row(dtype).bits;
+  if (kind(dtype) == Kind::Bool) return constant(dtype, int64_t{high});
+  if (kind(dtype) == Kind::Unsigned) return constant(dtype, high ? int64_t{-1} : int64_t{0});
+  const int64_t top = bits == 64 ? INT64_MAX : (int64_t{1} << (bits - 1)) - 1;
+  return constant(dtype, high ? top : -top - 1);
+}
+
+}  // namespace kontor

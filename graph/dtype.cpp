@@ -19,15 +19,16 @@ static constexpr DTypeRow rows[] = {
     {DType::I32,    "i32",    32, Kind::Signed,   "int",    "int",                "i32",    0, "I32",     "<i4"},
     {DType::U64,    "u64",    64, Kind::Unsigned, "ulong",  "unsigned long long", "i64",    1, "U64",     "<u8"},
     {DType::I64,    "i64",    64, Kind::Signed,   "long",   "long long",          "i64",    0, "I64",     "<i8"},
-    {DType::F8E4M3, "f8e4m3", 8,  Kind::Float,    "",       "",                   "",       10, "F8_E4M3", ""},
-    {DType::F8E5M2, "f8e5m2", 8,  Kind::Float,    "",       "",                   "",       12, "F8_E5M2", ""},
-    {DType::F16,    "f16",    16, Kind::Float,    "half",   "__half",             "half",   2, "F16",     "<f2"},
-    {DType::BF16,   "bf16",   16, Kind::Float,    "",       "__nv_bfloat16",      "bfloat", 4, "BF16",    ""},
-    {DType::F32,    "f32",    32, Kind::Float,    "float",  "float",              "float",  2, "F32",     "<f4"},
-    {DType::F64,    "f64",    64, Kind::Float,    "double", "double",             "double", 2, "F64",     "<f8"},
+    {DType::F8E4M3, "f8e4m3", 8,  Kind::Float,    "",       "",                   "",       10, "F8_E4M3", "", {4, 3, 7, Specials::Finite}},
+    {DType::F8E5M2, "f8e5m2", 8,  Kind::Float,    "",       "",                   "",       12, "F8_E5M2", "", {5, 2, 15, Specials::Ieee}},
+    {DType::F16,    "f16",    16, Kind::Float,    "half",   "__half",             "half",   2, "F16",     "<f2", {5, 10, 15, Specials::Ieee}},
+    {DType::BF16,   "bf16",   16, Kind::Float,    "",       "__nv_bfloat16",      "bfloat", 4, "BF16",    "", {8, 7, 127, Specials::Ieee}},
+    {DType::F32,    "f32",    32, Kind::Float,    "float",  "float",              "float",  2, "F32",     "<f4", {8, 23, 127, Specials::Ieee}},
+    {DType::F64,    "f64",    64, Kind::Float,    "double", "double",             "double", 2, "F64",     "<f8", {11, 52, 1023, Specials::Ieee}},
     // clang-format on
 };
 
+std::span<const DTypeRow> dtypes() { return std::span(rows).subspan(1); }
 const DTypeRow& row(DType dtype) { return rows[static_cast<int>(dtype)]; }
 std::string_view v0::name(DType dtype) { return row(dtype).name; }
 int64_t v0::item_size(DType dtype) { return row(dtype).bits / 8; }

@@ -3,11 +3,16 @@
 
 #include <limits>
 
+#include "graph/scalar.h"
+
 namespace kontor {
 
-/// What no value of a float dtype is beyond: infinity, which f8e4m3 does not have (it would be NaN).
+/// What no value of a float dtype is beyond: infinity, or the greatest number where that would be NaN.
 static double extreme(DType dtype, bool high) {
-  const double most = dtype == DType::F8E4M3 ? 448 : std::numeric_limits<double>::infinity();
+  const FloatFormat& f = row(dtype).format;
+  const double most = f.specials == Specials::Ieee
+                          ? std::numeric_limits<double>::infinity()
+                          : to_double(dtype, {static_cast<uint64_t>(f.beyond() - 1)});
   return high ? most : -most;
 }
 

@@ -15,52 +15,31 @@ namespace {
 
 // ---- floats narrower than f32 ---------------------------------------------------------------------------------
 
-struct Format {
-  int exponent_bits, mantissa_bits;
-  bool has_infinity;
-};
-
-Format format_of(DType dtype) {
-  switch (dtype) {
-    case DType::F8E4M3: return {4, 3, false};
-    case DType::F8E5M2: return {5, 2, true};
-    case DType::F16:    return {5, 10, true};
-    case DType::BF16:   return {8, 7, true};
-    default:            broken("{} is not a narrow float", name(dtype));
-  }
-}
-
-double decode(Format f, uint64_t bits) {
-  int bias = (1 << (f.exponent_bits - 1)) - 1;
+double decode(const FloatFormat& f, uint64_t bits) {
   int top = (1 << f.exponent_bits) - 1;
   int exponent = static_cast<int>(bits >> f.mantissa_bits) & top;
   int mantissa = static_cast<int>(bits & ((1u << f.mantissa_bits) - 1));
   double sign = (bits >> (f.exponent_bits + f.mantissa_bits)) & 1 ? -1.0 : 1.0;
-  int all = (1 << f.mantissa_bits) - 1;
-  if (exponent == top && f.has_infinity)
+  const int64_t code = static_cast<int64_t>(bits) & f.all_ones();
+  if (exponent == top && f.specials == Specials::Ieee)
     return mantissa ? std::numeric_limits<double>::quiet_NaN()
                     : sign * std::numeric_limits<double>::infinity();
-  if (exponent == top && mantissa == all) return std::numeric_limits<double>::quiet_NaN();
-  if (exponent == 0) return sign * std::ldexp(mantissa, 1 - bias - f.mantissa_bits);
-  return sign * std::ldexp(mantissa + (1 << f.mantissa_bits), exponent - bias - f.mantissa_bits);
+  if (code >= f.beyond()) return std::numeric_limits<double>::quiet_NaN();
+  if (exponent == 0) return sign * std::ldexp(mantissa, f.least());
+  return sign * std::ldexp(mantissa + (1 << f.mantissa_bits), exponent - 1 + f.least());
 }
 
 // Rounds to the nearest, ties to even, in one step: x is scaled so that one unit in the last place is 1.
-uint64_t encode(Format f, double x) {
-  int bias = (1 << (f.exponent_bits - 1)) - 1, top = (1 << f.exponent_bits) - 1;
+uint64_t encode(const FloatFormat& f, double x) {
   uint64_t sign = static_cast<uint64_t>(std::signbit(x)) << (f.exponent_bits + f.mantissa_bits);
-  uint64_t infinity = static_cast<uint64_t>(top) << f.mantissa_bits;
-  uint64_t nan = f.has_infinity ? infinity | (uint64_t{1} << (f.mantissa_bits - 1))
-                                : infinity | ((uint64_t{1} << f.mantissa_bits) - 1);
-  if (std::isnan(x)) return sign | nan;
-  if (std::isinf(x)) return sign | (f.has_infinity ? infinity : nan);
-  int exponent = x == 0 ? 1 - bias : std::max(std::ilogb(x), 1 - bias);
+  const uint64_t beyond = static_cast<uint64_t>(f.beyond());
+  if (std::isnan(x)) return sign | static_cast<uint64_t>(f.nan());
+  if (std::isinf(x)) return sign | beyond;
+  int exponent = x == 0 ? 1 - f.bias : std::max(std::ilogb(x), 1 - f.bias);
   double scaled = std::nearbyint(std::ldexp(std::fabs(x), f.mantissa_bits - exponent));
   // A subnormal has scaled < 2^mantissa_bits and exponent field 0; a carry out of the mantissa raises the exponent.
-  uint64_t field = static_cast<uint64_t>(exponent + bias - 1) << f.mantissa_bits;
-  uint64_t bits = field + static_cast<uint64_t>(scaled);
-  if (bits >= (f.has_infinity ? infinity : nan)) return sign | (f.has_infinity ? infinity : nan);
-  return sign | bits;
+  uint64_t field = static_cast<uint64_t>(exponent + f.bias - 1) << f.mantissa_bits;
+  return sign | std::min(field + static_cast<uint64_t>(scaled), beyond);
 }
 
 // The double nearest to the exact value whose last bit says "inexact": rounding it again, to at most 51 bits, rounds
@@ -269,7 +248,7 @@ Value from_double(DType dtype, double x) {
   }
   if (dtype == DType::F64) return {std::bit_cast<uint64_t>(x)};
   if (dtype == DType::F32) return {std::bit_cast<uint32_t>(static_cast<float>(x))};
-  return {encode(format_of(dtype), x)};
+  return {encode(row(dtype).format, x)};
 }
 
 Value from_int(DType dtype, int64_t x) {
@@ -282,7 +261,7 @@ Value from_int(DType dtype, int64_t x) {
 double to_double(DType dtype, Value x) {
   if (dtype == DType::F64) return std::bit_cast<double>(x.bits);
   if (dtype == DType::F32) return static_cast<double>(std::bit_cast<float>(static_cast<uint32_t>(x.bits)));
-  if (is_float(dtype)) return decode(format_of(dtype), x.bits);
+  if (is_float(dtype)) return decode(row(dtype).format, x.bits);
   if (dtype == DType::U64) return static_cast<double>(x.bits);
   return static_cast<double>(sign_extended(dtype, x.bits));
 }

@@ -6,6 +6,7 @@
 
 #include "backends/backend.h"
 #include "codegen/tree/tree.h"
+#include "tests/dtypes.h"
 
 namespace kontor {
 
@@ -18,10 +19,6 @@ std::string differs_from_interp(Backend& device, const Ref& kernel, std::span<co
 std::span<const char* const> hand_made_trees();
 /// Trees whose lanes lie over the threads of a warp.
 std::span<const char* const> warp_trees();
-inline constexpr DType tested_dtypes[] = {DType::Bool,   DType::U8,  DType::I8,   DType::U16, DType::I16,
-                                          DType::U32,    DType::I32, DType::U64,  DType::I64, DType::F8E4M3,
-                                          DType::F8E5M2, DType::F16, DType::BF16, DType::F32, DType::F64};
-
 /// Values of a dtype where arithmetic goes wrong: zeros, extremes, halves, NaN, infinities, neighbours of powers of two.
 std::vector<uint64_t> special_values(DType dtype);
 

@@ -110,7 +110,7 @@ class Maker {
   }
   bool may_hold(DType dtype) const {
     if (!is_float(dtype)) return true;
-    return options_.smooth ? dtype == DType::F64 : options_.f8 || kontor::row(dtype).bits > 8;
+    return !options_.smooth || dtype == DType::F64;
   }
   const FunctionRow& any_row() {
     while (true) {

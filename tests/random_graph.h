@@ -54,7 +54,6 @@ struct CaseOptions {
   bool smooth =
       false;  ///< floats are f64 and nothing cuts gradients off, so that finite differences can measure
   bool draws = false;      ///< random numbers may be drawn: the graph has Scalars
-  bool f8 = true;          ///< there may be f8 dtypes, which the llvm device has no arithmetic for
   bool gradients = false;  ///< one in three also returns gradients
 };
 

@@ -57,7 +57,7 @@ Mode mode_of(const std::string& name, uint64_t seed, bool* measured) {
     return {name, {.smooth = true, .draws = true}, [seed, measured](const Case& c) {
               return check_gradients(c, some_limits(seed % 2 ? 6 : seed % 4 ? 4 : 0), measured);
             }};
-  return {name, {.draws = true, .f8 = name != "llvm", .gradients = true}, on_device(opened(name))};
+  return {name, {.draws = true, .gradients = true}, on_device(opened(name))};
 }
 
 // Seconds of the processor. A graph that takes more of them hangs: SIGPROF ends the process, which counts as a crash.

@@ -14,7 +14,7 @@ using namespace kontor;
 
 namespace {
 
-constexpr DType dtypes[] = {DType::Bool, DType::U8,  DType::I32, DType::I64,
+constexpr DType usual_dtypes[] = {DType::Bool, DType::U8,  DType::I32, DType::I64,
                             DType::U32,  DType::U64, DType::F32, DType::F64};
 
 struct Row {
@@ -190,7 +190,7 @@ TEST_CASE("[dtypes] every function in every dtype has the interpreter's bits, or
   Backend* llvm = device("llvm", &why);
   if (!llvm) KONTOR_SKIP(why);
   for (const Row& row : all_rows())
-    for (DType dtype : dtypes) {
+    for (DType dtype : usual_dtypes) {
       const std::string text = in_dtype(row.expression, dtype);
       INFO(text);
       Graph graph;

@@ -60,7 +60,6 @@ void run_on(const char* name, uint64_t count) {
   Backend* backend = device(name, &why);
   if (!backend) KONTOR_SKIP(why);
   CaseOptions options = with_gradients;
-  options.f8 = backend->name() != "llvm";
   run_seeds(count, options, [&](uint64_t) { return on_device(*backend); });
 }
 

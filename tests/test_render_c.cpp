@@ -92,7 +92,7 @@ TEST_CASE("[render_c] OpenCL: every elementwise op in every dtype has the interp
   std::unique_ptr<Backend> device = try_open("opencl", reason);
   if (!device) KONTOR_SKIP(reason);
   constexpr size_t count = 4200;
-  for (DType dtype : tested_dtypes) {
+  for (DType dtype : every_dtype) {
     INFO(name(dtype));
     auto values = combinations(dtype, count);
     CHECK(differs_from_interp(*device, elementwise_kernel(dtype, count), {}, values) == "");
@@ -104,9 +104,9 @@ TEST_CASE("[render_c] OpenCL: casts between all dtypes have the interpreter's bi
   std::string reason;
   std::unique_ptr<Backend> device = try_open("opencl", reason);
   if (!device) KONTOR_SKIP(reason);
-  for (DType dtype : tested_dtypes) {
+  for (DType dtype : every_dtype) {
     INFO(name(dtype));
     std::vector<std::vector<uint64_t>> values = {special_values(dtype)};
-    CHECK(differs_from_interp(*device, cast_kernel(dtype, tested_dtypes, 128), {}, values) == "");
+    CHECK(differs_from_interp(*device, cast_kernel(dtype, every_dtype, 128), {}, values) == "");
   }
 }

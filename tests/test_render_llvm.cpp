@@ -20,6 +20,7 @@
 #include "graph/index/index.h"
 #include "graph/scalar.h"
 #include "tests/catch.h"
+#include "tests/dtypes.h"
 
 using namespace kontor;
 
@@ -174,10 +175,6 @@ Ref elementwise(const std::vector<DType>& from, DType to, const std::function<Re
   return tree::kernel("elementwise", params, {tree::loop(LoopKind::Thread, t, {inner})});
 }
 
-constexpr DType dtypes[] = {DType::Bool, DType::U8,  DType::I8,  DType::U16, DType::I16,
-                            DType::U32,  DType::I32, DType::U64, DType::I64, DType::F16,
-                            DType::BF16, DType::F32, DType::F64};
-
 bool takes(Op op, DType dtype) {
   if (has(op, FloatOnly)) return is_float(dtype);
   if (op == Op::IDiv || op == Op::Mod || op == Op::Shl || op == Op::Shr) return is_integer(dtype);
@@ -187,7 +184,7 @@ bool takes(Op op, DType dtype) {
 }  // namespace
 
 TEST_CASE("[render] every elementwise op in every dtype, with lanes and without") {
-  for (DType dtype : dtypes)
+  for (DType dtype : every_dtype)
     for (int o = 0; o < op_count; o++) {
       auto op = static_cast<Op>(o);
       if (!is_elementwise(op) || op == Op::Cast || op == Op::Bitcast || !takes(op, dtype)) continue;
@@ -201,9 +198,9 @@ TEST_CASE("[render] every elementwise op in every dtype, with lanes and without"
     }
 }
 
-TEST_CASE("[render] casts between all dtypes") {
-  for (DType from : dtypes)
-    for (DType to : dtypes) {
+TEST_CASE("[render] casts between all every_dtype") {
+  for (DType from : every_dtype)
+    for (DType to : every_dtype) {
       INFO(name(from) << " to " << name(to));
       auto cast = [&](std::vector<Ref> x) { return make(Op::Cast, std::move(x), {}, to); };
       same_bits(elementwise({from}, to, cast, true), {}, true);

@@ -13,16 +13,13 @@
 #include "graph/text/text.h"
 #include "graph/verify.h"
 #include "tests/catch.h"
+#include "tests/dtypes.h"
 #include "tests/project_root.h"
 #include "tests/random_graph.h"
 
 using namespace kontor;
 
 namespace {
-
-constexpr DType all_dtypes[] = {DType::Bool,   DType::U8,     DType::I8,   DType::U16, DType::I16,
-                                DType::U32,    DType::I32,    DType::U64,  DType::I64, DType::F16,
-                                DType::F8E4M3, DType::F8E5M2, DType::BF16, DType::F32, DType::F64};
 
 /// Random scalars, mostly those at which arithmetic is odd.
 class Source {
@@ -80,7 +77,7 @@ class Instance {
   Ref bound_[variable_count];
   Leaves leaves_;
 
-  DType any_dtype() { return all_dtypes[source_.pick(15)]; }
+  DType any_dtype() { return every_dtype[source_.pick(15)]; }
 
   Ref leaf(DType d, bool known) {
     Value v = source_.value(d);
@@ -313,7 +310,7 @@ TEST_CASE("[rules] every rule on values keeps every bit, in every dtype") {
     for (const Rule& rule : table.rules) {
       if (movement(rule) || table.name == "index") continue;
       bool hit = false;
-      for (DType d : all_dtypes) hit |= fuzz(rule, d, source, 300);
+      for (DType d : every_dtype) hit |= fuzz(rule, d, source, 300);
       INFO(rule.name);
       CHECK(hit);
     }

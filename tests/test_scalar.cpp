@@ -4,6 +4,7 @@
 
 #include "graph/scalar.h"
 #include "tests/catch.h"
+#include "tests/dtypes.h"
 
 using namespace kontor;
 
@@ -17,7 +18,7 @@ static Value two(Op op, DType d, Value a, Value b) {
 static Value cast(DType to, DType from, Value a) { return apply(Op::Cast, to, from, &a); }
 
 TEST_CASE("[scalar] every narrow float reads back what it wrote") {
-  for (DType d : {DType::F8E4M3, DType::F8E5M2, DType::F16, DType::BF16}) {
+  for (DType d : narrow_dtypes) {
     for (uint64_t bits = 0; bits < uint64_t{1} << row(d).bits; bits++) {
       double x = to_double(d, {bits});
       if (std::isnan(x)) REQUIRE(std::isnan(to_double(d, f(d, x))));
@@ -27,7 +28,7 @@ TEST_CASE("[scalar] every narrow float reads back what it wrote") {
 }
 
 TEST_CASE("[scalar] narrow floats round to the nearest, ties to even") {
-  for (DType d : {DType::F8E4M3, DType::F8E5M2, DType::F16, DType::BF16}) {
+  for (DType d : narrow_dtypes) {
     uint64_t sign = uint64_t{1} << (row(d).bits - 1);
     for (uint64_t bits = 0; bits + 1 < sign; bits++) {
       double a = to_double(d, {bits}), b = to_double(d, {bits + 1});
@@ -97,7 +98,7 @@ TEST_CASE("[scalar] integers wrap, divide to the floor, shift to nothing") {
 }
 
 TEST_CASE("[scalar] NaN and the sign of zero") {
-  for (DType d : {DType::F16, DType::BF16, DType::F32, DType::F64}) {
+  for (DType d : float_dtypes) {
     Value nan = f(d, NAN), zero = f(d, 0.0), minus = f(d, -0.0), x = f(d, 2);
     REQUIRE(std::isnan(to_double(d, two(Op::Max, d, nan, x))));
     REQUIRE(std::isnan(to_double(d, two(Op::Min, d, x, nan))));
@@ -122,7 +123,7 @@ TEST_CASE("[scalar] fma rounds once, in narrow floats too") {
 }
 
 TEST_CASE("[scalar] constants carry their bits") {
-  for (DType d : {DType::F8E4M3, DType::F16, DType::BF16, DType::F32, DType::F64}) {
+  for (DType d : float_dtypes) {
     REQUIRE(value_of(*constant_of(d, f(d, -1.5))) == f(d, -1.5));
     REQUIRE(value_of(*constant_of(d, f(d, -0.0))) == f(d, -0.0));
   }

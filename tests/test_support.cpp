@@ -75,10 +75,10 @@ std::string elementwise_rows() {
     if (!is_elementwise(op) || op == Op::Bitcast) continue;
     std::vector<DType> all;
     bool any_dtype = op == Op::Cast || op == Op::Where;
-    std::copy_if(std::begin(tested_dtypes), std::end(tested_dtypes), std::back_inserter(all),
+    std::copy_if(std::begin(every_dtype), std::end(every_dtype), std::back_inserter(all),
                  [&](DType d) { return any_dtype || has_op(op, d); });
     page += fmt::format("| `{}` | {} |", row(op).name,
-                        dtypes_where({std::begin(tested_dtypes), std::end(tested_dtypes)}, [&](DType d) {
+                        dtypes_where({std::begin(every_dtype), std::end(every_dtype)}, [&](DType d) {
                           return std::find(all.begin(), all.end(), d) != all.end();
                         }));
     for (size_t b = 0; b < kBackends.size(); b++) {

@@ -11,6 +11,7 @@
 #include "graph/recording.h"
 #include "graph/transforms/gradient.h"
 #include "tests/catch.h"
+#include "tests/dtypes.h"
 #include "tests/errors.h"
 #include "tests/everywhere.h"
 #include "tests/on_device.h"
@@ -24,13 +25,7 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 using Nodes = const std::vector<Ref>&;
 
-constexpr DType all_dtypes[] = {DType::Bool,   DType::U8,  DType::I8,   DType::U16, DType::I16,
-                                DType::U32,    DType::I32, DType::U64,  DType::I64, DType::F8E4M3,
-                                DType::F8E5M2, DType::F16, DType::BF16, DType::F32, DType::F64};
-constexpr DType narrow[] = {DType::F16, DType::BF16, DType::F8E4M3, DType::F8E5M2};
-
-std::vector<const char*> devices(DType dtype = DType::F32) {
-  if (row(dtype).opencl.empty() && row(dtype).llvm.empty()) return {"interp"};  // FP8
+std::vector<const char*> devices() {
   std::vector<const char*> out = {"interp", "llvm"};
   if (device("opencl")) out.push_back("opencl");
   return out;
@@ -109,7 +104,7 @@ void expect_operand(T number, Number::Kind kind) {
 }
 
 void check_number(const Number& n, long double exact_number) {
-  for (DType dtype : all_dtypes) {
+  for (DType dtype : every_dtype) {
     std::vector<Value> values = ends(dtype);
     Array a = Array::make(dtype, {static_cast<int64_t>(values.size())});
     for (size_t i = 0; i < values.size(); i++) a.set(static_cast<int64_t>(i), values[i]);
@@ -133,8 +128,8 @@ void check_number(const Number& n, long double exact_number) {
 // ---- numbers and kinds
 
 TEST_CASE("[values] comparisons are exact across all dtypes") {
-  for (DType x : all_dtypes)
-    for (DType y : all_dtypes) {
+  for (DType x : every_dtype)
+    for (DType y : every_dtype) {
       const std::vector<Value> a = ends(x), b = ends(y);
       Array left = Array::make(x, {static_cast<int64_t>(a.size()), 1});
       Array right = Array::make(y, {static_cast<int64_t>(b.size())});
@@ -224,12 +219,12 @@ TEST_CASE("[values] dtypes are promoted by PyTorch's table") {
       "bf16   bf16   bf16   bf16   bf16   bf16   bf16   bf16   bf16   bf16   bf16   bf16   f32    bf16   f32    f64    "
       "f32    f32    f32    f32    f32    f32    f32    f32    f32    f32    f32    f32    f32    f32    f32    f64    "
       "f64    f64    f64    f64    f64    f64    f64    f64    f64    f64    f64    f64    f64    f64    f64    f64    ";
-  for (size_t i = 0; i < std::size(all_dtypes); i++)
-    for (size_t j = 0; j < std::size(all_dtypes); j++) {
+  for (size_t i = 0; i < std::size(every_dtype); i++)
+    for (size_t j = 0; j < std::size(every_dtype); j++) {
       std::string wanted(table + ((i + 1) * 16 + j + 1) * 7, 7);
       wanted.erase(wanted.find_last_not_of(' ') + 1);
-      INFO(name(all_dtypes[i]) << " with " << name(all_dtypes[j]));
-      const Ref a = fn::full({}, 1, all_dtypes[i]), b = fn::full({}, 1, all_dtypes[j]);
+      INFO(name(every_dtype[i]) << " with " << name(every_dtype[j]));
+      const Ref a = fn::full({}, 1, every_dtype[i]), b = fn::full({}, 1, every_dtype[j]);
       CHECK(name(fn::add(a, b)->dtype) == wanted);
       CHECK(name(fn::maximum(a, b)->dtype) == wanted);
     }
@@ -388,7 +383,7 @@ TEST_CASE("[values] layer_norm keeps its digits where numbers are far from 0") {
 
 TEST_CASE("[values] narrow floats are summed up in f32 and rounded once") {
   const int64_t n = 4096;
-  for (DType dtype : narrow) {
+  for (DType dtype : narrow_dtypes) {
     const double most = to_double(dtype, {from_double(dtype, infinity).bits - 1});
     auto rounded = [&](double v) { return to_double(dtype, from_double(dtype, v)); };
     const Array ones = array_of(dtype, {n}, std::vector<double>(static_cast<size_t>(n), 1));
@@ -520,7 +515,7 @@ TEST_CASE("[values] draws lie inside of their interval") {
       {DType::F8E5M2, -57344, 57344},
   };
   for (const Row& r : rows)
-    for (const char* where : devices(r.dtype)) {
+    for (const char* where : devices()) {
       OnDevice on(where);
       INFO(where << " " << name(r.dtype) << " " << r.low << " .. " << r.high);
       double least = infinity, greatest = -infinity;
@@ -536,7 +531,7 @@ TEST_CASE("[values] draws lie inside of their interval") {
 TEST_CASE("[values] normal draws are finite") {
   for (DType dtype : {DType::F32, DType::F64, DType::F16, DType::BF16, DType::F8E4M3, DType::F8E5M2})
     for (double part : {1.0, 0.5, 0.25})
-      for (const char* where : devices(dtype)) {
+      for (const char* where : devices()) {
         OnDevice on(where);
         INFO(where << " " << name(dtype));
         const double most = to_double(dtype, {from_double(dtype, infinity).bits - 1});
@@ -561,7 +556,7 @@ TEST_CASE("[values] randint at the ends of its types") {
                       {DType::U32, 0, INT64_C(0x100000000)},
                       {DType::I16, -32768, 32768}};
   for (const Row& r : rows)
-    for (const char* where : devices(r.dtype)) {
+    for (const char* where : devices()) {
       OnDevice on(where);
       INFO(where << " " << name(r.dtype) << " " << r.low << " .. " << r.high);
       bool below = false, above = false;

@@ -1,4 +1,4 @@
-// [values] mod and floor_div of floats against exact arithmetic: C's fmod is exact, and a quotient of 113 bits is enough.
+// [values] mod and floor_div of float_dtypes against exact arithmetic: C's fmod is exact, and a quotient of 113 bits is enough.
 #include <cmath>
 #include <limits>
 
@@ -6,6 +6,7 @@
 #include "graph/functions/functions.h"
 #include "graph/transforms/gradient.h"
 #include "tests/catch.h"
+#include "tests/dtypes.h"
 #include "tests/everywhere.h"
 #include "tests/run_graph.h"
 
@@ -93,17 +94,16 @@ void check(DType dtype, Binary function, double (*wanted)(double, double)) {
   }
 }
 
-constexpr DType floats[] = {DType::F32, DType::F64, DType::F16, DType::BF16, DType::F8E4M3, DType::F8E5M2};
 
 }  // namespace
 
-TEST_CASE("[values] mod of floats is the exact remainder, of the divisor's sign") {
-  for (DType dtype : floats)
+TEST_CASE("[values] mod of float_dtypes is the exact remainder, of the divisor's sign") {
+  for (DType dtype : float_dtypes)
     check(dtype, [](const Input& a, const Input& b) { return fn::mod(a, b); }, remainder_of);
 }
 
-TEST_CASE("[values] floor_div of floats is the floor of the exact quotient") {
-  for (DType dtype : floats)
+TEST_CASE("[values] floor_div of float_dtypes is the floor of the exact quotient") {
+  for (DType dtype : float_dtypes)
     check(dtype, [](const Input& a, const Input& b) { return fn::floor_div(a, b); }, floor_of);
 }
 

@@ -161,6 +161,9 @@ std::vector<BenchCase> memory_bound() {
   constexpr int64_t large = int64_t{64} << 20;
   return {of_one("sum_64m", {large}, [](const Tensor& x) { return x.sum(); }),
           of_one("exp_64m", {large}, [](const Tensor& x) { return x.exp(); }),
+          of_one("cumsum_64m", {large}, [](const Tensor& x) { return x.cumsum(0); }),
+          of_one("sum_rows", {65536, 1024}, [](const Tensor& x) { return x.sum({0}); }),
+          of_one("cumsum_rows", {65536, 1024}, [](const Tensor& x) { return x.cumsum(0); }),
           of_one("softmax", {16384, 4096}, [](const Tensor& x) { return x.softmax(); })};
 }
 

@@ -128,6 +128,12 @@ def make(name):
     return jit(jnp.sum, normal(64 << 20))
   if name == "exp_64m":
     return jit(jnp.exp, normal(64 << 20))
+  if name == "sum_rows":
+    return jit(lambda x: x.sum(0), normal(65536, 1024))
+  if name == "cumsum_64m":
+    return jit(jnp.cumsum, normal(64 << 20))
+  if name == "cumsum_rows":
+    return jit(lambda x: jnp.cumsum(x, 0), normal(65536, 1024))
   if name == "softmax":
     return jit(jax.nn.softmax, normal(16384, 4096))
   if name == "replay_64":

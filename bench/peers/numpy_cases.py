@@ -37,6 +37,13 @@ def make(name):
     x = normal(64 << 20)
     out = np.empty_like(x)
     return lambda: np.exp(x, out=out)
+  if name == "sum_rows":
+    x = normal(65536, 1024)
+    return lambda: x.sum(0)
+  if name in ("cumsum_64m", "cumsum_rows"):
+    x = normal(64 << 20) if name == "cumsum_64m" else normal(65536, 1024)
+    out = np.empty_like(x)
+    return lambda: np.cumsum(x, axis=0, out=out)
   if name == "softmax":
     x = normal(16384, 4096)
     out = np.empty_like(x)

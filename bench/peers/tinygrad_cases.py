@@ -101,6 +101,8 @@ def make(name):
     return jit(lambda x: x.sum(), normal(64 << 20))
   if name == "exp_64m":
     return jit(lambda x: x.exp(), normal(64 << 20))
+  if name == "sum_rows":
+    return jit(lambda x: x.sum(0), normal(65536, 1024))
   if name == "softmax":
     return jit(lambda x: x.softmax(-1), normal(16384, 4096))
   if name == "replay_64":

@@ -109,6 +109,12 @@ def form_of(name):
     return of_one(64 << 20, lambda x: x.sum())
   if name == "exp_64m":
     return of_one(64 << 20, lambda x: x.exp())
+  if name == "sum_rows":
+    return of_one((65536, 1024), lambda x: x.sum(0))
+  if name == "cumsum_64m":
+    return of_one(64 << 20, lambda x: x.cumsum(0))
+  if name == "cumsum_rows":
+    return of_one((65536, 1024), lambda x: x.cumsum(0))
   if name == "softmax":
     return of_one((16384, 4096), lambda x: x.softmax(-1))
   if name == "replay_64":

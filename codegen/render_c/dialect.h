@@ -35,7 +35,6 @@ std::string in(const Text& t, int least);
 /// A function's call.
 Text call(std::string_view function, std::span<const Text> args);
 /// A float of less than 32 bits: a float in variables, its bits in memory.
-inline bool is_narrow(DType d) { return is_float(d) && kontor::row(d).bits < 32; }
 
 struct DialectRow {
   Dialect dialect;

@@ -11,7 +11,7 @@ namespace {
 
 /// A helper function by family. $F qualifiers, $N its name, $T the type of its result, $U that type unsigned, $S the type
 /// it casts from, $B bits of $T, $H first value above $T's largest, $L its lowest as floats; $X, $M largest and lowest as
-/// integers; $E $D $I: exponent bits, mantissa bits and whether there are infinities of a narrow float; $u, $f: bits of a
+/// integers; $E $D $O $I: exponent bits, mantissa bits, bias and whether there are infinities of a narrow float; $u, $f: bits of a
 /// float as uint, and back; $W, $w, $d: the same of a double.
 struct HelperRow {
   std::string_view family;
@@ -51,7 +51,7 @@ constexpr HelperRow helper_rows[] = {
   uint infinity = top << $D, nan = $I ? infinity | 1u << ($D - 1) : infinity | ((1u << $D) - 1);
   a &= 0x7fffffff;
   if (a > 0x7f800000) return ($U)(sign | nan);
-  int bias = (1 << ($E - 1)) - 1, e = a >> 23 ? (int)(a >> 23) - 127 : -126;
+  int bias = $O, e = a >> 23 ? (int)(a >> 23) - 127 : -126;
   int below = e < 1 - bias ? 1 - bias - e : 0, shift = 23 - $D + below;
   if (shift > 25) return ($U)sign;
   uint m = a >> 23 ? (a & 0x7fffff) | 0x800000 : a, r = m >> shift;
@@ -64,7 +64,7 @@ constexpr HelperRow helper_rows[] = {
 )"},
     {"from", Kind::Float, R"($F float $N($U x) {
   uint e = (x >> $D) & ((1u << $E) - 1), m = x & ((1u << $D) - 1), sign = (uint)x >> ($E + $D) << 31;
-  int bias = (1 << ($E - 1)) - 1;
+  int bias = $O;
   if ($E == 8) return $f((uint)x << 16);
   if ($I && e == (1u << $E) - 1) return $f(sign | 0x7f800000 | m << (23 - $D));
   if (!$I && e == (1u << $E) - 1 && m == (1u << $D) - 1) return $f(sign | 0x7fc00000);
@@ -102,19 +102,6 @@ constexpr HelperRow helper_rows[] = {
 }
 )"},
 };
-
-struct Narrow {
-  int exponent, mantissa;
-  bool infinite;
-};
-Narrow narrow(DType d) {
-  switch (d) {
-    case DType::F8E4M3: return {4, 3, false};
-    case DType::F8E5M2: return {5, 2, true};
-    case DType::F16:    return {5, 10, true};
-    default:            return {8, 7, true};
-  }
-}
 
 }  // namespace
 
@@ -167,7 +154,7 @@ std::string Speller::define(const std::string& family, DType dtype, DType from) 
   if (!found) broken("C renderer: no helper {} of {}", family, name(dtype));
   bool cl = row_.dialect == Dialect::OpenCL, from_double = from == DType::F64;
   std::string type(variable_type(dtype));
-  Narrow f = narrow(dtype);
+  const FloatFormat& f = kontor::row(dtype).format;
   const std::pair<std::string_view, std::string> by[] = {
       {"$F", std::string(row_.function)},
       {"$N", helper_name(family, dtype, from)},
@@ -179,9 +166,10 @@ std::string Speller::define(const std::string& family, DType dtype, DType from) 
       {"$L", float_limit(dtype, false, from_double)},
       {"$X", int_limit(dtype, true, type, row_.i64_suffix)},
       {"$M", int_limit(dtype, false, type, row_.i64_suffix)},
-      {"$E", fmt::format("{}", f.exponent)},
-      {"$D", fmt::format("{}", f.mantissa)},
-      {"$I", f.infinite ? "1" : "0"},
+      {"$E", fmt::format("{}", f.exponent_bits)},
+      {"$D", fmt::format("{}", f.mantissa_bits)},
+      {"$O", fmt::format("{}", f.bias)},
+      {"$I", f.specials == Specials::Ieee ? "1" : "0"},
       {"$u", cl ? "as_uint" : "__float_as_uint"},
       {"$f", cl ? "as_float" : "__uint_as_float"},
       {"$W", cl ? "ulong" : "long long"},

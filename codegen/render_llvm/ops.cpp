@@ -27,7 +27,7 @@ Scalar in_memory(DType dtype) {
   if (dtype == DType::Bool) return Scalar::I8;
   if (dtype == DType::F16) return Scalar::Half;
   if (dtype == DType::BF16) return Scalar::I16;
-  if (is_float(dtype) && row(dtype).bits == 8) broken("LLVM renderer: no arithmetic on {}", name(dtype));
+  if (is_float(dtype) && row(dtype).bits == 8) return Scalar::I8;
   return in_register(dtype);
 }
 
@@ -62,11 +62,50 @@ Val bf16_bits(Builder& b, Val x) {
   return binary(b, "and", select(b, compare(b, "fcmp uno", x, x), quiet, up), number(b, u, -65536));
 }
 
+int64_t bits_of(double x) { return std::bit_cast<int32_t>(static_cast<float>(x)); }
+
+/// f32 -> the code of the nearest float of the format (ties to even) as an i32.
+Val encoded(Builder& b, const FloatFormat& f, Val x) {
+  const int cut = 23 - f.mantissa_bits, sign_bit = f.exponent_bits + f.mantissa_bits;
+  Val u = convert(b, "bitcast", x, Scalar::I32), size = binary(b, "and", u, number(b, u, INT32_MAX));
+  Val sign = binary(b, "and", binary(b, "lshr", u, number(b, u, 31 - sign_bit)), number(b, u, int64_t{1} << sign_bit));
+  Val odd = binary(b, "and", binary(b, "lshr", size, number(b, u, cut)), number(b, u, 1));
+  Val up = binary(b, "add", binary(b, "add", size, number(b, u, (int64_t{1} << (cut - 1)) - 1)), odd);
+  Val normal = binary(b, "sub", binary(b, "lshr", up, number(b, u, cut)),
+                      number(b, u, int64_t{127 - f.bias} << f.mantissa_bits));
+  // Beside this number a unit in the last place is the least number of the format.
+  const double magic = std::ldexp(1.0, f.least() + 23);
+  Val far = binary(b, "fadd", convert(b, "bitcast", size, Scalar::Float), real(b, x, magic));
+  Val small = binary(b, "sub", convert(b, "bitcast", far, Scalar::I32), number(b, u, bits_of(magic)));
+  Val is_small = compare(b, "icmp slt", size, number(b, u, bits_of(std::ldexp(1.0, 1 - f.bias))));
+  Val code = select(b, is_small, small, normal), beyond = number(b, u, f.beyond());
+  code = select(b, compare(b, "icmp slt", code, beyond), code, beyond);
+  return either(b, select(b, compare(b, "fcmp uno", x, x), number(b, u, f.nan()), code), sign);
+}
+
+/// The code of a float of the format, an i32, as f32.
+Val decoded(Builder& b, const FloatFormat& f, Val u) {
+  const int cut = 23 - f.mantissa_bits, sign_bit = f.exponent_bits + f.mantissa_bits;
+  Val code = binary(b, "and", u, number(b, u, f.all_ones()));
+  Val sign = binary(b, "and", binary(b, "shl", u, number(b, u, 31 - sign_bit)), number(b, u, INT32_MIN));
+  Val placed = binary(b, "shl", code, number(b, u, cut));
+  Val normal = binary(b, "add", placed, number(b, u, int64_t{127 - f.bias} << 23));
+  Val count = convert(b, "uitofp", code, Scalar::Float);
+  Val small = binary(b, "fmul", count, real(b, count, std::ldexp(1.0, f.least())));
+  Val is_small = compare(b, "icmp slt", code, number(b, u, int64_t{1} << f.mantissa_bits));
+  Val bits = select(b, is_small, convert(b, "bitcast", small, Scalar::I32), normal);
+  Val special = f.specials == Specials::Ieee ? either(b, placed, number(b, u, 0x7f800000)) : number(b, u, 0x7fc00000);
+  bits = select(b, compare(b, "icmp slt", code, number(b, u, f.beyond())), bits, special);
+  return convert(b, "bitcast", either(b, bits, sign), Scalar::Float);
+}
+
+bool is_f8(DType dtype) { return is_float(dtype) && row(dtype).bits == 8; }
+
 /// The result of arithmetic in float, rounded to the dtype.
 Val rounded(Builder& b, DType dtype, Val x) {
   if (dtype == DType::F16) return convert(b, "fpext", convert(b, "fptrunc", x, Scalar::Half), Scalar::Float);
   if (dtype == DType::BF16) return convert(b, "bitcast", bf16_bits(b, x), Scalar::Float);
-  return x;
+  return is_f8(dtype) ? decoded(b, row(dtype).format, encoded(b, row(dtype).format, x)) : x;
 }
 
 }  // namespace
@@ -74,6 +113,7 @@ Val rounded(Builder& b, DType dtype, Val x) {
 Val from_memory(Builder& b, DType dtype, Val v) {
   if (dtype == DType::Bool) return compare(b, "icmp ne", v, number(b, v, 0));
   if (dtype == DType::F16) return convert(b, "fpext", v, Scalar::Float);
+  if (is_f8(dtype)) return decoded(b, row(dtype).format, convert(b, "zext", v, Scalar::I32));
   if (dtype != DType::BF16) return v;
   Val wide = convert(b, "zext", v, Scalar::I32);
   return convert(b, "bitcast", binary(b, "shl", wide, number(b, wide, 16)), Scalar::Float);
@@ -82,6 +122,7 @@ Val from_memory(Builder& b, DType dtype, Val v) {
 Val to_memory(Builder& b, DType dtype, Val v) {
   if (dtype == DType::Bool) return convert(b, "zext", v, Scalar::I8);
   if (dtype == DType::F16) return convert(b, "fptrunc", v, Scalar::Half);
+  if (is_f8(dtype)) return convert(b, "trunc", encoded(b, row(dtype).format, v), Scalar::I8);
   if (dtype != DType::BF16) return v;
   Val bits = convert(b, "bitcast", v, Scalar::I32);
   return convert(b, "trunc", binary(b, "lshr", bits, number(b, bits, 16)), Scalar::I16);
@@ -105,7 +146,7 @@ using Values = std::span<const Val>;
 struct TextRow {
   Op op;
   std::string_view floating, signed_, unsigned_, boolean;
-  bool rounds;  // so that f16 and bf16, held as floats, are rounded after it
+  bool rounds;  // so that narrow floats, held as floats, are rounded after it
 };
 // clang-format off
 constexpr TextRow text_rows[] = {
@@ -198,7 +239,7 @@ Val to_odd(Builder& b, Val sum, Val error) {
 
 Val cast_float(Builder& b, DType to, DType from, Val v);
 
-/// The product of two f16 or bf16 is exact in a double.
+/// The product of two narrow floats is exact in a double.
 Val narrow_fma(Builder& b, DType dtype, std::span<const Val> v) {
   Val x = convert(b, "fpext", v[0], Scalar::Double), y = convert(b, "fpext", v[1], Scalar::Double);
   Val p = binary(b, "fmul", x, y), c = convert(b, "fpext", v[2], Scalar::Double), s = binary(b, "fadd", p, c);
@@ -208,7 +249,7 @@ Val narrow_fma(Builder& b, DType dtype, std::span<const Val> v) {
 }
 
 Val fused(Builder& b, DType dtype, Values v, const Facts&) {
-  if (dtype == DType::F16 || dtype == DType::BF16) return narrow_fma(b, dtype, v);
+  if (is_narrow(dtype)) return narrow_fma(b, dtype, v);
   if (is_float(dtype)) return b.call("fma", b.type(v[0]), b.type(v[0]), {v[0], v[1], v[2]});
   return apply(b, Op::Add, dtype, {apply(b, Op::Mul, dtype, {v[0], v[1]}), v[2]});
 }

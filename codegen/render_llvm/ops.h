@@ -7,7 +7,7 @@
 
 namespace kontor::ir {
 
-/// How a dtype is held in registers (bool as i1; f16 and bf16 as floats that are rounded already) and in memory.
+/// How a dtype is held in registers (bool as i1; narrow floats as floats that are rounded already) and in memory.
 Scalar in_register(DType dtype);
 Scalar in_memory(DType dtype);
 

@@ -16,23 +16,16 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 
 struct Division {
-  DType dtype, work;  // computed in `work`
-  int digits;         // that one step finds: the precision of `work`
-  int steps;          // digits * steps >= digits of greatest / least
-};
-constexpr Division divisions[] = {
-    {DType::F8E4M3, DType::F32, 24, 1},  //   2^9 / 2^-9
-    {DType::F8E5M2, DType::F32, 24, 2},  //  2^16 / 2^-16
-    {DType::F16, DType::F32, 24, 2},     //  2^16 / 2^-24
-    {DType::BF16, DType::F32, 24, 11},   // 2^128 / 2^-133
-    {DType::F32, DType::F32, 24, 12},    // 2^128 / 2^-149
-    {DType::F64, DType::F64, 53, 40},    // 2^1024 / 2^-1074
+  DType work;  // computed in it
+  int digits;  // that one step finds: the precision of `work`
+  int steps;   // so many that they find all binary digits of greatest / least
 };
 
-const Division& division_of(DType dtype) {
-  for (const Division& d : divisions)
-    if (d.dtype == dtype) return d;
-  broken("no division of {}", name(dtype));
+Division division_of(DType dtype) {
+  const FloatFormat& f = row(dtype).format;
+  const DType work = fn::accumulator(dtype);
+  const int digits = row(work).format.digits(), all = f.greatest() + 1 - f.least();
+  return {work, digits, (all + digits - 1) / digits};
 }
 
 /// x mod y of x >= 0 and y > 0. Step k takes from what is left of x the digits at y * 2^(digits * k).

@@ -67,19 +67,6 @@ bool not_negative(const Match& m) { return m.node(i).bounds.lo >= 0 && m.node(i)
 
 // ---- casts ----------------------------------------------------------------------------------------------------------
 
-struct Exact {  // floats: significant bits, and powers of two of the least and greatest value
-  int bits, least, greatest;
-};
-Exact exact(DType d) {
-  switch (d) {
-    case DType::F8E4M3: return {4, -9, 8};
-    case DType::F8E5M2: return {3, -16, 15};
-    case DType::F16:    return {11, -24, 15};
-    case DType::BF16:   return {8, -133, 127};
-    case DType::F32:    return {24, -149, 127};
-    default:            return {53, -1074, 1023};
-  }
-}
 int magnitude_bits(DType d) { return d == DType::Bool ? 1 : row(d).bits - (kind(d) == Kind::Signed); }
 
 Ref merge_casts(const Match& m) {
@@ -304,15 +291,15 @@ bool is_lossless(DType from, DType to) {
   if (from == to) return true;
   if (to == DType::Bool) return false;
   if (!is_float(from)) {
-    if (is_float(to))
-      return magnitude_bits(from) <= exact(to).bits && magnitude_bits(from) <= exact(to).greatest;
+    const FloatFormat& f = row(to).format;
+    if (is_float(to)) return magnitude_bits(from) <= f.digits() && magnitude_bits(from) <= f.greatest();
     bool sign_fits = kind(from) != Kind::Signed || kind(to) == Kind::Signed;
     return sign_fits && magnitude_bits(from) <= magnitude_bits(to);
   }
   if (!is_float(to)) return false;
-  if (to == DType::F8E4M3) return false;  // it has no infinity
-  Exact a = exact(from), z_ = exact(to);
-  return a.bits <= z_.bits && a.least >= z_.least && a.greatest <= z_.greatest;
+  const FloatFormat &a = row(from).format, &b = row(to).format;
+  if (b.specials != Specials::Ieee) return false;  // it has no infinity
+  return a.digits() <= b.digits() && a.least() >= b.least() && a.greatest() <= b.greatest();
 }
 
 std::span<const Rule> float_rules() { return float_table; }

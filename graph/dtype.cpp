@@ -21,6 +21,7 @@ static constexpr DTypeRow rows[] = {
     {DType::I64,    "i64",    64, Kind::Signed,   "long",   "long long",          "i64",    0, "I64",     "<i8"},
     {DType::F8E4M3, "f8e4m3", 8,  Kind::Float,    "",       "",                   "",       10, "F8_E4M3", "", {4, 3, 7, Specials::Finite}},
     {DType::F8E5M2, "f8e5m2", 8,  Kind::Float,    "",       "",                   "",       12, "F8_E5M2", "", {5, 2, 15, Specials::Ieee}},
+    {DType::F8E4M3FNUZ, "f8e4m3fnuz", 8, Kind::Float, "",   "",                   "",       11, "F8_E4M3FNUZ", "", {4, 3, 8, Specials::NoMinusZero}},
     {DType::F16,    "f16",    16, Kind::Float,    "half",   "__half",             "half",   2, "F16",     "<f2", {5, 10, 15, Specials::Ieee}},
     {DType::BF16,   "bf16",   16, Kind::Float,    "",       "__nv_bfloat16",      "bfloat", 4, "BF16",    "", {8, 7, 127, Specials::Ieee}},
     {DType::F32,    "f32",    32, Kind::Float,    "float",  "float",              "float",  2, "F32",     "<f4", {8, 23, 127, Specials::Ieee}},
@@ -57,7 +58,7 @@ static DType find(Kind kind, int bits) {
 static DType promote_floats(const DTypeRow& a, const DTypeRow& b) {
   if (a.kind != b.kind) return a.kind == Kind::Float ? a.dtype : b.dtype;
   if (a.bits != b.bits) return a.bits > b.bits ? a.dtype : b.dtype;
-  return DType::F32;  // f16 with bf16, e4m3 with e5m2
+  return DType::F32;  // f16 with bf16, one f8 with another
 }
 
 DType promote(DType a, DType b) {

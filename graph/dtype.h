@@ -10,9 +10,10 @@ enum class Kind : uint8_t { None, Bool, Unsigned, Signed, Float };
 
 /// What the codes of a float mean beyond numbers.
 enum class Specials : uint8_t {
-  None,    // it is no float
-  Ieee,    // the highest exponent holds infinities and NaNs
-  Finite,  // no infinities; all ones are NaN
+  None,         // it is no float
+  Ieee,         // the highest exponent holds infinities and NaNs
+  Finite,       // no infinities; all ones are NaN
+  NoMinusZero,  // no infinities; what would be -0 is NaN
 };
 
 /// Sign, exponent and mantissa, from the top. Codes of exponent 0 are multiples of the least number.
@@ -25,13 +26,16 @@ struct FloatFormat {
   /// Powers of two of the least number above 0 and of the greatest.
   constexpr int least() const { return 1 - bias - mantissa_bits; }
   constexpr int greatest() const { return (1 << exponent_bits) - 1 - bias - (specials == Specials::Ieee); }
-  /// Codes without the sign: the first that is no number, and NaN.
+  /// Codes without the sign, but for a NaN that is a sign alone: the first that is no number, and NaN.
   constexpr int64_t infinity() const { return ((int64_t{1} << exponent_bits) - 1) << mantissa_bits; }
   constexpr int64_t all_ones() const { return (int64_t{1} << (exponent_bits + mantissa_bits)) - 1; }
-  constexpr int64_t beyond() const { return specials == Specials::Ieee ? infinity() : all_ones(); }
-  constexpr int64_t nan() const {
-    return specials == Specials::Ieee ? infinity() | int64_t{1} << (mantissa_bits - 1) : all_ones();
+  constexpr int64_t beyond() const {
+    return specials == Specials::Ieee ? infinity() : all_ones() + (specials == Specials::NoMinusZero);
   }
+  constexpr int64_t nan() const {
+    return specials == Specials::Ieee ? infinity() | int64_t{1} << (mantissa_bits - 1) : beyond();
+  }
+  constexpr bool has_minus_zero() const { return specials != Specials::NoMinusZero; }
 };
 
 struct DTypeRow {

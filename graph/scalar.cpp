@@ -24,7 +24,8 @@ double decode(const FloatFormat& f, uint64_t bits) {
   if (exponent == top && f.specials == Specials::Ieee)
     return mantissa ? std::numeric_limits<double>::quiet_NaN()
                     : sign * std::numeric_limits<double>::infinity();
-  if (code >= f.beyond()) return std::numeric_limits<double>::quiet_NaN();
+  if (code >= f.beyond() || (!f.has_minus_zero() && static_cast<int64_t>(bits) == f.nan()))
+    return std::numeric_limits<double>::quiet_NaN();
   if (exponent == 0) return sign * std::ldexp(mantissa, f.least());
   return sign * std::ldexp(mantissa + (1 << f.mantissa_bits), exponent - 1 + f.least());
 }
@@ -39,7 +40,8 @@ uint64_t encode(const FloatFormat& f, double x) {
   double scaled = std::nearbyint(std::ldexp(std::fabs(x), f.mantissa_bits - exponent));
   // A subnormal has scaled < 2^mantissa_bits and exponent field 0; a carry out of the mantissa raises the exponent.
   uint64_t field = static_cast<uint64_t>(exponent + f.bias - 1) << f.mantissa_bits;
-  return sign | std::min(field + static_cast<uint64_t>(scaled), beyond);
+  const uint64_t code = std::min(field + static_cast<uint64_t>(scaled), beyond);
+  return code == 0 && !f.has_minus_zero() ? 0 : sign | code;
 }
 
 // The double nearest to the exact value whose last bit says "inexact": rounding it again, to at most 51 bits, rounds
@@ -213,6 +215,8 @@ uint64_t apply_narrow(Op op, DType dtype, const Value* args, int arity) {
 
 uint64_t apply_float(Op op, DType dtype, const Value* args, int arity) {
   uint64_t sign = uint64_t{1} << (row(dtype).bits - 1);
+  if ((op == Op::Neg || op == Op::Abs) && !row(dtype).format.has_minus_zero() && (args[0].bits & ~sign) == 0)
+    return args[0].bits;  // 0 or NaN
   if (op == Op::Neg) return args[0].bits ^ sign;
   if (op == Op::Abs) return args[0].bits & ~sign;
   if (dtype == DType::F32) {

@@ -251,8 +251,7 @@ Derived derive_reduce(Op op, Refs src, const Arg& arg) {
 Derived derive_scan(Op op, Refs src, const Arg& arg) {
   need(arg.ints.size() == 2, op, src, "needs a fold and an axis");
   const Fold fold = static_cast<Fold>(arg.ints[0]);
-  need(static_cast<int>(src.size()) == row(fold).arity + 1, op, src,
-       "wrong number of sources for the fold");
+  need(static_cast<int>(src.size()) == row(fold).arity + 1, op, src, "wrong number of sources for the fold");
   const Node &x = *src[0], &start = *src.back();
   for (const Ref& s : src) need(s->dtype == x.dtype, op, src, "sources are of different dtypes");
   need(src.size() == 2 || src[1]->shape == x.shape, op, src, "values differ in shape");
@@ -314,8 +313,7 @@ static Derived derived(Op op, Refs src, const Arg& arg, DType dtype) {
     case OpClass::Leaf:        return derive_leaf(op, src, arg, dtype);
     case OpClass::Elementwise: return derive_elementwise(op, src, dtype);
     case OpClass::Movement:    return {src[0]->dtype, moved_bounds(op, src), {}, moved_shape(op, src, arg)};
-    case OpClass::Reduce:
-      return op == Op::Scan ? derive_scan(op, src, arg) : derive_reduce(op, src, arg);
+    case OpClass::Reduce:      return op == Op::Scan ? derive_scan(op, src, arg) : derive_reduce(op, src, arg);
     case OpClass::Indexed:     return derive_indexed(op, src, arg);
     case OpClass::Wrapper:     return {src[0]->dtype, src[0]->bounds, src[0]->shape};
     case OpClass::Value:       return {src[0]->dtype, dtype_bounds(src[0]->dtype)};

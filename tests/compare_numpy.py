@@ -33,11 +33,14 @@ np.seterr(all="ignore")
 warnings.simplefilter("ignore")
 NUMPY = {"bool": "?", "u8": "u1", "i8": "i1", "u16": "u2", "i16": "i2", "u32": "u4", "i32": "i4", "u64": "u8", "i64": "i8",
          "f16": "f2", "f32": "f4", "f64": "f8"}
-TORCH_ONLY = {"bf16": "bfloat16", "f8e4m3": "float8_e4m3fn", "f8e5m2": "float8_e5m2"}
-EPS = {"f64": 2**-52, "f32": 2**-23, "f16": 2**-10, "bf16": 2**-7, "f8e4m3": 2**-3, "f8e5m2": 2**-2}
+TORCH_ONLY = {"bf16": "bfloat16", "f8e4m3": "float8_e4m3fn", "f8e5m2": "float8_e5m2",
+              "f8e4m3fnuz": "float8_e4m3fnuz"}
+EPS = {"f64": 2**-52, "f32": 2**-23, "f16": 2**-10, "bf16": 2**-7, "f8e4m3": 2**-3, "f8e5m2": 2**-2,
+       "f8e4m3fnuz": 2**-3}
 LARGEST = {"f64": 1.7976931348623157e308, "f32": 3.4028235e38, "f16": 65504.0, "bf16": 3.3895314e38, "f8e4m3": 448.0,
-           "f8e5m2": 57344.0}
-TINY = {"f64": 5e-324, "f32": 1.5e-45, "f16": 6e-8, "bf16": 9.2e-41, "f8e4m3": 2**-9, "f8e5m2": 2**-16}
+           "f8e5m2": 57344.0, "f8e4m3fnuz": 240.0}
+TINY = {"f64": 5e-324, "f32": 1.5e-45, "f16": 6e-8, "bf16": 9.2e-41, "f8e4m3": 2**-9, "f8e5m2": 2**-16,
+        "f8e4m3fnuz": 2**-10}
 
 
 class Call:
@@ -154,7 +157,7 @@ def linear_scan(c, size=lambda v: v):
   a, b = (np.moveaxis(size(v), c.axis, 0) for v in np.broadcast_arrays(*c.floats("a", "b")))
   out = np.zeros(b.shape)
   for j in range(len(b)):
-    out[j] = (out[j - 1] * a[j] if j else 0) + b[j]
+    out[j] = (out[j - 1] if j else 0) * a[j] + b[j]
   return np.moveaxis(out, 0, c.axis)
 
 
@@ -318,6 +321,7 @@ BETWEEN = {
   "instance_norm": lambda c: squares(c, tuple(range(2, c.x.ndim))),
   "prod": lambda c: np.prod(np.maximum(np.abs(c.x.astype("f8")), 1), axis=c.axis_tuple(), keepdims=bool(c.keepdims)),
   "cumprod": lambda c: np.cumprod(np.maximum(np.abs(c.x.astype("f8")), 1), axis=c.axis),
+  "linear_scan": lambda c: np.maximum.accumulate(np.nan_to_num(linear_scan(c, np.abs), nan=np.inf, posinf=np.inf), axis=c.axis),
 }
 # What functions of many terms and of steep slopes may be off by, absolutely, in units of the precision.
 SLOPPY = {"softmax": 1, "logcumsumexp": 60, "log_softmax": 60, "cross_entropy": 60, "layer_norm": 40, "instance_norm": 40, "sin": 2, "cos": 2}

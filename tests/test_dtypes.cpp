@@ -15,7 +15,7 @@ using namespace kontor;
 namespace {
 
 constexpr DType usual_dtypes[] = {DType::Bool, DType::U8,  DType::I32, DType::I64,
-                            DType::U32,  DType::U64, DType::F32, DType::F64};
+                                  DType::U32,  DType::U64, DType::F32, DType::F64};
 
 struct Row {
   std::string_view function, expression;  // T stands for the dtype

@@ -201,27 +201,29 @@ TEST_CASE("[values] numbers beyond int64_t") {
 }
 
 TEST_CASE("[values] dtypes are promoted by PyTorch's table") {
-  // torch.promote_types of PyTorch 2; where it has none (u64 with signed integers), f64 as NumPy.
+  // torch.promote_types of PyTorch 2; where it has none (u64 with signed integers), f64 as NumPy; f8 as other floats.
   const char* table =
-      "       bool   u8     i8     u16    i16    u32    i32    u64    i64    f8e4m3 f8e5m2 f16    bf16   f32    f64    "
-      "bool   bool   u8     i8     u16    i16    u32    i32    u64    i64    f8e4m3 f8e5m2 f16    bf16   f32    f64    "
-      "u8     u8     u8     i16    u16    i16    u32    i32    u64    i64    f8e4m3 f8e5m2 f16    bf16   f32    f64    "
-      "i8     i8     i16    i8     i32    i16    i64    i32    f64    i64    f8e4m3 f8e5m2 f16    bf16   f32    f64    "
-      "u16    u16    u16    i32    u16    i32    u32    i32    u64    i64    f8e4m3 f8e5m2 f16    bf16   f32    f64    "
-      "i16    i16    i16    i16    i32    i16    i64    i32    f64    i64    f8e4m3 f8e5m2 f16    bf16   f32    f64    "
-      "u32    u32    u32    i64    u32    i64    u32    i64    u64    i64    f8e4m3 f8e5m2 f16    bf16   f32    f64    "
-      "i32    i32    i32    i32    i32    i32    i64    i32    f64    i64    f8e4m3 f8e5m2 f16    bf16   f32    f64    "
-      "u64    u64    u64    f64    u64    f64    u64    f64    u64    f64    f8e4m3 f8e5m2 f16    bf16   f32    f64    "
-      "i64    i64    i64    i64    i64    i64    i64    i64    f64    i64    f8e4m3 f8e5m2 f16    bf16   f32    f64    "
-      "f8e4m3 f8e4m3 f8e4m3 f8e4m3 f8e4m3 f8e4m3 f8e4m3 f8e4m3 f8e4m3 f8e4m3 f8e4m3 f32    f16    bf16   f32    f64    "
-      "f8e5m2 f8e5m2 f8e5m2 f8e5m2 f8e5m2 f8e5m2 f8e5m2 f8e5m2 f8e5m2 f8e5m2 f32    f8e5m2 f16    bf16   f32    f64    "
-      "f16    f16    f16    f16    f16    f16    f16    f16    f16    f16    f16    f16    f16    f32    f32    f64    "
-      "bf16   bf16   bf16   bf16   bf16   bf16   bf16   bf16   bf16   bf16   bf16   bf16   f32    bf16   f32    f64    "
-      "f32    f32    f32    f32    f32    f32    f32    f32    f32    f32    f32    f32    f32    f32    f32    f64    "
-      "f64    f64    f64    f64    f64    f64    f64    f64    f64    f64    f64    f64    f64    f64    f64    f64    ";
+      "           bool       u8         i8         u16        i16        u32        i32        u64        i64        f8e4m3     f8e5m2     f8e4m3fnuz f16        bf16       f32        f64        "
+      "bool       bool       u8         i8         u16        i16        u32        i32        u64        i64        f8e4m3     f8e5m2     f8e4m3fnuz f16        bf16       f32        f64        "
+      "u8         u8         u8         i16        u16        i16        u32        i32        u64        i64        f8e4m3     f8e5m2     f8e4m3fnuz f16        bf16       f32        f64        "
+      "i8         i8         i16        i8         i32        i16        i64        i32        f64        i64        f8e4m3     f8e5m2     f8e4m3fnuz f16        bf16       f32        f64        "
+      "u16        u16        u16        i32        u16        i32        u32        i32        u64        i64        f8e4m3     f8e5m2     f8e4m3fnuz f16        bf16       f32        f64        "
+      "i16        i16        i16        i16        i32        i16        i64        i32        f64        i64        f8e4m3     f8e5m2     f8e4m3fnuz f16        bf16       f32        f64        "
+      "u32        u32        u32        i64        u32        i64        u32        i64        u64        i64        f8e4m3     f8e5m2     f8e4m3fnuz f16        bf16       f32        f64        "
+      "i32        i32        i32        i32        i32        i32        i64        i32        f64        i64        f8e4m3     f8e5m2     f8e4m3fnuz f16        bf16       f32        f64        "
+      "u64        u64        u64        f64        u64        f64        u64        f64        u64        f64        f8e4m3     f8e5m2     f8e4m3fnuz f16        bf16       f32        f64        "
+      "i64        i64        i64        i64        i64        i64        i64        i64        f64        i64        f8e4m3     f8e5m2     f8e4m3fnuz f16        bf16       f32        f64        "
+      "f8e4m3     f8e4m3     f8e4m3     f8e4m3     f8e4m3     f8e4m3     f8e4m3     f8e4m3     f8e4m3     f8e4m3     f8e4m3     f32        f32        f16        bf16       f32        f64        "
+      "f8e5m2     f8e5m2     f8e5m2     f8e5m2     f8e5m2     f8e5m2     f8e5m2     f8e5m2     f8e5m2     f8e5m2     f32        f8e5m2     f32        f16        bf16       f32        f64        "
+      "f8e4m3fnuz f8e4m3fnuz f8e4m3fnuz f8e4m3fnuz f8e4m3fnuz f8e4m3fnuz f8e4m3fnuz f8e4m3fnuz f8e4m3fnuz f8e4m3fnuz f32        f32        f8e4m3fnuz f16        bf16       f32        f64        "
+      "f16        f16        f16        f16        f16        f16        f16        f16        f16        f16        f16        f16        f16        f16        f32        f32        f64        "
+      "bf16       bf16       bf16       bf16       bf16       bf16       bf16       bf16       bf16       bf16       bf16       bf16       bf16       f32        bf16       f32        f64        "
+      "f32        f32        f32        f32        f32        f32        f32        f32        f32        f32        f32        f32        f32        f32        f32        f32        f64        "
+      "f64        f64        f64        f64        f64        f64        f64        f64        f64        f64        f64        f64        f64        f64        f64        f64        f64        ";
   for (size_t i = 0; i < std::size(every_dtype); i++)
     for (size_t j = 0; j < std::size(every_dtype); j++) {
-      std::string wanted(table + ((i + 1) * 16 + j + 1) * 7, 7);
+      const size_t width = 11, across = std::size(every_dtype) + 1;
+      std::string wanted(table + ((i + 1) * across + j + 1) * width, width);
       wanted.erase(wanted.find_last_not_of(' ') + 1);
       INFO(name(every_dtype[i]) << " with " << name(every_dtype[j]));
       const Ref a = fn::full({}, 1, every_dtype[i]), b = fn::full({}, 1, every_dtype[j]);

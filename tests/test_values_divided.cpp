@@ -94,7 +94,6 @@ void check(DType dtype, Binary function, double (*wanted)(double, double)) {
   }
 }
 
-
 }  // namespace
 
 TEST_CASE("[values] mod of float_dtypes is the exact remainder, of the divisor's sign") {

@@ -105,14 +105,15 @@ void Planner::vectorise_nests() {
     } else if (s.lane) {
       if (has(name_of(s.lane)) && !meets_lanes(name_of(s.lane)))
         move(MoveKind::Vectorise, name_of(s.lane), extent(s.lane->src[0]));
-    } else if (!s.layout.order.empty() && s.layout.order.back() != s.scan && s.level.outer[static_cast<size_t>(s.layout.order.back())] < 0 &&
-               s.scatter_at.empty()) {
+    } else if (!s.layout.order.empty() && s.layout.order.back() != s.scan &&
+               s.level.outer[static_cast<size_t>(s.layout.order.back())] < 0 && s.scatter_at.empty()) {
       vectorise_loop(name_of(s.loops[static_cast<size_t>(s.layout.order.back())]), wide(s));
     }
   }
 }
 
-// The steps of a scan along memory wait for each other: those of several rows take turns.
+// The steps of a scan along memory wait for each other: those of several rows take turns, some steps of each at a time. Rows
+// 4096 bytes apart share the 8 ways of an L1 set: as many are read as are written.
 void Planner::chains_side_by_side() {
   constexpr int64_t chains = 4, together = 4;
   if (group_.stages.size() != 1 || root().scan < 0 || root().layout.vector_dim >= 0) return;
@@ -135,23 +136,26 @@ void Planner::chains_side_by_side() {
 bool Planner::rows_step_together() {
   constexpr int64_t most = 1024, whole = 4096, long_row = 4096;  // elements, elements, bytes
   const Stage& s = root();
-  if (group_.stages.size() != 1 || !is_fold(s) || is_dot(s) || s.lane || s.layout.vector_dim < 0) return false;
+  if (group_.stages.size() != 1 || !is_fold(s) || is_dot(s) || s.lane || s.layout.vector_dim < 0)
+    return false;
   const std::string& along = name_of(s.loops[static_cast<size_t>(s.layout.vector_dim)]);
+  if (!has(along) || size(along) * item_size(s.place->dtype) < long_row || !s.scatter_at.empty())
+    return false;
   std::vector<std::string> steps;
   if (s.scan >= 0) steps.push_back(name_of(s.loops[static_cast<size_t>(s.scan)]));
   for (const Ref& f : s.folds) steps.push_back(name_of(f));
-  const int64_t width = wide(s);
-  if (!has(along) || size(along) * item_size(s.place->dtype) < long_row || !s.scatter_at.empty()) return false;
-  const bool shared = outermost() == along;  // by threads: then at least two blocks
+  // Where threads share the blocks out there are at least two of them.
+  const bool shared = outermost() == along || size(outermost()) < 4 * limits_.threads;
   const int64_t half = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(size(along) / 2)));
-  const int64_t block = shared ? std::min(most, half) : whole;
-  std::string row = along;
-  if (size(along) > block) move(MoveKind::Split, along, shared ? -block : block, row = along + "b");
-  move(MoveKind::Split, row, width, along + "v");
-  move(MoveKind::Vectorise, along + "v", width);
-  move(MoveKind::Reorder, along + "v", 0, "", steps);
-  move(MoveKind::Reorder, row, 0, "", steps);
-  return true;
+  const int64_t block = shared ? std::min(most, half) : whole, width = wide(s);
+  return attempt([&] {
+    std::string row = along;
+    if (size(along) > block) move(MoveKind::Split, along, shared ? -block : block, row = along + "b");
+    move(MoveKind::Split, row, width, along + "v");
+    move(MoveKind::Vectorise, along + "v", width);
+    move(MoveKind::Reorder, along + "v", 0, "", steps);
+    move(MoveKind::Reorder, row, 0, "", steps);
+  });
 }
 
 // Divisions that a merge leaves in the addresses.

@@ -92,6 +92,7 @@ class Speller {
   Text bits_of(DType dtype, const Text& x);
   Text of_bits(DType dtype, DType from, const Text& x);
   Text narrowed(DType dtype, const Text& x);
+  Text with_its_zero(DType dtype, const Text& x);
   Text math(std::string_view function, DType dtype, std::span<const Text> args) const;
   Text helper(const std::string& family, DType dtype, std::span<const Text> args, DType from = DType::Void);
   void need(const std::string& family, DType dtype, DType from);

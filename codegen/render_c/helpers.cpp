@@ -11,7 +11,7 @@ namespace {
 
 /// A helper function by family. $F qualifiers, $N its name, $T the type of its result, $U that type unsigned, $S the type
 /// it casts from, $B bits of $T, $H first value above $T's largest, $L its lowest as floats; $X, $M largest and lowest as
-/// integers; $E $D $O $I: exponent bits, mantissa bits, bias and whether there are infinities of a narrow float; $u, $f: bits of a
+/// integers; $E $D $O $I $Z: exponent bits, mantissa bits, bias, whether there are infinities and whether there is no -0, of a narrow float; $u, $f: bits of a
 /// float as uint, and back; $W, $w, $d: the same of a double.
 struct HelperRow {
   std::string_view family;
@@ -48,18 +48,19 @@ constexpr HelperRow helper_rows[] = {
 )"},
     {"to", Kind::Float, R"($F $U $N(float x) {  // rounds to nearest, ties to even
   uint a = $u(x), sign = a >> 31 << ($E + $D), top = (1u << $E) - 1;
-  uint infinity = top << $D, nan = $I ? infinity | 1u << ($D - 1) : infinity | ((1u << $D) - 1);
+  uint infinity = top << $D, nan = $I ? infinity | 1u << ($D - 1) : infinity + (1u << $D) - !$Z;
   a &= 0x7fffffff;
   if (a > 0x7f800000) return ($U)(sign | nan);
   int bias = $O, e = a >> 23 ? (int)(a >> 23) - 127 : -126;
   int below = e < 1 - bias ? 1 - bias - e : 0, shift = 23 - $D + below;
-  if (shift > 25) return ($U)sign;
+  if (shift > 25) return ($U)($Z ? 0 : sign);
   uint m = a >> 23 ? (a & 0x7fffff) | 0x800000 : a, r = m >> shift;
   uint rest = m & ((1u << shift) - 1), middle = 1u << (shift - 1);
   r += rest > middle || (rest == middle && (r & 1));
   r += (uint)(below ? 0 : e + bias - 1) << $D;
   uint most = $I ? infinity : nan;
-  return ($U)(sign | (r < most ? r : most));
+  r = r < most ? r : most;
+  return ($U)($Z && r == 0 ? 0 : sign | r);
 }
 )"},
     {"from", Kind::Float, R"($F float $N($U x) {
@@ -67,7 +68,8 @@ constexpr HelperRow helper_rows[] = {
   int bias = $O;
   if ($E == 8) return $f((uint)x << 16);
   if ($I && e == (1u << $E) - 1) return $f(sign | 0x7f800000 | m << (23 - $D));
-  if (!$I && e == (1u << $E) - 1 && m == (1u << $D) - 1) return $f(sign | 0x7fc00000);
+  if ($Z && x == 1u << ($E + $D)) return $f(0x7fc00000);
+  if (!$I && !$Z && e == (1u << $E) - 1 && m == (1u << $D) - 1) return $f(sign | 0x7fc00000);
   if (e == 0) return $f(sign | $u((float)m * $f((uint)(128 - bias - $D) << 23)));
   return $f(sign | (uint)((int)e - bias + 127) << 23 | m << (23 - $D));
 }
@@ -169,6 +171,7 @@ std::string Speller::define(const std::string& family, DType dtype, DType from) 
       {"$E", fmt::format("{}", f.exponent_bits)},
       {"$D", fmt::format("{}", f.mantissa_bits)},
       {"$O", fmt::format("{}", f.bias)},
+      {"$Z", f.has_minus_zero() ? "0" : "1"},
       {"$I", f.specials == Specials::Ieee ? "1" : "0"},
       {"$u", cl ? "as_uint" : "__float_as_uint"},
       {"$f", cl ? "as_float" : "__uint_as_float"},

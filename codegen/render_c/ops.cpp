@@ -20,6 +20,11 @@ Text Speller::plain_cast(DType to, const Text& x) const {
   return {fmt::format("({}){}", variable_type(to), in(x, Unary)), Unary};
 }
 
+/// What may have become -0, of a dtype that has none.
+Text Speller::with_its_zero(DType dtype, const Text& x) {
+  return is_float(dtype) && !kontor::row(dtype).format.has_minus_zero() ? narrowed(dtype, x) : x;
+}
+
 /// A float rounded to what a narrow dtype holds.
 Text Speller::narrowed(DType dtype, const Text& x) {
   if (!is_narrow(dtype)) return x;
@@ -78,10 +83,10 @@ Text Speller::compare(Op op, std::span<const Text> args) const {
 
 Text Speller::of_float(Op op, DType dtype, std::span<const Text> args) {
   switch (op) {
-    case Op::Neg:   return {"-" + in(args[0], Primary), Unary};
+    case Op::Neg:   return with_its_zero(dtype, {"-" + in(args[0], Primary), Unary});
     case Op::Abs:   return math("fabs", dtype, args);
     case Op::Floor: return math("floor", dtype, args);
-    case Op::Ceil:  return math("ceil", dtype, args);
+    case Op::Ceil:  return with_its_zero(dtype, math("ceil", dtype, args));
     case Op::Sqrt:  return narrowed(dtype, math("sqrt", dtype, args));
     case Op::Add:   return narrowed(dtype, infix("+", Sum, args[0], args[1]));
     case Op::Sub:   return narrowed(dtype, infix("-", Sum, args[0], args[1]));

@@ -68,7 +68,8 @@ int64_t bits_of(double x) { return std::bit_cast<int32_t>(static_cast<float>(x))
 Val encoded(Builder& b, const FloatFormat& f, Val x) {
   const int cut = 23 - f.mantissa_bits, sign_bit = f.exponent_bits + f.mantissa_bits;
   Val u = convert(b, "bitcast", x, Scalar::I32), size = binary(b, "and", u, number(b, u, INT32_MAX));
-  Val sign = binary(b, "and", binary(b, "lshr", u, number(b, u, 31 - sign_bit)), number(b, u, int64_t{1} << sign_bit));
+  Val sign = binary(b, "and", binary(b, "lshr", u, number(b, u, 31 - sign_bit)),
+                    number(b, u, int64_t{1} << sign_bit));
   Val odd = binary(b, "and", binary(b, "lshr", size, number(b, u, cut)), number(b, u, 1));
   Val up = binary(b, "add", binary(b, "add", size, number(b, u, (int64_t{1} << (cut - 1)) - 1)), odd);
   Val normal = binary(b, "sub", binary(b, "lshr", up, number(b, u, cut)),
@@ -80,6 +81,7 @@ Val encoded(Builder& b, const FloatFormat& f, Val x) {
   Val is_small = compare(b, "icmp slt", size, number(b, u, bits_of(std::ldexp(1.0, 1 - f.bias))));
   Val code = select(b, is_small, small, normal), beyond = number(b, u, f.beyond());
   code = select(b, compare(b, "icmp slt", code, beyond), code, beyond);
+  if (!f.has_minus_zero()) sign = select(b, compare(b, "icmp eq", code, number(b, u, 0)), code, sign);
   return either(b, select(b, compare(b, "fcmp uno", x, x), number(b, u, f.nan()), code), sign);
 }
 
@@ -94,8 +96,12 @@ Val decoded(Builder& b, const FloatFormat& f, Val u) {
   Val small = binary(b, "fmul", count, real(b, count, std::ldexp(1.0, f.least())));
   Val is_small = compare(b, "icmp slt", code, number(b, u, int64_t{1} << f.mantissa_bits));
   Val bits = select(b, is_small, convert(b, "bitcast", small, Scalar::I32), normal);
-  Val special = f.specials == Specials::Ieee ? either(b, placed, number(b, u, 0x7f800000)) : number(b, u, 0x7fc00000);
-  bits = select(b, compare(b, "icmp slt", code, number(b, u, f.beyond())), bits, special);
+  Val special =
+      f.specials == Specials::Ieee ? either(b, placed, number(b, u, 0x7f800000)) : number(b, u, 0x7fc00000);
+  bits = select(b,
+                f.has_minus_zero() ? compare(b, "icmp slt", code, number(b, u, f.beyond()))
+                                   : compare(b, "icmp ne", u, number(b, u, f.nan())),
+                bits, special);
   return convert(b, "bitcast", either(b, bits, sign), Scalar::Float);
 }
 
@@ -106,6 +112,11 @@ Val rounded(Builder& b, DType dtype, Val x) {
   if (dtype == DType::F16) return convert(b, "fpext", convert(b, "fptrunc", x, Scalar::Half), Scalar::Float);
   if (dtype == DType::BF16) return convert(b, "bitcast", bf16_bits(b, x), Scalar::Float);
   return is_f8(dtype) ? decoded(b, row(dtype).format, encoded(b, row(dtype).format, x)) : x;
+}
+
+/// What may have become -0, of a dtype that has none.
+Val with_its_zero(Builder& b, DType dtype, Val x) {
+  return row(dtype).format.has_minus_zero() ? x : rounded(b, dtype, x);
 }
 
 }  // namespace
@@ -200,7 +211,7 @@ Val simple(Builder& b, const TextRow& r, DType dtype, Values v) {
 }
 
 Val negate(Builder& b, DType dtype, Values v, const Facts&) {
-  if (is_float(dtype)) return b.emit(b.type(v[0]), "fneg ", typed(v[0]));
+  if (is_float(dtype)) return with_its_zero(b, dtype, b.emit(b.type(v[0]), "fneg ", typed(v[0])));
   return binary(b, "sub", number(b, v[0], 0), v[0]);
 }
 
@@ -223,8 +234,8 @@ Val square_root(Builder& b, DType dtype, Values v, const Facts&) {
 Val round_down(Builder& b, DType, Values v, const Facts&) {
   return b.call("floor", b.type(v[0]), b.type(v[0]), {v[0]});
 }
-Val round_up(Builder& b, DType, Values v, const Facts&) {
-  return b.call("ceil", b.type(v[0]), b.type(v[0]), {v[0]});
+Val round_up(Builder& b, DType dtype, Values v, const Facts&) {
+  return with_its_zero(b, dtype, b.call("ceil", b.type(v[0]), b.type(v[0]), {v[0]}));
 }
 
 /// A double sum's rounding error turned into its last bit: what is then rounded to f16 or bf16 is rounded once.

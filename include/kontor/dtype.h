@@ -7,7 +7,8 @@
 
 namespace kontor::inline v0 {
 
-/// Element types. FP8 is OCP E4M3 / E5M2 (OFP8, finite E4M3 "FN" and IEEE-like E5M2).
+/// Element types. FP8 is OCP E4M3 / E5M2 (OFP8, finite E4M3 "FN" and IEEE-like E5M2), and E4M3 "FNUZ", which has no -0: its code is
+/// the one NaN, and the exponent's bias is 8.
 enum class DType : uint8_t {
   Void,
   Bool,
@@ -21,6 +22,7 @@ enum class DType : uint8_t {
   I64,
   F8E4M3,
   F8E5M2,
+  F8E4M3FNUZ,
   F16,
   BF16,
   F32,

@@ -137,6 +137,29 @@ TEST_CASE("[scans] gradients through pieces") {
   for (size_t i = 0; i < moving.size(); i += 97) CHECK(std::abs(moving[i] - wanted[i]) < 1e-4);
 }
 
+TEST_CASE("[scans] what overflows only on the way of another order does not") {
+  const int64_t n = 8192;
+  const std::vector<double> zeros(static_cast<size_t>(n));
+  CHECK(values(linear_scan(2, Tensor::zeros({n}), 0)) == zeros);
+  const Tensor tens = mod(Tensor::arange(n, DType::F32), 2) * 9.9 + 0.1;  // 0.1, 10, 0.1, ..
+  for (double p : values(tens.cumprod(0))) REQUIRE((p > 0.09 && p < 1.1));
+  std::vector<float> some(static_cast<size_t>(n), 1.0F);
+  some[10] = std::numeric_limits<float>::infinity();
+  CHECK(values(Tensor::from(some).logcumsumexp(0)).back() == infinity);
+  Tensor x = where(Tensor::arange(n) < 4096, 0.98, 1.03);
+  x.realize();
+  for (double d : values(gradient(x.cumprod(0).slice(0, 0, 4096).sum(), {x})[0])) REQUIRE(std::isfinite(d));
+}
+
+TEST_CASE("[scans] gradients of narrow floats add up in f32; of a prefix of -inf they are 0") {
+  Tensor x = where(Tensor::arange(1000) < 1, 2, 1).cast(DType::BF16);
+  x.realize();
+  CHECK(values(gradient(x.cummax(0).sum(), {x})[0])[0] == 1000);
+  Tensor y = Tensor::from(std::vector<float>{-static_cast<float>(infinity), 0});
+  y.realize();
+  CHECK(values(gradient(y.logcumsumexp(0).slice(0, 1).sum(), {y})[0]) == std::vector<double>{0, 1});
+}
+
 TEST_CASE("[scans] a scan is read after each of its steps: moves that would not keep that are refused") {
   const Ref kernel = tree::parse(R"(kernel k(y f32[8], x f32[8]) ->
   p sum f32

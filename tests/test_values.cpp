@@ -515,6 +515,7 @@ TEST_CASE("[values] draws lie inside of their interval") {
       {DType::F8E4M3, -448, 448},
       {DType::F8E5M2, 0, 1},
       {DType::F8E5M2, -57344, 57344},
+      {DType::F8E4M3FNUZ, -0.0007, 1},
   };
   for (const Row& r : rows)
     for (const char* where : devices()) {

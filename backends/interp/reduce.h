@@ -40,8 +40,7 @@ class Reduction {
   Value identity(Fold fold) const { return value_of(*kontor::identity(fold, dtype_)); }
 
   Value step(Fold fold, Value old, const Value* given) const {
-    const auto args =
-        step_sources(fold, old, std::span(given, static_cast<size_t>(row(fold).arity)));
+    const auto args = step_sources(fold, old, std::span(given, static_cast<size_t>(row(fold).arity)));
     return apply(row(fold).step, dtype_, dtype_, args.data());
   }
 

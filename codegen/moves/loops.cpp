@@ -145,7 +145,8 @@ Ref sink(const Ref& kernel, const std::string& loop) {
   for (const Ref& s : body)
     if (writes_parameter(s)) fail("sink {}: a result is stored before it", loop);
   for (const Node* n : topological(std::span(&last, 1)))
-    if ((n->op == Op::Store || n->op == Op::FoldStep) && std::find(body.begin(), body.end(), n->src[0]) != body.end())
+    if ((n->op == Op::Store || n->op == Op::FoldStep) &&
+        std::find(body.begin(), body.end(), n->src[0]) != body.end())
       fail("sink {}: its iterations go on with '{}'", loop, n->src[0]->arg.text);
   body.insert(body.end(), tree::body(*last).begin(), tree::body(*last).end());
   return with_body(kernel, {same_loop(last, std::move(body))});

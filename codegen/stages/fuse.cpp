@@ -185,7 +185,8 @@ class Fusion {
     const Facts& facts = facts_[static_cast<size_t>(number)];
     if (is_dot(s) && facts.fold) return "its kernel reduces already";
     if (is_fold(s) && facts.dot) return "its kernel has a dot already";
-    if (is_fold(s) && facts.scan && !whole) return "all of it would be folded before a scan takes its first step";
+    if (is_fold(s) && facts.scan && !whole)
+      return "all of it would be folded before a scan takes its first step";
     if (facts.loads + reads_.loads[static_cast<size_t>(stage_number(program_, s.place))].size() > most_loads)
       return "its kernel reads enough already";
     double outer = iterations(std::span(g.outer_loops).first(static_cast<size_t>(s.level.depth)));

@@ -20,7 +20,7 @@ const Node* stored_for(const Node* output) {
   const Node* own = see_through(output);
   const Node* n = own;
   while (n->op == Op::Reshape) n = see_through(n->src[0].get());
-  return is_stage_op(n) ? n : own;
+  return is_fold(n) || n->op == Op::Scatter ? n : own;
 }
 
 namespace {

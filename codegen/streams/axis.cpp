@@ -173,7 +173,8 @@ class Search {
     if (!x) return;
     int64_t granule = 0;
     for (size_t d = 0; d < s.loops.size(); d++)
-      if (static_cast<int>(d) != s.scan && covers(x, s.loops[d], granule) && long_enough(t, c.dim, granule, s.loops[d]))
+      if (static_cast<int>(d) != s.scan && covers(x, s.loops[d], granule) &&
+          long_enough(t, c.dim, granule, s.loops[d]))
         return put(u, {s.loops[d], c.granule * granule, static_cast<int>(d)});
     if (s.folds.empty() || !covers(x, s.folds[0], granule)) return;
     if (!long_enough(t, c.dim, granule, s.folds[0]) || !can_go_on(s)) return;

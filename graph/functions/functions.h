@@ -60,7 +60,7 @@ Ref as_float(const Ref& x);  ///< integers as f32
 /// What sums of this dtype are computed in: f32 for the floats that are narrower. Rounded once, by a cast at the end.
 DType accumulator(DType dtype);
 Ref in_accumulator(const Ref& x);  ///< x in accumulator(dtype)
-Ref widened(const Ref& x);         ///< integers narrower than 64 bits as such: what their sums are, as in NumPy
+Ref widened(const Ref& x);  ///< integers narrower than 64 bits as such: what their sums are, as in NumPy
 /// Throws Error if it is not the dtype of a value.
 void check_dtype(std::string_view who, DType dtype);
 DType operand_dtype(std::string_view who, std::span<const Input> operands);

@@ -108,6 +108,7 @@ static double next_to(DType dtype, double v, bool up) {
   uint64_t bits = from_double(dtype, v).bits, sign = uint64_t{1} << (row(dtype).bits - 1);
   if (v == 0) bits = up ? 1 : sign | 1;
   else bits += (v > 0) == up ? 1 : ~uint64_t{0};
+  if (bits == sign) bits = 0;  // not every dtype has a -0
   return to_double(dtype, {bits});
 }
 

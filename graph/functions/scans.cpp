@@ -68,19 +68,25 @@ Ref chain(Fold fold, std::vector<Ref> sources, const Ref& start, int64_t axis) {
   return make(Op::Scan, sources, {.ints = {static_cast<int64_t>(fold), axis}});
 }
 
-Ref last(const Ref& x, int64_t axis) {
-  return select(x, axis, extent(x->shape[static_cast<size_t>(axis)]) - 1);
+/// Whether a long axis runs in pieces: a product of a piece, or of its factors, may overflow where no element of the scan does.
+bool runs_in_pieces(Fold fold) { return row(fold).splits && row(fold).merge != Fold::Prod; }
+
+/// `before` (of x's shape without the axis) and then x along the axis.
+Ref put_in_front(const Ref& before, const Ref& x, int64_t axis) {
+  const Ref longer = with_zeros(x, axis, 1, index(0));
+  Ref position = iota(longer->shape[static_cast<size_t>(axis)], DType::I64);
+  while (static_cast<int64_t>(x->rank()) - static_cast<int64_t>(position->rank()) > axis)
+    position = unsqueeze(position, -1);
+  return where(eq(position, 0), broadcast(unsqueeze(before, axis), longer->shape), longer);
 }
 
-/// What the fold has come to after each of the pieces, along `axis`.
-Ref ends_of(Fold fold, const std::vector<Ref>& pieces, const Ref& start, int64_t axis) {
-  if (row(fold).splits)
-    return running(row(fold).merge, {reduce(fold, pieces, {axis + 1}, false)}, start, axis);
-  // p <- p * a + b over a piece is p * (the product of a) + (what it comes to from 0).
-  const Ref &a = pieces[0], &b = pieces[1];
-  const Ref factors = chain(Fold::Prod, {a}, everywhere(a, axis + 1, 1), axis + 1);
-  const Ref terms = chain(fold, {a, b}, everywhere(b, axis + 1, 0), axis + 1);
-  return running(fold, {last(factors, axis + 1), last(terms, axis + 1)}, start, axis);
+/// What each piece begins with: of the last nothing is asked.
+Ref starts_of(Fold fold, const std::vector<Ref>& pieces, const Ref& start, int64_t axis) {
+  std::vector<Ref> earlier;
+  for (const Ref& p : pieces)
+    earlier.push_back(first(p, axis, ix::sub(p->shape[static_cast<size_t>(axis)], index(1))));
+  const Ref totals = reduce(fold, earlier, {axis + 1}, false);
+  return put_in_front(start, running(row(fold).merge, {totals}, start, axis), axis);
 }
 
 /// x along an axis, from the fold's identity; rounded once where x is narrower than what sums are computed in.
@@ -95,20 +101,16 @@ Ref from_identity(std::string_view who, Fold fold, const Ref& x, int64_t which) 
 
 Ref running(Fold fold, const std::vector<Ref>& values, const Ref& start, int64_t axis) {
   const Ref& n = values[0]->shape[static_cast<size_t>(axis)];
-  if (!n->is_const() || extent(n) <= longest_piece) return chain(fold, values, start, axis);
+  if (!n->is_const() || extent(n) <= longest_piece || !runs_in_pieces(fold))
+    return chain(fold, values, start, axis);
   std::vector<Ref> pieces;
   for (const Ref& v : values) pieces.push_back(in_pieces(v, axis, piece_length(extent(n))));
-  const Ref starts = shifted(ends_of(fold, pieces, start, axis), start, axis);
+  const Ref starts = starts_of(fold, pieces, start, axis);
   return whole(chain(fold, pieces, starts, axis + 1), values[0]->shape, axis);
 }
 
-Ref shifted(const Ref& x, const Ref& in_front, int64_t axis) {
-  const Ref& n = x->shape[static_cast<size_t>(axis)];
-  const Ref moved = first(with_zeros(x, axis, 1, index(0)), axis, n);
-  Ref position = iota(n, DType::I64);
-  while (static_cast<int64_t>(x->rank()) - static_cast<int64_t>(position->rank()) > axis)
-    position = unsqueeze(position, -1);
-  return where(eq(position, 0), broadcast(unsqueeze(in_front, axis), x->shape), moved);
+Ref shifted(const Ref& x, const Ref& before, int64_t axis) {
+  return first(put_in_front(before, x, axis), axis, x->shape[static_cast<size_t>(axis)]);
 }
 
 Ref from_the_end(const Ref& slope, const Ref& g, int64_t axis) {
@@ -143,7 +145,9 @@ Ref logcumsumexp(const Ref& given, int64_t which) {
   const Term shift = where(size == number(size, std::numeric_limits<double>::infinity()), 0.0, most);
   const Term before(shifted(greatest, none, axis));
   const Ref terms = linear_scan(Input(exp((before - shift).node)), Input(exp((Term(x) - shift).node)), axis);
-  return cast(add(log(terms), shift.node), arg->dtype);
+  const Term sum(terms), nothing = sum == 0.0;  // so far, but for -inf: it has no slope
+  const Term value = Term(log(where(nothing, 1.0, sum).node)) + shift;
+  return cast(where(nothing, most, value).node, arg->dtype);
 }
 
 }  // namespace kontor::fn

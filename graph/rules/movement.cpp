@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <numeric>
 
-#include "graph/index/index.h"
 #include "graph/folds.h"
+#include "graph/index/index.h"
 #include "graph/rules/rules.h"
 
 namespace kontor {

@@ -317,9 +317,7 @@ class Parser {
         need(!ints.empty(), l, "its fold is missing: {sum, 0}");
         axes(1, SIZE_MAX);
         return need(std::is_sorted(ints.begin() + 1, ints.end()), l, "its axes are not in order");
-      case Op::Scan:
-        need(!ints.empty(), l, "its fold is missing: {sum, 0}");
-        return axes(1, 1);
+      case Op::Scan:     need(!ints.empty(), l, "its fold is missing: {sum, 0}"); return axes(1, 1);
       case Op::Gather:   return axes(0, l.src.size() - 1);
       case Op::Scatter:  return check_scatter(l, axes);
       case Op::Put:      return check_put(l);

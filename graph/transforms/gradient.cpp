@@ -200,11 +200,11 @@ void dot_back(Tape& to, const Node& n, const Term& g) {
 
 void reduce_back(Tape& to, const Node& n, const Term& g) {
   switch (static_cast<Fold>(n.at(0))) {
-    case Fold::Sum:  return to.add(n[0], spread(n, g.node));
-    case Fold::Prod: return product_back(to, n, g);
+    case Fold::Sum:    return to.add(n[0], spread(n, g.node));
+    case Fold::Prod:   return product_back(to, n, g);
     case Fold::Max:
-    case Fold::Min:  return extreme_back(to, n, g);
-    case Fold::Dot:  return dot_back(to, n, g);
+    case Fold::Min:    return extreme_back(to, n, g);
+    case Fold::Dot:    return dot_back(to, n, g);
     case Fold::Linear: break;  // no Reduce has it
   }
   broken("gradient: no row for a reduction by {}", row(static_cast<Fold>(n.at(0))).name);
@@ -230,10 +230,11 @@ void scan_back(Tape& to, const Node& n, const Term& g) {
     case Fold::Dot:    slopes = {source(n, 1), source(n, 0)}; break;
     case Fold::Linear: so_far = source(n, 0), slopes[0] = before; break;
   }
-  const Term back(fn::from_the_end(so_far ? so_far->node : Ref(), g.node, axis));
-  for (size_t i = 0; i < slopes.size(); i++) to.add(n[i], (back * slopes[i]).node);
+  const Term back(fn::from_the_end(so_far ? wide(*so_far).node : Ref(), wide(g).node, axis));
+  for (size_t i = 0; i < slopes.size(); i++) to.add(n[i], (back * wide(slopes[i])).as(n.dtype).node);
   if (!to.wants(n.src.back()) || is_int(n.shape[static_cast<size_t>(axis)], 0)) return;
-  to.add(n.src.back(), fn::select(so_far ? (back * *so_far).node : back.node, axis, 0));
+  const Term first = so_far ? back * wide(*so_far) : back;
+  to.add(n.src.back(), fn::select(first.as(n.dtype).node, axis, 0));
 }
 
 // --- indexed

@@ -266,8 +266,8 @@ struct OpRule {
 constexpr OpRule special_rules[] = {
     {Op::Reshape, reshape}, {Op::Permute, permute}, {Op::Expand, expand}, {Op::Pad, pad},
     {Op::Shrink, shrink},   {Op::Flip, flip},       {Op::Window, window}, {Op::Unwindow, unwindow},
-    {Op::Reduce, reduce},   {Op::Scan, never},      {Op::Gather, gather}, {Op::Scatter, never}, {Op::Put, never},
-    {Op::Mark, wrapper},    {Op::Copy, wrapper},    {Op::Call, wrapper},
+    {Op::Reduce, reduce},   {Op::Scan, never},      {Op::Gather, gather}, {Op::Scatter, never},
+    {Op::Put, never},       {Op::Mark, wrapper},    {Op::Copy, wrapper},  {Op::Call, wrapper},
 };
 
 Rule rule_of(Op op) {

@@ -240,11 +240,12 @@ class KONTOR_API Tensor {
 
   // Scans: the shape stays; out[.., j] is what the elements up to j along the axis come to. Long axes run in pieces
   // (docs/numerics.md). Throw Error if there is no such axis.
-  Tensor cumsum(int64_t axis) const;        ///< dtypes as of sum()
-  Tensor cumprod(int64_t axis) const;       ///< dtypes as of prod()
-  Tensor cummax(int64_t axis) const;        ///< NaN from the first NaN on
-  Tensor cummin(int64_t axis) const;        ///< NaN from the first NaN on
-  Tensor logcumsumexp(int64_t axis) const;  ///< log(cumsum(exp(x))) without overflow on the way; of integers in f32
+  Tensor cumsum(int64_t axis) const;   ///< dtypes as of sum()
+  Tensor cumprod(int64_t axis) const;  ///< dtypes as of prod()
+  Tensor cummax(int64_t axis) const;   ///< NaN from the first NaN on
+  Tensor cummin(int64_t axis) const;   ///< NaN from the first NaN on
+  Tensor logcumsumexp(
+      int64_t axis) const;  ///< log(cumsum(exp(x))) without overflow on the way; of integers in f32
   Tensor any(const Axes& axes = {}, bool keepdims = false) const;
   Tensor all(const Axes& axes = {}, bool keepdims = false) const;
 

@@ -291,15 +291,17 @@ bool is_lossless(DType from, DType to) {
   if (from == to) return true;
   if (to == DType::Bool) return false;
   if (!is_float(from)) {
-    const FloatFormat& f = row(to).format;
-    if (is_float(to)) return magnitude_bits(from) <= f.digits() && magnitude_bits(from) <= f.greatest();
+    const FloatFormat& target = row(to).format;
+    if (is_float(to))
+      return magnitude_bits(from) <= target.digits() && magnitude_bits(from) <= target.greatest();
     bool sign_fits = kind(from) != Kind::Signed || kind(to) == Kind::Signed;
     return sign_fits && magnitude_bits(from) <= magnitude_bits(to);
   }
   if (!is_float(to)) return false;
-  const FloatFormat &a = row(from).format, &b = row(to).format;
-  if (b.specials != Specials::Ieee) return false;  // it has no infinity
-  return a.digits() <= b.digits() && a.least() >= b.least() && a.greatest() <= b.greatest();
+  const FloatFormat &given = row(from).format, &wanted = row(to).format;
+  if (wanted.specials != Specials::Ieee) return false;  // it has no infinity
+  return given.digits() <= wanted.digits() && given.least() >= wanted.least() &&
+         given.greatest() <= wanted.greatest();
 }
 
 std::span<const Rule> float_rules() { return float_table; }

@@ -77,7 +77,9 @@ class Instance {
   Ref bound_[variable_count];
   Leaves leaves_;
 
-  DType any_dtype() { return every_dtype[source_.pick(15)]; }
+  DType any_dtype() {
+    return every_dtype[static_cast<size_t>(source_.pick(static_cast<int64_t>(every_dtype.size())))];
+  }
 
   Ref leaf(DType d, bool known) {
     Value v = source_.value(d);

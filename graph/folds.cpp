@@ -9,10 +9,8 @@ namespace kontor {
 
 /// What no value of a float dtype is beyond: infinity, or the greatest number where that would be NaN.
 static double extreme(DType dtype, bool high) {
-  const FloatFormat& f = row(dtype).format;
-  const double most = f.specials == Specials::Ieee
-                          ? std::numeric_limits<double>::infinity()
-                          : to_double(dtype, {static_cast<uint64_t>(f.beyond() - 1)});
+  const bool infinite = row(dtype).format.specials == Specials::Ieee;
+  const double most = infinite ? std::numeric_limits<double>::infinity() : greatest(dtype);
   return high ? most : -most;
 }
 

@@ -32,4 +32,9 @@ int64_t to_int(DType dtype, Value x);
 Value value_of(const Node& constant);
 Ref constant_of(DType dtype, Value x);
 
+/// The greatest finite number of a float dtype.
+inline double greatest(DType dtype) {
+  return to_double(dtype, {static_cast<uint64_t>(row(dtype).format.beyond() - 1)});
+}
+
 }  // namespace kontor

@@ -532,7 +532,7 @@ TEST_CASE("[values] draws lie inside of their interval") {
 }
 
 TEST_CASE("[values] normal draws are finite") {
-  for (DType dtype : {DType::F32, DType::F64, DType::F16, DType::BF16, DType::F8E4M3, DType::F8E5M2})
+  for (DType dtype : float_dtypes)
     for (double part : {1.0, 0.5, 0.25})
       for (const char* where : devices()) {
         OnDevice on(where);

@@ -112,11 +112,6 @@ static double next_to(DType dtype, double v, bool up) {
   return to_double(dtype, {bits});
 }
 
-static double greatest(DType dtype) {
-  const double infinity = std::numeric_limits<double>::infinity();
-  return to_double(dtype, {from_double(dtype, infinity).bits - 1});
-}
-
 static void need_within(std::string_view who, DType dtype, std::initializer_list<double> values) {
   for (double v : values)
     if (!(std::abs(v) <= greatest(dtype)))

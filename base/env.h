@@ -12,6 +12,7 @@ enum class Env : uint8_t {
   Debug,
   Dump,
   OverrideDir,
+  Decisions,
   CacheDir,
   NoCache,
   Threads,

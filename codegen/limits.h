@@ -10,8 +10,8 @@ struct Limits {
   int vector_registers = 32;
   int64_t l1 = 32 << 10, l2 = 1 << 20;
   int64_t place_bytes = 256 << 10;  ///< largest place that one share of the work may keep to itself
-  int threads = 1;
-  int lanes = 1;  ///< of a GPU: threads that run in step and read each other's registers (1, or `warp`)
+  int threads = 1;  ///< 0: of a kernel that is part of another, which is shared out as a whole
+  int lanes = 1;    ///< of a GPU: threads that run in step and read each other's registers (1, or `warp`)
   /// Bytes of temporaries that a schedule aims at by streaming; 0: any number, or, of a back end, what is usual.
   int64_t memory_budget = 0;
   bool budget_is_asked = false;  ///< it is kept at any cost; else only while that costs little

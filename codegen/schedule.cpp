@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "codegen/moves/choose.h"
 #include "codegen/moves/moves.h"
+#include "codegen/program/blocks.h"
 #include "codegen/stages/stage.h"
 #include "codegen/tree/substitute.h"
 #include "codegen/tree/verify.h"
@@ -33,24 +34,60 @@ std::string kernel_name(const ProgramTree& program, const Group& group, size_t n
   return name;
 }
 
-// What fusion decided for the stages of a kernel but its last: `fuse` is stored and shares the kernel's loops, `inline` is
-// computed where it is read, `at` is kept on chip inside a loop.
+// What fusion decided for the stages of a kernel but the one whose loops they share.
 std::string placements(const ProgramTree& program, const Group& group) {
-  std::vector<std::string> moves;
-  for (int i : group.stages) {
-    const Stage& s = program.stages[static_cast<size_t>(i)];
-    const bool bound =
-        std::all_of(s.level.outer.begin(), s.level.outer.end(), [](int loop) { return loop >= 0; });
-    if (i == group.stages.back()) continue;
-    if (s.level.leaves_kernel) moves.push_back(fmt::format("fuse {}", s.name));
-    else if (bound && !is_fold(s)) moves.push_back(fmt::format("inline {}", s.name));
-    else {
-      const size_t depth = static_cast<size_t>(s.level.depth);
-      moves.push_back(
-          fmt::format("at {} {}", s.name, depth ? group.outer_loops[depth - 1]->arg.text : "kernel"));
+  std::vector<std::string> placed;
+  for (int i : group.stages)
+    if (i != group.founder) placed.push_back(level_of(program.stages[static_cast<size_t>(i)]).text());
+  return fmt::format("{}", fmt::join(placed, "; "));
+}
+
+// The moves of a kernel: as decided, else chosen.
+Moved moves_of(ProgramTree& program, const Group& group, const Ref& tree, const Limits& limits) {
+  const Stage& founder = program.stages[static_cast<size_t>(group.founder)];
+  const Decision* given = program.given_of(Matter::Moves, founder);
+  Moved moved{{}, tree};
+  if (!given) {
+    moved = choose_moves(program, group, tree, limits);
+  } else if (given->words[0] != "none") {
+    try {
+      moved.moves = parse_moves(fmt::format("{}", fmt::join(given->words, " ")));
+      moved.tree = apply_moves(tree, moved.moves);
+    } catch (const Error& error) {
+      reject(*given, error.what());
     }
   }
-  return fmt::format("{}", fmt::join(moves, "; "));
+  return moved;
+}
+
+bool in_block(const ProgramTree& program, size_t group) {
+  return std::any_of(program.streams.begin(), program.streams.end(), [&](const ScheduledStream& s) {
+    return s.on_chip && s.first <= group && group <= s.last;
+  });
+}
+
+std::vector<PlannedKernel> make_kernels(ProgramTree& program, const Limits& limits) {
+  Limits part = limits;
+  part.threads = 0;
+  std::vector<PlannedKernel> kernels;
+  for (size_t g = 0; g < program.groups.size(); g++) {
+    const Group& group = program.groups[g];
+    PlannedKernel made;
+    ScheduledKernel& kernel = made.kernel;
+    kernel.tree = normalise(build_tree(program, group, kernel_name(program, group, g), made.buffers));
+    const Moved moved = moves_of(program, group, kernel.tree, in_block(program, g) ? part : limits);
+    kernel.tree = normalise(moved.tree);
+    kernel.moves = to_string(moved.moves);
+    const std::string& founder = program.stages[static_cast<size_t>(group.founder)].name;
+    program.decided.add({Verb::Moves, founder, {kernel.moves.empty() ? "none" : kernel.moves}});
+    kernel.placed = placements(program, group);
+    kernel.work = estimate_work(program, group);
+    kernel.shares = tree::work_items(*kernel.tree);
+    kernel.checks = program.checks;
+    kernels.push_back(std::move(made));
+  }
+  join_blocks(program, kernels, program.streams);
+  return kernels;
 }
 
 class Plan {
@@ -143,36 +180,29 @@ static constexpr bool verifies = false;
 static constexpr bool verifies = true;  // debug builds, and so the tests of one
 #endif
 
-Schedule schedule(const Graph& recorded, const Limits& limits) {
+Schedule schedule(const Graph& recorded, const Limits& limits, const Decisions& given) {
   Graph graph = recorded;
   graph.outputs = canonical(recorded.outputs);
   if (verifies) require_sound(graph, "the rules");
   ProgramTree program = lower(graph, limits);
   program.in_place = graph.target;
   program.slots = graph.scalars.size();
+  program.given = &given;
   choose_layouts(program, limits);
   fuse(program, limits);
   stream(program, limits);
   choose_in_place(program);
+  std::vector<PlannedKernel> kernels = make_kernels(program, limits);
+  given.require_followed();
   Plan plan(program);
-  for (size_t g = 0; g < program.groups.size(); g++) {
-    const Group& group = program.groups[g];
-    std::vector<BufferRef> buffers;
-    ScheduledKernel kernel;
-    kernel.tree = normalise(build_tree(program, group, kernel_name(program, group, g), buffers));
-    const Moved moved = choose_moves(program, group, kernel.tree, limits);
-    kernel.tree = normalise(moved.tree);
-    kernel.moves = to_string(moved.moves);
-    if (verifies) require_sound_tree(kernel.tree, kernel.moves);
-    kernel.placed = placements(program, group);
-    kernel.work = estimate_work(program, group);
-    kernel.shares = tree::work_items(*kernel.tree);
-    kernel.checks = program.checks;
-    plan.add_kernel(std::move(kernel), buffers);
+  for (PlannedKernel& k : kernels) {
+    if (verifies) require_sound_tree(k.kernel.tree, k.kernel.moves);
+    plan.add_kernel(std::move(k.kernel), k.buffers);
   }
   Schedule out = plan.take();
-  out.streams = program.streams;
-  out.notes = program.notes;
+  out.streams = std::move(program.streams);
+  out.notes = std::move(program.notes);
+  out.decisions = std::move(program.decided);
   return out;
 }
 

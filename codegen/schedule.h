@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "codegen/decisions.h"
 #include "codegen/limits.h"
 #include "codegen/tree/tree.h"
 #include "graph/graph.h"
@@ -42,7 +43,8 @@ struct ScheduledStream {
     int64_t divisor;  ///< it holds begin / divisor
   };
   std::vector<Slot> slots;
-  std::string name;  ///< of the axis: of a loop over it
+  std::string name;      ///< of the axis: of a loop over it
+  bool on_chip = false;  ///< all pieces in one kernel: none in a finished schedule (codegen/program/blocks.h)
 
   int64_t pieces() const { return (extent + chunk - 1) / chunk; }
   /// Where a piece begins. If `chunk` does not divide the extent, the last piece overlaps the one before it.
@@ -53,7 +55,8 @@ struct Schedule {
   std::vector<ScheduledKernel> kernels;  ///< in an order in which they may run
   std::vector<ScheduledBuffer> buffers;
   std::vector<ScheduledStream> streams;
-  std::string notes;  ///< why kernels were not fused, a line each
+  std::string notes;    ///< why kernels were not fused, a line each
+  Decisions decisions;  ///< that made it
 };
 
 /// The first and last kernel of each buffer between which it must keep its memory: what outlives a piece of a stream is
@@ -66,7 +69,8 @@ std::vector<Lifetime> lifetimes(const Schedule& schedule);
 /// The same of one buffer that kernels `touched` use, kept from piece to piece of stream number `kept` (-1: of none).
 Lifetime lifetime(std::span<const int> touched, std::span<const ScheduledStream> streams, int kept = -1);
 
-/// Never fails for a graph that its makers accepted; throws InternalError with the node otherwise.
-Schedule schedule(const Graph& graph, const Limits& limits);
+/// What `given` says of a stage is followed, the rest is chosen. Never fails for a graph that its makers accepted; throws Error
+/// for a decision that can't be followed.
+Schedule schedule(const Graph& graph, const Limits& limits, const Decisions& given = {});
 
 }  // namespace kontor

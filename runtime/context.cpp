@@ -112,12 +112,12 @@ static void keep_budget(ContextState& context, const CompiledSchedule& compiled)
 static std::shared_ptr<CompiledSchedule> compile(ContextState& context, const Graph& graph) {
   inspect::graph_made(graph);
   const auto start = std::chrono::steady_clock::now();
-  Schedule made = schedule(graph, context.device->limits());
+  Schedule made = schedule(graph, context.device->limits(), inspect::decisions_for(graph));
   const auto end = std::chrono::steady_clock::now();
   context.counters.schedule_seconds += std::chrono::duration<double>(end - start).count();
   if (events::on())
     events::add("schedule", "schedule", start, end, {{"kernels", static_cast<int64_t>(made.kernels.size())}});
-  inspect::schedule_made(made);
+  inspect::schedule_made(graph, made);
   auto kernels = context.kernels.get(made.kernels, context.parallel);
   auto compiled = std::make_shared<CompiledSchedule>(std::move(made), std::move(kernels), graph.inputs.size(),
                                                      graph.outputs.size());

@@ -26,7 +26,8 @@
 namespace kontor::inspect {
 namespace {
 
-constexpr std::string_view kStages[] = {"graph", "schedule", "kernel", "source", "ir", "asm"};
+constexpr std::string_view kStages[] = {"graph",  "stages", "decisions", "schedule",
+                                        "kernel", "source", "ir",        "asm"};
 
 struct Settings {
   int64_t level = 0;
@@ -173,6 +174,29 @@ std::string print(const Schedule& schedule) {
   return text;
 }
 
+static std::string key_of(const Graph& graph) { return hash128(kontor::print(graph)).hex().substr(0, 16); }
+
+static std::string decisions_text(const Graph& graph, const Schedule& made) {
+  return fmt::format("graph {}\n{}", key_of(graph), kontor::print(made.decisions));
+}
+
+Decisions decisions_for(const Graph& graph) {
+  const std::string path = env_text(Env::Decisions);
+  if (path.empty()) return {};
+  const std::string file = read_file(path);
+  std::string own, key = key_of(graph);
+  bool ours = true;
+  for (size_t begin = 0; begin < file.size();) {
+    const size_t end = std::min(file.find('\n', begin), file.size());
+    std::string_view line = std::string_view(file).substr(begin, end - begin);
+    begin = end + 1;
+    if (line.starts_with("graph ")) ours = line.substr(6) == key, line = {};
+    own += ours ? line : "";
+    own += '\n';  // lines keep their numbers
+  }
+  return parse_decisions(own);
+}
+
 Limits limits_of(std::string_view device) {
   const BackendKind& kind = backend_kind(device);
   try {
@@ -190,13 +214,15 @@ std::vector<Piece> stage(const Graph& graph, std::string_view stage, std::string
   if (stage == "graph") return {{"graph", kontor::print(graph)}};
   const BackendKind& kind = backend_kind(device);
   const Limits limits = limits_of(device);
-  const Schedule made = schedule(graph, limits);
+  const Schedule chosen = schedule(graph, limits, decisions_for(graph));
+  if (stage == "decisions") return {{"decisions", decisions_text(graph, chosen)}};
+  const Schedule made = stage == "stages" ? schedule(graph, limits, unfused(chosen.decisions)) : chosen;
   if (stage == "schedule") return {{"schedule", print(made)}};
   std::vector<Piece> pieces;
   std::unique_ptr<Backend> backend;
   for (const ScheduledKernel& k : made.kernels) {
     const std::string& name = k.tree->arg.text;
-    if (stage == "kernel") {
+    if (stage == "kernel" || stage == "stages") {
       pieces.push_back({name, print(k)});
       continue;
     }
@@ -236,7 +262,7 @@ void graph_made(const Graph& graph) {
   if (dumps("graph")) dump(fmt::format("{:04}", graphs.load()), "graph", text);
 }
 
-void schedule_made(const Schedule& schedule) {
+void schedule_made(const Graph& graph, const Schedule& schedule) {
   const int number = graphs++;
   if (settings().level >= 3) {
     for (const ScheduledKernel& k : schedule.kernels) {
@@ -245,6 +271,7 @@ void schedule_made(const Schedule& schedule) {
     say(schedule.notes);
   }
   if (dumps("schedule")) dump(fmt::format("{:04}", number), "schedule", print(schedule));
+  if (dumps("decisions")) dump(fmt::format("{:04}", number), "decisions", decisions_text(graph, schedule));
 }
 
 bool wants_source() { return sources; }

@@ -26,6 +26,87 @@ std::string against(const Run& run, Evaluation wanted) {
   return difference(run, wanted);
 }
 
+// ---- decisions ------------------------------------------------------------------------------------------------------------
+
+/// Kernels, their memory and streams, without the notes.
+std::string outline(const Schedule& s) {
+  std::string out;
+  for (const ScheduledKernel& k : s.kernels)
+    out += fmt::format("{}buffers {}\n", tree::print(k.tree), fmt::join(k.buffers, " "));
+  for (const ScheduledStream& t : s.streams)
+    out += fmt::format("stream {} {} {} {} {}\n", t.name, t.first, t.last, t.extent, t.chunk);
+  return out;
+}
+
+/// Draws from what there is: most decisions stay, a few go or become others of their kind.
+class Changes {
+ public:
+  Changes(const Decisions& of, uint64_t seed) : list_(of.all()), seed_(seed) {
+    for (const Decision& d : list_) {
+      const bool joins = d.verb == Verb::At || d.verb == Verb::Inline || d.verb == Verb::Fuse;
+      if (joins) kernels_.push_back(d.words[0]);
+      if (d.verb == Verb::Store) kernels_.push_back(d.stage);
+      if (d.verb == Verb::Layout) loops_.emplace_back(d.stage, d.words[0]);
+    }
+  }
+
+  Decisions make() {
+    Decisions out;
+    const uint64_t rate = 2 + draw(2 * list_.size());
+    bool streams = false;
+    for (const Decision& d : list_) {
+      Decision changed{d.verb, d.stage, d.words};
+      if (d.verb == Verb::Stream && d.stage == "none") continue;
+      if (one_in(rate) && !change(changed)) continue;
+      streams = streams || changed.verb == Verb::Stream || changed.verb == Verb::Block;
+      out.add(std::move(changed));
+    }
+    if (!streams && one_in(2) && !loops_.empty()) {
+      const auto& [stage, loop] = loops_[draw(loops_.size())];
+      out.add({one_in(3) ? Verb::Stream : Verb::Block, stage, {loop, fmt::format("{}", 1 + draw(4))}});
+    }
+    return out;
+  }
+
+ private:
+  const std::vector<Decision>& list_;
+  std::vector<std::string> kernels_;                        // what a level may name: stages and loops
+  std::vector<std::pair<std::string, std::string>> loops_;  // of stages
+  uint64_t seed_, count_ = 0;
+
+  uint64_t draw(uint64_t n) { return (random_bits64(seed_, count_++) >> 20) % n; }
+  bool one_in(uint64_t n) { return draw(n) == 0; }
+
+  // False: it is taken out, and the pass chooses.
+  bool change(Decision& d) {
+    if (one_in(3)) return false;
+    switch (d.verb) {
+      case Verb::Layout:
+        d.words[0] =
+            one_in(3) ? "-" : std::string(1, static_cast<char>('i' + draw(3))) + d.words[0].substr(1);
+        return true;
+      case Verb::Store:
+      case Verb::At:
+      case Verb::Inline:
+      case Verb::Fuse:
+        if (one_in(2)) d = {Verb::Store, d.stage};
+        else d = {Verb::At, d.stage, {kernels_[draw(kernels_.size())]}};
+        return true;
+      case Verb::Stream:
+      case Verb::Block:
+        if (one_in(2)) d.verb = Verb::Block;
+        else d.words[1] = fmt::format("{}", 1 + draw(8));
+        return true;
+      case Verb::Moves: d.words = {"none"}; return true;
+    }
+    return true;
+  }
+};
+
+bool is_of_a_decision(const std::string& error) {
+  return error.starts_with("the decision '") || error.starts_with("block ");
+}
+
 // ---- gradients by finite differences ----------------------------------------------------------------------------------
 
 /// sum(output * weights) over the float outputs, and how large its terms are.
@@ -226,6 +307,46 @@ Check lowered(const Limits& limits) {
   return [limits](const Case& c) {
     return against(run_trees(c.graph, limits, c.inputs, c.scalars),
                    evaluate_graph(c.graph, c.inputs, c.scalars));
+  };
+}
+
+/// What `run` says by lists changed at random, where these can be followed: "" or what differs, and by which list.
+static std::string by_changed(const Decisions& chosen, uint64_t seed, uint64_t lists,
+                              const std::function<std::string(const Decisions&)>& run) {
+  for (uint64_t k = 0; k < lists; k++) {
+    const Decisions changed = Changes(chosen, seed * lists + k).make();
+    std::string wrong;
+    try {
+      wrong = run(changed);
+    } catch (const std::exception& error) {
+      if (!is_of_a_decision(error.what())) wrong = std::string("throws: ") + error.what();
+    }
+    if (!wrong.empty()) return fmt::format("decided otherwise: {}\n{}", wrong, print(changed));
+  }
+  return "";
+}
+
+Check decided(const Limits& limits, uint64_t seed) {
+  return [limits, seed](const Case& c) -> std::string {
+    const Schedule chosen = schedule(c.graph, limits);
+    const std::string text = print(chosen.decisions);
+    if (outline(schedule(c.graph, limits, parse_decisions(text))) != outline(chosen))
+      return "its own decisions make other kernels:\n" + text;
+    const Evaluation wanted = evaluate_graph(c.graph, c.inputs, c.scalars);
+    const auto with = [&](const Decisions& given) {
+      return against(run_trees(c.graph, limits, c.inputs, c.scalars, given), wanted);
+    };
+    if (std::string wrong = with(unfused(chosen.decisions)); !wrong.empty()) return "unfused: " + wrong;
+    return by_changed(chosen.decisions, seed, 4, with);
+  };
+}
+
+Check decided(Backend& backend, uint64_t seed) {
+  return [&backend, seed](const Case& c) -> std::string {
+    const Evaluation wanted = evaluate_graph(c.graph, c.inputs, c.scalars);
+    return by_changed(schedule(c.graph, backend.limits()).decisions, seed, 2, [&](const Decisions& given) {
+      return against(run_graph(c.graph, backend, c.inputs, c.scalars, 0, given), wanted);
+    });
   };
 }
 

@@ -14,6 +14,11 @@ using Check = std::function<std::string(const Case&)>;
 
 /// The loop trees that schedule() makes, on the interpreter, against evaluate_graph.
 Check lowered(const Limits& limits);
+/// Decisions: what schedule() chose, read back, makes the same kernels; without fusion, streams and moves the results are
+/// those of evaluate_graph; and so they are by lists that are changed at random, where these can be followed.
+Check decided(const Limits& limits, uint64_t seed);
+/// The last of these on a device.
+Check decided(Backend& backend, uint64_t seed);
 /// One of several CPUs, GPUs and memory budgets, by the seed.
 Limits some_limits(uint64_t seed);
 /// Schedule, render, compile and run on a device.

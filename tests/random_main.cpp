@@ -53,6 +53,9 @@ Backend& opened(const std::string& name) {
 /// The check as it is for that seed.
 Mode mode_of(const std::string& name, uint64_t seed, bool* measured) {
   if (name == "lowered") return {name, {.draws = true, .gradients = true}, lowered(some_limits(seed))};
+  if (name == "decided") return {name, {.draws = true, .gradients = true}, decided(some_limits(seed), seed)};
+  if (name == "decided-llvm")
+    return {name, {.draws = true, .gradients = true}, decided(opened("llvm"), seed)};
   if (name == "gradients")
     return {name, {.smooth = true, .draws = true}, [seed, measured](const Case& c) {
               return check_gradients(c, some_limits(seed % 2 ? 6 : seed % 4 ? 4 : 0), measured);

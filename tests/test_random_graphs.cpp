@@ -81,6 +81,12 @@ TEST_CASE(
   CHECK(missing == "");
 }
 
+TEST_CASE("[random] graphs: decided by hand") {
+  run_seeds(300, with_gradients, [](uint64_t seed) { return decided(some_limits(seed), seed); });
+  if (Backend* llvm = device("llvm"))
+    run_seeds(60, with_gradients, [&](uint64_t seed) { return decided(*llvm, seed); });
+}
+
 TEST_CASE("[random] graphs: gradients against finite differences") {
   uint64_t measured = 0, count = 0;
   run_seeds(1500, {.smooth = true, .draws = true}, [&](uint64_t seed) -> Check {

@@ -52,7 +52,7 @@ void add_dump(CLI::App& app) {
                    "An expression, \"softmax(matmul(f32[64,512], f32[512,512]))\"; a model, " +
                        model_names() + "; or a file with a graph in text form")
       ->required();
-  verb->add_option("--stage", options->stage, "graph, schedule, kernel, source, ir or asm")
+  verb->add_option("--stage", options->stage, "graph, stages, decisions, schedule, kernel, source, ir or asm")
       ->capture_default_str();
   verb->add_option("--device", options->device, "llvm, opencl, cuda or interp")
       ->capture_default_str()

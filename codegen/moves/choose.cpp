@@ -93,7 +93,7 @@ void Planner::sink_before_last() {
 }
 
 void Planner::share_out() {
-  if (estimate_work(program_, group_) < parallel_work) return;
+  if (limits_.threads == 0 || estimate_work(program_, group_) < parallel_work) return;
   if (outermost().empty()) sink_before_last();
   std::string first = outermost();
   if (first.empty()) return;

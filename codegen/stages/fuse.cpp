@@ -23,13 +23,17 @@ class Fusion {
   Fusion(ProgramTree& program, const Limits& limits) : program_(program), limits_(limits), reads_(program) {}
 
   void run() {
-    for (Stage& s : program_.stages) s.level.nodes = topological(expressions(s)).size();
+    for (Stage& s : program_.stages) {
+      s.level.nodes = topological(expressions(s)).size();
+      for (const Ref& loop : s.loops) s.level.loops.push_back(loop->arg.text);
+    }
     for (size_t i = program_.stages.size(); i-- > 0;)
       if (!join(i, readers(i))) found_group(i);
     for (Group& g : program_.groups) std::reverse(g.stages.begin(), g.stages.end());
     std::reverse(program_.groups.begin(), program_.groups.end());
     merge_siblings(program_, reads_);
     find_leaving();
+    for (const Stage& s : program_.stages) program_.decided.add(level_of(s));
   }
 
  private:
@@ -73,7 +77,9 @@ class Fusion {
   void found_group(size_t i) {
     Stage& s = program_.stages[i];
     s.level.group = static_cast<int>(program_.groups.size());
+    s.level.where.clear();
     Group g;
+    g.founder = static_cast<int>(i);
     s.level.outer.assign(s.loops.size(), -1);
     adopt_tile(s);
     if (s.scatter_at.empty())
@@ -115,7 +121,9 @@ class Fusion {
   // comes before its own last stage, so no two can wait for each other.
   bool join(size_t i, const std::vector<int>& all_readers) {
     Stage& s = program_.stages[i];
+    const Decision* given = program_.given_of(Matter::Level, s);
     if (all_readers.empty()) return false;
+    if (given && given->verb == Verb::Store) return note(s, "it was decided"), false;
     if (s.must_store || !s.scatter_at.empty()) return note(s, "it has to be in memory"), false;
     auto last_stage = [&](int reader) { return group(stage(reader).level.group).stages.front(); };
     int g = stage(*std::min_element(all_readers.begin(), all_readers.end(), [&](int x, int y) {
@@ -129,6 +137,10 @@ class Fusion {
       limit = std::min(limit, stage(r).level.depth);
       readers.push_back(r);
     }
+    if (given) {
+      // Of a kernel that none of its readers is in: merge_siblings() follows it.
+      return has_loops_of(g, given->words[0]) && follow(static_cast<int>(i), readers, g, limit, *given);
+    }
     bind(static_cast<int>(i), readers, group(g), limit);
     const bool elsewhere = s.output >= 0 || readers.size() < all_readers.size();
     if (std::string why = refuse(s, g, elsewhere); !why.empty()) {
@@ -136,6 +148,38 @@ class Fusion {
       return false;
     }
     enter(static_cast<int>(i), g);
+    return true;
+  }
+
+  // ---- decisions as text
+
+  const std::string& founder_of(const Group& g) const {
+    return program_.stages[static_cast<size_t>(g.founder)].name;
+  }
+
+  // How many of the group's outer loops are around what stands at `where`; -1: none of it has that name.
+  int depth_at(int g, const std::string& where) {
+    const std::vector<Ref>& outer = group(g).outer_loops;
+    for (size_t k = outer.size(); k-- > 0;)
+      if (outer[k]->arg.text == where) return static_cast<int>(k) + 1;
+    return founder_of(group(g)) == where ? 0 : -1;
+  }
+  bool has_loops_of(int g, const std::string& where) { return depth_at(g, where) >= 0; }
+
+  bool follow(int i, const std::vector<int>& readers, int g, int limit, const Decision& given) {
+    Stage& s = stage(i);
+    const int wanted = depth_at(g, given.words[0]);
+    bind(i, readers, group(g), std::min(limit, wanted));
+    if (s.level.depth < wanted)
+      reject(given, fmt::format("its readers read it at {} of the loops around there alone", s.level.depth));
+    double left = static_cast<double>(item_size(s.place->dtype));
+    bool whole = true;
+    for (size_t d = 0; d < s.loops.size(); d++)
+      if (s.level.outer[d] < 0) whole = false, left *= iterations(std::span(&s.loops[d], 1));
+    if (!whole && left > static_cast<double>(limits_.place_bytes))
+      reject(given, fmt::format("{} bytes of it would be kept on chip, where {} have room", left,
+                                limits_.place_bytes));
+    enter(i, g);
     return true;
   }
 
@@ -225,6 +269,8 @@ class Fusion {
     rename(s, map);
     reads_.renew(i);
     s.level.group = g;
+    s.level.where = s.level.depth > 0 ? group(g).outer_loops[static_cast<size_t>(s.level.depth) - 1]->arg.text
+                                      : founder_of(group(g));
     group(g).nodes += s.level.nodes;
     group(g).stages.push_back(i);
     Facts& facts = facts_[static_cast<size_t>(g)];
@@ -247,9 +293,11 @@ class Fusion {
       std::rotate(it, it + 1, last + 1);
     }
     auto rebind = [&](Stage& s) {
-      for (size_t d = 0; d < s.loops.size(); d++)
-        s.level.outer[d] = static_cast<int>(
-            std::find(g.outer_loops.begin(), g.outer_loops.end(), s.loops[d]) - g.outer_loops.begin());
+      for (size_t d = 0; d < s.loops.size(); d++) {
+        const auto at = std::find(g.outer_loops.begin(), g.outer_loops.end(), s.loops[d]);
+        const bool around = at - g.outer_loops.begin() < s.level.depth;
+        s.level.outer[d] = around ? static_cast<int>(at - g.outer_loops.begin()) : -1;
+      }
     };
     rebind(root);
     rebind(stage(g.stages[1]));

@@ -68,6 +68,7 @@ class Siblings {
       for (size_t b = a + 1; b < program_.groups.size() && b < a + window; b++)
         if (may_merge(a, b)) absorb(a, b);
     }
+    require_merged();
     std::erase_if(program_.groups, [](const Group& g) { return g.stages.empty(); });
     std::stable_sort(program_.groups.begin(), program_.groups.end(),
                      [](const Group& a, const Group& b) { return place_of(a) < place_of(b); });
@@ -94,9 +95,32 @@ class Siblings {
 
   bool may_merge(size_t a, size_t b) {
     const Group &x = program_.groups[a], &y = program_.groups[b];
-    if (y.stages.empty() || !same_loops(x, y) || !shares_input(a, b) || !mergeable(y)) return false;
-    if (x.nodes + y.nodes > most_nodes) return false;
-    return reads_what_is_there(x, y) && reads_what_is_there(y, x) && !would_cross(x, y);
+    if (y.stages.empty() || !same_loops(x, y)) return false;
+    if (const Decision* given = given_of(y)) {
+      if (given->verb == Verb::Store || !stands_in(x, given->words[0])) return false;
+    } else if (!shares_input(a, b) || x.nodes + y.nodes > most_nodes) {
+      return false;
+    }
+    return mergeable(y) && reads_what_is_there(x, y) && reads_what_is_there(y, x) && !would_cross(x, y);
+  }
+
+  const Decision* given_of(const Group& g) { return program_.given_of(Matter::Level, stage(g.founder)); }
+
+  static bool stands_in(const Group& g, const std::string& loop) {
+    return g.outer_loops.back()->arg.text == loop;
+  }
+
+  // What was decided of a kernel's last stage is that the kernel joins another: else it would have joined its reader.
+  void require_merged() {
+    for (const Group& g : program_.groups) {
+      const Decision* given = g.stages.empty() ? nullptr : given_of(g);
+      if (given && given->verb != Verb::Store)
+        reject(
+            *given,
+            fmt::format(
+                "its first reader is in no kernel that has '{}', and none beside it with equal loops can take it in",
+                given->words[0]));
+    }
   }
 
   static bool same_loops(const Group& a, const Group& b) {
@@ -188,6 +212,7 @@ class Siblings {
 
   void absorb(size_t a, size_t b) {
     Group &into = program_.groups[a], &from = program_.groups[b];
+    stage(from.founder).level.where = into.outer_loops.back()->arg.text;
     const bool first = place_of(into) < place_of(from);
     into.place = first ? merged_place(into, from) : merged_place(from, into);
     Substitution map;

@@ -34,6 +34,7 @@ class Layouts {
       Stage& s = program_.stages[i];
       if (s.layout.order.empty()) set_layout(s);
     }
+    for (const Stage& s : program_.stages) write_down(s);
   }
 
  private:
@@ -57,6 +58,10 @@ class Layouts {
     if (is_dot(program_.stages[i])) return choose_dot(i);
     Stage& s = program_.stages[i];
     if (!s.scatter_at.empty()) return;
+    if (const Decision* d = program_.given_of(Matter::Layout, s)) {
+      s.layout.vector_dim = named_dim(s, *d, 0);
+      return;
+    }
     double best = 0;
     for (size_t d = 0; d < s.loops.size(); d++) {
       if (static_cast<int>(d) == s.scan) continue;
@@ -80,6 +85,34 @@ class Layouts {
     return n <= 1 ? 0 : (score + 0.25) * (n / (std::ceil(n / w) * w));
   }
 
+  // ---- decisions as text
+
+  static std::string dim_name(const Stage& s, int dim) {
+    return dim < 0 ? "-" : s.loops[static_cast<size_t>(dim)]->arg.text;
+  }
+
+  // The dimension that word number `k` of a decision names; -1 for none.
+  static int named_dim(const Stage& s, const Decision& d, size_t k) {
+    if (k >= d.words.size() || d.words[k] == "-") return -1;
+    std::vector<std::string> names;
+    for (size_t i = 0; i < s.loops.size(); i++) {
+      names.push_back(dim_name(s, static_cast<int>(i)));
+      if (names.back() == d.words[k] && static_cast<int>(i) != s.scan) return static_cast<int>(i);
+    }
+    reject(d, fmt::format("no vectors can run along '{}'; its loops are {}", d.words[k],
+                          fmt::join(names, ", ")));
+  }
+
+  void write_down(const Stage& s) {
+    if (s.layout.vector_dim < 0) return;
+    Decision d{Verb::Layout, s.name, {dim_name(s, s.layout.vector_dim)}};
+    if (is_dot(s)) {
+      d.words.push_back(dim_name(s, s.layout.unroll_dim));
+      d.words.emplace_back(name(s.layout.way));
+    }
+    program_.decided.add(std::move(d));
+  }
+
   // ---- dot
 
   static Ref load_under(const Ref& value) {
@@ -87,23 +120,89 @@ class Layouts {
     return loads.size() == 1 ? loads[0] : Ref();
   }
 
+  /// Along which of its dimensions a dot runs in lanes and is tiled, and how it reads the operand that has the lanes.
+  struct Tiling {
+    int dim = -1, operand = -1, unroll = -1;
+    OperandWay way = OperandWay::Any;
+  };
+
   void choose_dot(size_t& i) {
-    Ref a = load_under(program_.stages[i].values[0]), b = load_under(program_.stages[i].values[1]);
-    if (!a || !b) return;
-    int dim = -1, operand = -1;
-    best_vector(program_.stages[i], a, b, dim, operand);
-    if (dim < 0) return;
-    Stage& s = program_.stages[i];
-    const Ref& load = operand == 0 ? a : b;
-    const Ref range = s.loops[static_cast<size_t>(dim)];
-    const int unroll = best_unroll(s, operand == 0 ? b : a, load);
-    const bool panel = may_have_panel(s, load, dim, unroll), contiguous = stride(program_, load, range) == 1;
-    if (panel && read_by_one(s, load)) inline_operand(i, load, operand);
-    else if (contiguous) pin(load);
-    else if (panel && !free_to_change(load)) program_.stages[i].layout.panel = operand;
-    else if (!make_contiguous(i, load, range)) return;
-    program_.stages[i].layout.vector_dim = dim;
-    program_.stages[i].layout.unroll_dim = unroll;
+    const Stage& s = program_.stages[i];
+    const Ref loads[] = {load_under(s.values[0]), load_under(s.values[1])};
+    if (!loads[0] || !loads[1]) return;
+    const Decision* d = program_.given_of(Matter::Layout, s);
+    const Tiling t = d ? given_tiling(s, loads, *d) : best_tiling(s, loads);
+    if (t.dim < 0) return;
+    const Ref& load = loads[t.operand];
+    if (d)
+      if (std::string why = why_not(s, load, t); !why.empty()) reject(*d, why);
+    switch (t.way) {
+      case OperandWay::Any:
+      case OperandWay::AsStored: pin(load); break;
+      case OperandWay::Computed: inline_operand(i, load, t.operand); break;
+      case OperandWay::Panel:    program_.stages[i].layout.panel = t.operand; break;
+      case OperandWay::Copied:
+        if (make_contiguous(i, load, Ref(s.loops[static_cast<size_t>(t.dim)]))) break;
+        if (d) reject(*d, "the operand is not read at that loop alone");
+        return;
+    }
+    Layout& layout = program_.stages[i].layout;
+    layout.vector_dim = t.dim;
+    layout.unroll_dim = t.unroll;
+    layout.way = t.way;
+  }
+
+  Tiling best_tiling(const Stage& s, std::span<const Ref> loads) const {
+    Tiling t;
+    best_vector(s, loads[0], loads[1], t.dim, t.operand);
+    if (t.dim < 0) return t;
+    const Ref& load = loads[t.operand];
+    t.unroll = best_unroll(s, loads[1 - t.operand], load);
+    const bool panel = may_have_panel(s, load, t.dim, t.unroll);
+    t.way = panel && read_by_one(s, load)    ? OperandWay::Computed
+            : is_contiguous(s, load, t.dim)  ? OperandWay::AsStored
+            : panel && !free_to_change(load) ? OperandWay::Panel
+                                             : OperandWay::Copied;
+    return t;
+  }
+
+  Tiling given_tiling(const Stage& s, std::span<const Ref> loads, const Decision& d) const {
+    Tiling t{.dim = named_dim(s, d, 0), .unroll = named_dim(s, d, 1)};
+    if (t.dim < 0) return t;
+    const Ref& range = s.loops[static_cast<size_t>(t.dim)];
+    const bool of_first = stride(program_, loads[0], range) != 0;
+    if (of_first == (stride(program_, loads[1], range) != 0))
+      reject(d, fmt::format("vectors run along a loop that one operand alone depends on; on {} {} does",
+                            d.words[0], of_first ? "each" : "none"));
+    t.operand = of_first ? 0 : 1;
+    for (const OperandWay way :
+         {OperandWay::AsStored, OperandWay::Computed, OperandWay::Panel, OperandWay::Copied})
+      if (d.words.size() > 2 && d.words[2] == name(way)) t.way = way;
+    if (t.way == OperandWay::Any)
+      reject(d, "how the operand is read is as_stored, computed, panel or copied");
+    return t;
+  }
+
+  // Why a dot can't be tiled as a decision says; "" if it can.
+  std::string why_not(const Stage& s, const Ref& load, const Tiling& t) const {
+    const Ref& range = s.loops[static_cast<size_t>(t.dim)];
+    if (varies_along(s, range)) return "its steps vary along that loop";
+    if (t.unroll >= 0) {
+      const Ref& tile = s.loops[static_cast<size_t>(t.unroll)];
+      if (stride(program_, load, tile) != 0 || varies_along(s, tile))
+        return "the operand with the lanes depends on the loop of the tile, or the steps do";
+    }
+    const bool panel = may_have_panel(s, load, t.dim, t.unroll);
+    if (t.way == OperandWay::AsStored && !is_contiguous(s, load, t.dim))
+      return "the operand does not lie along that loop";
+    if (t.way == OperandWay::Computed && !(panel && read_by_one(s, load)))
+      return "the operand is no temporary that this stage alone reads, or a panel of it is too large";
+    if (t.way == OperandWay::Panel && !panel) return "a panel of it is too large, or too short to pay";
+    return "";
+  }
+
+  bool is_contiguous(const Stage& s, const Ref& load, int dim) const {
+    return stride(program_, load, s.loops[static_cast<size_t>(dim)]) == 1;
   }
 
   // ---- operands that are read in another order, or computed, while a panel of them is filled (codegen/moves/choose_dot.cpp)
@@ -245,7 +344,8 @@ class Layouts {
       copy.loops.push_back(ix::range(dims[d], copy.name + letter_of(d)));
     copy.place = tree::place(from->dtype, {dims.begin(), dims.end()}, copy.name);
     copy.values = {tree::load(from, copy.loops)};
-    copy.layout.vector_dim = dim;
+    const Decision* given = program_.given_of(Matter::Layout, copy);
+    copy.layout.vector_dim = given ? named_dim(copy, *given, 0) : dim;
     copy.layout.fixed = copy.must_store = true;
     set_layout(copy);
     count_reads(program_.stages[i], -1);

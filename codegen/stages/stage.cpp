@@ -62,6 +62,14 @@ int64_t stride(const ProgramTree& program, const Ref& load, const Ref& range) {
   return coefficient;
 }
 
+Decision level_of(const Stage& s) {
+  if (s.level.where.empty()) return {Verb::Store, s.name};
+  const bool whole =
+      std::all_of(s.level.outer.begin(), s.level.outer.end(), [](int loop) { return loop >= 0; });
+  const Verb verb = s.level.leaves_kernel ? Verb::Fuse : whole && !is_fold(s) ? Verb::Inline : Verb::At;
+  return {verb, s.name, {s.level.where}};
+}
+
 std::vector<Ref> loads_in(std::span<const Ref> expressions) {
   std::vector<Ref> out;
   for (const Node* n : topological(expressions))

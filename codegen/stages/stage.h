@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "codegen/decisions.h"
 #include "codegen/schedule.h"
 #include "codegen/tree/tree.h"
 #include "graph/graph.h"
@@ -30,15 +31,18 @@ struct Layout {
   int vector_dim = -1;     ///< dimension best run in vector lanes; -1: none, or the fold's lane
   int unroll_dim = -1;     ///< for Dot: the dimension to tile in registers beside vector_dim
   int panel = -1;          ///< for Dot: the value computed or transposed as a panel is filled, or -1
+  OperandWay way = OperandWay::Any;  ///< for Dot: how it reads the operand that has the lanes
 };
 
 /// Where a stage is computed: what fuse.cpp decides.
 struct Level {
-  bool leaves_kernel = false;  ///< another kernel or the caller reads it
-  int group = -1;              ///< kernel it is in
-  int depth = 0;               ///< number of the group's outer loops that it is inside of
-  size_t nodes = 0;            ///< of its expressions
-  std::vector<int> outer;      ///< for each dimension: the outer loop that it is read at, or -1
+  bool leaves_kernel = false;      ///< another kernel or the caller reads it
+  int group = -1;                  ///< kernel it is in
+  int depth = 0;                   ///< number of the group's outer loops that it is inside of
+  size_t nodes = 0;                ///< of its expressions
+  std::vector<int> outer;          ///< for each dimension: the outer loop that it is read at, or -1
+  std::vector<std::string> loops;  ///< names of its loops, before they became those of its reader
+  std::string where;  ///< what a decision says of it: a loop's or a stage's name; "": a kernel of its own
 };
 
 /// What a stage has of its value at a time, and keeps: what streams/cut.cpp decides.
@@ -84,8 +88,9 @@ struct Stage {
 struct Group {
   std::vector<int> stages;       ///< in program order
   std::vector<Ref> outer_loops;  ///< that its stages share, outermost first: those of its last stage
-  int place = -1;                ///< stage where it stands in program order, if that is not its last
-  size_t nodes = 0;              ///< of its stages' expressions together
+  int founder = -1;  ///< stage that the outer loops are of, by whose name decisions know the kernel
+  int place = -1;    ///< stage where it stands in program order, if that is not its last
+  size_t nodes = 0;  ///< of its stages' expressions together
 };
 
 struct ProgramTree {
@@ -96,7 +101,13 @@ struct ProgramTree {
   std::vector<Ref> inputs;               ///< places of the graph's inputs
   std::vector<int> in_place;  ///< for each graph output: the input whose memory it is written into, or -1
   std::vector<std::string> checks;
-  std::string notes;                  ///< why two kernels were not fused
+  std::string notes;                 ///< why two kernels were not fused
+  const Decisions* given = nullptr;  ///< what was decided before the passes run, if anything was
+  Decisions decided;                 ///< what they chose
+
+  const Decision* given_of(Matter matter, const Stage& s) const {
+    return given ? given->of(matter, s.name) : nullptr;
+  }
   mutable NodeMap<int> numbers = {};  ///< what stage_number() remembers
 };
 
@@ -135,6 +146,9 @@ inline constexpr int64_t irregular = INT64_MAX;
 int64_t stride(const ProgramTree& program, const Ref& load, const Ref& range);
 bool is_dot(const Stage& stage);
 bool is_fold(const Stage& stage);
+
+/// What was decided of a stage's level, once the kernels are known.
+Decision level_of(const Stage& stage);
 
 /// How often a nest of the ranges runs, roughly: at most, where an extent varies.
 double iterations(std::span<const Ref> ranges);

@@ -69,10 +69,11 @@ bool covers(const Ref& x, const Ref& range, int64_t& granule) {
 
 class Search {
  public:
-  Search(const ProgramTree& program, const Flow& flow, std::vector<Axis>& others, bool around, int64_t little)
-      : program_(program), flow_(flow), others_(others), around_(around), little_(little) {}
+  Search(const ProgramTree& program, const Flow& flow, const Wanted& wanted, std::vector<Axis>& others)
+      : program_(program), flow_(flow), wanted_(wanted), others_(others) {}
 
-  Axis run(int seed, int dim, int inside) {
+  Axis run() {
+    const int seed = wanted_.stage, dim = wanted_.dim;
     const Ref& range = stage(seed).loops[static_cast<size_t>(dim)];
     if (!range->src[0]->is_const()) return refuse("its extent varies");
     if (dim == stage(seed).scan) return refuse("it runs through it step by step");
@@ -86,8 +87,9 @@ class Search {
       follow_producers(t);
       follow_consumers(t);
     }
-    if (around_) std::erase_if(others_, [&](const Axis& other) { return part(other); });
-    choose_groups(inside);
+    if (wanted_.around) std::erase_if(others_, [&](const Axis& other) { return part(other); });
+    if (wanted_.exactly.empty()) choose_groups(wanted_.inside);
+    else take_groups();
     if (axis_.groups.empty()) return refuse(why_.empty() ? "its kernel can't run in pieces" : why_);
     settle();
     return std::move(axis_);
@@ -96,9 +98,8 @@ class Search {
  private:
   const ProgramTree& program_;
   const Flow& flow_;
+  const Wanted& wanted_;
   std::vector<Axis>& others_;
-  bool around_;
-  int64_t little_;
   Axis axis_;
   std::vector<int> work_;
   std::vector<char> late_ = std::vector<char>(program_.stages.size());  // by stage
@@ -270,7 +271,7 @@ class Search {
 
   bool allowed(int g, int inside) const {
     return std::all_of(others_.begin(), others_.end(), [&](const Axis& other) {
-      return (around_ || !other.has(inside) || other.has(g)) && !(other.has(g) && part(other));
+      return (wanted_.around || !other.has(inside) || other.has(g)) && !(other.has(g) && part(other));
     });
   }
 
@@ -294,7 +295,33 @@ class Search {
       by_level(fit, inside);
       trim(inside);
     } while (drop_parts(fit, inside));
-    if (around_ && !holds_all(inside)) axis_.groups.clear(), why_ = "a stream lies across";
+    if (wanted_.around && !holds_all(inside)) axis_.groups.clear(), why_ = "a stream lies across";
+  }
+
+  // The groups that were asked for, if they can.
+  void take_groups() {
+    const std::vector<int>& groups = wanted_.exactly;
+    const auto has = [&](int g) { return std::binary_search(groups.begin(), groups.end(), g); };
+    const auto name = [&](int g) { return stage(group(g).founder).name; };
+    for (int g : groups)
+      if (!fits(g)) return;
+    for (int g : groups)
+      for (int p : flow_.before[static_cast<size_t>(g)])
+        if (has(p) && !reads_its_piece(g, p)) {
+          why_ = fmt::format("the kernel of {} reads other pieces of that of {}", name(g), name(p));
+          return;
+        }
+    for (const Axis& other : others_) {
+      const auto shared = std::count_if(other.groups.begin(), other.groups.end(), has);
+      if (shared == 0) continue;
+      const auto all = static_cast<ptrdiff_t>(std::min(groups.size(), other.groups.size()));
+      if (shared < all || part(other)) {
+        why_ = "it lies across another stream";
+        return;
+      }
+    }
+    axis_.groups = groups;
+    why_.clear();
   }
 
   void by_level(const std::vector<char>& fit, int inside) {
@@ -350,7 +377,7 @@ class Search {
       if (in[static_cast<size_t>(other)]) bytes += handed_on(other, g), reads = true;
     for (int other : flow_.after[static_cast<size_t>(g)])
       if (in[static_cast<size_t>(other)]) bytes += handed_on(g, other), is_read = true;
-    return (reads && is_read) || bytes > little_;
+    return (reads && is_read) || bytes > wanted_.little;
   }
 
   // Takes out the groups of another stream of which this one would have only a part.
@@ -387,9 +414,12 @@ class Search {
 
 }  // namespace
 
-Axis find_axis(const ProgramTree& program, const Flow& flow, int stage, int dim, int inside,
-               std::vector<Axis>& others, bool around, int64_t little) {
-  return Search(program, flow, others, around, little).run(stage, dim, inside);
+Axis find_axis(const ProgramTree& program, const Flow& flow, const Wanted& wanted,
+               std::vector<Axis>& others) {
+  Axis axis = Search(program, flow, wanted, others).run();
+  axis.stage = wanted.stage;
+  axis.dim = wanted.dim;
+  return axis;
 }
 
 }  // namespace kontor

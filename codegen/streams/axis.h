@@ -32,9 +32,11 @@ struct Carried {
 
 struct Axis {
   int64_t extent = 0;
-  int64_t granule = 1;  ///< pieces are multiples of it
-  int64_t chunk = 0;    ///< elements that run at once
-  bool folds = false;   ///< a fold goes on from piece to piece: pieces must not overlap
+  int64_t granule = 1;       ///< pieces are multiples of it
+  int64_t chunk = 0;         ///< elements that run at once
+  bool folds = false;        ///< a fold goes on from piece to piece: pieces must not overlap
+  int stage = -1, dim = -1;  ///< from which it was found
+  bool on_chip = false;      ///< all pieces in one kernel
   std::string name = {};
   std::unordered_map<int, Carried> carried = {};  ///< by stage
   std::vector<int> groups = {};  ///< that run piece by piece, ascending; none: it can't be streamed
@@ -46,11 +48,19 @@ struct Axis {
   std::vector<int64_t> sizes() const;
 };
 
-/// The axis along dimension `dim` of a stage, for a stream that group `inside` is in. Groups of streams nest: it lies within
-/// each of `others` that has `inside` (`around`: or around them all), and has all or none of the groups of each other one.
-/// Around them it takes the place of streams over a part of itself: these are taken out of `others`. Groups at its ends that
-/// would hand on no more than `little` bytes are left out.
-Axis find_axis(const ProgramTree& program, const Flow& flow, int stage, int dim, int inside,
-               std::vector<Axis>& others, bool around, int64_t little);
+/// What a stream is wanted for.
+struct Wanted {
+  int stage, dim;       ///< it runs along that dimension of the stage
+  int inside;           ///< a group that is in it
+  bool around = false;  ///< around all streams that it meets, else within each that has `inside`
+  int64_t little = 0;   ///< groups at its ends that would hand on no more bytes are left out
+  std::vector<int> exactly =
+      {};  ///< not empty: the groups it is to have, ascending; where it lies follows from them
+};
+
+/// The axis of a stream. Groups of streams nest: it lies within or around each of `others` that has `inside`, and has all or
+/// none of the groups of each other one. Around them it takes the place of streams over a part of itself: these are taken out
+/// of `others`.
+Axis find_axis(const ProgramTree& program, const Flow& flow, const Wanted& wanted, std::vector<Axis>& others);
 
 }  // namespace kontor

@@ -1,6 +1,7 @@
 // stream: which kernels run several times over, each time for a piece of an axis, so that the temporaries between them fit the
 // memory budget, and the caches where that costs next to nothing. A decision over the groups that fuse() made; then their loops, places and indexes are cut to pieces.
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <optional>
 
@@ -24,16 +25,9 @@ class Choice {
       : program_(program), limits_(limits), flow_(program), now_(program, flow_, {}) {}
 
   StreamPlan run() {
-    const double allowed = limits_.budget_is_asked ? INFINITY : now_.cost * (1 + most_extra);
-    const double allowed_for_caches = now_.cost * (1 + little_extra);
-    const int64_t before = now_.peak;
-    while (now_.peak > limits_.memory_budget && shrink(allowed)) {}
-    if (now_.peak <= limits_.memory_budget && before > limits_.memory_budget) grow();
-    if (!limits_.budget_is_asked && !limits_.gpu)
-      while (now_.peak > caches * limits_.l2 * limits_.threads && shrink(allowed_for_caches)) {}
-    if (now_.axes.empty() && before <= limits_.memory_budget) return std::move(now_);
-    drop_whole();
-    note(before);
+    if (program_.given && program_.given->has(Matter::Stream)) follow(*program_.given);
+    else if (limits_.memory_budget > 0) choose();
+    write_down();
     return std::move(now_);
   }
 
@@ -45,6 +39,85 @@ class Choice {
   Flow flow_;
   StreamPlan now_;
   std::string why_not_;  // of the largest places at the peak
+
+  void choose() {
+    const double allowed = limits_.budget_is_asked ? INFINITY : now_.cost * (1 + most_extra);
+    const double allowed_for_caches = now_.cost * (1 + little_extra);
+    const int64_t before = now_.peak;
+    while (now_.peak > limits_.memory_budget && shrink(allowed)) {}
+    if (now_.peak <= limits_.memory_budget && before > limits_.memory_budget) grow();
+    if (!limits_.budget_is_asked && !limits_.gpu)
+      while (now_.peak > caches * limits_.l2 * limits_.threads && shrink(allowed_for_caches)) {}
+    if (now_.axes.empty() && before <= limits_.memory_budget) return;
+    drop_whole();
+    note(before);
+  }
+
+  // ---- decisions as text
+
+  void follow(const Decisions& given) {
+    for (const Decision& d : given.all()) {
+      if (d.verb != Verb::Stream && d.verb != Verb::Block) continue;
+      d.used = true;
+      if (d.stage == "none") continue;
+      std::vector<Axis> axes = now_.axes;
+      Axis axis = given_axis(d, axes);
+      axes.push_back(std::move(axis));
+      StreamPlan plan(program_, flow_, std::move(axes));
+      if (!plan.order.possible) reject(d, "its pieces and those of another would wait for each other");
+      now_ = std::move(plan);
+    }
+  }
+
+  Axis given_axis(const Decision& d, std::vector<Axis>& others) {
+    if (d.words.size() < 2) reject(d, "it needs a loop of the stage and a number of elements");
+    const int number = stage_named(d, d.stage);
+    Wanted wanted{number, dim_named(d, number), home_of(number)};
+    for (size_t k = 2; k < d.words.size(); k++) wanted.exactly.push_back(home_of(stage_named(d, d.words[k])));
+    std::sort(wanted.exactly.begin(), wanted.exactly.end());
+    wanted.exactly.erase(std::unique(wanted.exactly.begin(), wanted.exactly.end()), wanted.exactly.end());
+    Axis axis = find_axis(program_, flow_, wanted, others);
+    if (axis.groups.empty()) reject(d, axis.why);
+    const std::string& size = d.words[1];
+    const auto [end, wrong] = std::from_chars(size.data(), size.data() + size.size(), axis.chunk);
+    if (wrong != std::errc() || end != size.data() + size.size() || axis.chunk < 1 ||
+        axis.chunk > axis.extent || axis.chunk % axis.granule != 0)
+      reject(d,
+             fmt::format("pieces are multiples of {}, {} at most, not {}", axis.granule, axis.extent, size));
+    if ((axis.folds || d.verb == Verb::Block) && axis.extent % axis.chunk != 0)
+      reject(d, fmt::format("{} does not divide {}, and pieces must not overlap", size, axis.extent));
+    axis.on_chip = d.verb == Verb::Block;
+    return axis;
+  }
+
+  int home_of(int stage) const { return flow_.home[static_cast<size_t>(stage)]; }
+
+  int stage_named(const Decision& d, const std::string& wanted) const {
+    for (size_t i = 0; i < program_.stages.size(); i++)
+      if (program_.stages[i].name == wanted) return static_cast<int>(i);
+    reject(d, fmt::format("no stage is called {}", wanted));
+  }
+
+  int dim_named(const Decision& d, int number) const {
+    const Stage& s = program_.stages[static_cast<size_t>(number)];
+    const std::vector<std::string>& names = s.level.loops;
+    const auto at = std::find(names.begin(), names.end(), d.words[0]);
+    if (at == names.end()) reject(d, fmt::format("the loops of {} are {}", s.name, fmt::join(names, ", ")));
+    return static_cast<int>(at - names.begin());
+  }
+
+  void write_down() {
+    for (const Axis& a : now_.axes) {
+      const Stage& s = program_.stages[static_cast<size_t>(a.stage)];
+      Decision d{a.on_chip ? Verb::Block : Verb::Stream, s.name};
+      d.words = {s.level.loops[static_cast<size_t>(a.dim)], fmt::format("{}", a.chunk)};
+      for (int g : a.groups)
+        d.words.push_back(
+            program_.stages[static_cast<size_t>(program_.groups[static_cast<size_t>(g)].founder)].name);
+      program_.decided.add(std::move(d));
+    }
+    if (now_.axes.empty()) program_.decided.add({Verb::Stream, "none"});
+  }
 
   bool shrink(double allowed) {
     std::optional<StreamPlan> best;
@@ -93,8 +166,9 @@ class Choice {
         for (const bool around : {false, true}) {
           if (known(stages[n], static_cast<int>(d), around, found)) continue;
           std::vector<Axis> axes = now_.axes;
-          Axis fresh = find_axis(program_, flow_, stages[n], static_cast<int>(d), now_.worst, axes, around,
-                                 limits_.memory_budget / 256);
+          Axis fresh = find_axis(
+              program_, flow_,
+              {stages[n], static_cast<int>(d), now_.worst, around, limits_.memory_budget / 256}, axes);
           axes.push_back(std::move(fresh));
           if (!axes.back().groups.empty()) found.push_back({std::move(axes), around});
           else if (n < 2 && !around)
@@ -161,7 +235,8 @@ class Choice {
 }  // namespace
 
 void stream(ProgramTree& program, const Limits& limits) {
-  if (limits.memory_budget <= 0 || program.groups.empty()) return;
+  const bool given = program.given && program.given->has(Matter::Stream);
+  if (program.groups.empty() || (limits.memory_budget <= 0 && !given)) return;
   Choice choice(program, limits);
   StreamPlan plan = choice.run();
   if (plan.axes.empty()) return;

@@ -1,0 +1,173 @@
+// [decisions] what is decided of stages, as text: read back it makes the same kernels; edited it is followed, or refused with why;
+// and results never depend on it. Random lists over random graphs: tests/random_checks.cpp.
+#include <kontor/kontor.h>
+
+#include <cstdlib>
+
+#include "base/file.h"
+#include "codegen/decisions.h"
+#include "codegen/program/memory_plan.h"
+#include "codegen/tree/text.h"
+#include "graph/functions/functions.h"
+#include "graph/graph.h"
+#include "tests/catch.h"
+#include "tests/errors.h"
+#include "tests/run_graph.h"
+
+using namespace kontor;
+
+namespace {
+
+constexpr Limits cpu{.threads = 2};
+
+Graph graph_of(const char* expression) { return make_graph({parse_expression(expression)}); }
+
+Schedule decided(const char* expression, const char* text) {
+  return schedule(graph_of(expression), cpu, parse_decisions(text));
+}
+
+std::vector<Array> inputs_of(const Graph& graph) {
+  std::vector<Array> out;
+  for (const Ref& input : graph.inputs)
+    out.push_back(random_array(input->dtype, static_shape(*input), 7 + out.size()));
+  return out;
+}
+
+constexpr const char* attention = "matmul(softmax(matmul(f32[4,256,32], f32[4,32,256])), f32[4,256,32])";
+constexpr const char* attention_in_blocks =
+    "block dot0 i0 1 dot0 sum3 dot5\n"
+    "block dot0 j0 16 dot0 sum3 dot5\n";
+
+}  // namespace
+
+TEST_CASE("[decisions] attention in one kernel: no scores in memory, the same bits") {
+  const Graph graph = graph_of(attention);
+  const std::vector<Array> inputs = inputs_of(graph);
+  const Decisions blocks = parse_decisions(attention_in_blocks);
+  const Run apart = run_trees(graph, cpu, inputs), joined = run_trees(graph, cpu, inputs, {}, blocks);
+  CHECK(apart.schedule.kernels.size() == 3);
+  REQUIRE(joined.schedule.kernels.size() == 1);
+  CHECK(joined.schedule.streams.empty());
+  CHECK(plan_temporaries(joined.schedule).bytes == 0);
+  CHECK(difference(joined.outputs[0], apart.outputs[0]) == "");
+  CHECK(difference(apart.outputs[0], evaluate_graph(graph, inputs, {}).outputs[0]) == "");
+  const std::string text = tree::print(joined.schedule.kernels[0].tree);
+  CHECK(tree::print(tree::parse(text)) == text);
+  for (const char* name : {"llvm", "opencl"})
+    if (Backend* backend = device(name)) {
+      const Decisions with_moves = backend->limits().gpu ? Decisions() : blocks;  // a block is a CPU's as yet
+      CHECK(difference(run_graph(graph, *backend, inputs, {}, 0, with_moves).outputs[0], apart.outputs[0]) ==
+            "");
+    }
+}
+
+TEST_CASE("[decisions] the kernel in docs/decisions.md is the one that its list makes") {
+  const char* source = std::getenv("KONTOR_SOURCE");
+  if (!source) KONTOR_SKIP("KONTOR_SOURCE does not say where docs/ is");
+  const std::string page = read_file(std::string(source) + "/docs/decisions.md");
+  const Schedule made = decided(
+      attention,
+      (std::string(attention_in_blocks) + "moves dot0 none\nmoves sum3 none\nmoves dot5 none\n").c_str());
+  REQUIRE(made.kernels.size() == 1);
+  CHECK(page.find("```\n" + tree::print(made.kernels[0].tree)) != std::string::npos);
+}
+
+TEST_CASE("[decisions] a chain of two products, block by block") {
+  const Graph graph = graph_of("matmul(relu(matmul(f32[96,64], f32[64,80])), f32[80,48])");
+  const std::vector<Array> inputs = inputs_of(graph);
+  const Schedule chosen = schedule(graph, cpu);
+  CHECK(chosen.kernels.size() == 2);
+  for (const char* rows : {"8", "24", "96"}) {
+    const Decisions given = parse_decisions(fmt::format("block dot0 i0 {}", rows));
+    const Run run = run_trees(graph, cpu, inputs, {}, given);
+    CHECK(run.schedule.kernels.size() == 1);
+    CHECK(difference(run.outputs[0], evaluate_graph(graph, inputs, {}).outputs[0]) == "");
+    if (Backend* llvm = device("llvm"))
+      CHECK(difference(run_graph(graph, *llvm, inputs, {}, 0, given).outputs[0], run.outputs[0]) == "");
+  }
+}
+
+TEST_CASE("[decisions] levels and layouts are followed") {
+  const char* rows = "softmax(f32[64, 512])";
+  CHECK(schedule(graph_of(rows), cpu).kernels.size() == 1);
+  CHECK(decided(rows, "store max0").kernels.size() == 2);
+  const Schedule apart = schedule(graph_of(rows), cpu, unfused(schedule(graph_of(rows), cpu).decisions));
+  CHECK(apart.kernels.size() == 4);
+  for (const ScheduledKernel& k : apart.kernels) CHECK(k.moves.empty());
+  const Schedule tiled = decided("matmul(f32[96,64], f32[64,80])", "layout dot0 i0 j0 copied");
+  CHECK(tiled.decisions.of(Matter::Layout, "dot0")->text() == "layout dot0 i0 j0 copied");
+  CHECK(tiled.kernels.size() == 2);  // one copies
+  const Schedule moved = decided("f32[640] + 1", "moves v0 split i0 8 i0b; unroll i0b");
+  CHECK(moved.kernels.at(0).moves == "split i0 8 i0b; unroll i0b");
+}
+
+TEST_CASE("[decisions] as text: what is wrong with it is said, with its line") {
+  const auto reads = [](const char* text) { return print(parse_decisions(text)); };
+  CHECK(reads("  at max1   j3 # a comment\n\n# nothing\nstream none") == "at max1 j3\nstream none\n");
+  CHECK(reads("") == "");
+  CHECK(error_of([&] { reads("store a\nput b"); }) ==
+        "decisions, line 2: 'put' is not one of layout, store, at, inline, fuse, stream, block, moves");
+  CHECK(error_of([&] { reads("store"); }) == "decisions, line 1: 'store' of which stage?");
+  CHECK(error_of([&] { reads("at a"); }) ==
+        "decisions, line 1: 'at a' has 0 words after the stage; it takes 1");
+  CHECK(error_of([&] { reads("layout a i j panel k"); }) ==
+        "decisions, line 1: 'layout a i j panel k' has 4 words after the stage; it takes 1 to 3");
+  CHECK(error_of([&] { reads("block a"); }) ==
+        "decisions, line 1: 'block a' has 0 words after the stage; it takes 2 or more");
+  CHECK(error_of([&] { reads("store a\nat a i"); }) ==
+        "decisions: 'store a' and 'at a i' are both about the level of one stage");
+}
+
+TEST_CASE("[decisions] what can't be followed is refused with why") {
+  struct Row {
+    const char *expression, *decisions, *why;
+  };
+  const char* rows = "softmax(f32[64, 512])";
+  const char* product = "matmul(f32[96,64], f32[64,80])";
+  const char* total = "sum(f32[64, 512], 0)";
+  const Row table[] = {
+      {rows, "store max9", "no stage has that name"},
+      {rows, "moves max0 none", "no kernel of its own has that name"},
+      {rows, "at max0 k7",
+       "its first reader is in no kernel that has 'k7', and none beside it with equal loops can take it in"},
+      {rows, "at max0 j3", "its readers read it at 1 of the loops around there alone"},
+      {rows, "layout max0 k9", "no vectors can run along 'k9'; its loops are i0"},
+      {product, "layout dot0 j0 i0", "how the operand is read is as_stored, computed, panel or copied"},
+      {product, "layout dot0 i0 j0 as_stored", "the operand does not lie along that loop"},
+      {product, "layout dot0 j0 i0 computed",
+       "the operand is no temporary that this stage alone reads, or a panel of it is too large"},
+      {product, "layout dot0 j0 i0 panel", "a panel of it is too large, or too short to pay"},
+      {product, "moves dot0 split i9 4 x", "no loop 'i9' in kernel k0_dot_96_80; it has: i0 j0 r0_0"},
+      {product, "moves dot0 fold i0", "not a move: 'fold i0'"},
+      {product, "stream dot0 i0", "it needs a loop of the stage and a number of elements"},
+      {product, "stream dot0 i9 8", "the loops of dot0 are i0, j0"},
+      {product, "stream max0 i0 8", "no stage is called max0"},
+      {product, "stream dot0 i0 8 max0", "no stage is called max0"},
+      {product, "stream dot0 i0 0", "pieces are multiples of 1, 96 at most, not 0"},
+      {product, "stream dot0 i0 97", "pieces are multiples of 1, 96 at most, not 97"},
+      {product, "stream dot0 i0 many", "pieces are multiples of 1, 96 at most, not many"},
+      {product, "block dot0 i0 7", "7 does not divide 96, and pieces must not overlap"},
+      {total, "stream sum0 i0 512 ; 3", "no stage is called ;"},
+  };
+  for (const Row& row : table) {
+    INFO(row.decisions);
+    CHECK(error_of([&] { decided(row.expression, row.decisions); }) ==
+          fmt::format("the decision '{}' can't be followed: {}", row.decisions, row.why));
+  }
+  CHECK(error_of([&] { decided(product, "block dot0 i0 8\nmoves dot0 thread i0"); }) ==
+        "block i0: kernel k0_dot_8_80 has a parallel loop of its own; its moves may have none");
+}
+
+TEST_CASE("[decisions] KONTOR_DECISIONS: a file for several graphs, each behind its key") {
+  // e2e/test_decisions.py runs models by their own lists; here is what is wrong with a file.
+  setenv("KONTOR_DECISIONS", "/nowhere/decisions", 1);
+  const auto compute = [] {
+    Context context({.device = "interp"});
+    Context::Use use(context);
+    return (Tensor::from({1, 2}, {2}) + 1).to_vector<float>();
+  };
+  const std::string error = error_of(compute);
+  unsetenv("KONTOR_DECISIONS");
+  CHECK(error.find("/nowhere/decisions") != std::string::npos);
+  CHECK(compute() == std::vector<float>{2, 3});
+}

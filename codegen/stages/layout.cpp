@@ -133,7 +133,7 @@ class Layouts {
     const Decision* d = program_.given_of(Matter::Layout, s);
     const Tiling t = d ? given_tiling(s, loads, *d) : best_tiling(s, loads);
     if (t.dim < 0) return;
-    const Ref& load = loads[t.operand];
+    const Ref& load = loads[static_cast<size_t>(t.operand)];
     if (d)
       if (std::string why = why_not(s, load, t); !why.empty()) reject(*d, why);
     switch (t.way) {
@@ -156,8 +156,8 @@ class Layouts {
     Tiling t;
     best_vector(s, loads[0], loads[1], t.dim, t.operand);
     if (t.dim < 0) return t;
-    const Ref& load = loads[t.operand];
-    t.unroll = best_unroll(s, loads[1 - t.operand], load);
+    const Ref& load = loads[static_cast<size_t>(t.operand)];
+    t.unroll = best_unroll(s, loads[static_cast<size_t>(1 - t.operand)], load);
     const bool panel = may_have_panel(s, load, t.dim, t.unroll);
     t.way = panel && read_by_one(s, load)    ? OperandWay::Computed
             : is_contiguous(s, load, t.dim)  ? OperandWay::AsStored

@@ -417,7 +417,7 @@ class Search {
 Axis find_axis(const ProgramTree& program, const Flow& flow, const Wanted& wanted,
                std::vector<Axis>& others) {
   Axis axis = Search(program, flow, wanted, others).run();
-  axis.stage = wanted.stage;
+  axis.found_at = wanted.stage;
   axis.dim = wanted.dim;
   return axis;
 }

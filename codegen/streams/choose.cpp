@@ -108,7 +108,7 @@ class Choice {
 
   void write_down() {
     for (const Axis& a : now_.axes) {
-      const Stage& s = program_.stages[static_cast<size_t>(a.stage)];
+      const Stage& s = program_.stages[static_cast<size_t>(a.found_at)];
       Decision d{a.on_chip ? Verb::Block : Verb::Stream, s.name};
       d.words = {s.level.loops[static_cast<size_t>(a.dim)], fmt::format("{}", a.chunk)};
       for (int g : a.groups)

@@ -39,6 +39,12 @@ Planner::Tile Planner::tile_of(const Stage& dot, int64_t length, int64_t repeats
   most = std::min<int64_t>(most, rows_share_ways(dot) ? 8 : 14);
   int64_t tiles = (repeats + most - 1) / most;
   best.repeats = (repeats + tiles - 1) / tiles;  // tiles of about one size, so that the last is not a sliver
+  // A little smaller where they then divide: no second body for the last tile.
+  for (int64_t fewer = best.repeats; 8 * fewer >= 7 * best.repeats; fewer--)
+    if (repeats % fewer == 0) {
+      best.repeats = fewer;
+      break;
+    }
   return best;
 }
 

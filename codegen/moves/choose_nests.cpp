@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <map>
 
 #include "codegen/moves/planner.h"
 #include "codegen/tree/substitute.h"
@@ -28,10 +29,25 @@ bool Planner::pairs_lanes(const Stage& s) {
   return false;
 }
 
+// Bytes of the values that most of its operations are on: few bytes are made of many (bytes from random words).
+int64_t Planner::bytes_computed(const Stage& s) {
+  std::map<int64_t, size_t> counts;
+  for (const Node* n : topological(s.values)) {
+    if (!is_elementwise(n->op) || (!is_float(n->dtype) && n->dtype != DType::U32)) continue;
+    counts[is_narrow(n->dtype) ? item_size(DType::F32) : item_size(n->dtype)]++;
+  }
+  const auto most = std::max_element(counts.begin(), counts.end(),
+                                     [](const auto& a, const auto& b) { return a.second < b.second; });
+  return most == counts.end() ? item_size(s.place->dtype) : most->first;
+}
+
 // Several registers' worth of lanes where the expression is short, so that their latencies overlap.
 int64_t Planner::wide(const Stage& s) const {
-  size_t ops = operations(s);
-  return std::min<int64_t>(widest, lanes(s) * (ops <= 24 ? 4 : ops <= 80 || pairs_lanes(s) ? 2 : 1));
+  const size_t ops = operations(s);
+  const int64_t most = ops <= 24 ? 4 : ops <= 80 || pairs_lanes(s) ? 2 : 1;
+  const int64_t bytes =
+      ops <= 24 ? item_size(s.place->dtype) : std::max(item_size(s.place->dtype), bytes_computed(s));
+  return std::min<int64_t>(widest, std::max<int64_t>(1, limits_.vector_bytes / bytes) * most);
 }
 
 // Whether a loop of this name has lanes, in it or around it: those of a dot run through all nests that have its loop.

@@ -88,6 +88,7 @@ class Planner {
 
   // ---- choose_nests.cpp: rows and other nests
   static size_t operations(const Stage& s);
+  static int64_t bytes_computed(const Stage& s);
   static bool pairs_lanes(const Stage& s);
   int64_t wide(const Stage& s) const;
   static bool meets_lanes(std::span<const Ref> body, const std::string& loop, bool named, bool lanes);

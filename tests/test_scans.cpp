@@ -58,6 +58,33 @@ constexpr Shape3 shapes[] = {{1, 1, 1},     {3, 0, 2},    {2, 7, 3},    {1, 64, 
 
 }  // namespace
 
+TEST_CASE("[scans] rows along memory run in lanes, in square blocks that are turned on the way in and out") {
+  Backend* llvm = device("llvm");
+  if (!llvm) KONTOR_SKIP("no LLVM");
+  for (const char* dtype : {"f32", "f64", "i32", "u8", "bf16", "f8e4m3"})
+    for (const char* shape : {"[8, 16]", "[19, 45]", "[3, 11, 70]", "[33, 31]"})
+      for (const char* call :
+           {"cumsum({})", "cummax({})", "cumprod({} + {})", "linear_scan({} * {}, {}, -1)"}) {
+        if (!is_float(parse_dtype(dtype)) && std::string_view(call).starts_with("linear")) continue;
+        const std::string x = std::string(dtype) + shape;
+        std::string expression = call;
+        for (size_t at; (at = expression.find("{}")) != std::string::npos;) expression.replace(at, 2, x);
+        if (expression.starts_with("cum")) expression.insert(expression.size() - 1, ", -1");
+        INFO(expression);
+        const Graph graph = make_graph({parse_expression(expression)});
+        std::vector<Array> inputs;
+        for (const Ref& input : graph.inputs)
+          inputs.push_back(random_array(input->dtype, static_shape(*input), 5 + inputs.size()));
+        CHECK(difference(run_graph(graph, *llvm, inputs), evaluate_graph(graph, inputs, {})) == "");
+      }
+  const Schedule made = schedule(make_graph({parse_expression("cumsum(f32[64, 256], 1)")}), llvm->limits());
+  REQUIRE(made.kernels.size() == 1);
+  CHECK(made.kernels[0].moves.find("vectorise i0v 8") != std::string::npos);
+  const std::string text = source_of(made.kernels[0].tree, "scan", *llvm).text;
+  CHECK(text.find("masked.scatter") == std::string::npos);
+  CHECK(text.find("masked.gather") == std::string::npos);
+}
+
 TEST_CASE("[scans] plain loops come to the same") {
   for (const Shape3& s : shapes) {
     INFO(s.outer << " x " << s.n << " x " << s.inner);

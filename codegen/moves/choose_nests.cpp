@@ -131,12 +131,12 @@ void Planner::vectorise_nests() {
 // The steps of a scan along memory wait for each other: those of several rows take turns, some steps of each at a time. Rows
 // 4096 bytes apart share the 8 ways of an L1 set: as many are read as are written.
 void Planner::chains_side_by_side() {
-  constexpr int64_t chains = 4, together = 4;
   if (group_.stages.size() != 1 || root().scan < 0 || root().layout.vector_dim >= 0) return;
   if (group_.outer_loops.empty()) return;
   const std::string& rows = name_of(group_.outer_loops.back());
-  if (!has(rows) || size(rows) < chains) return;
   const std::string steps = name_of(root().loops[static_cast<size_t>(root().scan)]);
+  constexpr int64_t chains = 4, together = 4;
+  if (!has(rows) || chains_in_lanes(rows, steps) || size(rows) < chains) return;
   const std::string side = rows + "t", run = steps + "t";
   if (size(steps) >= 2 * together) {
     move(MoveKind::Split, steps, together, run);
@@ -145,6 +145,21 @@ void Planner::chains_side_by_side() {
   move(MoveKind::Split, rows, outermost() == rows ? -chains : chains, side);
   move(MoveKind::Unroll, side);
   move(MoveKind::Reorder, side, 0, "", {steps});
+}
+
+// A lane a row, as many steps as lanes: square blocks of memory, which the renderer turns in registers on the way in and out.
+// Of 8 rows: of 64 M floats in pieces of 4,096, 34 ms, where 4 take 35, 16 take 47 and rows in turn 37 (Zen 4).
+bool Planner::chains_in_lanes(const std::string& rows, const std::string& steps) {
+  const int64_t w = std::min<int64_t>(8, lanes(root()));
+  if (w < 4 || size(rows) < w || size(steps) < 2 * w) return false;
+  const std::string side = rows + "v", run = steps + "t";
+  return attempt([&] {
+    move(MoveKind::Split, steps, w, run);
+    move(MoveKind::Unroll, run);
+    move(MoveKind::Split, rows, outermost() == rows ? -w : w, side);
+    move(MoveKind::Vectorise, side, w);
+    move(MoveKind::Reorder, side, 0, "", {steps, run});
+  });
 }
 
 // A fold or scan across long rows: a block of a row that L1 holds takes its step together, so that memory is read along rows

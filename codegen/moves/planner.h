@@ -99,6 +99,7 @@ class Planner {
   void vectorise_rows();
   bool lanes_lie_apart(const Stage& s) const;
   void chains_side_by_side();
+  bool chains_in_lanes(const std::string& rows, const std::string& steps);
   bool rows_step_together();
   void vectorise_nests();
 

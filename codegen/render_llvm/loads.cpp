@@ -175,12 +175,12 @@ void Renderer::transpose(std::vector<Val>& rows) {
   }
 }
 
-/// Lanes far apart, while the copies of an unrolled loop around them lie side by side: a square block, which is loaded along
-/// memory, transposed in registers, and serves as many copies as there are lanes. None if it is another access.
-Val Renderer::load_transposed(const Node& n, const Access& a, const Guard& guard) {
+/// Lanes far apart, while the copies of an unrolled loop around them lie side by side: a square block in memory, of which the
+/// copy that the loop is at has a column. None if it is another access.
+std::optional<Renderer::Square> Renderer::square_of(const Node& n, const PlaceState& p) {
   constexpr int most = 16;
-  if (mask_ || guard.uniform || guard.lanes || a.place->written || vector_ < 4 || vector_ > most) return {};
-  const Ref position = ix::flatten(tree::at(n), a.place->dims);
+  if (mask_ || vector_ < 4 || vector_ > most) return {};
+  const Ref position = ix::flatten(tree::at(n), p.dims);
   for (size_t k = 0; k < unrolled_.size(); k++) {
     Unrolled& u = unrolled_[k];
     const int64_t begin = u.at / vector_ * vector_;
@@ -189,18 +189,46 @@ Val Renderer::load_transposed(const Node& n, const Access& a, const Guard& guard
     if (!ix::affine(position, Ref(u.range), apart) || apart != 1) continue;
     std::vector<int64_t> copy = {begin};
     for (size_t inside = k + 1; inside < unrolled_.size(); inside++) copy.push_back(unrolled_[inside].at);
-    std::vector<Val>& rows = u.blocks[{&n, copy}];
-    if (rows.empty()) {
-      for (int lane = 0; lane < vector_; lane++) {
-        const Ref row = replace(position, {{u.range, index(begin)}, {lanes_, index(lane)}});
-        const Access part{a.place, linear(row), a.dtype};
-        rows.push_back(load_text(part, address(part), vector_, {}, alignment(part, 0)));
-      }
-      transpose(rows);
-    }
-    return rows[static_cast<size_t>(u.at - begin)];
+    return Square{position, u.range, begin, u.at - begin, u.blocks[{&n, copy}]};
   }
   return {};
+}
+
+Access Renderer::row_of(const Square& square, const Access& a, int lane) {
+  const Ref row = replace(square.position, {{square.range, index(square.begin)}, {lanes_, index(lane)}});
+  return {a.place, linear(row), a.dtype};
+}
+
+/// A square block is loaded along memory, transposed in registers, and serves as many copies as there are lanes.
+Val Renderer::load_transposed(const Node& n, const Access& a, const Guard& guard) {
+  if (guard.uniform || guard.lanes || a.place->written) return {};
+  const std::optional<Square> square = square_of(n, *a.place);
+  if (!square) return {};
+  std::vector<Val>& rows = square->rows;
+  if (rows.empty()) {
+    for (int lane = 0; lane < vector_; lane++) {
+      const Access part = row_of(*square, a, lane);
+      rows.push_back(load_text(part, address(part), vector_, {}, alignment(part, 0)));
+    }
+    transpose(rows);
+  }
+  return rows[static_cast<size_t>(square->column)];
+}
+
+/// The other way: what the copies store is kept until the block is whole. False if it is another access.
+bool Renderer::store_transposed(const Node& n, const Access& a, Val v) {
+  if (a.place->local || a.place->read) return false;
+  const std::optional<Square> square = square_of(n, *a.place);
+  if (!square) return false;
+  std::vector<Val>& rows = square->rows;
+  rows.push_back(b_.splat(v, vector_));
+  if (static_cast<int>(rows.size()) < vector_) return true;
+  transpose(rows);
+  for (int lane = 0; lane < vector_; lane++) {
+    const Access part = row_of(*square, a, lane);
+    store_text(part, address(part), rows[static_cast<size_t>(lane)], alignment(part, 0));
+  }
+  return true;
 }
 
 Val Renderer::load_access(const Access& a, const Guard& guard) {

@@ -82,7 +82,10 @@ void Renderer::survey_values(const Node& statement, const Node* vector_loop) {
   bool compound = statement.op == Op::Loop || statement.op == Op::If;
   size_t last = compound ? 1 : statement.src.size();
   for (const Node* n : topological(std::span(statement.src).subspan(first, last - first)))
-    if (n->op == Op::Load || n->op == Op::Merge) survey_access(*n, vector_loop);
+    if (n->op == Op::Load || n->op == Op::Merge) {
+      places_[n->src[0].get()].read = true;
+      survey_access(*n, vector_loop);
+    }
 }
 
 void Renderer::survey_write(const Node& statement, const Node* vector_loop) {
@@ -90,6 +93,7 @@ void Renderer::survey_write(const Node& statement, const Node* vector_loop) {
   const Node& place = declares ? statement : *statement.src[0];
   PlaceState& p = places_[&place];
   p.written = true;
+  p.read = p.read || statement.op == Op::FoldStep;
   p.local = tree::space(place) == Space::Local;
   p.dims = place.src;
   if (declares) p.declared_in = open_statements_.size();
@@ -339,8 +343,10 @@ void Renderer::fold(const Node& n) {
 // ---- statements
 
 void Renderer::store(const Node& n) {
-  Access a = access(n);
-  store_access(a, value(tree::values(n)[0]));
+  const Access a = access(n);
+  const Val v = value(tree::values(n)[0]);
+  const bool far_apart = !has_vector_terms(a.at) && std::abs(a.at.lane) > 1;
+  if (!far_apart || !store_transposed(n, a, v)) store_access(a, v);
 }
 
 void Renderer::statement(const Node& n) {

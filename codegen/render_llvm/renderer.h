@@ -3,6 +3,7 @@
 #pragma once
 #include <deque>
 #include <map>
+#include <optional>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -35,6 +36,7 @@ struct PlaceState {
   bool mixed = false;      ///< accessed in other ways too: a lane that is off may be another access's element
   size_t declared_in = 0;  ///< number of loops and branches around its declaration
   bool written = false;    ///< in this kernel
+  bool read = false;
   bool local = false;
   int lanes = 0;        ///< of a place declared inside a vector loop: each element is a vector
   int write_level = 0;  ///< the innermost open scope in which it is written
@@ -65,6 +67,21 @@ class Renderer {
   void require_within_places(const std::string& text) const;
 
  private:
+  /// An open unrolled loop.
+  struct Unrolled {
+    const Node* range;
+    int64_t count, at;
+    int depth;  ///< of the builder
+    std::map<std::pair<const Node*, std::vector<int64_t>>, std::vector<Val>> blocks =
+        {};  ///< of Loads and Stores: from the copy on, and for each copy of the loops inside of this one, transposed
+  };
+  struct Square {
+    Ref position;
+    const Node* range;  ///< of the unrolled loop
+    int64_t begin, column;
+    std::vector<Val>& rows;
+  };
+
   // Expressions (values.cpp).
   Val value(const Ref& node);
   const Linear& linear(const Ref& node);
@@ -117,7 +134,10 @@ class Renderer {
   Val load_runs(const Node& n, const Access& a, const Guard& guard);
   Ref position_of_run(const Node& n, const PlaceState& p, int first, int run) const;
   Val joined(Val low, Val high);
+  std::optional<Square> square_of(const Node& n, const PlaceState& p);
+  Access row_of(const Square& square, const Access& a, int lane);
   Val load_transposed(const Node& n, const Access& a, const Guard& guard);
+  bool store_transposed(const Node& n, const Access& a, Val v);
   void transpose(std::vector<Val>& rows);
   Val load_text(const Access& a, Val pointer, int lanes, Val mask, int64_t align);
   Val or_zeros(Val condition, Val pointer);
@@ -177,15 +197,6 @@ class Renderer {
   struct Binding {
     Val value = {};  ///< counter or constant; none: the lanes of the vector loop
     int frame = 0;
-  };
-
-  /// An open unrolled loop.
-  struct Unrolled {
-    const Node* range;
-    int64_t count, at;
-    int depth;  ///< of the builder
-    std::map<std::pair<const Node*, std::vector<int64_t>>, std::vector<Val>> blocks =
-        {};  ///< of Loads: from the copy on, and for each copy of the loops inside of this one, transposed
   };
 
   Ref kernel_;

@@ -20,13 +20,18 @@ std::span<const BackendKind* const> backend_kinds() {
   return kinds;
 }
 
+std::string device_names() {
+  std::string names;
+  const std::span<const BackendKind* const> kinds = backend_kinds();
+  for (const BackendKind* kind : kinds)
+    names.append(names.empty() ? "" : kind == kinds.back() ? " or " : ", ").append(kind->name);
+  return names;
+}
+
 const BackendKind& backend_kind(std::string_view name) {
-  std::string known;
-  for (const BackendKind* kind : backend_kinds()) {
+  for (const BackendKind* kind : backend_kinds())
     if (kind->name == name) return *kind;
-    known.append(known.empty() ? "" : ", ").append(kind->name);
-  }
-  fail("device '{}': this build of Kontor knows {}", name, known);
+  fail("device '{}': this build of Kontor knows {}", name, device_names());
 }
 
 std::unique_ptr<Backend> open_backend(std::string_view name) { return backend_kind(name).open(); }

@@ -17,7 +17,7 @@ namespace kontor {
 /// One kernel as text, ready for a device compiler. `name` is the entry function.
 struct KernelSource {
   std::string name;
-  std::string text;           ///< LLVM IR, OpenCL C or CUDA C
+  std::string text;           ///< LLVM IR, OpenCL C, CUDA C or C
   int64_t scratch_bytes = 0;  ///< private memory that one share needs (CPU only)
 };
 
@@ -121,6 +121,8 @@ class Backend {
 
 /// The kinds built in, in the order in which a default device is looked for (backends/meson.build).
 std::span<const BackendKind* const> backend_kinds();
+/// Their names: "llvm, cuda, opencl, interp or c".
+std::string device_names();
 /// By name; throws Error with the names there are.
 const BackendKind& backend_kind(std::string_view name);
 std::unique_ptr<Backend> open_backend(std::string_view name);

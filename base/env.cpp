@@ -24,7 +24,7 @@ constexpr EnvRow kTable[] = {
   {Env::CacheDir,    "KONTOR_CACHE_DIR",    EnvType::Path,    "~/.cache/kontor",  "folder of the kernel cache (unset: $XDG_CACHE_HOME/kontor, else ~/.cache/kontor)"},
   {Env::NoCache,     "KONTOR_NO_CACHE",     EnvType::Flag,    "cache on",         "compile afresh: neither read nor write the kernel cache on disk"},
   {Env::Threads,     "KONTOR_THREADS",      EnvType::Integer, "all cores",        "threads that a kernel runs on; results do not depend on it"},
-  {Env::Device,      "KONTOR_DEVICE",       EnvType::Text,    "first that opens", "default device: llvm, opencl, cuda or interp"},
+  {Env::Device,      "KONTOR_DEVICE",       EnvType::Text,    "first that opens", "default device, of those that `kontor devices` lists"},
   {Env::Cpu,         "KONTOR_CPU",          EnvType::Text,    "native",           "instruction set of the llvm device: avx2, avx512 or native; results do not depend on it"},
   {Env::RuleOff,     "KONTOR_RULE_OFF",     EnvType::List,    "none",             "names of rewrite rules that are not applied, to find a wrong one"},
   {Env::Llvm,        "KONTOR_LLVM",         EnvType::Path,    "searched",         "path of the module libkontor-llvm.so"},

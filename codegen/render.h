@@ -7,10 +7,10 @@
 
 namespace kontor {
 
-/// LLVM IR for a CPU of these limits, or OpenCL C / CUDA C. `entry` is the kernel's function name.
+/// LLVM IR for a CPU of these limits, or OpenCL C, CUDA C, or C. `entry` is the kernel's function name.
 std::string render_llvm(const Ref& kernel, const std::string& entry, const Limits& limits,
                         int64_t& scratch_bytes);
-enum class Dialect { OpenCL, Cuda };
+enum class Dialect { OpenCL, Cuda, C };
 std::string render_c(const Ref& kernel, const std::string& entry, Dialect dialect);
 
 }  // namespace kontor

@@ -43,8 +43,8 @@ struct DTypeRow {
   std::string_view name;
   int bits;
   Kind kind;
-  std::string_view opencl, cuda, llvm;  // spelling in each target language, empty where it has none
-  int dlpack;                           // DLPack type code
+  std::string_view opencl, c, llvm;  // spelling in each target language, empty where it has none
+  int dlpack;                        // DLPack type code
   std::string_view safetensors,
       numpy;  // tag in a weights file; descr of a .npy file, empty where NumPy has none
   FloatFormat format = {};

@@ -104,6 +104,7 @@ TEST_CASE("[random] graphs: gradients against finite differences") {
 TEST_CASE("[random] graphs: interp") { run_on("interp", 200); }
 TEST_CASE("[random] graphs: llvm") { run_on("llvm", 400); }
 TEST_CASE("[random] graphs: opencl") { run_on("opencl", 25); }
+TEST_CASE("[random] graphs: c") { run_on("c", 15); }
 TEST_CASE("[random] graphs: cuda") { run_on("cuda", 60); }
 
 TEST_CASE("[random] graphs: loop trees read back") {

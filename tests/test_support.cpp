@@ -20,7 +20,7 @@ using namespace kontor;
 
 namespace {
 
-constexpr std::array<const char*, 4> kBackends = {"interp", "llvm", "opencl", "cuda"};
+constexpr std::array<const char*, 5> kBackends = {"interp", "llvm", "opencl", "cuda", "c"};
 
 /// Runs the kernel on the interpreter, where each buffer is one page of zeros.
 void interpret(const Ref& kernel) {
@@ -38,6 +38,7 @@ bool takes(size_t backend, const Ref& kernel) {
     if (backend == 1) render_llvm(kernel, "k", {}, scratch);
     if (backend == 2) render_c(kernel, "k", Dialect::OpenCL);
     if (backend == 3) render_c(kernel, "k", Dialect::Cuda);
+    if (backend == 4) render_c(kernel, "k", Dialect::C);
     return true;
   } catch (const InternalError&) {
     return false;
@@ -104,7 +105,8 @@ std::map<std::string_view, Figures> figures_of_rows() {
     std::set<std::string_view> ops;
     for (const Node* n : topological(job.graph.outputs))
       if (!is_elementwise(n->op)) ops.insert(row(n->op).name);
-    std::array<bool, kBackends.size()> taken = {true, true, true, true};
+    std::array<bool, kBackends.size()> taken;
+    taken.fill(true);
     for (bool gpu : {false, true}) {
       Limits limits;
       limits.gpu = gpu;
@@ -147,6 +149,7 @@ Made by tests/test_support.cpp, which asks the renderers; `KONTOR_UPDATE_GOLDEN=
 | llvm | x86-64 with AVX2 or AVX-512, Linux | the module libkontor-llvm.so to compile; nothing to run what is in the cache | every row of the op table, values and gradients; random graphs |
 | opencl | any device with OpenCL 1.2 and a compiler | libOpenCL.so.1 and a driver | every op and cast in every dtype, every row of the op table, random graphs: on PoCL |
 | cuda | NVIDIA GPUs | the driver, libcuda.so.1, and libnvrtc to compile | every kernel of the op table compiles for sm_80 and sm_90; its text runs on an emulated driver, warps as fibres; `bench/gpu.sh` on an H100: the interpreter's bits ([results](../bench/RESULTS-gpu.md)) |
+| c | any CPU; for kernels that leave the house | the system's C11 compiler `cc` | every row of the op table, values and gradients; random graphs |
 
 An OpenCL device that cannot round f32 divisions and square roots correctly (it lacks
 `CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT`) or has no f64 gives other bits for these, or cannot compile kernels that use f64.
@@ -156,16 +159,16 @@ An OpenCL device that cannot round f32 divisions and square roots correctly (it 
 The dtypes that an op has, and those that each back end takes. Of `cast`, those that can
 be cast to f32 and i64 and back.
 
-| op | dtypes | interp | llvm | opencl | cuda |
-|---|---|---|---|---|---|
+| op | dtypes | interp | llvm | opencl | cuda | c |
+|---|---|---|---|---|---|---|
 {}
 ## Other ops
 
 They become loops and index expressions before a back end sees them. Rows of the op table that use the op, and how many
 of them each back end's renderer takes (the interpreter runs loop trees as they are).
 
-| op | llvm | opencl | cuda |
-|---|---|---|---|
+| op | llvm | opencl | cuda | c |
+|---|---|---|---|---|
 {})",
                      elementwise_rows(), other_rows());
 }

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "backends/backend.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "graph/functions/functions.h"
@@ -54,9 +55,7 @@ void add_dump(CLI::App& app) {
       ->required();
   verb->add_option("--stage", options->stage, "graph, stages, decisions, schedule, kernel, source, ir or asm")
       ->capture_default_str();
-  verb->add_option("--device", options->device, "llvm, opencl, cuda or interp")
-      ->capture_default_str()
-      ->check(not_empty());
+  verb->add_option("--device", options->device, device_names())->capture_default_str()->check(not_empty());
   verb->add_flag("--json", options->json, "As JSON");
   verb->callback([options] { run(*options); });
 }

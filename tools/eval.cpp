@@ -7,6 +7,7 @@
 #include <kontor/kontor.h>
 #include <nlohmann/json.hpp>
 
+#include "backends/backend.h"
 #include "base/error.h"
 #include "tools/evaluate.h"
 #include "tools/models.h"
@@ -139,7 +140,7 @@ void add_eval(CLI::App& app) {
   verb->add_option("--data", o->data,
                    "Folder with the IDX files of MNIST (default: mnist-12k, which comes with Kontor)")
       ->check(not_empty());
-  verb->add_option("--device", o->device, "llvm, opencl, cuda or interp")->check(not_empty());
+  verb->add_option("--device", o->device, device_names())->check(not_empty());
   verb->add_option("--show", o->show, "How many digits to show")
       ->check(whole(0, 1000))
       ->capture_default_str();

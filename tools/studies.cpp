@@ -5,6 +5,7 @@
 
 #include <kontor/kontor.h>
 
+#include "backends/backend.h"
 #include "base/error.h"
 #include "tools/study.h"
 #include "tools/validators.h"
@@ -302,7 +303,7 @@ void add_study(CLI::App& app) {
   verb->add_option("--set", o->set, "A setting of all runs, as steps=100; then nothing is judged")
       ->allow_extra_args(false);
   verb->add_option("--threads", o->threads, "Threads (0: one a core)")->check(whole(0, 4096));
-  verb->add_option("--device", o->device, "llvm, opencl, cuda or interp")->check(not_empty());
+  verb->add_option("--device", o->device, device_names())->check(not_empty());
   verb->add_option("--data", o->data,
                    "Folder with the four IDX files of MNIST (default: mnist-12k, which comes with Kontor)")
       ->check(not_empty());

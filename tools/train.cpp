@@ -6,6 +6,7 @@
 #include <kontor/kontor.h>
 #include <nlohmann/json.hpp>
 
+#include "backends/backend.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "tools/resume.h"
@@ -135,7 +136,7 @@ void add_train(CLI::App& app) {
           "--memory-budget", o->memory_budget,
           "Memory that temporaries may take, as 64MB; what is larger runs in pieces, with the same results")
       ->transform(CLI::AsSizeValue(false));
-  verb->add_option("--device", o->device, "llvm, opencl, cuda or interp")->check(not_empty());
+  verb->add_option("--device", o->device, device_names())->check(not_empty());
   verb->add_option("--data", o->data,
                    "Folder with the four IDX files of MNIST (default: mnist-12k, which comes with Kontor)")
       ->check(not_empty());

@@ -4,10 +4,10 @@
 #include <utility>
 
 #include "backends/backend.h"
+#include "backends/host_memory.h"
 #include "backends/llvm/blob.h"
 #include "backends/llvm/config.h"
 #include "backends/llvm/host.h"
-#include "backends/llvm/host_memory.h"
 #include "backends/llvm/module_loader.h"
 #include "base/env.h"
 #include "base/error.h"

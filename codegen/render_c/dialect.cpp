@@ -10,12 +10,87 @@ namespace kontor::clike {
 
 namespace {
 
+// What C says of bits by memcpy. The pragma is clang's; gcc contracts nothing by -std=c11.
+constexpr std::string_view of_c = R"(#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+#pragma STDC FP_CONTRACT OFF
+static inline unsigned int bits_of_f32(float x) { unsigned int u; memcpy(&u, &x, sizeof u); return u; }
+static inline float f32_of_bits(unsigned int u) { float x; memcpy(&x, &u, sizeof x); return x; }
+static inline unsigned long long bits_of_f64(double x) { unsigned long long u; memcpy(&u, &x, sizeof u); return u; }
+static inline double f64_of_bits(unsigned long long u) { double x; memcpy(&x, &u, sizeof x); return x; }
+)";
+
 constexpr DialectRow dialects[] = {
-    {Dialect::OpenCL, "#pragma OPENCL FP_CONTRACT OFF\n", "__kernel void", "__global ", "static",
-     "(long)get_global_id(0)", "L", "UL", "INFINITY", "NAN", "", "", "", false, true},
-    {Dialect::Cuda, "", "extern \"C\" __global__ void", "", "static __device__ __forceinline__",
-     "(long long)blockIdx.x * blockDim.x + threadIdx.x", "LL", "ULL", "__int_as_float(0x7f800000)",
-     "__int_as_float(0x7fc00000)", "f", "", "__restrict__ ", true, false},
+    {.dialect = Dialect::OpenCL,
+     .pragmas = "#pragma OPENCL FP_CONTRACT OFF\n",
+     .kernel = "__kernel void",
+     .global = "__global ",
+     .function = "static",
+     .id = "(long)get_global_id(0)",
+     .type = [](const DTypeRow& r) { return r.opencl; },
+     .uint = "uint",
+     .word64 = "ulong",
+     .f32_bits = "as_uint",
+     .bits_f32 = "as_float",
+     .f64_bits = "as_ulong",
+     .bits_f64 = "as_double",
+     .i64_suffix = "L",
+     .u64_suffix = "UL",
+     .infinity = "INFINITY",
+     .nan = "NAN",
+     .f32_math = "",
+     .f64_math = "",
+     .apart = "",
+     .gpu = false,
+     .items = false,
+     .offsets = true},
+    {.dialect = Dialect::Cuda,
+     .pragmas = "",
+     .kernel = "extern \"C\" __global__ void",
+     .global = "",
+     .function = "static __device__ __forceinline__",
+     .id = "(long long)blockIdx.x * blockDim.x + threadIdx.x",
+     .type = [](const DTypeRow& r) { return r.c; },
+     .uint = "unsigned int",
+     .word64 = "long long",
+     .f32_bits = "__float_as_uint",
+     .bits_f32 = "__uint_as_float",
+     .f64_bits = "__double_as_longlong",
+     .bits_f64 = "__longlong_as_double",
+     .i64_suffix = "LL",
+     .u64_suffix = "ULL",
+     .infinity = "__int_as_float(0x7f800000)",
+     .nan = "__int_as_float(0x7fc00000)",
+     .f32_math = "f",
+     .f64_math = "",
+     .apart = "__restrict__ ",
+     .gpu = true,
+     .items = false,
+     .offsets = false},
+    {.dialect = Dialect::C,
+     .pragmas = of_c,
+     .kernel = "void",
+     .global = "",
+     .function = "static inline",
+     .id = "begin",
+     .type = [](const DTypeRow& r) { return r.c; },
+     .uint = "unsigned int",
+     .word64 = "unsigned long long",
+     .f32_bits = "bits_of_f32",
+     .bits_f32 = "f32_of_bits",
+     .f64_bits = "bits_of_f64",
+     .bits_f64 = "f64_of_bits",
+     .i64_suffix = "LL",
+     .u64_suffix = "ULL",
+     .infinity = "INFINITY",
+     .nan = "NAN",
+     .f32_math = "f",
+     .f64_math = "",
+     .apart = "restrict ",
+     .gpu = false,
+     .items = true,
+     .offsets = false},
 };
 
 }  // namespace
@@ -27,12 +102,12 @@ std::string in(const Text& t, int least) { return t.precedence >= least ? t.text
 std::string_view Speller::variable_type(DType dtype) const {
   if (dtype == DType::Bool) return "bool";
   if (is_narrow(dtype)) return "float";
-  return row_.dialect == Dialect::OpenCL ? kontor::row(dtype).opencl : kontor::row(dtype).cuda;
+  return row_.type(kontor::row(dtype));
 }
 
 std::string_view Speller::memory_type(DType dtype) const {
   if (is_narrow(dtype)) dtype = unsigned_of(kontor::row(dtype).bits);
-  return row_.dialect == Dialect::OpenCL ? kontor::row(dtype).opencl : kontor::row(dtype).cuda;
+  return row_.type(kontor::row(dtype));
 }
 
 // ---- literals

@@ -1,4 +1,4 @@
-// C-family dialects: how types, literals and elementwise ops are spelled in OpenCL C 1.2 and CUDA C, and the helper
+// C-family dialects: how types, literals and elementwise ops are spelled in OpenCL C 1.2, CUDA C and C11, and the helper
 // functions by which a kernel gets the semantics of graph/ops.h where C means something else.
 #pragma once
 #include <set>
@@ -42,12 +42,16 @@ struct DialectRow {
   std::string_view kernel;    // what stands before the entry's name
   std::string_view global;    // address space of parameters, with a blank after it
   std::string_view function;  // of helper functions
-  std::string_view id;        // number of the work item, an i64
+  std::string_view id;        // number of the work item, an i64; where items are a loop: of the first
+  std::string_view (*type)(const DTypeRow&);
+  std::string_view uint, word64;                            // 32 bits; 64 bits as `f64_bits` gives them
+  std::string_view f32_bits, bits_f32, f64_bits, bits_f64;  // reinterpret, to and from unsigned integers
   std::string_view i64_suffix, u64_suffix;
   std::string_view infinity, nan;       // f32
   std::string_view f32_math, f64_math;  // suffix of fabs, sqrt, floor, ceil, fma
   std::string_view apart;               // says that parameters do not overlap, with a blank after it
-  bool warps;                           // threads that read each other's registers
+  bool gpu;      // threads in warps that read each other's registers; loops are unrolled on request
+  bool items;    // a call runs the work items `begin` to `end` in a loop
   bool offsets;  // buffers are handles, not addresses: each comes with the bytes at which its values start
 };
 const DialectRow& row(Dialect dialect);

@@ -154,7 +154,7 @@ std::string Speller::define(const std::string& family, DType dtype, DType from) 
   for (const HelperRow& r : helper_rows)
     if (r.family == family && (r.kind == Kind::None || r.kind == kind(dtype))) found = &r;
   if (!found) broken("C renderer: no helper {} of {}", family, name(dtype));
-  bool cl = row_.dialect == Dialect::OpenCL, from_double = from == DType::F64;
+  const bool from_double = from == DType::F64;
   std::string type(variable_type(dtype));
   const FloatFormat& f = kontor::row(dtype).format;
   const std::pair<std::string_view, std::string> by[] = {
@@ -173,13 +173,13 @@ std::string Speller::define(const std::string& family, DType dtype, DType from) 
       {"$O", fmt::format("{}", f.bias)},
       {"$Z", f.has_minus_zero() ? "0" : "1"},
       {"$I", f.specials == Specials::Ieee ? "1" : "0"},
-      {"$u", cl ? "as_uint" : "__float_as_uint"},
-      {"$f", cl ? "as_float" : "__uint_as_float"},
-      {"$W", cl ? "ulong" : "long long"},
-      {"$w", cl ? "as_ulong" : "__double_as_longlong"},
-      {"$d", cl ? "as_double" : "__longlong_as_double"},
-      {"uint ", cl ? "uint " : "unsigned int "},
-      {"(uint)", cl ? "(uint)" : "(unsigned int)"},
+      {"$u", std::string(row_.f32_bits)},
+      {"$f", std::string(row_.bits_f32)},
+      {"$W", std::string(row_.word64)},
+      {"$w", std::string(row_.f64_bits)},
+      {"$d", std::string(row_.bits_f64)},
+      {"uint ", fmt::format("{} ", row_.uint)},
+      {"(uint)", fmt::format("({})", row_.uint)},
   };
   return replaced(found->text, by);
 }

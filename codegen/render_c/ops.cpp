@@ -53,19 +53,16 @@ Text Speller::bits_of(DType dtype, const Text& x) {
   DType bits = unsigned_of(kontor::row(dtype).bits);
   if (is_narrow(dtype)) return helper("to", dtype, std::span(&x, 1));
   if (!is_float(dtype)) return dtype == bits ? x : plain_cast(bits, x);
-  if (row_.dialect == Dialect::OpenCL)
-    return call(dtype == DType::F64 ? "as_ulong" : "as_uint", std::span(&x, 1));
-  if (dtype == DType::F32) return call("__float_as_uint", std::span(&x, 1));
-  return plain_cast(bits, call("__double_as_longlong", std::span(&x, 1)));
+  if (dtype == DType::F32) return call(row_.f32_bits, std::span(&x, 1));
+  const Text word = call(row_.f64_bits, std::span(&x, 1));
+  return row_.word64 == variable_type(bits) ? word : plain_cast(bits, word);
 }
 
 Text Speller::of_bits(DType dtype, DType bits, const Text& x) {
   if (dtype == bits) return x;
   if (is_narrow(dtype)) return helper("from", dtype, std::span(&x, 1));
   if (!is_float(dtype)) return cast(dtype, bits, x);
-  if (row_.dialect == Dialect::OpenCL)
-    return call(dtype == DType::F64 ? "as_double" : "as_float", std::span(&x, 1));
-  return call(dtype == DType::F64 ? "__longlong_as_double" : "__uint_as_float", std::span(&x, 1));
+  return call(dtype == DType::F64 ? row_.bits_f64 : row_.bits_f32, std::span(&x, 1));
 }
 
 Text Speller::math(std::string_view function, DType dtype, std::span<const Text> args) const {

@@ -79,6 +79,7 @@ void Renderer::check_root(const Node& n) const {
 std::string Renderer::signature(const std::string& entry) {
   std::string out = fmt::format("{} {}(", c_.dialect().kernel, entry);
   frames_[0].names.push_back(entry);
+  if (c_.dialect().items) frames_[0].names.insert(frames_[0].names.end(), {"begin", "end"});
   std::span<const Ref> all = tree::params(*kernel_);
   std::vector<Ref> params(all.begin(), all.end());
   std::sort(params.begin(), params.end(),
@@ -97,6 +98,9 @@ std::string Renderer::signature(const std::string& entry) {
                        c_.memory_type(p->dtype), apart, state.name);
   }
   out += fmt::format("{}{}* error", c_.dialect().global, c_.memory_type(DType::I64));
+  if (c_.dialect().items)
+    for (const char* name : {"begin", "end"})
+      out += fmt::format(", {} {}", c_.variable_type(DType::I64), name);
   if (c_.dialect().offsets)
     for (const Ref& p : params)
       out += fmt::format(", {} {}_at", c_.variable_type(DType::I64), places_[p.get()].name);

@@ -1,4 +1,4 @@
-// Renders a loop tree as OpenCL C or CUDA C: one work item an iteration of the outermost parallel loop, all else as plain
+// Renders a loop tree as OpenCL C, CUDA C or C: one work item an iteration of the outermost parallel loop, all else as plain
 // loops. A value that is used more than once, or could be computed further out, becomes a constant of the outermost scope
 // in which all it needs is known.
 #pragma once
@@ -43,7 +43,7 @@ class Renderer {
   Renderer(const Ref& kernel, Dialect dialect) : kernel_(kernel), c_(dialect) {
     frames_.push_back({.pins = true});
     if (tree::has_lanes(*kernel)) lane_ = "lane";
-    if (!lane_.empty() && !c_.dialect().warps)
+    if (!lane_.empty() && !c_.dialect().gpu)
       broken("C renderer: kernel {} has lanes, which this dialect has not", kernel->arg.text);
     survey_lanes(tree::body(*kernel), nullptr);
     survey_places(tree::body(*kernel));

@@ -61,8 +61,8 @@ void Renderer::loop(const Node& n) {
   scope(n, tree::body(n), true);
   std::string head =
       fmt::format("for ({} {} = 0; {} < {}; {}++) {{", c_.variable_type(DType::I64), i, i, end, i);
-  if (tree::kind(n) == LoopKind::Unroll) line(top() - 1, "#pragma unroll");
-  const int64_t together = c_.dialect().warps ? turns_together(tree::body(n)) : 1;
+  if (tree::kind(n) == LoopKind::Unroll && !c_.dialect().items) line(top() - 1, "#pragma unroll");
+  const int64_t together = c_.dialect().gpu ? turns_together(tree::body(n)) : 1;
   if (tree::kind(n) != LoopKind::Unroll && together > 1)
     line(top() - 1, fmt::format("#pragma unroll {}", together));
   close(head);
@@ -102,10 +102,17 @@ std::string Renderer::item() const {
 }
 
 void Renderer::parallel(const Node& n) {
+  const std::string_view type = c_.variable_type(DType::I64);
+  if (c_.dialect().items) {
+    const std::string i = unique(n.src[0]->arg.text, top());
+    open(true);
+    ranges_[n.src[0].get()] = {{i}, top()};
+    scope(n, tree::body(n), true);
+    return close(fmt::format("for ({} {} = begin; {} < end; {}++) {{", type, i, i, i));
+  }
   const Ref& extent = n.src[0]->src[0];
   std::string end = extent->is_const() ? fmt::format("{}", const_int(*extent)) : in(value(extent), Shift);
   std::string i = unique(n.src[0]->arg.text, top());
-  const std::string_view type = c_.variable_type(DType::I64);
   line(fmt::format("const {} {} = {};", type, i, item()));
   open(true);
   ranges_[n.src[0].get()] = {{i}, top()};
@@ -132,7 +139,7 @@ void Renderer::branch(const Node& n) {
 /// Writes the fold's identity into all elements.
 void Renderer::fill(const PlaceState& p, const Node& place, const Text& count) {
   Text identity = c_.literal(*kontor::identity(tree::fold_of(place), place.dtype));
-  if (p.local && c_.dialect().warps)
+  if (p.local && c_.dialect().gpu)
     line("#pragma unroll");  // else an array in registers becomes one in memory
   if (!p.local) identity = c_.to_memory(place.dtype, identity);
   line(fmt::format("for ({0} {1} = 0; {1} < {2}; {1}++) {3}[{1}] = {4};", c_.variable_type(DType::I64),

@@ -1,5 +1,5 @@
 // A list of free blocks by size above the system's allocator.
-#include "backends/llvm/host_memory.h"
+#include "backends/host_memory.h"
 
 #include <sys/mman.h>
 #include <unistd.h>

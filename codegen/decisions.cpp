@@ -18,10 +18,14 @@ struct VerbRow {
 constexpr size_t any = SIZE_MAX;
 
 constexpr VerbRow verbs[] = {
-    {Verb::Layout, "layout", Matter::Layout, 1, 3}, {Verb::Store, "store", Matter::Level, 0, 0},
-    {Verb::At, "at", Matter::Level, 1, 1},          {Verb::Inline, "inline", Matter::Level, 1, 1},
-    {Verb::Fuse, "fuse", Matter::Level, 1, 1},      {Verb::Stream, "stream", Matter::Stream, 0, any},
-    {Verb::Block, "block", Matter::Stream, 2, any}, {Verb::Moves, "moves", Matter::Moves, 1, any},
+    {Verb::Layout, "layout", Matter::Layout, 1, any},
+    {Verb::Store, "store", Matter::Level, 0, 0},
+    {Verb::At, "at", Matter::Level, 1, 1},
+    {Verb::Inline, "inline", Matter::Level, 1, 1},
+    {Verb::Fuse, "fuse", Matter::Level, 1, 1},
+    {Verb::Stream, "stream", Matter::Stream, 0, any},
+    {Verb::Block, "block", Matter::Stream, 2, any},
+    {Verb::Moves, "moves", Matter::Moves, 1, any},
 };
 const VerbRow& row(Verb verb) { return verbs[static_cast<int>(verb)]; }
 

@@ -42,27 +42,49 @@ std::string placements(const ProgramTree& program, const Group& group) {
   return fmt::format("{}", fmt::join(placed, "; "));
 }
 
-// The moves of a kernel: as decided, else chosen.
-Moved moves_of(ProgramTree& program, const Group& group, const Ref& tree, const Limits& limits) {
-  const Stage& founder = program.stages[static_cast<size_t>(group.founder)];
-  const Decision* given = program.given_of(Matter::Moves, founder);
+// Whether a device of these limits has the loops that a move makes.
+bool has_loops_of(const Limits& limits, MoveKind move) {
+  switch (move) {
+    case MoveKind::Thread: return !limits.gpu;
+    case MoveKind::Global: return limits.gpu;
+    case MoveKind::Lane:   return limits.lanes == warp;
+    default:               return true;
+  }
+}
+
+Moved given_moves(const Decision& given, const Ref& tree, const Limits& limits) {
   Moved moved{{}, tree};
-  if (!given) {
-    moved = choose_moves(program, group, tree, limits);
-  } else if (given->words[0] != "none") {
-    try {
-      moved.moves = parse_moves(fmt::format("{}", fmt::join(given->words, " ")));
-      moved.tree = apply_moves(tree, moved.moves);
-    } catch (const Error& error) {
-      reject(*given, error.what());
-    }
+  if (given.words[0] == "none") return moved;
+  try {
+    moved.moves = parse_moves(fmt::format("{}", fmt::join(given.words, " ")));
+    for (const Move& m : moved.moves)
+      if (!has_loops_of(limits, m.kind)) fail("the device has no loops of '{}'", to_string(std::span(&m, 1)));
+    moved.tree = apply_moves(tree, moved.moves);
+    require_sound_tree(normalise(moved.tree), "its moves");
+  } catch (const std::exception& error) {
+    reject(given, error.what());
   }
   return moved;
 }
 
+// The moves of a kernel: as decided, else chosen. A kernel that stages were put into by hand may be one for which none are
+// known: then it runs as it is.
+Moved moves_of(ProgramTree& program, const Group& group, const Ref& tree, const Limits& limits) {
+  const Stage& founder = program.stages[static_cast<size_t>(group.founder)];
+  if (const Decision* given = program.given_of(Matter::Moves, founder))
+    return given_moves(*given, tree, limits);
+  if (!program.given->has(Matter::Level)) return choose_moves(program, group, tree, limits);
+  try {
+    return choose_moves(program, group, tree, limits);
+  } catch (const Error& error) {
+    program.notes += fmt::format("{} has no moves: {}\n", founder.name, error.what());
+    return {{}, tree};
+  }
+}
+
 bool in_block(const ProgramTree& program, size_t group) {
   return std::any_of(program.streams.begin(), program.streams.end(), [&](const ScheduledStream& s) {
-    return s.on_chip && s.first <= group && group <= s.last;
+    return !s.block.empty() && s.first <= group && group <= s.last;
   });
 }
 
@@ -86,7 +108,7 @@ std::vector<PlannedKernel> make_kernels(ProgramTree& program, const Limits& limi
     kernel.checks = program.checks;
     kernels.push_back(std::move(made));
   }
-  join_blocks(program, kernels, program.streams);
+  join_blocks(program, kernels, limits);
   return kernels;
 }
 

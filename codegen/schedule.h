@@ -43,8 +43,9 @@ struct ScheduledStream {
     int64_t divisor;  ///< it holds begin / divisor
   };
   std::vector<Slot> slots;
-  std::string name;      ///< of the axis: of a loop over it
-  bool on_chip = false;  ///< all pieces in one kernel: none in a finished schedule (codegen/program/blocks.h)
+  std::string name;  ///< of the axis: of a loop over it
+  std::string block =
+      {};  ///< the decision to have all pieces in one kernel: "" in a finished schedule (program/blocks.h)
 
   int64_t pieces() const { return (extent + chunk - 1) / chunk; }
   /// Where a piece begins. If `chunk` does not divide the extent, the last piece overlaps the one before it.

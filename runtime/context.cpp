@@ -117,7 +117,7 @@ static std::shared_ptr<CompiledSchedule> compile(ContextState& context, const Gr
   context.counters.schedule_seconds += std::chrono::duration<double>(end - start).count();
   if (events::on())
     events::add("schedule", "schedule", start, end, {{"kernels", static_cast<int64_t>(made.kernels.size())}});
-  inspect::schedule_made(graph, made);
+  inspect::schedule_made(graph, context.device->limits(), made);
   auto kernels = context.kernels.get(made.kernels, context.parallel);
   auto compiled = std::make_shared<CompiledSchedule>(std::move(made), std::move(kernels), graph.inputs.size(),
                                                      graph.outputs.size());

@@ -180,6 +180,16 @@ static std::string decisions_text(const Graph& graph, const Schedule& made) {
   return fmt::format("graph {}\n{}", key_of(graph), kontor::print(made.decisions));
 }
 
+/// Of a line `graph KEY # comment`.
+static std::string key_in(std::string_view line) {
+  std::string key(line.substr(6, line.find('#') - 6));
+  std::erase_if(key, [](char c) { return c == ' ' || c == '\t' || c == '\r'; });
+  if (key.size() != 16 || key.find_first_not_of("0123456789abcdef") != key.npos)
+    fail("KONTOR_DECISIONS: '{}': a graph's key is 16 digits, as `kontor dump --stage decisions` says it",
+         line);
+  return key;
+}
+
 Decisions decisions_for(const Graph& graph) {
   const std::string path = env_text(Env::Decisions);
   if (path.empty()) return {};
@@ -190,7 +200,7 @@ Decisions decisions_for(const Graph& graph) {
     const size_t end = std::min(file.find('\n', begin), file.size());
     std::string_view line = std::string_view(file).substr(begin, end - begin);
     begin = end + 1;
-    if (line.starts_with("graph ")) ours = line.substr(6) == key, line = {};
+    if (line.starts_with("graph ")) ours = key_in(line) == key, line = {};
     own += ours ? line : "";
     own += '\n';  // lines keep their numbers
   }
@@ -262,7 +272,7 @@ void graph_made(const Graph& graph) {
   if (dumps("graph")) dump(fmt::format("{:04}", graphs.load()), "graph", text);
 }
 
-void schedule_made(const Graph& graph, const Schedule& schedule) {
+void schedule_made(const Graph& graph, const Limits& limits, const Schedule& schedule) {
   const int number = graphs++;
   if (settings().level >= 3) {
     for (const ScheduledKernel& k : schedule.kernels) {
@@ -271,6 +281,9 @@ void schedule_made(const Graph& graph, const Schedule& schedule) {
     say(schedule.notes);
   }
   if (dumps("schedule")) dump(fmt::format("{:04}", number), "schedule", print(schedule));
+  if (dumps("stages"))
+    dump(fmt::format("{:04}", number), "stages",
+         print(kontor::schedule(graph, limits, unfused(schedule.decisions))));
   if (dumps("decisions")) dump(fmt::format("{:04}", number), "decisions", decisions_text(graph, schedule));
 }
 

@@ -34,7 +34,7 @@ std::string write_repro(const Graph& graph);
 using Time = std::chrono::steady_clock::time_point;
 void device_opened(const Backend& backend, int threads);
 void graph_made(const Graph& graph);
-void schedule_made(const Graph& graph, const Schedule& schedule);
+void schedule_made(const Graph& graph, const Limits& limits, const Schedule& schedule);
 /// Whether a kernel's source is wanted even if a finished program is found.
 bool wants_source();
 void kernel_rendered(const ScheduledKernel& kernel, const KernelSource& source, Backend& backend);

@@ -103,9 +103,7 @@ class Changes {
   }
 };
 
-bool is_of_a_decision(const std::string& error) {
-  return error.starts_with("the decision '") || error.starts_with("block ");
-}
+bool is_of_a_decision(const std::string& error) { return error.starts_with("the decision '"); }
 
 // ---- gradients by finite differences ----------------------------------------------------------------------------------
 

@@ -4,12 +4,14 @@
 
 #include <cstdlib>
 
+#include "backends/gpu.h"
 #include "base/file.h"
 #include "codegen/decisions.h"
 #include "codegen/program/memory_plan.h"
 #include "codegen/tree/text.h"
 #include "graph/functions/functions.h"
 #include "graph/graph.h"
+#include "graph/text/text.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
 #include "tests/run_graph.h"
@@ -101,6 +103,54 @@ TEST_CASE("[decisions] levels and layouts are followed") {
   CHECK(moved.kernels.at(0).moves == "split i0 8 i0b; unroll i0b");
 }
 
+TEST_CASE("[decisions] a schedule's own list makes it again, and without fusion it runs") {
+  const char* expressions[] = {attention,
+                               "matmul(f32[96,64], sum(tanh(f32[64,128,512]), 2))",
+                               "relu(matmul(f32[96,64], f32[64,80]))",
+                               "matmul(matmul(f32[128,128], tanh(f32[128,256])), transpose(f32[48,256]))",
+                               "matmul(f32[128,128], transpose(matmul(f32[256,64], f32[64,128])))",
+                               "layer_norm(f32[64, 512], 1, f32[512], f32[512])",
+                               "cumsum(f32[64, 256], 1)",
+                               "relu(conv2d(f32[8, 16, 24, 24], f32[32, 16, 5, 5], f32[32]))"};
+  std::vector<Graph> graphs;
+  for (const char* expression : expressions) graphs.push_back(graph_of(expression));
+  // A temporary that one reader has laid out anew while others go along it as they found it.
+  const Ref tanh = parse_expression("tanh(f32[64, 128, 512])"), a = parse_expression("f32[96, 64]"),
+            b = parse_expression("f32[128, 96, 512]"), sum = fn::sum(tanh, Ints{2}, false);
+  const Ref product = fn::matmul(b, fn::permute(tanh, {1, 2, 0}));
+  graphs.push_back(make_graph({fn::matmul(a, sum), product}));
+  graphs.push_back(make_graph({sum, product}));
+  for (const Graph& graph : graphs) {
+    INFO(print(graph));
+    const Schedule chosen = schedule(graph, cpu);
+    const Schedule again = schedule(graph, cpu, parse_decisions(print(chosen.decisions)));
+    CHECK(print(again.decisions) == print(chosen.decisions));
+    REQUIRE(again.kernels.size() == chosen.kernels.size());
+    for (size_t k = 0; k < chosen.kernels.size(); k++)
+      CHECK(tree::print(again.kernels[k].tree) == tree::print(chosen.kernels[k].tree));
+    CHECK(schedule(graph, cpu, unfused(chosen.decisions)).kernels.size() >= chosen.kernels.size());
+  }
+}
+
+TEST_CASE("[decisions] a level for which no moves are known runs as it is, right") {
+  struct Row {
+    const char *expression, *decision;
+  };
+  for (const Row& row :
+       {Row{"sum(matmul(f32[64,128], f32[128,256]), 1)", "at dot0 i1"}, Row{attention, "at dot0 j3"},
+        Row{"softmax(matmul(f32[64,128], f32[128,256]))", "at dot0 i4"},
+        Row{"matmul(f32[128,128], transpose(matmul(f32[64,64], f32[64,128])))", "at dot0 dot1"}}) {
+    INFO(row.expression << ": " << row.decision);
+    const Graph graph = graph_of(row.expression);
+    const std::vector<Array> inputs = inputs_of(graph);
+    const Decisions given = parse_decisions(row.decision);
+    const Evaluation wanted = evaluate_graph(graph, inputs, {});
+    CHECK(difference(run_trees(graph, cpu, inputs, {}, given).outputs[0], wanted.outputs[0]) == "");
+    if (Backend* llvm = device("llvm"))
+      CHECK(difference(run_graph(graph, *llvm, inputs, {}, 0, given).outputs[0], wanted.outputs[0]) == "");
+  }
+}
+
 TEST_CASE("[decisions] as text: what is wrong with it is said, with its line") {
   const auto reads = [](const char* text) { return print(parse_decisions(text)); };
   CHECK(reads("  at max1   j3 # a comment\n\n# nothing\nstream none") == "at max1 j3\nstream none\n");
@@ -110,8 +160,8 @@ TEST_CASE("[decisions] as text: what is wrong with it is said, with its line") {
   CHECK(error_of([&] { reads("store"); }) == "decisions, line 1: 'store' of which stage?");
   CHECK(error_of([&] { reads("at a"); }) ==
         "decisions, line 1: 'at a' has 0 words after the stage; it takes 1");
-  CHECK(error_of([&] { reads("layout a i j panel k"); }) ==
-        "decisions, line 1: 'layout a i j panel k' has 4 words after the stage; it takes 1 to 3");
+  CHECK(error_of([&] { reads("store a b"); }) ==
+        "decisions, line 1: 'store a b' has 1 words after the stage; it takes 0");
   CHECK(error_of([&] { reads("block a"); }) ==
         "decisions, line 1: 'block a' has 0 words after the stage; it takes 2 or more");
   CHECK(error_of([&] { reads("store a\nat a i"); }) ==
@@ -138,6 +188,11 @@ TEST_CASE("[decisions] what can't be followed is refused with why") {
        "the operand is no temporary that this stage alone reads, or a panel of it is too large"},
       {product, "layout dot0 j0 i0 panel", "a panel of it is too large, or too short to pay"},
       {product, "moves dot0 split i9 4 x", "no loop 'i9' in kernel k0_dot_96_80; it has: i0 j0 r0_0"},
+      {product, "moves dot0 lane i0", "the device has no loops of 'lane i0'"},
+      {product, "moves dot0 global i0", "the device has no loops of 'global i0'"},
+      {total, "moves sum0 vectorise i0 1024", "vectorise i0: 512 lanes are more than 64"},
+      {product, "layout dot0 j0 i0 as_stored in i0", "behind 'in' stands each of its loops once"},
+      {product, "layout dot0 j0 i0 as_stored in j0 i0", "an output lies in memory as its caller wants it"},
       {product, "moves dot0 fold i0", "not a move: 'fold i0'"},
       {product, "stream dot0 i0", "it needs a loop of the stage and a number of elements"},
       {product, "stream dot0 i9 8", "the loops of dot0 are i0, j0"},
@@ -154,8 +209,24 @@ TEST_CASE("[decisions] what can't be followed is refused with why") {
     CHECK(error_of([&] { decided(row.expression, row.decisions); }) ==
           fmt::format("the decision '{}' can't be followed: {}", row.decisions, row.why));
   }
-  CHECK(error_of([&] { decided(product, "block dot0 i0 8\nmoves dot0 thread i0"); }) ==
-        "block i0: kernel k0_dot_8_80 has a parallel loop of its own; its moves may have none");
+  CHECK(
+      error_of([&] { decided(product, "block dot0 i0 8\nmoves dot0 thread i0"); }) ==
+      "the decision 'block dot0 i0 8' can't be followed: kernel k0_dot_8_80 has a parallel loop of its own; its moves may "
+      "have none");
+  CHECK(error_of([&] { decided(attention, "block dot0 i0 2\nstream dot0 j0 16"); }) ==
+        "the decision 'block dot0 i0 2' can't be followed: stream j0 lies inside, whose pieces are launches");
+  const Graph large = graph_of("matmul(relu(matmul(f32[8192,64], f32[64,8192])), f32[8192,64])");
+  CHECK(
+      error_of([&] { schedule(large, cpu, parse_decisions("block dot0 i0 4096")); }) ==
+      "the decision 'block dot0 i0 4096' can't be followed: a piece would keep 136314880 bytes on chip, where 8388608 have room");
+  const Limits asked{.threads = 2, .memory_budget = 1 << 20, .budget_is_asked = true};
+  CHECK(
+      error_of([&] { schedule(large, asked, parse_decisions("block dot0 i0 64")); }) ==
+      "the decision 'block dot0 i0 64' can't be followed: pieces on 2 threads would keep 4259840 bytes, for a budget of 1048576");
+  CHECK(error_of([&] { schedule(graph_of(product), gpu_limits(), parse_decisions("block dot0 i0 8")); }) ==
+        "the decision 'block dot0 i0 8' can't be followed: on a GPU pieces are launches as yet");
+  CHECK(error_of([&] { schedule(graph_of(product), gpu_limits(), parse_decisions("layout dot0 i0")); }) ==
+        "the decision 'layout dot0 i0' can't be followed: on a GPU layouts are no decision");
 }
 
 TEST_CASE("[decisions] KONTOR_DECISIONS: a file for several graphs, each behind its key") {

@@ -110,7 +110,8 @@ KernelSource render(const Ref& kernel, const std::string& entry, const Limits&) 
   return source;
 }
 
-Limits any_cpu() { return {.vector_bytes = 32, .vector_registers = 16}; }
+// Whatever the machine, so that a kernel is the same text everywhere. Places lie on the stack.
+Limits any_cpu() { return {.vector_bytes = 32, .vector_registers = 16, .l2 = 256 << 10}; }
 
 class CBackend final : public Backend {
  public:

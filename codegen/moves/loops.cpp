@@ -90,6 +90,8 @@ static int64_t power_of_two(int64_t n) {
   return p;
 }
 
+static constexpr int64_t most_lanes = 64;  // that every renderer takes
+
 Ref vectorise(const Ref& kernel, const std::string& loop, int64_t width) {
   need_loop(kernel, loop);
   return map_kernel(kernel, [&](const Ref& s, Body& out) {
@@ -99,6 +101,7 @@ Ref vectorise(const Ref& kernel, const std::string& loop, int64_t width) {
     if (e->is_const() && (w == 0 || extent(e) < w)) w = power_of_two(extent(e));
     if (w == 0) fail("vectorise {}: its extent varies, so a width is needed", loop);
     if (w & (w - 1)) fail("vectorise {}: width {} is not a power of two", loop, w);
+    if (w > most_lanes) fail("vectorise {}: {} lanes are more than {}", loop, w, most_lanes);
     if (e->bounds.hi > w) fail("vectorise {}: extent {} is above the width {}", loop, e->bounds.hi, w);
     if (const Node* inner = varying_along(s, s->src[0]))
       fail("vectorise {}: in its lanes loop {} runs for different times", loop, inner->src[0]->arg.text);

@@ -14,19 +14,27 @@ namespace kontor {
 namespace {
 
 using Body = std::vector<Ref>;
+constexpr int64_t caches =
+    8;  // of a core's size, that the places of a piece may fill: a share of the last one
+
+[[noreturn]] void reject(const ScheduledStream& block, const std::string& why) {
+  fail("the decision '{}' can't be followed: {}", block.block, why);
+}
+
 using Touched = std::map<BufferRef, std::pair<size_t, size_t>>;  // first and last kernel
 
 class Join {
  public:
-  Join(const ProgramTree& program, std::span<const PlannedKernel> kernels,
-       std::span<const ScheduledStream> streams, const Touched& touched)
-      : program_(program), kernels_(kernels), streams_(streams), touched_(touched) {}
+  Join(const ProgramTree& program, std::span<const PlannedKernel> kernels, const Touched& touched,
+       const Limits& limits)
+      : program_(program), kernels_(kernels), streams_(program.streams), touched_(touched), limits_(limits) {}
 
   // The kernels of block number `first`, which is in no other.
   PlannedKernel run(size_t block) {
     const ScheduledStream& s = streams_[block];
     make_params(s);
     Body body = {piece_loop(block)};
+    require_room(s);
     PlannedKernel out{{.tree = tree::kernel(name(s), params_, std::move(body))}, buffers_};
     out.kernel.tree = shared_out(normalise(out.kernel.tree));
     for (size_t k = s.first; k <= s.last; k++) {
@@ -45,6 +53,8 @@ class Join {
   std::span<const PlannedKernel> kernels_;
   std::span<const ScheduledStream> streams_;
   const Touched& touched_;
+  const Limits& limits_;
+  int64_t kept_bytes_ = 0;  // of the places of a piece
   std::vector<Ref> params_;
   std::vector<BufferRef> buffers_;
   std::map<BufferRef, Ref>
@@ -67,14 +77,14 @@ class Join {
     };
     std::string out = fmt::format("{}_to_{}{}", number(of.first), number(of.last), suffix);
     for (const ScheduledStream& s : streams_)
-      if (s.on_chip && of.first <= s.first && s.last <= of.last) out += "_" + s.name;
+      if (!s.block.empty() && of.first <= s.first && s.last <= of.last) out += "_" + s.name;
     return out;
   }
 
   double pieces_of(size_t kernel) const {
     double n = 1;
     for (const ScheduledStream& s : streams_)
-      if (s.on_chip && s.first <= kernel && kernel <= s.last) n *= static_cast<double>(s.pieces());
+      if (!s.block.empty() && s.first <= kernel && kernel <= s.last) n *= static_cast<double>(s.pieces());
     return n;
   }
 
@@ -91,8 +101,8 @@ class Join {
     for (size_t k = s.first, next = block + 1; k <= s.last;) {
       while (next < streams_.size() && streams_[next].first < k) next++;
       if (next < streams_.size() && streams_[next].first == k) {
-        if (!streams_[next].on_chip)
-          fail("block {}: stream {} lies inside, whose pieces are launches", s.name, streams_[next].name);
+        if (streams_[next].block.empty())
+          reject(s, fmt::format("stream {} lies inside, whose pieces are launches", streams_[next].name));
         body.push_back(piece_loop(next));
         k = streams_[next++].last + 1;
       } else {
@@ -135,12 +145,13 @@ class Join {
     for (size_t k = s.first; k <= s.last; k++)
       for (size_t p = 0; p < kernels_[k].buffers.size(); p++) {
         const BufferRef& b = kernels_[k].buffers[p];
-        if (b.kind == BufferRef::Accumulator)
-          fail("block {}: the fold of {} goes on from piece to piece", s.name, stage(b).name);
+        if (b.kind == BufferRef::Accumulator && &streams_[goes_on_in(b)] == &s)
+          reject(s, fmt::format("the fold of {} goes on from piece to piece", stage(b).name));
         if (memory_.count(b) || !lives_in(s, b) || inner_has(s, b)) continue;
         const Ref& param = tree::params(*kernels_[k].kernel.tree)[p];
         memory_[b] =
             tree::place(param->dtype, {tree::dims(*param).begin(), tree::dims(*param).end()}, stage(b).name);
+        kept_bytes_ += bytes_of(*param);
         out.push_back(memory_[b]);
       }
     return out;
@@ -152,13 +163,32 @@ class Join {
     });
   }
 
+  size_t goes_on_in(const BufferRef& accumulator) const {
+    return static_cast<size_t>(stage(accumulator).piece.accumulator.stream);
+  }
+
+  static int64_t bytes_of(const Node& place) {
+    double n = static_cast<double>(item_size(place.dtype));
+    for (const Ref& d : tree::dims(place)) n *= static_cast<double>(d->bounds.hi);
+    return static_cast<int64_t>(std::min(n, 0x1p50));
+  }
+
+  void require_room(const ScheduledStream& s) const {
+    if (kept_bytes_ > caches * limits_.l2)
+      reject(s, fmt::format("a piece would keep {} bytes on chip, where {} have room", kept_bytes_,
+                            caches * limits_.l2));
+    if (limits_.budget_is_asked && kept_bytes_ * limits_.threads > limits_.memory_budget)
+      reject(s, fmt::format("pieces on {} threads would keep {} bytes, for a budget of {}", limits_.threads,
+                            kept_bytes_ * limits_.threads, limits_.memory_budget));
+  }
+
   const Stage& stage(const BufferRef& b) const { return program_.stages[static_cast<size_t>(b.number)]; }
 
   Body statements(const ScheduledStream& s, const PlannedKernel& part) {
     const Ref& kernel = part.kernel.tree;
     if (tree::parallel_loop(*kernel))
-      fail("block {}: kernel {} has a parallel loop of its own; its moves may have none", s.name,
-           kernel->arg.text);
+      reject(s, fmt::format("kernel {} has a parallel loop of its own; its moves may have none",
+                            kernel->arg.text));
     Substitution map = slots_;
     for (size_t p = 0; p < part.buffers.size(); p++) {
       const Ref& param = tree::params(*kernel)[p];
@@ -186,10 +216,10 @@ class Join {
 
 }  // namespace
 
-void join_blocks(const ProgramTree& program, std::vector<PlannedKernel>& kernels,
-                 std::vector<ScheduledStream>& streams) {
-  if (std::none_of(streams.begin(), streams.end(), [](const ScheduledStream& s) { return s.on_chip; }))
-    return;
+void join_blocks(ProgramTree& program, std::vector<PlannedKernel>& kernels, const Limits& limits) {
+  std::vector<ScheduledStream>& streams = program.streams;
+  const auto is_block = [](const ScheduledStream& s) { return !s.block.empty(); };
+  if (std::none_of(streams.begin(), streams.end(), is_block)) return;
   Touched touched;
   for (size_t k = 0; k < kernels.size(); k++)
     for (const BufferRef& b : kernels[k].buffers) {
@@ -200,18 +230,25 @@ void join_blocks(const ProgramTree& program, std::vector<PlannedKernel>& kernels
   std::vector<size_t> place(kernels.size());  // of each kernel, after
   for (size_t k = 0; k < kernels.size();) {
     const auto block = std::find_if(streams.begin(), streams.end(),
-                                    [&](const ScheduledStream& s) { return s.on_chip && s.first == k; });
+                                    [&](const ScheduledStream& s) { return is_block(s) && s.first == k; });
     const size_t last = block == streams.end() ? k : block->last;
     std::fill(place.begin() + static_cast<ptrdiff_t>(k), place.begin() + static_cast<ptrdiff_t>(last) + 1,
               joined.size());
     if (block == streams.end()) joined.push_back(std::move(kernels[k]));
     else
       joined.push_back(
-          Join(program, kernels, streams, touched).run(static_cast<size_t>(block - streams.begin())));
+          Join(program, kernels, touched, limits).run(static_cast<size_t>(block - streams.begin())));
     k = last + 1;
   }
   kernels = std::move(joined);
-  std::erase_if(streams, [](const ScheduledStream& s) { return s.on_chip; });
+  // What goes on from piece to piece knows its stream by number.
+  std::vector<int> number(streams.size(), -1);
+  int left = 0;
+  for (size_t i = 0; i < streams.size(); i++)
+    if (!is_block(streams[i])) number[i] = left++;
+  for (Stage& s : program.stages)
+    if (int& stream = s.piece.accumulator.stream; stream >= 0) stream = number[static_cast<size_t>(stream)];
+  std::erase_if(streams, is_block);
   for (ScheduledStream& s : streams) s.first = place[s.first], s.last = place[s.last];
 }
 

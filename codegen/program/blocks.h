@@ -20,9 +20,8 @@ struct PlannedKernel {
   std::vector<BufferRef> buffers;  ///< for each parameter of the tree
 };
 
-/// Makes the kernels of each block one kernel, and takes the blocks out of `streams`. Throws Error where a block can't be a
-/// loop, with why.
-void join_blocks(const ProgramTree& program, std::vector<PlannedKernel>& kernels,
-                 std::vector<ScheduledStream>& streams);
+/// Makes the kernels of each block one kernel, and takes the blocks out of the program's streams. Throws Error where a block
+/// can't be a loop: its decision, with why.
+void join_blocks(ProgramTree& program, std::vector<PlannedKernel>& kernels, const Limits& limits);
 
 }  // namespace kontor

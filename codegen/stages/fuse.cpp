@@ -33,6 +33,8 @@ class Fusion {
     std::reverse(program_.groups.begin(), program_.groups.end());
     merge_siblings(program_, reads_);
     find_leaving();
+    for (const Stage& s : program_.stages)
+      if (!limits_.gpu && s.scatter_at.empty()) program_.decided.add(layout_of(s));
     for (const Stage& s : program_.stages) program_.decided.add(level_of(s));
   }
 
@@ -97,7 +99,7 @@ class Fusion {
 
   // A map that ends a dot (bias, activation) runs in the dot's tile.
   void adopt_tile(Stage& s) {
-    if (is_fold(s)) return;
+    if (is_fold(s) || program_.given_of(Matter::Layout, s)) return;
     for (const Ref& load : loads_in(s.values)) {
       const Stage* from = stage_of(program_, load->src[0]);
       if (!from || !is_dot(*from) || from->layout.unroll_dim < 0) continue;

@@ -31,10 +31,11 @@ class Layouts {
     for (const Stage& s : program_.stages) count_reads(s, 1);
     for (size_t i = 0; i < program_.stages.size(); i++) {
       if (!limits_.gpu) choose(i);
+      else if (const Decision* d = program_.given_of(Matter::Layout, program_.stages[i]))
+        reject(*d, "on a GPU layouts are no decision");
       Stage& s = program_.stages[i];
       if (s.layout.order.empty()) set_layout(s);
     }
-    for (const Stage& s : program_.stages) write_down(s);
   }
 
  private:
@@ -47,11 +48,8 @@ class Layouts {
   }
 
   void set_layout(Stage& s) {
-    s.layout.order.clear();
-    bool move = s.output < 0 && s.layout.vector_dim >= 0 && s.scatter_at.empty();
-    for (int d = 0; d < static_cast<int>(s.loops.size()); d++)
-      if (!move || d != s.layout.vector_dim) s.layout.order.push_back(d);
-    if (move) s.layout.order.push_back(s.layout.vector_dim);
+    const Decision* d = program_.given_of(Matter::Layout, s);
+    s.layout.order = d ? given_order(s, *d) : usual_order(s);
   }
 
   void choose(size_t& i) {
@@ -60,6 +58,7 @@ class Layouts {
     if (!s.scatter_at.empty()) return;
     if (const Decision* d = program_.given_of(Matter::Layout, s)) {
       s.layout.vector_dim = named_dim(s, *d, 0);
+      s.layout.unroll_dim = named_dim(s, *d, 1);
       return;
     }
     double best = 0;
@@ -85,32 +84,43 @@ class Layouts {
     return n <= 1 ? 0 : (score + 0.25) * (n / (std::ceil(n / w) * w));
   }
 
-  // ---- decisions as text
+  // ---- decisions as text: lanes, tile, how an operand is read; behind `in` the order in memory
 
-  static std::string dim_name(const Stage& s, int dim) {
-    return dim < 0 ? "-" : s.loops[static_cast<size_t>(dim)]->arg.text;
+  // The word in that place; "-" where there is none.
+  static std::string_view word(const Decision& d, size_t k) {
+    const auto end = std::find(d.words.begin(), d.words.end(), "in");
+    return k < static_cast<size_t>(end - d.words.begin()) ? std::string_view(d.words[k]) : "-";
+  }
+
+  static int dim_called(const Stage& s, const Decision& d, std::string_view name, std::string_view what) {
+    std::vector<std::string> names;
+    for (size_t i = 0; i < s.loops.size(); i++) {
+      names.push_back(s.loops[i]->arg.text);
+      if (names.back() == name) return static_cast<int>(i);
+    }
+    reject(d, fmt::format("{} '{}'; its loops are {}", what, name, fmt::join(names, ", ")));
   }
 
   // The dimension that word number `k` of a decision names; -1 for none.
   static int named_dim(const Stage& s, const Decision& d, size_t k) {
-    if (k >= d.words.size() || d.words[k] == "-") return -1;
-    std::vector<std::string> names;
-    for (size_t i = 0; i < s.loops.size(); i++) {
-      names.push_back(dim_name(s, static_cast<int>(i)));
-      if (names.back() == d.words[k] && static_cast<int>(i) != s.scan) return static_cast<int>(i);
-    }
-    reject(d, fmt::format("no vectors can run along '{}'; its loops are {}", d.words[k],
-                          fmt::join(names, ", ")));
+    if (word(d, k) == "-") return -1;
+    const int dim = dim_called(s, d, word(d, k), "no vectors can run along");
+    if (dim == s.scan) reject(d, "a scan's steps wait for each other: no vectors can run along them");
+    return dim;
   }
 
-  void write_down(const Stage& s) {
-    if (s.layout.vector_dim < 0) return;
-    Decision d{Verb::Layout, s.name, {dim_name(s, s.layout.vector_dim)}};
-    if (is_dot(s)) {
-      d.words.push_back(dim_name(s, s.layout.unroll_dim));
-      d.words.emplace_back(name(s.layout.way));
-    }
-    program_.decided.add(std::move(d));
+  std::vector<int> given_order(const Stage& s, const Decision& d) const {
+    auto at = std::find(d.words.begin(), d.words.end(), "in");
+    if (at == d.words.end()) return usual_order(s);
+    std::vector<int> order;
+    for (++at; at != d.words.end(); ++at) order.push_back(dim_called(s, d, *at, "no dimension in memory is"));
+    std::vector<int> sorted = order, all = usual_order(s);
+    std::sort(sorted.begin(), sorted.end());
+    std::sort(all.begin(), all.end());
+    if (sorted != all) reject(d, "behind 'in' stands each of its loops once");
+    if (s.output >= 0 && !std::is_sorted(order.begin(), order.end()))
+      reject(d, "an output lies in memory as its caller wants it");
+    return order;
   }
 
   // ---- dot
@@ -129,8 +139,11 @@ class Layouts {
   void choose_dot(size_t& i) {
     const Stage& s = program_.stages[i];
     const Ref loads[] = {load_under(s.values[0]), load_under(s.values[1])};
-    if (!loads[0] || !loads[1]) return;
     const Decision* d = program_.given_of(Matter::Layout, s);
+    if (!loads[0] || !loads[1]) {
+      if (d && word(*d, 0) != "-") reject(*d, "an operand is no value in memory, or several");
+      return;
+    }
     const Tiling t = d ? given_tiling(s, loads, *d) : best_tiling(s, loads);
     if (t.dim < 0) return;
     const Ref& load = loads[static_cast<size_t>(t.operand)];
@@ -142,6 +155,10 @@ class Layouts {
       case OperandWay::Computed: inline_operand(i, load, t.operand); break;
       case OperandWay::Panel:    program_.stages[i].layout.panel = t.operand; break;
       case OperandWay::Copied:
+        if (is_contiguous(s, load, t.dim)) {
+          pin(load);
+          break;
+        }
         if (make_contiguous(i, load, Ref(s.loops[static_cast<size_t>(t.dim)]))) break;
         if (d) reject(*d, "the operand is not read at that loop alone");
         return;
@@ -173,11 +190,11 @@ class Layouts {
     const bool of_first = stride(program_, loads[0], range) != 0;
     if (of_first == (stride(program_, loads[1], range) != 0))
       reject(d, fmt::format("vectors run along a loop that one operand alone depends on; on {} {} does",
-                            d.words[0], of_first ? "each" : "none"));
+                            word(d, 0), of_first ? "each" : "none"));
     t.operand = of_first ? 0 : 1;
     for (const OperandWay way :
          {OperandWay::AsStored, OperandWay::Computed, OperandWay::Panel, OperandWay::Copied})
-      if (d.words.size() > 2 && d.words[2] == name(way)) t.way = way;
+      if (word(d, 2) == name(way)) t.way = way;
     if (t.way == OperandWay::Any)
       reject(d, "how the operand is read is as_stored, computed, panel or copied");
     return t;
@@ -332,13 +349,13 @@ class Layouts {
     int number = stage_number(program_, load->src[0]);
     if (number < 0) return false;
     const Stage& s = program_.stages[static_cast<size_t>(number)];
-    return s.output < 0 && !s.layout.fixed && !is_fold(s);
+    return s.output < 0 && !s.layout.fixed && !is_fold(s) && !program_.given_of(Matter::Layout, s);
   }
 
   void pack(size_t& i, const Ref& load, int dim) {
     const Ref& from = load->src[0];
     Stage copy;
-    copy.name = fmt::format("{}_pack{}", from->arg.text, i);
+    copy.name = fmt::format("{}_for_{}", from->arg.text, program_.stages[i].name);
     std::span<const Ref> dims = tree::dims(*from);
     for (size_t d = 0; d < dims.size(); d++)
       copy.loops.push_back(ix::range(dims[d], copy.name + letter_of(d)));

@@ -62,6 +62,28 @@ int64_t stride(const ProgramTree& program, const Ref& load, const Ref& range) {
   return coefficient;
 }
 
+std::vector<int> usual_order(const Stage& s) {
+  std::vector<int> order;
+  const bool move = s.output < 0 && s.layout.vector_dim >= 0 && s.scatter_at.empty();
+  for (int d = 0; d < static_cast<int>(s.loops.size()); d++)
+    if (!move || d != s.layout.vector_dim) order.push_back(d);
+  if (move) order.push_back(s.layout.vector_dim);
+  return order;
+}
+
+Decision layout_of(const Stage& s) {
+  const auto called = [&](int dim) { return dim < 0 ? "-" : s.level.loops[static_cast<size_t>(dim)]; };
+  Decision d{Verb::Layout, s.name, {called(s.layout.vector_dim)}};
+  if (s.layout.unroll_dim >= 0 || s.layout.way != OperandWay::Any)
+    d.words.push_back(called(s.layout.unroll_dim));
+  if (s.layout.way != OperandWay::Any) d.words.emplace_back(name(s.layout.way));
+  if (s.layout.order != usual_order(s)) {
+    d.words.emplace_back("in");
+    for (int dim : s.layout.order) d.words.push_back(called(dim));
+  }
+  return d;
+}
+
 Decision level_of(const Stage& s) {
   if (s.level.where.empty()) return {Verb::Store, s.name};
   const bool whole =

@@ -147,7 +147,10 @@ int64_t stride(const ProgramTree& program, const Ref& load, const Ref& range);
 bool is_dot(const Stage& stage);
 bool is_fold(const Stage& stage);
 
-/// What was decided of a stage's level, once the kernels are known.
+/// The dimensions in memory where nothing else was decided: those with lanes innermost, if a temporary's may be.
+std::vector<int> usual_order(const Stage& stage);
+/// What was decided of a stage, once the kernels are known.
+Decision layout_of(const Stage& stage);
 Decision level_of(const Stage& stage);
 
 /// How often a nest of the ranges runs, roughly: at most, where an extent varies.

@@ -36,7 +36,7 @@ struct Axis {
   int64_t chunk = 0;            ///< elements that run at once
   bool folds = false;           ///< a fold goes on from piece to piece: pieces must not overlap
   int found_at = -1, dim = -1;  ///< the stage, and its dimension
-  bool on_chip = false;         ///< all pieces in one kernel
+  std::string block = {};       ///< the decision to have all pieces in one kernel, or ""
   std::string name = {};
   std::unordered_map<int, Carried> carried = {};  ///< by stage
   std::vector<int> groups = {};  ///< that run piece by piece, ascending; none: it can't be streamed

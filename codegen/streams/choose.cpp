@@ -71,6 +71,7 @@ class Choice {
 
   Axis given_axis(const Decision& d, std::vector<Axis>& others) {
     if (d.words.size() < 2) reject(d, "it needs a loop of the stage and a number of elements");
+    if (d.verb == Verb::Block && limits_.gpu) reject(d, "on a GPU pieces are launches as yet");
     const int number = stage_named(d, d.stage);
     Wanted wanted{number, dim_named(d, number), home_of(number)};
     for (size_t k = 2; k < d.words.size(); k++) wanted.exactly.push_back(home_of(stage_named(d, d.words[k])));
@@ -86,7 +87,7 @@ class Choice {
              fmt::format("pieces are multiples of {}, {} at most, not {}", axis.granule, axis.extent, size));
     if ((axis.folds || d.verb == Verb::Block) && axis.extent % axis.chunk != 0)
       reject(d, fmt::format("{} does not divide {}, and pieces must not overlap", size, axis.extent));
-    axis.on_chip = d.verb == Verb::Block;
+    if (d.verb == Verb::Block) axis.block = d.text();
     return axis;
   }
 
@@ -109,7 +110,7 @@ class Choice {
   void write_down() {
     for (const Axis& a : now_.axes) {
       const Stage& s = program_.stages[static_cast<size_t>(a.found_at)];
-      Decision d{a.on_chip ? Verb::Block : Verb::Stream, s.name};
+      Decision d{a.block.empty() ? Verb::Stream : Verb::Block, s.name};
       d.words = {s.level.loops[static_cast<size_t>(a.dim)], fmt::format("{}", a.chunk)};
       for (int g : a.groups)
         d.words.push_back(

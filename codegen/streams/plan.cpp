@@ -98,7 +98,7 @@ class Arrangement {
     if (item.axis < 0) return order_.groups.push_back(item.groups[0]);
     const size_t a = static_cast<size_t>(item.axis), number = order_.streams.size();
     order_.streams.push_back(
-        {order_.groups.size(), 0, axes_[a].extent, axes_[a].chunk, {}, axes_[a].name, axes_[a].on_chip});
+        {order_.groups.size(), 0, axes_[a].extent, axes_[a].chunk, {}, axes_[a].name, axes_[a].block});
     order_.axis.push_back(a);
     place(item.groups, item.axes);
     order_.streams[number].last = order_.groups.size() - 1;

@@ -28,10 +28,12 @@ class Parser {
       while (lex_.take(","));
     lex_.expect(")");
     lex_.expect("->");
+    std::vector<Ref> named;
     if (lex_.peek().kind == Token::Name) do
-        parameter();
+        output(named);
       while (lex_.take(","));
     std::vector<Ref> statements = block(-1);
+    require_written(named, statements);
     if (lex_.peek().kind != Token::End)
       lex_.error(fmt::format("a statement expected before {}", quoted(lex_.peek().text)));
     return tree::kernel(title, std::move(params_), std::move(statements));
@@ -98,6 +100,23 @@ class Parser {
     const auto [read, wrong] = std::from_chars(name.data() + 1, end, number);
     if (read != end || wrong != std::errc()) lex_.error(fmt::format("'{}' is no number of a scalar", name));
     declare(name, slot(type, number, bounds));
+  }
+
+  /// A parameter that is written: declared here, or named.
+  void output(std::vector<Ref>& named) {
+    const auto known = names_.find(lex_.peek().text);
+    if (known == names_.end() || !known->second || known->second->op != Op::Place) return parameter();
+    lex_.next();
+    named.push_back(known->second);
+  }
+
+  void require_written(std::span<const Ref> named, std::span<const Ref> statements) {
+    NodeSet written;
+    for (const Node* n : topological(statements))
+      if (n->op == Op::Store || n->op == Op::FoldStep) written.insert(n->src[0].get());
+    for (const Ref& p : named)
+      if (!written.contains(p.get()))
+        lex_.error(fmt::format("{} is written by no statement", quoted(p->arg.text)));
   }
 
   int fold() {

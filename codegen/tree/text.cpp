@@ -224,14 +224,19 @@ class Printer {
     std::vector<std::string> list;
     for (const Ref& s : slots(Ref(&k))) list.push_back(slot(*s));
     for (const Ref& p : params(k)) declare(p.get(), p->arg.text);
-    size_t outputs = first_output(k);
+    const std::unordered_set<const Node*> stored = written(k);
+    const size_t outputs = first_output(k, stored);
     int position = 0;
     for (const Ref& p : params(k)) {
       std::string number = param_number(*p) == position ? "" : fmt::format(" at {}", param_number(*p));
       if (static_cast<size_t>(position++) == outputs) flush_params(k, list), list.clear();
       list.push_back(declaration(*p) + number);
     }
-    if (outputs == params(k).size()) flush_params(k, list), list.clear();
+    if (outputs == params(k).size()) {  // they are not the last ones: named, where the last ones are declared
+      flush_params(k, list), list.clear();
+      for (const Ref& p : params(k))
+        if (stored.contains(p.get())) list.push_back(name_of(*p));
+    }
     text += joined(list) + "\n";
     block(body(k), 1);
   }
@@ -292,13 +297,17 @@ class Printer {
     return fmt::format("${} {}{}", s.at(0), name(s.dtype), range);
   }
 
-  /// The first of the last parameters that are all written.
-  static size_t first_output(const Node& k) {
-    std::unordered_set<const Node*> written;
+  static std::unordered_set<const Node*> written(const Node& k) {
+    std::unordered_set<const Node*> places;
     for (const Node* n : topological(body(k)))
-      if (n->op == Op::Store || n->op == Op::FoldStep) written.insert(n->src[0].get());
+      if (n->op == Op::Store || n->op == Op::FoldStep) places.insert(n->src[0].get());
+    return places;
+  }
+
+  /// The first of the last parameters that are all written.
+  static size_t first_output(const Node& k, const std::unordered_set<const Node*>& stored) {
     size_t first = params(k).size();
-    while (first > 0 && written.contains(params(k)[first - 1].get())) first--;
+    while (first > 0 && stored.contains(params(k)[first - 1].get())) first--;
     return first;
   }
 

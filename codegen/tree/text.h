@@ -1,6 +1,7 @@
 // Loop trees as text that reads back: print(parse(print(t))) == print(t), and both trees mean the same.
 //
-//   kernel softmax(x f32[64, 512]) -> y f32[64, 512]     $0 f32, $1 i64 1..100 before the parameters are its slots
+//   kernel softmax(x f32[64, 512]) -> y f32[64, 512]     $0 f32, $1 i64 1..100 before the parameters are its slots; behind
+//                                                        the arrow what is written: the last parameters, else (y, x) -> y
 //     thread i 64                                        loops: loop thread global local unroll vector; `width 16`
 //       m max f32; e f32[512]                            places, with their fold if they have one
 //       loop j 512: m <- x[i, j]                         a fold's step; `q <- a, b` for dot

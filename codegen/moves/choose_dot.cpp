@@ -39,8 +39,10 @@ Planner::Tile Planner::tile_of(const Stage& dot, int64_t length, int64_t repeats
   most = std::min<int64_t>(most, rows_share_ways(dot) ? 8 : 14);
   int64_t tiles = (repeats + most - 1) / most;
   best.repeats = (repeats + tiles - 1) / tiles;  // tiles of about one size, so that the last is not a sliver
-  // A little smaller where they then divide: no second body for the last tile.
-  for (int64_t fewer = best.repeats; 8 * fewer >= 7 * best.repeats; fewer--)
+  // Smaller where they then divide: no second body for the last tile. Of few rows that is most of the text.
+  constexpr int64_t few = 64;
+  const int64_t least = repeats <= few ? best.repeats * 2 / 3 : best.repeats * 7 / 8;
+  for (int64_t fewer = best.repeats; fewer >= std::max<int64_t>(least, 1); fewer--)
     if (repeats % fewer == 0) {
       best.repeats = fewer;
       break;

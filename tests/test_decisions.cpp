@@ -74,6 +74,17 @@ TEST_CASE("[decisions] the kernel in docs/decisions.md is the one that its list 
   CHECK(page.find("```\n" + tree::print(made.kernels[0].tree)) != std::string::npos);
 }
 
+TEST_CASE("[decisions] docs/design.md walks an expression through what the steps print") {
+  const char* source = std::getenv("KONTOR_SOURCE");
+  if (!source) KONTOR_SKIP("KONTOR_SOURCE does not say where docs/ is");
+  const std::string page = read_file(std::string(source) + "/docs/design.md");
+  const Graph graph = graph_of("sum(relu(matmul(f32[96,64], f32[64,80]) + f32[80]), 1)");
+  const Schedule chosen = schedule(graph, cpu);
+  CHECK(page.find(print(chosen.decisions)) != std::string::npos);
+  for (const Schedule& shown : {schedule(graph, cpu, unfused(chosen.decisions)), chosen})
+    for (const ScheduledKernel& k : shown.kernels) CHECK(page.find(tree::print(k.tree)) != std::string::npos);
+}
+
 TEST_CASE("[decisions] a chain of two products, block by block") {
   const Graph graph = graph_of("matmul(relu(matmul(f32[96,64], f32[64,80])), f32[80,48])");
   const std::vector<Array> inputs = inputs_of(graph);

@@ -35,7 +35,9 @@ class Join {
     make_params(s);
     Body body = {piece_loop(block)};
     require_room(s);
-    PlannedKernel out{{.tree = tree::kernel(name(s), params_, std::move(body))}, buffers_};
+    PlannedKernel out;
+    out.kernel.tree = tree::kernel(name(s), params_, std::move(body));
+    out.buffers = buffers_;
     out.kernel.tree = shared_out(normalise(out.kernel.tree));
     for (size_t k = s.first; k <= s.last; k++) {
       const ScheduledKernel& part = kernels_[k].kernel;

@@ -79,9 +79,10 @@ TEST_CASE("[decisions] docs/design.md walks an expression through what the steps
   if (!source) KONTOR_SKIP("KONTOR_SOURCE does not say where docs/ is");
   const std::string page = read_file(std::string(source) + "/docs/design.md");
   const Graph graph = graph_of("sum(relu(matmul(f32[96,64], f32[64,80]) + f32[80]), 1)");
-  const Schedule chosen = schedule(graph, cpu);
+  const Limits usual{.threads = 2, .memory_budget = 32 << 20};
+  const Schedule chosen = schedule(graph, usual);
   CHECK(page.find(print(chosen.decisions)) != std::string::npos);
-  for (const Schedule& shown : {schedule(graph, cpu, unfused(chosen.decisions)), chosen})
+  for (const Schedule& shown : {schedule(graph, usual, unfused(chosen.decisions)), chosen})
     for (const ScheduledKernel& k : shown.kernels) CHECK(page.find(tree::print(k.tree)) != std::string::npos);
 }
 

@@ -113,7 +113,7 @@ KernelSource render(const Ref& kernel, const std::string& entry, const Limits&) 
 // Whatever the machine, so that a kernel is the same text everywhere. Places lie on the stack.
 Limits any_cpu() { return {.vector_bytes = 32, .vector_registers = 16, .l2 = 256 << 10}; }
 
-class CBackend final : public Backend {
+class CBackend final : public HostBackend {
  public:
   CBackend() : version_(version()) {}
 
@@ -121,12 +121,6 @@ class CBackend final : public Backend {
   std::string description() const override { return version_; }
   std::string fingerprint() const override { return "c " + version_; }
   Limits limits() const override { return any_cpu(); }
-
-  void* allocate(size_t bytes) override { return memory_.allocate(bytes); }
-  void release(void* memory) override { memory_.release(memory); }
-  void copy_in(void* device, const void* host, size_t bytes) override { copy(device, host, bytes); }
-  void copy_out(void* host, const void* device, size_t bytes) override { copy(host, device, bytes); }
-  bool host_visible() const override { return true; }
 
   std::vector<std::string> compile(std::span<const KernelSource> kernels,
                                    const ParallelFor& parallel) override {
@@ -169,12 +163,7 @@ class CBackend final : public Backend {
   int64_t synchronise() override { return std::exchange(error_, 0); }
 
  private:
-  static void copy(void* to, const void* from, size_t bytes) {
-    if (bytes > 0) std::memcpy(to, from, bytes);
-  }
-
   std::string version_;
-  HostMemory memory_;
   int64_t error_ = 0;
 };
 

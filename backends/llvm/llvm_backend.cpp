@@ -82,7 +82,7 @@ KernelSource render(const Ref& kernel, const std::string& entry, const Limits& l
   return source;
 }
 
-class LlvmBackend final : public Backend {
+class LlvmBackend final : public HostBackend {
  public:
   explicit LlvmBackend(HostCpu cpu) : cpu_(std::move(cpu)), limits_(host_limits(cpu_)) {
     fingerprint_ = fmt::format("llvm {} {} {}", KONTOR_LLVM_VERSION, cpu_.level, cpu_.identity);
@@ -95,12 +95,6 @@ class LlvmBackend final : public Backend {
   std::string fingerprint() const override { return fingerprint_; }
   Limits limits() const override { return limits_; }
 
-  void* allocate(size_t bytes) override { return memory_.allocate(bytes); }
-  void release(void* memory) override { memory_.release(memory); }
-  void copy_in(void* device, const void* host, size_t bytes) override { copy(device, host, bytes); }
-  void copy_out(void* host, const void* device, size_t bytes) override { copy(host, device, bytes); }
-  bool host_visible() const override { return true; }
-
   std::vector<std::string> compile(std::span<const KernelSource> kernels,
                                    const ParallelFor& parallel) override;
   std::string compiler_text(const KernelSource& kernel, std::string_view stage) override;
@@ -110,15 +104,11 @@ class LlvmBackend final : public Backend {
   int64_t synchronise() override { return std::exchange(error_, 0); }
 
  private:
-  static void copy(void* to, const void* from, size_t bytes) {
-    if (bytes > 0) std::memcpy(to, from, bytes);
-  }
   Compiled run_compiler(const KernelSource& kernel, KontorLlvmOutput output) const;
 
   HostCpu cpu_;
   Limits limits_;
   std::string fingerprint_;
-  HostMemory memory_;
   CodeArena arena_;
   int64_t error_ = 0;
 };

@@ -174,10 +174,7 @@ class Fusion {
     bind(i, readers, group(g), std::min(limit, wanted));
     if (s.level.depth < wanted)
       reject(given, fmt::format("its readers read it at {} of the loops around there alone", s.level.depth));
-    double left = static_cast<double>(item_size(s.place->dtype));
-    bool whole = true;
-    for (size_t d = 0; d < s.loops.size(); d++)
-      if (s.level.outer[d] < 0) whole = false, left *= iterations(std::span(&s.loops[d], 1));
+    const auto [left, whole] = left_inside(s);
     if (!whole && left > static_cast<double>(limits_.place_bytes))
       reject(given, fmt::format("{} bytes of it would be kept on chip, where {} have room", left,
                                 limits_.place_bytes));
@@ -211,6 +208,15 @@ class Fusion {
     return -1;
   }
 
+  // Bytes of a stage that an iteration of the loops which it shares would keep, and whether that is one element.
+  static std::pair<double, bool> left_inside(const Stage& s) {
+    double left = static_cast<double>(item_size(s.place->dtype));
+    bool whole = true;
+    for (size_t d = 0; d < s.loops.size(); d++)
+      if (s.level.outer[d] < 0) whole = false, left *= iterations(std::span(&s.loops[d], 1));
+    return {left, whole};
+  }
+
   // `elsewhere`: other kernels read it too.
   std::string refuse(const Stage& s, int number, bool elsewhere) {
     const Group& g = group(number);
@@ -218,10 +224,7 @@ class Fusion {
       return "it shares no outer loop with its reader";
     if (g.nodes + s.level.nodes > (elsewhere ? many_nodes : most_nodes))
       return "its kernel would be too long";
-    double left = static_cast<double>(item_size(s.place->dtype));
-    bool whole = true;
-    for (size_t d = 0; d < s.loops.size(); d++)
-      if (s.level.outer[d] < 0) whole = false, left *= iterations(std::span(&s.loops[d], 1));
+    const auto [left, whole] = left_inside(s);
     double room = s.random
                       ? static_cast<double>(limits_.place_bytes)
                       : std::min(static_cast<double>(row_bytes), static_cast<double>(limits_.place_bytes));

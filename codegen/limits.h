@@ -4,6 +4,11 @@
 
 namespace kontor {
 
+/// What a device's language has of what others have not (codegen/tree/decompose.h).
+struct Natives {
+  bool f16 = false;  ///< conversions between f16 and f32
+};
+
 /// Facts of a device that moves and the cost model read. Sizes in bytes.
 struct Limits {
   int vector_bytes = 64;  ///< widest vector register; 0 on a GPU
@@ -15,7 +20,8 @@ struct Limits {
   /// Bytes of temporaries that a schedule aims at by streaming; 0: any number, or, of a back end, what is usual.
   int64_t memory_budget = 0;
   bool budget_is_asked = false;  ///< it is kept at any cost; else only while that costs little
-  bool gpu = false;              ///< outermost loops are mapped to global ids instead of threads
+  Natives natives = {};
+  bool gpu = false;  ///< outermost loops are mapped to global ids instead of threads
 };
 
 }  // namespace kontor

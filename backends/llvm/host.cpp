@@ -81,6 +81,7 @@ Limits host_limits(const HostCpu& cpu) {
   Limits limits;
   limits.vector_bytes = cpu.vector_bytes;
   limits.vector_registers = cpu.vector_registers;
+  limits.natives.f16 = true;  // F16C is part of both levels
 #if defined(_SC_LEVEL1_DCACHE_SIZE)
   limits.l1 = cache_bytes(_SC_LEVEL1_DCACHE_SIZE, limits.l1);
   limits.l2 = cache_bytes(_SC_LEVEL2_CACHE_SIZE, limits.l2);

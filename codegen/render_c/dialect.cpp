@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "graph/scalar.h"
+#include "codegen/tree/tree.h"
 
 namespace kontor::clike {
 
@@ -29,7 +29,6 @@ constexpr DialectRow dialects[] = {
      .function = "static",
      .id = "(long)get_global_id(0)",
      .type = [](const DTypeRow& r) { return r.opencl; },
-     .uint = "uint",
      .word64 = "ulong",
      .f32_bits = "as_uint",
      .bits_f32 = "as_float",
@@ -52,7 +51,6 @@ constexpr DialectRow dialects[] = {
      .function = "static __device__ __forceinline__",
      .id = "(long long)blockIdx.x * blockDim.x + threadIdx.x",
      .type = [](const DTypeRow& r) { return r.c; },
-     .uint = "unsigned int",
      .word64 = "long long",
      .f32_bits = "__float_as_uint",
      .bits_f32 = "__uint_as_float",
@@ -75,7 +73,6 @@ constexpr DialectRow dialects[] = {
      .function = "static inline",
      .id = "begin",
      .type = [](const DTypeRow& r) { return r.c; },
-     .uint = "unsigned int",
      .word64 = "unsigned long long",
      .f32_bits = "bits_of_f32",
      .bits_f32 = "f32_of_bits",
@@ -143,21 +140,24 @@ Text Speller::literal(const Node& n) const {
 
 Text Speller::from_memory(DType dtype, Text element) {
   if (dtype == DType::Bool) return {in(element, Equality) + " != 0", Equality};
-  if (is_narrow(dtype)) return helper("from", dtype, std::span(&element, 1));
-  return element;
+  return is_narrow(dtype) ? reinterpreted(dtype, unsigned_of(kontor::row(dtype).bits), element) : element;
 }
 
 Text Speller::to_memory(DType dtype, Text value) {
-  if (is_narrow(dtype)) return helper("to", dtype, std::span(&value, 1));
-  return value;
+  return is_narrow(dtype) ? reinterpreted(unsigned_of(kontor::row(dtype).bits), dtype, value) : value;
 }
 
 Text Speller::from_slot(DType dtype, const std::string& name) {
-  Text x{name};
+  const Text x{name};
   if (dtype == DType::I64) return x;
-  if (!is_float(dtype)) return cast(dtype, DType::I64, x);
-  DType bits = unsigned_of(kontor::row(dtype).bits);
-  return of_bits(dtype, bits, cast(bits, DType::I64, x));
+  const Ref slot = tree::slot(DType::I64, 0);
+  if (!is_float(dtype)) return apply(*make(Op::Cast, {slot}, {}, dtype), std::span(&x, 1));
+  const DType bits = unsigned_of(kontor::row(dtype).bits);
+  return reinterpreted(dtype, bits, plain_cast(bits, x));
+}
+
+Text Speller::reinterpreted(DType to, DType from, const Text& x) {
+  return apply(*make(Op::Bitcast, {tree::slot(from, 0)}, {}, to), std::span(&x, 1));
 }
 
 }  // namespace kontor::clike

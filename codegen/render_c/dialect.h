@@ -1,5 +1,5 @@
-// C-family dialects: how types, literals and elementwise ops are spelled in OpenCL C 1.2, CUDA C and C11, and the helper
-// functions by which a kernel gets the semantics of graph/ops.h where C means something else.
+// C-family dialects: how types, literals and elementwise ops are spelled in OpenCL C 1.2, CUDA C and C11. What C has not, or
+// means something else by, is a function that is written out of its formula (codegen/tree/decompose.h).
 #pragma once
 #include <set>
 #include <span>
@@ -34,7 +34,6 @@ std::string in(const Text& t, int least);
 
 /// A function's call.
 Text call(std::string_view function, std::span<const Text> args);
-/// A float of less than 32 bits: a float in variables, its bits in memory.
 
 struct DialectRow {
   Dialect dialect;
@@ -44,7 +43,7 @@ struct DialectRow {
   std::string_view function;  // of helper functions
   std::string_view id;        // number of the work item, an i64; where items are a loop: of the first
   std::string_view (*type)(const DTypeRow&);
-  std::string_view uint, word64;                            // 32 bits; 64 bits as `f64_bits` gives them
+  std::string_view word64;                                  // 64 bits as `f64_bits` gives them
   std::string_view f32_bits, bits_f32, f64_bits, bits_f64;  // reinterpret, to and from unsigned integers
   std::string_view i64_suffix, u64_suffix;
   std::string_view infinity, nan;       // f32
@@ -72,36 +71,26 @@ class Speller {
   Text to_memory(DType dtype, Text value);
   /// A slot's 8 bytes as a value.
   Text from_slot(DType dtype, const std::string& name);
-  /// An elementwise op. `n` gives dtypes and bounds; its sources may be null where only dtype and op count.
+  /// An elementwise node of these sources.
   Text apply(const Node& n, std::span<const Text> args);
   /// The op on values of one dtype, about whose bounds nothing is known: steps and merges of folds.
   Text apply(Op op, DType dtype, std::span<const Text> args);
 
-  /// Definitions of the helper functions used so far.
+  /// Definitions of the functions used so far.
   std::string helpers() const;
 
  private:
-  struct Facts {  // what is known of an op's operands
-    bool no_overflow = false, plain_division = false, plain_shift = false;
-  };
-  Facts facts(const Node& n) const;
-  Text apply(Op op, DType dtype, DType source, std::span<const Text> args, const Facts& facts);
-  Text of_float(Op op, DType dtype, std::span<const Text> args);
-  Text of_int(Op op, DType dtype, std::span<const Text> args, const Facts& facts);
-  Text int_fma(DType dtype, std::span<const Text> args);
-  Text shift(Op op, DType dtype, std::span<const Text> args, const Facts& facts);
+  Text primitive(const Node& n, std::span<const Text> args);
+  Text cast(const Node& n, const Text& x) const;
+  Text bitcast(DType to, DType from, const Text& x) const;
+  Text of_float(Op op, DType dtype, std::span<const Text> args) const;
+  Text of_int(const Node& n, std::span<const Text> args) const;
   Text of_bool(Op op, std::span<const Text> args) const;
-  Text compare(Op op, std::span<const Text> args) const;
-  Text cast(DType to, DType from, const Text& x);
-  Text bits_of(DType dtype, const Text& x);
-  Text of_bits(DType dtype, DType from, const Text& x);
-  Text narrowed(DType dtype, const Text& x);
-  Text with_its_zero(DType dtype, const Text& x);
-  Text math(std::string_view function, DType dtype, std::span<const Text> args) const;
-  Text helper(const std::string& family, DType dtype, std::span<const Text> args, DType from = DType::Void);
-  void need(const std::string& family, DType dtype, DType from);
   Text plain_cast(DType to, const Text& x) const;
-  std::string define(const std::string& family, DType dtype, DType from) const;
+  Text reinterpreted(DType to, DType from, const Text& x);
+  Text inlined(const Ref& formula, std::span<const Text> args);
+  Text function(const Node& n, std::span<const Text> args);
+  std::string define(const std::string& name, const Node& n);
 
   const DialectRow& row_;
   std::vector<std::string> helpers_;  // definitions, each after those it uses

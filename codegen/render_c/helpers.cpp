@@ -1,109 +1,49 @@
-// The helper functions by which a kernel gets the semantics of graph/ops.h where C means something else.
-#include <cmath>
+// Ops that are no primitives: their formulas, in place where these are short, else as functions.
+#include <algorithm>
 
 #include "base/error.h"
 #include "codegen/render_c/dialect.h"
-#include "graph/scalar.h"
+#include "codegen/tree/decompose.h"
+#include "codegen/tree/tree.h"
+#include "graph/node_map.h"
 
 namespace kontor::clike {
 
 namespace {
 
-/// A helper function by family. $F qualifiers, $N its name, $T the type of its result, $U that type unsigned, $S the type
-/// it casts from, $B bits of $T, $H first value above $T's largest, $L its lowest as floats; $X, $M largest and lowest as
-/// integers; $E $D $O $I $Z: exponent bits, mantissa bits, bias, whether there are infinities and whether there is no -0, of a narrow float; $u, $f: bits of a
-/// float as uint, and back; $W, $w, $d: the same of a double.
-struct HelperRow {
-  std::string_view family;
-  Kind kind;  // of its dtype; None: any
-  std::string_view text;
-};
-constexpr HelperRow helper_rows[] = {
-    {"max", Kind::None, "$F $T $N($T a, $T b) { return a > b || a != a ? a : b; }\n"},
-    {"min", Kind::None, "$F $T $N($T a, $T b) { return a < b || a != a ? a : b; }\n"},
-    {"idiv", Kind::Signed, R"($F $T $N($T a, $T b) {  // rounds down; by 0 yields 0
-  if (b == 0) return 0;
-  if (b == -1) return ($T)(0 - ($U)a);
-  return ($T)(a / b - (a % b != 0 && (a < 0) != (b < 0)));
+constexpr Natives natives{};
+
+/// How often each node of a formula is used by others; sources of the whole, which are Slots, too.
+NodeMap<int> uses_in(const Ref& formula) {
+  NodeMap<int> uses;
+  for (const Node* n : topological(std::span(&formula, 1)))
+    for (const Ref& s : n->src) uses[s.get()]++;
+  return uses;
 }
-)"},
-    {"idiv", Kind::Unsigned, "$F $T $N($T a, $T b) { return b == 0 ? 0 : a / b; }\n"},
-    {"mod", Kind::Signed, R"($F $T $N($T a, $T b) {  // has the sign of b; by 0 yields 0
-  if (b == 0 || b == -1) return 0;
-  $T r = a % b;
-  return ($T)(r != 0 && (r < 0) != (b < 0) ? r + b : r);
+
+/// Whether a formula reads well in place: no node but constants is used twice, and it is not about bits.
+bool is_short(const Node& n, const Ref& formula) {
+  if (n.op == Op::Bitcast) return false;
+  const NodeMap<int> uses = uses_in(formula);
+  return std::all_of(uses.begin(), uses.end(),
+                     [](const auto& use) { return use.second == 1 || use.first->is_const(); });
 }
-)"},
-    {"mod", Kind::Unsigned, "$F $T $N($T a, $T b) { return b == 0 ? 0 : a % b; }\n"},
-    {"shl", Kind::None, "$F $T $N($T a, $T b) { return ($U)b < $B ? ($T)(($U)a << ($U)b) : 0; }\n"},
-    {"shr", Kind::Signed, "$F $T $N($T a, $T b) { return ($T)(a >> (($U)b < $B ? b : $B - 1)); }\n"},
-    {"shr", Kind::Unsigned, "$F $T $N($T a, $T b) { return ($U)b < $B ? ($T)(a >> b) : 0; }\n"},
-    {"abs", Kind::Signed, "$F $T $N($T a) { return a < 0 ? ($T)(0 - ($U)a) : a; }\n"},
-    {"saturate", Kind::None, R"($F $T $N($S x) {  // truncates; NaN yields 0
-  if (x != x) return 0;
-  if (x >= $H) return $X;
-  if (x <= $L) return $M;
-  return ($T)x;
+
+/// "max_f32", "i32_of_f32", "bits_of_bf16".
+std::string name_of(const Node& n) {
+  const std::string_view from = name(n[0]->dtype), to = name(n.dtype);
+  if (n.op == Op::Cast) return fmt::format("{}_of_{}", to, from);
+  if (n.op == Op::Bitcast)
+    return is_narrow(n.dtype) ? fmt::format("{}_of_bits", to) : fmt::format("bits_of_{}", from);
+  return fmt::format("{}_{}", kontor::row(n.op).name, from);
 }
-)"},
-    {"to", Kind::Float, R"($F $U $N(float x) {  // rounds to nearest, ties to even
-  uint a = $u(x), sign = a >> 31 << ($E + $D), top = (1u << $E) - 1;
-  uint infinity = top << $D, nan = $I ? infinity | 1u << ($D - 1) : infinity + (1u << $D) - !$Z;
-  a &= 0x7fffffff;
-  if (a > 0x7f800000) return ($U)(sign | nan);
-  int bias = $O, e = a >> 23 ? (int)(a >> 23) - 127 : -126;
-  int below = e < 1 - bias ? 1 - bias - e : 0, shift = 23 - $D + below;
-  if (shift > 25) return ($U)($Z ? 0 : sign);
-  uint m = a >> 23 ? (a & 0x7fffff) | 0x800000 : a, r = m >> shift;
-  uint rest = m & ((1u << shift) - 1), middle = 1u << (shift - 1);
-  r += rest > middle || (rest == middle && (r & 1));
-  r += (uint)(below ? 0 : e + bias - 1) << $D;
-  uint most = $I ? infinity : nan;
-  r = r < most ? r : most;
-  return ($U)($Z && r == 0 ? 0 : sign | r);
+
+/// The node on numbered Slots of unknown value.
+Ref on_slots(const Node& n) {
+  std::vector<Ref> src;
+  for (const Ref& s : n.src) src.push_back(tree::slot(s->dtype, static_cast<int64_t>(src.size())));
+  return make(n.op, src, n.arg, n.dtype);
 }
-)"},
-    {"from", Kind::Float, R"($F float $N($U x) {
-  uint e = (x >> $D) & ((1u << $E) - 1), m = x & ((1u << $D) - 1), sign = (uint)x >> ($E + $D) << 31;
-  int bias = $O;
-  if ($E == 8) return $f((uint)x << 16);
-  if ($I && e == (1u << $E) - 1) return $f(sign | 0x7f800000 | m << (23 - $D));
-  if ($Z && x == 1u << ($E + $D)) return $f(0x7fc00000);
-  if (!$I && !$Z && e == (1u << $E) - 1 && m == (1u << $D) - 1) return $f(sign | 0x7fc00000);
-  if (e == 0) return $f(sign | $u((float)m * $f((uint)(128 - bias - $D) << 23)));
-  return $f(sign | (uint)((int)e - bias + 127) << 23 | m << (23 - $D));
-}
-)"},
-    {"odd", Kind::None,
-     R"($F float $N(double x) {  // rounds to odd, so that a further rounding is the only one
-  float f = (float)x;
-  if ((double)f == x || x != x) return f;
-  uint u = $u(f);
-  if (u & 1) return f;
-  return $f(fabs((double)f) < fabs(x) ? u + 1 : u - 1);
-}
-)"},
-    {"sticky", Kind::Signed, R"($F double $N($T x) {  // exact in what a narrow float can see
-  $U a = x < 0 ? 0 - ($U)x : ($U)x;
-  if (a >> 53) a = (a & ~($U)0xfff) | (($U)((a & 0xfff) != 0) << 12);
-  return x < 0 ? -(double)a : (double)a;
-}
-)"},
-    {"sticky", Kind::Unsigned, R"($F double $N($T x) {  // exact in what a narrow float can see
-  if (x >> 53) x = (x & ~($T)0xfff) | (($T)((x & 0xfff) != 0) << 12);
-  return (double)x;
-}
-)"},
-    {"fma", Kind::Float,
-     R"($F float $N(float a, float b, float c) {  // the sum rounded to odd, then once to the dtype
-  double p = (double)a * (double)b, s = p + (double)c, t = s - p;
-  double rest = (p - (s - t)) + ((double)c - t);
-  $W u = $w(s);
-  if (rest != 0 && s - s == 0 && !(u & 1)) s = $d((rest > 0) == (s > 0) ? u + 1 : u - 1);
-  return odd_f32(s);
-}
-)"},
-};
 
 }  // namespace
 
@@ -113,86 +53,66 @@ Text call(std::string_view function, std::span<const Text> args) {
   return {out + ")"};
 }
 
-static std::string replaced(std::string_view text,
-                            std::span<const std::pair<std::string_view, std::string>> by) {
-  std::string out;
-  while (!text.empty()) {
-    const std::pair<std::string_view, std::string>* found = nullptr;
-    for (auto& pair : by)
-      if (text.starts_with(pair.first)) found = &pair;
-    out += found ? std::string_view(found->second) : text.substr(0, 1);
-    text.remove_prefix(found ? found->first.size() : 1);
+/// A formula over Slots, for which `args` stand.
+Text Speller::inlined(const Ref& formula, std::span<const Text> args) {
+  if (formula->is_const()) return literal(*formula);
+  if (formula->op == Op::Slot) return args[static_cast<size_t>(formula->at(0))];
+  std::vector<Text> sources;
+  for (const Ref& s : formula->src) sources.push_back(inlined(s, args));
+  return apply(*formula, sources);
+}
+
+/// The function of a node: a line for each value that is used more than once.
+std::string Speller::define(const std::string& name, const Node& n) {
+  const Ref formula = decompose(n, natives);
+  const NodeMap<int> uses = uses_in(formula);
+  NodeMap<Text> texts;
+  std::string parameters, lines;
+  for (const Ref& s : n.src) {
+    const std::string parameter(1, static_cast<char>('a' + s->at(0)));
+    parameters += fmt::format("{}{} {}", parameters.empty() ? "" : ", ", variable_type(s->dtype), parameter);
+    texts[s.get()] = {parameter};
   }
-  return out;
+  for (const Node* inside : topological(std::span(&formula, 1))) {
+    if (texts.contains(inside)) continue;
+    std::vector<Text> sources;
+    for (const Ref& s : inside->src) sources.push_back(texts.at(s.get()));
+    Text text = inside->is_const() ? literal(*inside) : apply(*inside, sources);
+    if (auto it = uses.find(inside); it != uses.end() && it->second > 1 && !inside->is_const()) {
+      const std::string variable = fmt::format("v{}", std::count(lines.begin(), lines.end(), '\n'));
+      lines += fmt::format("  const {} {} = {};\n", variable_type(inside->dtype), variable, text.text);
+      text = {variable};
+    }
+    texts[inside] = text;
+  }
+  const std::string_view type = variable_type(n.dtype);
+  const std::string result = texts.at(formula.get()).text;
+  const std::string head = fmt::format("{} {} {}({}) {{", row_.function, type, name, parameters);
+  if (lines.empty()) return fmt::format("{} return {}; }}\n", head, result);
+  return fmt::format("{}\n{}  return {};\n}}\n", head, lines, result);
 }
 
-static std::string helper_name(const std::string& family, DType dtype, DType from) {
-  if (family == "odd") return "odd_f32";
-  if (family == "saturate") return fmt::format("{}_of_{}", name(dtype), name(from));
-  if (family == "to" || family == "from") return fmt::format("{}_{}_bits", family, name(dtype));
-  return fmt::format("{}_{}", family, name(dtype));
+Text Speller::function(const Node& n, std::span<const Text> args) {
+  const std::string name = name_of(n);
+  if (known_.insert(name).second) {
+    const std::string definition = define(name, n);  // after those that it uses
+    helpers_.push_back(definition);
+  }
+  return call(name, args);
 }
 
-/// First float above the integers of `dtype`, or their lowest.
-static std::string float_limit(DType dtype, bool high, bool is_double) {
-  bool is_signed = kind(dtype) == Kind::Signed;
-  double top = std::ldexp(1.0, row(dtype).bits - is_signed);
-  return fmt::format("{:.1f}{}", high ? top : is_signed ? -top : 0.0, is_double ? "" : "f");
+Text Speller::apply(const Node& n, std::span<const Text> args) {
+  if (!is_elementwise(n.op)) broken("C renderer: {} is no elementwise op", kontor::row(n.op).name);
+  if (!decompose(n, natives)) return primitive(n, args);
+  const Ref general = on_slots(n), formula = decompose(*general, natives);
+  return formula && !is_short(n, formula) ? function(*general, args)
+                                          : inlined(formula ? formula : general, args);
 }
 
-/// Largest (or lowest) integer of `dtype`.
-static std::string int_limit(DType dtype, bool high, std::string_view type, std::string_view i64_suffix) {
-  if (kind(dtype) != Kind::Signed) return high ? fmt::format("({})-1", type) : "0";
-  int bits = row(dtype).bits;
-  std::string_view suffix = bits == 64 ? i64_suffix : "";
-  return fmt::format("{}{}{}{}", high ? "" : "-", (uint64_t{1} << (bits - 1)) - 1, suffix,
-                     high ? "" : " - 1");
-}
-
-std::string Speller::define(const std::string& family, DType dtype, DType from) const {
-  const HelperRow* found = nullptr;
-  for (const HelperRow& r : helper_rows)
-    if (r.family == family && (r.kind == Kind::None || r.kind == kind(dtype))) found = &r;
-  if (!found) broken("C renderer: no helper {} of {}", family, name(dtype));
-  const bool from_double = from == DType::F64;
-  std::string type(variable_type(dtype));
-  const FloatFormat& f = kontor::row(dtype).format;
-  const std::pair<std::string_view, std::string> by[] = {
-      {"$F", std::string(row_.function)},
-      {"$N", helper_name(family, dtype, from)},
-      {"$T", type},
-      {"$U", std::string(memory_type(unsigned_of(kontor::row(dtype).bits)))},
-      {"$S", std::string(variable_type(from))},
-      {"$B", fmt::format("{}", kontor::row(dtype).bits)},
-      {"$H", float_limit(dtype, true, from_double)},
-      {"$L", float_limit(dtype, false, from_double)},
-      {"$X", int_limit(dtype, true, type, row_.i64_suffix)},
-      {"$M", int_limit(dtype, false, type, row_.i64_suffix)},
-      {"$E", fmt::format("{}", f.exponent_bits)},
-      {"$D", fmt::format("{}", f.mantissa_bits)},
-      {"$O", fmt::format("{}", f.bias)},
-      {"$Z", f.has_minus_zero() ? "0" : "1"},
-      {"$I", f.specials == Specials::Ieee ? "1" : "0"},
-      {"$u", std::string(row_.f32_bits)},
-      {"$f", std::string(row_.bits_f32)},
-      {"$W", std::string(row_.word64)},
-      {"$w", std::string(row_.f64_bits)},
-      {"$d", std::string(row_.bits_f64)},
-      {"uint ", fmt::format("{} ", row_.uint)},
-      {"(uint)", fmt::format("({})", row_.uint)},
-  };
-  return replaced(found->text, by);
-}
-
-void Speller::need(const std::string& family, DType dtype, DType from) {
-  if (family == "fma") need("odd", DType::F32, DType::Void);
-  if (!known_.insert(helper_name(family, dtype, from)).second) return;
-  helpers_.push_back(define(family, dtype, from));
-}
-
-Text Speller::helper(const std::string& family, DType dtype, std::span<const Text> args, DType from) {
-  need(family, dtype, from);
-  return call(helper_name(family, dtype, from), args);
+Text Speller::apply(Op op, DType dtype, std::span<const Text> args) {
+  std::vector<Ref> src;
+  for (size_t i = 0; i < args.size(); i++) src.push_back(tree::slot(dtype, static_cast<int64_t>(i)));
+  return apply(*make(op, src), args);
 }
 
 std::string Speller::helpers() const {

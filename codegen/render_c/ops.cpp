@@ -1,9 +1,9 @@
-// Casts and elementwise ops in C.
+// Elementwise ops in C: primitives (codegen/tree/decompose.h) as C has them.
 #include <algorithm>
 
 #include "base/error.h"
 #include "codegen/render_c/dialect.h"
-#include "graph/scalar.h"
+#include "codegen/tree/decompose.h"
 
 namespace kontor::clike {
 
@@ -14,219 +14,121 @@ Text infix(std::string_view op, int precedence, const Text& a, const Text& b) {
   return {fmt::format("{} {} {}", in(a, precedence), op, in(b, precedence + 1)), precedence};
 }
 
+/// Operands always in parentheses: what binds how among these few know by heart.
+Text bitwise(std::string_view op, const Text& a, const Text& b) {
+  return {fmt::format("{} {} {}", in(a, Unary), op, in(b, Unary)), Ternary};
+}
+
+struct OpText {
+  Op op;
+  std::string_view text;  // between operands, or a function's name
+  int precedence;         // of the former
+};
+// clang-format off
+constexpr OpText op_texts[] = {
+    {Op::Add, "+", Sum},       {Op::Sub, "-", Sum},       {Op::Mul, "*", Product},   {Op::Div, "/", Product},
+    {Op::IDiv, "/", Product},  {Op::Mod, "%", Product},   {Op::And, "&", Bits},      {Op::Or, "|", Bits},
+    {Op::Xor, "^", Bits},      {Op::Shl, "<<", Bits},     {Op::Shr, ">>", Bits},     {Op::Lt, "<", Relation},
+    {Op::Le, "<=", Relation},  {Op::Eq, "==", Equality},  {Op::Ne, "!=", Equality},  {Op::Abs, "fabs", Primary},
+    {Op::Sqrt, "sqrt", Primary}, {Op::Floor, "floor", Primary}, {Op::Ceil, "ceil", Primary}, {Op::Fma, "fma", Primary},
+};
+// clang-format on
+
+const OpText& text_of(Op op) {
+  for (const OpText& r : op_texts)
+    if (r.op == op) return r;
+  broken("C renderer: {} is no elementwise op", kontor::row(op).name);
+}
+
+/// A sum that cannot overflow may be regrouped, and what is added may be subtracted.
+Text index_sum(const Text& a, const Text& b) {
+  if (b.text[0] == '-') return {fmt::format("{} - {}", in(a, Sum), b.text.substr(1)), Sum};
+  return {fmt::format("{} + {}", in(a, Sum), in(b, Sum)), Sum};
+}
+
+/// Of an i64: whether its sources are so small that the result is one of 64 bits.
+bool cannot_overflow(const Node& n) {
+  const int64_t limit = int64_t{1} << (n.op == Op::Mul ? 31 : 61);
+  const auto is_small = [&](const Ref& s) { return s->bounds.lo > -limit && s->bounds.hi < limit; };
+  return n.dtype == DType::I64 && std::all_of(n.src.begin(), n.src.end(), is_small);
+}
+
 }  // namespace
 
 Text Speller::plain_cast(DType to, const Text& x) const {
   return {fmt::format("({}){}", variable_type(to), in(x, Unary)), Unary};
 }
 
-/// What may have become -0, of a dtype that has none.
-Text Speller::with_its_zero(DType dtype, const Text& x) {
-  return is_float(dtype) && !kontor::row(dtype).format.has_minus_zero() ? narrowed(dtype, x) : x;
+Text Speller::cast(const Node& n, const Text& x) const {
+  const DType from = n[0]->dtype;
+  const bool same = variable_type(n.dtype) == variable_type(from);
+  return same && is_float(from) ? x : plain_cast(n.dtype, x);
 }
 
-/// A float rounded to what a narrow dtype holds.
-Text Speller::narrowed(DType dtype, const Text& x) {
-  if (!is_narrow(dtype)) return x;
-  Text bits = helper("to", dtype, std::span(&x, 1));
-  return helper("from", dtype, std::span(&bits, 1));
-}
-
-Text Speller::cast(DType to, DType from, const Text& x) {
-  if (to == from) return x;
-  if (to == DType::Bool) return {in(x, Equality) + " != 0", Equality};
-  if (is_float(from) && is_integer(to)) {
-    DType wide = from == DType::F64 ? DType::F64 : DType::F32;
-    return helper("saturate", to, std::span(&x, 1), wide);
+Text Speller::bitcast(DType to, DType from, const Text& x) const {
+  const bool is_wide = kontor::row(to).bits == 64;
+  if (is_float(from)) {
+    const Text bits = call(is_wide ? row_.f64_bits : row_.f32_bits, std::span(&x, 1));
+    return is_wide && row_.word64 == variable_type(to) ? bits : plain_cast(to, bits);
   }
-  if (!is_narrow(to)) return is_narrow(from) && to == DType::F32 ? x : plain_cast(to, x);
-  if (is_float(from) && from != DType::F64) return narrowed(to, x);
-  Text exact = x;
-  if (is_integer(from) && kontor::row(from).bits == 64) exact = helper("sticky", from, std::span(&x, 1));
-  if (from == DType::Bool || (is_integer(from) && kontor::row(from).bits <= 16))
-    return narrowed(to, plain_cast(DType::F32, x));
-  return narrowed(to, helper("odd", DType::F32, std::span(&exact, 1)));
+  if (is_float(to)) return call(is_wide ? row_.bits_f64 : row_.bits_f32, std::span(&x, 1));
+  return plain_cast(to, x);
 }
 
-/// The bits as an unsigned integer of the same width.
-Text Speller::bits_of(DType dtype, const Text& x) {
-  DType bits = unsigned_of(kontor::row(dtype).bits);
-  if (is_narrow(dtype)) return helper("to", dtype, std::span(&x, 1));
-  if (!is_float(dtype)) return dtype == bits ? x : plain_cast(bits, x);
-  if (dtype == DType::F32) return call(row_.f32_bits, std::span(&x, 1));
-  const Text word = call(row_.f64_bits, std::span(&x, 1));
-  return row_.word64 == variable_type(bits) ? word : plain_cast(bits, word);
-}
-
-Text Speller::of_bits(DType dtype, DType bits, const Text& x) {
-  if (dtype == bits) return x;
-  if (is_narrow(dtype)) return helper("from", dtype, std::span(&x, 1));
-  if (!is_float(dtype)) return cast(dtype, bits, x);
-  return call(dtype == DType::F64 ? row_.bits_f64 : row_.bits_f32, std::span(&x, 1));
-}
-
-Text Speller::math(std::string_view function, DType dtype, std::span<const Text> args) const {
-  return call(fmt::format("{}{}", function, dtype == DType::F64 ? row_.f64_math : row_.f32_math), args);
-}
-
-Text Speller::compare(Op op, std::span<const Text> args) const {
-  switch (op) {
-    case Op::Lt: return infix("<", Relation, args[0], args[1]);
-    case Op::Le: return infix("<=", Relation, args[0], args[1]);
-    case Op::Eq: return infix("==", Equality, args[0], args[1]);
-    default:     return infix("!=", Equality, args[0], args[1]);
-  }
-}
-
-Text Speller::of_float(Op op, DType dtype, std::span<const Text> args) {
-  switch (op) {
-    case Op::Neg:   return with_its_zero(dtype, {"-" + in(args[0], Primary), Unary});
-    case Op::Abs:   return math("fabs", dtype, args);
-    case Op::Floor: return math("floor", dtype, args);
-    case Op::Ceil:  return with_its_zero(dtype, math("ceil", dtype, args));
-    case Op::Sqrt:  return narrowed(dtype, math("sqrt", dtype, args));
-    case Op::Add:   return narrowed(dtype, infix("+", Sum, args[0], args[1]));
-    case Op::Sub:   return narrowed(dtype, infix("-", Sum, args[0], args[1]));
-    case Op::Mul:   return narrowed(dtype, infix("*", Product, args[0], args[1]));
-    case Op::Div:   return narrowed(dtype, infix("/", Product, args[0], args[1]));
-    case Op::Max:   return helper("max", dtype, args);
-    case Op::Min:   return helper("min", dtype, args);
-    case Op::Fma:
-      return is_narrow(dtype) ? narrowed(dtype, helper("fma", dtype, args)) : math("fma", dtype, args);
-    default: broken("C renderer: {} of {}", kontor::row(op).name, name(dtype));
-  }
-}
-
-/// The step of a dot of integers.
-Text Speller::int_fma(DType dtype, std::span<const Text> args) {
-  const Text sum[] = {of_int(Op::Mul, dtype, args.first(2), {}), args[2]};
-  return of_int(Op::Add, dtype, sum, {});
-}
-
-/// By a constant below the width, what C does is what is wanted; else a helper looks.
-Text Speller::shift(Op op, DType dtype, std::span<const Text> args, const Facts& facts) {
-  if (!facts.plain_shift) return helper(op == Op::Shl ? "shl" : "shr", dtype, args);
-  DType wide = op == Op::Shl ? unsigned_of(std::max(kontor::row(dtype).bits, 32)) : dtype;
-  Text x = wide == dtype ? args[0] : plain_cast(wide, args[0]);
-  Text t{fmt::format("{} {} {}", in(x, Unary), op == Op::Shl ? "<<" : ">>", in(args[1], Unary)), Ternary};
-  return wide == dtype && kontor::row(dtype).bits >= 32 ? t : plain_cast(dtype, t);
-}
-
-/// A sum that cannot overflow may be regrouped, and what is added may be subtracted.
-static Text index_sum(const Text& a, const Text& b) {
-  if (b.text[0] == '-') return {fmt::format("{} - {}", in(a, Sum), b.text.substr(1)), Sum};
-  return {fmt::format("{} + {}", in(a, Sum), in(b, Sum)), Sum};
+Text Speller::of_float(Op op, DType dtype, std::span<const Text> args) const {
+  if (op == Op::Neg) return {"-" + in(args[0], Primary), Unary};
+  const OpText& r = text_of(op);
+  if (r.precedence != Primary) return infix(r.text, r.precedence, args[0], args[1]);
+  return call(fmt::format("{}{}", r.text, dtype == DType::F64 ? row_.f64_math : row_.f32_math), args);
 }
 
 /// Signed overflow is undefined in C, and narrow integers are promoted: arithmetic that may overflow is done unsigned and
 /// cut to the width.
-Text Speller::of_int(Op op, DType dtype, std::span<const Text> args, const Facts& facts) {
-  int bits = kontor::row(dtype).bits;
-  bool plain = facts.no_overflow || (kind(dtype) == Kind::Unsigned && bits >= 32);
-  auto wrapped = [&](std::string_view sign, int precedence) -> Text {
-    if (facts.no_overflow && op == Op::Add) return index_sum(args[0], args[1]);
-    if (plain) return infix(sign, precedence, args[0], args[1]);
-    DType u = unsigned_of(std::max(bits, 32));
-    return plain_cast(dtype, infix(sign, precedence, plain_cast(u, args[0]), plain_cast(u, args[1])));
-  };
-  auto bitwise = [&](std::string_view sign) {
-    Text t{fmt::format("{} {} {}", in(args[0], Unary), sign, in(args[1], Unary)), Ternary};
+Text Speller::of_int(const Node& n, std::span<const Text> args) const {
+  const Op op = n.op;
+  const DType dtype = n[0]->dtype;
+  const int bits = kontor::row(dtype).bits;
+  const DType wide = unsigned_of(std::max(bits, 32));
+  if (op == Op::Not) return plain_cast(dtype, {"~" + in(args[0], Primary), Unary});
+  const bool fits = cannot_overflow(n);
+  if (op == Op::Neg) {
+    if (fits) return {"-" + in(args[0], Primary), Unary};
+    return plain_cast(dtype, infix("-", Sum, {"0"}, plain_cast(wide, args[0])));
+  }
+  const OpText& r = text_of(op);
+  if (op == Op::Shl) return plain_cast(dtype, bitwise(r.text, plain_cast(wide, args[0]), args[1]));
+  if (r.precedence == Bits) {
+    const Text t = bitwise(r.text, args[0], args[1]);
     return bits < 32 ? plain_cast(dtype, t) : t;
-  };
-  const Text zero{"0"}, ones{"-1"};
-  switch (op) {
-    case Op::Neg:
-      if (facts.no_overflow) return {"-" + in(args[0], Primary), Unary};
-      return plain_cast(dtype, infix("-", Sum, zero, plain_cast(unsigned_of(std::max(bits, 32)), args[0])));
-    case Op::Not: return plain_cast(dtype, {"~" + in(args[0], Primary), Unary});
-    case Op::Abs: return kind(dtype) == Kind::Signed ? helper("abs", dtype, args) : args[0];
-    case Op::Add: return wrapped("+", Sum);
-    case Op::Sub: return wrapped("-", Sum);
-    case Op::Mul: return wrapped("*", Product);
-    case Op::And: return bitwise("&");
-    case Op::Or:  return bitwise("|");
-    case Op::Xor: return bitwise("^");
-    case Op::IDiv:
-      return facts.plain_division ? infix("/", Product, args[0], args[1]) : helper("idiv", dtype, args);
-    case Op::Mod:
-      return facts.plain_division ? infix("%", Product, args[0], args[1]) : helper("mod", dtype, args);
-    case Op::Max: return helper("max", dtype, args);
-    case Op::Min: return helper("min", dtype, args);
-    case Op::Shl:
-    case Op::Shr: return shift(op, dtype, args, facts);
-    case Op::Fma: return int_fma(dtype, args);
-    default:      broken("C renderer: {} of {}", kontor::row(op).name, name(dtype));
   }
+  const bool wraps = op == Op::Add || op == Op::Sub || op == Op::Mul;
+  if (fits && op == Op::Add) return index_sum(args[0], args[1]);
+  if (!wraps || fits || dtype == wide) return infix(r.text, r.precedence, args[0], args[1]);
+  return plain_cast(dtype, infix(r.text, r.precedence, plain_cast(wide, args[0]), plain_cast(wide, args[1])));
 }
 
-/// Add is or, mul is and; the others are those of integers, then != 0.
 Text Speller::of_bool(Op op, std::span<const Text> args) const {
-  const Text& a = args[0];
-  auto inverse = [](const Text& x) { return Text{"!" + in(x, Primary), Unary}; };
   switch (op) {
-    case Op::Not:  return inverse(a);
-    case Op::Neg:
-    case Op::Abs:  return a;
-    case Op::Add:
-    case Op::Or:
-    case Op::Max:  return infix("||", LogicalOr, a, args[1]);
-    case Op::Mul:
-    case Op::And:
-    case Op::Min:
-    case Op::IDiv: return infix("&&", LogicalAnd, a, args[1]);
-    case Op::Sub:
+    case Op::Not: return {"!" + in(args[0], Primary), Unary};
+    case Op::Or:  return infix("||", LogicalOr, args[0], args[1]);
+    case Op::And: return infix("&&", LogicalAnd, args[0], args[1]);
     case Op::Xor:
-    case Op::Ne:   return infix("!=", Equality, {in(a, Primary)}, {in(args[1], Primary)});
-    case Op::Eq:   return infix("==", Equality, {in(a, Primary)}, {in(args[1], Primary)});
-    case Op::Fma:  return infix("||", LogicalOr, infix("&&", LogicalAnd, a, args[1]), args[2]);
-    case Op::Mod:  return {"false"};
-    case Op::Shl:
-    case Op::Shr:  return infix("&&", LogicalAnd, a, inverse(args[1]));
-    case Op::Lt:   return infix("&&", LogicalAnd, inverse(a), args[1]);
-    case Op::Le:   return infix("||", LogicalOr, inverse(a), args[1]);
-    default:       broken("C renderer: {} of bool", kontor::row(op).name);
+    case Op::Ne:  return infix("!=", Equality, {in(args[0], Primary)}, {in(args[1], Primary)});
+    case Op::Eq:  return infix("==", Equality, {in(args[0], Primary)}, {in(args[1], Primary)});
+    default:      broken("C renderer: {} of bool", kontor::row(op).name);
   }
 }
 
-Text Speller::apply(Op op, DType dtype, DType source, std::span<const Text> args, const Facts& facts) {
-  if (op == Op::Where)
+Text Speller::primitive(const Node& n, std::span<const Text> args) {
+  const DType of = n[0]->dtype;
+  if (n.op == Op::Where)
     return {
         fmt::format("{} ? {} : {}", in(args[0], LogicalOr), in(args[1], LogicalOr), in(args[2], LogicalOr)),
         Ternary};
-  if (op == Op::Cast) return cast(dtype, source, args[0]);
-  if (op == Op::Bitcast) {
-    if (dtype == DType::Bool || source == DType::Bool) return cast(dtype, source, args[0]);
-    return of_bits(dtype, unsigned_of(kontor::row(dtype).bits), bits_of(source, args[0]));
-  }
-  if (!is_elementwise(op)) broken("C renderer: {} is no elementwise op", kontor::row(op).name);
-  if (source == DType::Bool) return of_bool(op, args);
-  if (has(op, Comparison)) return compare(op, args);
-  return is_float(source) ? of_float(op, dtype, args) : of_int(op, dtype, args, facts);
-}
-
-Speller::Facts Speller::facts(const Node& n) const {
-  Facts f;
-  bool narrow_enough = true;
-  int64_t limit = int64_t{1} << (n.op == Op::Mul ? 31 : 61);
-  for (const Ref& s : n.src) narrow_enough &= s->bounds.lo > -limit && s->bounds.hi < limit;
-  f.no_overflow = n.dtype == DType::I64 && narrow_enough;
-  if (n.src.size() == 2 && is_integer(n.dtype)) {
-    bool from_zero = kind(n.dtype) == Kind::Unsigned || n.src[0]->bounds.lo >= 0;
-    bool by_constant = n.src[1]->is_const() && !is_float(n.src[1]->dtype) && n.src[1]->at(0) > 0;
-    f.plain_division = from_zero && (by_constant || (n.dtype != DType::U64 && n.src[1]->bounds.lo > 0));
-    f.plain_division &= kontor::row(n.dtype).bits >= 32;
-    f.plain_shift = n.src[1]->is_const() && is_integer(n.src[1]->dtype) && n.src[1]->at(0) >= 0 &&
-                    n.src[1]->at(0) < kontor::row(n.dtype).bits;
-  }
-  return f;
-}
-
-Text Speller::apply(const Node& n, std::span<const Text> args) {
-  return apply(n.op, n.dtype, n[n.op == Op::Where ? 1 : 0]->dtype, args, facts(n));
-}
-
-Text Speller::apply(Op op, DType dtype, std::span<const Text> args) {
-  return apply(op, dtype, dtype, args, {});
+  if (n.op == Op::Cast) return cast(n, args[0]);
+  if (n.op == Op::Bitcast) return bitcast(n.dtype, of, args[0]);
+  if (of == DType::Bool) return of_bool(n.op, args);
+  return is_float(of) ? of_float(n.op, of, args) : of_int(n, args);
 }
 
 }  // namespace kontor::clike

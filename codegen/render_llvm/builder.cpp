@@ -8,7 +8,7 @@
 
 namespace kontor::ir {
 
-Builder::Builder() { open("entry"); }
+Builder::Builder(const Natives& natives) : natives_(natives) { open("entry"); }
 
 std::string Builder::new_name(char kind) {
   std::string name(1, kind);

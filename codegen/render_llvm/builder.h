@@ -8,6 +8,8 @@
 #include <unordered_set>
 #include <vector>
 
+#include "codegen/limits.h"
+
 namespace kontor::ir {
 
 enum class Scalar : uint8_t { I1, I8, I16, I32, I64, Half, Float, Double, Ptr, Void };
@@ -43,7 +45,10 @@ inline Typed typed(Val v) { return {v}; }
 
 class Builder {
  public:
-  Builder();
+  explicit Builder(const Natives& natives);
+
+  /// What the target has of what others have not.
+  const Natives& natives() const { return natives_; }
 
   // What is known of a value.
   Type type(Val v) const { return vals_[static_cast<size_t>(v.id)].type; }
@@ -141,6 +146,7 @@ class Builder {
   std::string new_name(char kind);
   void open(std::string block);
 
+  Natives natives_;
   std::vector<Info> vals_;
   std::vector<Scope> scopes_;
   std::unordered_map<std::string, Numbered> numbered_;

@@ -9,7 +9,7 @@
 
 namespace kontor::ir {
 
-Renderer::Renderer(const Ref& kernel) : kernel_(kernel) {
+Renderer::Renderer(const Ref& kernel, const Natives& natives) : kernel_(kernel), b_(natives) {
   Val buffers = argument(0, Scalar::Ptr);
   for (const Ref& p : tree::params(*kernel)) {
     PlaceState& state = places_[p.get()];
@@ -380,8 +380,9 @@ void Renderer::body(std::span<const Ref> statements) {
 
 namespace kontor {
 
-std::string render_llvm(const Ref& kernel, const std::string& entry, const Limits&, int64_t& scratch_bytes) {
-  ir::Renderer renderer(kernel);
+std::string render_llvm(const Ref& kernel, const std::string& entry, const Limits& limits,
+                        int64_t& scratch_bytes) {
+  ir::Renderer renderer(kernel, limits.natives);
   std::string text = renderer.render(entry);
   renderer.require_within_places(text);
   scratch_bytes = renderer.scratch_bytes();

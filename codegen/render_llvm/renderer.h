@@ -60,7 +60,7 @@ struct Guard {
 
 class Renderer {
  public:
-  explicit Renderer(const Ref& kernel);
+  Renderer(const Ref& kernel, const Natives& natives);
   std::string render(const std::string& entry);
   int64_t scratch_bytes() const { return scratch_bytes_; }
   /// Throws InternalError if the text reaches beyond a place of this kernel.

@@ -12,7 +12,9 @@ struct Term {
     return Term(fn::splat(kontor::constant(node->dtype, value), node->shape));
   }
   Term as(DType dtype) const { return Term(node->dtype == dtype ? node : make(Op::Cast, {node}, {}, dtype)); }
-  Term bits(DType dtype) const { return Term(make(Op::Bitcast, {node}, {}, dtype)); }
+  Term bits(DType dtype) const {
+    return Term(node->dtype == dtype ? node : make(Op::Bitcast, {node}, {}, dtype));
+  }
 };
 
 inline Term op(Op o, const Term& a) { return Term(make(o, {a.node})); }

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "base/error.h"
+#include "graph/node_map.h"
 
 namespace kontor {
 
@@ -291,6 +292,30 @@ Value apply(Op op, DType dtype, DType source, const Value* args) {
     return {compare(op, to_double(source, args[0]), to_double(source, args[1]))};
   }
   return {apply_float(op, dtype, args, arity)};
+}
+
+ScalarFormula::ScalarFormula(const Ref& formula) {
+  NodeMap<int> number;
+  for (const Node* n : topological(std::span(&formula, 1))) {
+    const size_t to = values_.size();
+    number[n] = static_cast<int>(to);
+    values_.push_back(n->is_const() ? value_of(*n) : Value{});
+    if (n->op == Op::Slot) slots_.emplace_back(to, static_cast<size_t>(n->at(0)));
+    if (n->src.empty()) continue;
+    Step step{n->op, n->dtype, (*n)[n->op == Op::Where ? 1 : 0]->dtype, static_cast<int>(n->src.size()), {}};
+    for (size_t i = 0; i < n->src.size(); i++) step.from[i] = number.at((*n)[i].get());
+    steps_.emplace_back(to, step);
+  }
+}
+
+Value ScalarFormula::operator()(std::span<const Value> slots) {
+  for (const auto& [to, slot] : slots_) values_[to] = slots[slot];
+  for (const auto& [to, step] : steps_) {
+    Value args[3];
+    for (int i = 0; i < step.arity; i++) args[i] = values_[static_cast<size_t>(step.from[i])];
+    values_[to] = apply(step.op, step.dtype, step.source, args);
+  }
+  return values_.back();
 }
 
 Value value_of(const Node& constant) {

@@ -1,6 +1,10 @@
 // Scalar semantics in one place: what an elementwise op computes for one element, bit for bit, in every dtype.
 // Constant folding, the fuzz of the rules and the interpreter all use it.
 #pragma once
+#include <span>
+#include <utility>
+#include <vector>
+
 #include "graph/node.h"
 
 namespace kontor {
@@ -27,6 +31,24 @@ Value from_int(DType dtype, int64_t x);
 double to_double(DType dtype, Value x);
 /// An integer's or bool's value (of U64: its 64 bits); a float's value cast to I64.
 int64_t to_int(DType dtype, Value x);
+
+/// A formula of elementwise ops over Slots, made ready to be computed for many elements.
+class ScalarFormula {
+ public:
+  explicit ScalarFormula(const Ref& formula);
+  /// Of the values of Slots 0, 1, ..
+  Value operator()(std::span<const Value> slots);
+
+ private:
+  struct Step {
+    Op op;
+    DType dtype, source;
+    int arity, from[3];
+  };
+  std::vector<std::pair<size_t, size_t>> slots_;  // place among the values, number
+  std::vector<Value> values_;
+  std::vector<std::pair<size_t, Step>> steps_;
+};
 
 /// A Const's bits, and the Const of given bits.
 Value value_of(const Node& constant);

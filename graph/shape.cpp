@@ -243,8 +243,10 @@ Derived derive_reduce(Op op, Refs src, const Arg& arg) {
   for (size_t i = 0; i < src[0]->rank(); i++)
     if (std::find(arg.ints.begin() + 1, arg.ints.end(), static_cast<int64_t>(i)) == arg.ints.end())
       shape.push_back(src[0]->shape[i]);
-  Bounds b = fold == Fold::Max || fold == Fold::Min ? src[0]->bounds : dtype_bounds(src[0]->dtype);
-  return {src[0]->dtype, is_float(src[0]->dtype) ? Bounds{} : b, {}, std::move(shape)};
+  const DType dtype = state_dtype(fold, src[0]->dtype);
+  need(src[0]->dtype == value_dtype(fold, dtype), op, src, "the fold takes no such values");
+  Bounds b = fold == Fold::Max || fold == Fold::Min ? src[0]->bounds : dtype_bounds(dtype);
+  return {dtype, is_float(dtype) ? Bounds{} : b, {}, std::move(shape)};
 }
 
 /// Values of one shape, and what the fold begins with for each chain of them.
@@ -254,6 +256,7 @@ Derived derive_scan(Op op, Refs src, const Arg& arg) {
   need(static_cast<int>(src.size()) == row(fold).arity + 1, op, src, "wrong number of sources for the fold");
   const Node &x = *src[0], &start = *src.back();
   for (const Ref& s : src) need(s->dtype == x.dtype, op, src, "sources are of different dtypes");
+  need(row(fold).state == DType::Void, op, src, "only a Reduce has this fold");
   need(src.size() == 2 || src[1]->shape == x.shape, op, src, "values differ in shape");
   std::vector<Ref> others = x.shape;
   need(arg.ints[1] >= 0 && arg.ints[1] < static_cast<int64_t>(others.size()), op, src, "has no such axis");

@@ -79,7 +79,7 @@ std::string of_window(const Node& n) {
 
 std::string of_fold(const Node& n) {
   if (row(n.op).group != OpClass::Reduce && n.op != Op::Scatter) return "";
-  bool known = !n.arg.ints.empty() && n.at(0) >= 0 && n.at(0) < static_cast<int64_t>(std::size(fold_rows));
+  bool known = !n.arg.ints.empty() && n.at(0) >= 0 && n.at(0) < static_cast<int64_t>(folds().size());
   return known ? "" : "names no fold";
 }
 

@@ -311,7 +311,7 @@ class Evaluator {
     Reduction reduction(fold, n.dtype, n[0]->shape, axes);
     std::vector<const Node*> partial;
     for (const Ref& s : n.src)
-      if (fold == Fold::Dot && holds_unwindow(s.get())) partial.push_back(s.get());
+      if (row(fold).is_dot && holds_unwindow(s.get())) partial.push_back(s.get());
     return from_index(n, [&](const Index& kept) {
       return reduction.value(
           [&](const Index& reduced, Value* values) {
@@ -331,7 +331,7 @@ class Evaluator {
   /// One element after another.
   Array scan(const Node& n) {
     const size_t axis = static_cast<size_t>(n.at(1)), arity = n.src.size() - 1;
-    const Fold fold = static_cast<Fold>(n.at(0));
+    ScalarFormula step(step_formula(static_cast<Fold>(n.at(0)), n.dtype));
     const Array& start = source(n, arity);
     Array out = Array::make(n.dtype, shape_of(n));
     for_each(start.shape, [&](const Index& chain, int64_t number) {
@@ -340,10 +340,9 @@ class Evaluator {
       Value so_far = start.get(number);
       for (at[axis] = 0; at[axis] < out.shape[axis]; at[axis]++) {
         const int64_t position = flat(at, out.shape);
-        Value values[2];
-        for (size_t i = 0; i < arity; i++) values[i] = source(n, i).get(position);
-        const auto args = step_sources(fold, so_far, std::span<const Value>(values));
-        out.set(position, so_far = apply(row(fold).step, n.dtype, n.dtype, args.data()));
+        Value slots[3] = {so_far, {}, {}};
+        for (size_t i = 0; i < arity; i++) slots[i + 1] = source(n, i).get(position);
+        out.set(position, so_far = step(slots));
       }
     });
     return out;
@@ -399,7 +398,7 @@ class Evaluator {
   Array scatter(const Node& n) {
     Array out = source(n, 0);
     const Array& values = source(n, 1);
-    const FoldRow& fold = row(static_cast<Fold>(n.at(0)));
+    ScalarFormula step(step_formula(static_cast<Fold>(n.at(0)), n.dtype));
     Index index;
     for_each(values.shape, [&](const Index& at, int64_t position) {
       bool fits = false;
@@ -408,7 +407,7 @@ class Evaluator {
       if (!fits) return;
       int64_t to = flat(index, out.shape);
       Value pair[] = {out.get(to), values.get(position)};
-      out.set(to, apply(fold.step, n.dtype, n.dtype, pair));
+      out.set(to, step(pair));
     });
     return out;
   }

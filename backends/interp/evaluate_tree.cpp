@@ -66,6 +66,7 @@ class Machine {
   std::vector<Value> values_;
   std::vector<PlaceMemory> places_;
   std::vector<Statement> param_dims_, body_;
+  std::unordered_map<const Node*, ScalarFormula> formulas_;  // steps of places
   std::vector<Value> arguments_;
   int64_t error_ = 0;
 
@@ -206,14 +207,14 @@ class Machine {
   Value merge(const Step& s) {
     PlaceMemory& p = places_[static_cast<size_t>(s.place)];
     int64_t first = position(p, s.from, *s.node), n = p.dims.back();
-    Fold fold = tree::fold_of(*p.node);
     DType dtype = p.node->dtype;
+    ScalarFormula joined(merge_formula(tree::fold_of(*p.node), dtype));
     std::vector<Value> parts;
     for (int64_t i = 0; i < n; i++) parts.push_back(load_element(p.data, first + i, dtype));
     for (size_t half = parts.size() / 2; half > 0; half /= 2)
       for (size_t l = 0; l < half; l++) {
         Value pair[] = {parts[l], parts[l + half]};
-        parts[l] = apply(merge_op(fold), dtype, dtype, pair);
+        parts[l] = joined(pair);
       }
     return parts.at(0);
   }
@@ -260,12 +261,18 @@ class Machine {
     DType dtype = p.node->dtype;
     int64_t at = position(p, s.values, *s.node);
     if (s.node->op == Op::Store) return store_element(p.data, at, dtype, value(s.values.back()));
-    const Fold fold = tree::fold_of(*p.node);
-    Value given[2];
-    const size_t count = static_cast<size_t>(row(fold).arity);
-    for (size_t i = 0; i < count; i++) given[i] = value(s.values[s.values.size() - count + i]);
-    const auto args = step_sources(fold, load_element(p.data, at, dtype), std::span<const Value>(given));
-    store_element(p.data, at, dtype, apply(row(fold).step, dtype, dtype, args.data()));
+    ScalarFormula& step = step_of(*p.node);
+    Value slots[3] = {load_element(p.data, at, dtype), {}, {}};
+    const size_t count = static_cast<size_t>(row(tree::fold_of(*p.node)).arity);
+    for (size_t i = 0; i < count; i++) slots[i + 1] = value(s.values[s.values.size() - count + i]);
+    store_element(p.data, at, dtype, step(slots));
+  }
+
+  ScalarFormula& step_of(const Node& place) {
+    auto it = formulas_.find(&place);
+    if (it == formulas_.end())
+      it = formulas_.emplace(&place, ScalarFormula(step_formula(tree::fold_of(place), place.dtype))).first;
+    return it->second;
   }
 };
 

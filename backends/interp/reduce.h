@@ -11,8 +11,14 @@ namespace kontor {
 
 class Reduction {
  public:
+  /// `dtype` is that of the result.
   Reduction(Fold fold, DType dtype, std::span<const Ref> shape, std::span<const int64_t> axes)
-      : fold_(fold), dtype_(dtype), axes_(axes.begin(), axes.end()), order_(fold_order(fold, shape, axes)) {}
+      : fold_(fold),
+        dtype_(dtype),
+        step_(step_formula(fold, dtype)),
+        merge_(merge_formula(fold, dtype)),
+        axes_(axes.begin(), axes.end()),
+        order_(fold_order(fold, shape, axes)) {}
 
   /// read(reduced index, values): the value(s) at an index over the reduced axes; false where there is no such term.
   /// `shape` is the source's, as numbers.
@@ -33,20 +39,16 @@ class Reduction {
  private:
   Fold fold_;
   DType dtype_;
+  ScalarFormula step_, merge_;
   std::vector<int64_t> axes_, extents_ = {};
   FoldOrder order_;
   int64_t block_ = 1;
 
   Value identity(Fold fold) const { return value_of(*kontor::identity(fold, dtype_)); }
 
-  Value step(Fold fold, Value old, const Value* given) const {
-    const auto args = step_sources(fold, old, std::span(given, static_cast<size_t>(row(fold).arity)));
-    return apply(row(fold).step, dtype_, dtype_, args.data());
-  }
-
   /// Steps begin.. begin + count of each loop of the nest, in all lanes; lanes merged.
   template <class Read>
-  Value piece(Read&& read, const std::vector<int64_t>& begin, const std::vector<int64_t>& count) const {
+  Value piece(Read&& read, const std::vector<int64_t>& begin, const std::vector<int64_t>& count) {
     std::vector<Value> lanes(static_cast<size_t>(order_.lanes), identity(fold_));
     std::vector<int64_t> at = begin, reduced(extents_.size());
     int64_t total = 1;
@@ -54,9 +56,9 @@ class Reduction {
     for (int64_t t = 0; t < total; t++) {
       for (int64_t lane = 0; lane < order_.lanes; lane++) {
         if (!place(at, lane, reduced)) continue;
-        Value values[2];
-        if (!read(reduced, values)) continue;
-        lanes[static_cast<size_t>(lane)] = step(fold_, lanes[static_cast<size_t>(lane)], values);
+        Value& so_far = lanes[static_cast<size_t>(lane)];
+        Value slots[3] = {so_far, {}, {}};
+        if (read(reduced, slots + 1)) so_far = step_(slots);
       }
       for (size_t i = at.size(); i-- > 0;) {
         if (++at[i] < begin[i] + count[i]) break;
@@ -66,7 +68,7 @@ class Reduction {
     for (size_t half = lanes.size() / 2; half > 0; half /= 2)
       for (size_t l = 0; l < half; l++) {
         Value pair[] = {lanes[l], lanes[l + half]};
-        lanes[l] = apply(merge_op(fold_), dtype_, dtype_, pair);
+        lanes[l] = merge_(pair);
       }
     return lanes[0];
   }
@@ -86,7 +88,7 @@ class Reduction {
   }
 
   template <class Read>
-  Value pieces(Read&& read, const std::vector<int64_t>& steps) const {
+  Value pieces(Read&& read, const std::vector<int64_t>& steps) {
     size_t cut = static_cast<size_t>(order_.chunk_loop);
     std::vector<int64_t> counts(steps.begin(), steps.begin() + static_cast<ptrdiff_t>(cut));
     counts.push_back((steps[cut] + order_.chunk - 1) / order_.chunk);
@@ -102,9 +104,11 @@ class Reduction {
       while (i > 0 && ++p[i - 1] == counts[i - 1]) p[--i] = 0;
       if (i == 0) break;
     }
-    Fold merge = row(fold_).merge;
-    Value total = identity(merge);
-    for (const Value& v : partial) total = step(merge, total, &v);
+    Value total = identity(row(fold_).merge);
+    for (const Value& v : partial) {
+      const Value pair[] = {total, v};
+      total = merge_(pair);
+    }
     return total;
   }
 };

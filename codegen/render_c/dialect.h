@@ -73,8 +73,8 @@ class Speller {
   Text from_slot(DType dtype, const std::string& name);
   /// An elementwise node of these sources.
   Text apply(const Node& n, std::span<const Text> args);
-  /// The op on values of one dtype, about whose bounds nothing is known: steps and merges of folds.
-  Text apply(Op op, DType dtype, std::span<const Text> args);
+  /// A formula over Slots 0, 1, .., as the function of this name where it is not short.
+  Text apply(const std::string& name, const Ref& formula, std::span<const Text> args);
 
   /// Definitions of the functions used so far.
   std::string helpers() const;
@@ -89,8 +89,7 @@ class Speller {
   Text plain_cast(DType to, const Text& x) const;
   Text reinterpreted(DType to, DType from, const Text& x);
   Text inlined(const Ref& formula, std::span<const Text> args);
-  Text function(const Node& n, std::span<const Text> args);
-  std::string define(const std::string& name, const Node& n);
+  std::string define(const std::string& name, const Ref& formula);
 
   const DialectRow& row_;
   std::vector<std::string> helpers_;  // definitions, each after those it uses

@@ -1,5 +1,6 @@
 // Ops that are no primitives: their formulas, in place where these are short, else as functions.
 #include <algorithm>
+#include <map>
 
 #include "base/error.h"
 #include "codegen/render_c/dialect.h"
@@ -21,9 +22,8 @@ NodeMap<int> uses_in(const Ref& formula) {
   return uses;
 }
 
-/// Whether a formula reads well in place: no node but constants is used twice, and it is not about bits.
-bool is_short(const Node& n, const Ref& formula) {
-  if (n.op == Op::Bitcast) return false;
+/// Whether a formula reads well in place: no node but constants is used twice.
+bool is_short(const Ref& formula) {
   const NodeMap<int> uses = uses_in(formula);
   return std::all_of(uses.begin(), uses.end(),
                      [](const auto& use) { return use.second == 1 || use.first->is_const(); });
@@ -62,19 +62,19 @@ Text Speller::inlined(const Ref& formula, std::span<const Text> args) {
   return apply(*formula, sources);
 }
 
-/// The function of a node: a line for each value that is used more than once.
-std::string Speller::define(const std::string& name, const Node& n) {
-  const Ref formula = decompose(n, natives);
+/// A function with a line for each value that is used more than once.
+std::string Speller::define(const std::string& name, const Ref& formula) {
   const NodeMap<int> uses = uses_in(formula);
   NodeMap<Text> texts;
-  std::string parameters, lines;
-  for (const Ref& s : n.src) {
-    const std::string parameter(1, static_cast<char>('a' + s->at(0)));
-    parameters += fmt::format("{}{} {}", parameters.empty() ? "" : ", ", variable_type(s->dtype), parameter);
-    texts[s.get()] = {parameter};
-  }
+  std::map<int64_t, std::string> parameters;
+  std::string lines;
   for (const Node* inside : topological(std::span(&formula, 1))) {
-    if (texts.contains(inside)) continue;
+    if (inside->op == Op::Slot) {
+      const std::string parameter(1, static_cast<char>('a' + inside->at(0)));
+      texts[inside] = {parameter};
+      parameters[inside->at(0)] = fmt::format("{} {}", variable_type(inside->dtype), parameter);
+      continue;
+    }
     std::vector<Text> sources;
     for (const Ref& s : inside->src) sources.push_back(texts.at(s.get()));
     Text text = inside->is_const() ? literal(*inside) : apply(*inside, sources);
@@ -85,17 +85,19 @@ std::string Speller::define(const std::string& name, const Node& n) {
     }
     texts[inside] = text;
   }
-  const std::string_view type = variable_type(n.dtype);
-  const std::string result = texts.at(formula.get()).text;
-  const std::string head = fmt::format("{} {} {}({}) {{", row_.function, type, name, parameters);
+  std::string list;
+  for (const auto& [number, text] : parameters) list += (list.empty() ? "" : ", ") + text;
+  const std::string head =
+      fmt::format("{} {} {}({}) {{", row_.function, variable_type(formula->dtype), name, list);
+  const std::string& result = texts.at(formula.get()).text;
   if (lines.empty()) return fmt::format("{} return {}; }}\n", head, result);
   return fmt::format("{}\n{}  return {};\n}}\n", head, lines, result);
 }
 
-Text Speller::function(const Node& n, std::span<const Text> args) {
-  const std::string name = name_of(n);
+Text Speller::apply(const std::string& name, const Ref& formula, std::span<const Text> args) {
+  if (is_short(formula)) return inlined(formula, args);
   if (known_.insert(name).second) {
-    const std::string definition = define(name, n);  // after those that it uses
+    const std::string definition = define(name, formula);  // after those that it uses
     helpers_.push_back(definition);
   }
   return call(name, args);
@@ -105,14 +107,7 @@ Text Speller::apply(const Node& n, std::span<const Text> args) {
   if (!is_elementwise(n.op)) broken("C renderer: {} is no elementwise op", kontor::row(n.op).name);
   if (!decompose(n, natives)) return primitive(n, args);
   const Ref general = on_slots(n), formula = decompose(*general, natives);
-  return formula && !is_short(n, formula) ? function(*general, args)
-                                          : inlined(formula ? formula : general, args);
-}
-
-Text Speller::apply(Op op, DType dtype, std::span<const Text> args) {
-  std::vector<Ref> src;
-  for (size_t i = 0; i < args.size(); i++) src.push_back(tree::slot(dtype, static_cast<int64_t>(i)));
-  return apply(*make(op, src), args);
+  return apply(name_of(n), formula ? formula : general, args);
 }
 
 std::string Speller::helpers() const {

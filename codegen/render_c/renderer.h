@@ -68,6 +68,7 @@ class Renderer {
   Entry compute_load(const Node& n);
   Entry compute_merge(const Node& n);
   Entry merge_lanes(const Node& n, Entry e);
+  std::string joined(const Node& place, std::span<const Text> pair);
   Entry finish(const Node& n, Entry e);
   const Ref& position(const Node& access);
   uint64_t stamp(const Node& n);

@@ -178,10 +178,8 @@ void Renderer::write(const Node& n) {
   Text to = element(n), out = v[0];
   if (n.op == Op::FoldStep) {
     const Fold fold = tree::fold_of(place);
-    const Op op = row(fold).step;
-    const auto sources =
-        step_sources(fold, p.local ? to : c_.from_memory(place.dtype, to), std::span<const Text>(v));
-    out = c_.apply(op, place.dtype, std::span(sources).first(static_cast<size_t>(row(op).arity)));
+    v.insert(v.begin(), p.local ? to : c_.from_memory(place.dtype, to));
+    out = c_.apply(fmt::format("{}_step", row(fold).name), step_formula(fold, place.dtype), v);
   }
   if (!p.local) out = c_.to_memory(place.dtype, out);
   write_line(p, fmt::format("{} = {};", to.text, out.text));

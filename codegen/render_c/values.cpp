@@ -135,12 +135,17 @@ Entry Renderer::compute_load(const Node& n) {
   return e;
 }
 
+/// Two partial results as one.
+std::string Renderer::joined(const Node& place, std::span<const Text> pair) {
+  const Fold fold = tree::fold_of(place);
+  return c_.apply(fmt::format("{}_merge", row(fold).name), merge_formula(fold, place.dtype), pair).text;
+}
+
 /// Joins the last dimension in halving pairs, in an array of its own.
 Entry Renderer::compute_merge(const Node& n) {
   const Node& place = *n.src[0];
   PlaceState& p = place_of(place);
   if (!tree::has_fold(place)) broken("C renderer: merge of '{}', which has no fold", place.arg.text);
-  Op op = merge_op(tree::fold_of(place));
   int64_t count = const_int(*p.dims.back());
   const Entry& first = memo_[position(n).get()];
   Entry e{{}, std::max({p.level, pin_level(), p.written ? p.write_level : 0, first.level})};
@@ -159,7 +164,7 @@ Entry Renderer::compute_merge(const Node& n) {
     Text pair[2] = {{fmt::format("{}[{}]", name, lane)}, {fmt::format("{}[{}]", name, other)}};
     if (half == count / 2) pair[0] = part(lane), pair[1] = part(other);
     line(e.level, fmt::format("for (int {0} = 0; {0} < {1}; {0}++) {2}[{0}] = {3};", lane, half, name,
-                              c_.apply(op, n.dtype, pair).text));
+                              joined(place, pair)));
   }
   e.text = {name + "[0]"};
   return e;
@@ -169,7 +174,6 @@ Entry Renderer::compute_merge(const Node& n) {
 /// All threads get the result.
 Entry Renderer::merge_lanes(const Node& n, Entry e) {
   const PlaceState& p = place_of(*n.src[0]);
-  const Op op = merge_op(tree::fold_of(*n.src[0]));
   const int64_t turns = const_int(*p.dims.back());
   const std::string start =
       is_int(position(n), 0) ? ""
@@ -177,17 +181,17 @@ Entry Renderer::merge_lanes(const Node& n, Entry e) {
   const std::string name = fmt::format("v{}", values_++), half = unique("half", e.level);
   const std::string_view type = c_.variable_type(n.dtype);
   line(e.level, fmt::format("{} {} = {}[{}0];  // {} joined in pairs", type, name, p.name, start, p.name));
-  const auto joined = [&](const std::string& other) {
+  const auto with = [&](const std::string& other) {
     const Text pair[2] = {{name}, {other}};
-    return c_.apply(op, n.dtype, pair).text;
+    return joined(*n.src[0], pair);
   };
-  if (turns == 2) line(e.level, fmt::format("{} = {};", name, joined(fmt::format("{}[{}1]", p.name, start))));
+  if (turns == 2) line(e.level, fmt::format("{} = {};", name, with(fmt::format("{}[{}1]", p.name, start))));
   if (turns > 2) broken("C renderer: lanes of '{}' are more than two a thread", p.name);
   const std::string other = unique("other", e.level);  // a value of its own: bools skip a second operand
   line(e.level, fmt::format("for (int {0} = {1}; {0} > 0; {0} /= 2) {{", half, warp / 2));
   line(e.level, fmt::format("  const {0} {1} = ({0})__shfl_down_sync(0xffffffffu, {2}, {3});", type, other,
                             name, half));
-  line(e.level, fmt::format("  {} = {};", name, joined(other)));
+  line(e.level, fmt::format("  {} = {};", name, with(other)));
   line(e.level, "}");
   line(e.level, fmt::format("{0} = ({1})__shfl_sync(0xffffffffu, {0}, 0);", name, type));
   e.text = {name};

@@ -218,9 +218,15 @@ void Renderer::fill_dynamic(const Node& place) {
 // ---- folds
 
 Val Renderer::step(const Node& place, Val old, std::span<const Val> v) {
-  const Op op = row(tree::fold_of(place)).step;
-  const auto sources = step_sources(tree::fold_of(place), old, v);
-  return apply(b_, op, place.dtype, std::span(sources).first(static_cast<size_t>(row(op).arity)));
+  std::vector<Val> slots = {old};
+  slots.insert(slots.end(), v.begin(), v.end());
+  return evaluate(b_, step_formula(tree::fold_of(place), place.dtype), slots);
+}
+
+/// Two partial results as one.
+Val Renderer::joined(const Node& place, Val x, Val y) {
+  const Val pair[] = {x, y};
+  return evaluate(b_, merge_formula(tree::fold_of(place), place.dtype), pair);
 }
 
 /// Many elements, each a vector: halved in loops, in memory of their own, until few are left.
@@ -241,8 +247,7 @@ Access Renderer::halve_in_loops(Access a, const Node& place, int64_t& count) {
     int lanes = static_cast<int>(own);
     Val x = load_text(a, address(a), lanes, {}, alignment(a, 0));
     Val y = load_text(other, address(other), lanes, {}, alignment(other, 0));
-    Val sum = apply(b_, merge_op(tree::fold_of(place)), place.dtype, {x, y});
-    store_text(to, address(to), sum, alignment(to, 0));
+    store_text(to, address(to), joined(place, x, y), alignment(to, 0));
     close_loop();
     a = {&rest, {}, a.dtype};
   }
@@ -279,14 +284,13 @@ Val Renderer::half(Val v, int from) {
 Val Renderer::merge(const Node& n) {
   const Node& place = *n.src[0];
   if (!tree::has_fold(place)) broken("LLVM renderer: merge of '{}', which has no fold", place.arg.text);
-  Op op = merge_op(tree::fold_of(place));
   std::vector<Val> parts = merge_parts(n);
   for (; parts.size() > 1; parts.resize(parts.size() / 2))
     for (size_t i = 0; i < parts.size() / 2; i++)
-      parts[i] = apply(b_, op, place.dtype, {parts[i], parts[i + parts.size() / 2]});
+      parts[i] = joined(place, parts[i], parts[i + parts.size() / 2]);
   Val v = parts[0];
   if (place_of(place).lanes) return v;
-  while (int lanes = b_.lanes(v)) v = apply(b_, op, place.dtype, {half(v, 0), half(v, lanes / 2)});
+  while (int lanes = b_.lanes(v)) v = joined(place, half(v, 0), half(v, lanes / 2));
   return v;
 }
 

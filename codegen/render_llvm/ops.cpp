@@ -237,6 +237,10 @@ Val apply(Builder& b, Op op, DType dtype, std::span<const Val> v, const Facts& f
   return b.splat(Evaluation(b, given).value(make(op, src)), lanes);
 }
 
+Val evaluate(Builder& b, const Ref& formula, std::span<const Val> slots) {
+  return Evaluation(b, slots).value(formula);
+}
+
 Val cast(Builder& b, DType to, DType from, Val v) {
   if (to == from) return v;
   const bool widths = is_integer(to) && !is_float(from);

@@ -25,6 +25,8 @@ struct Facts {
 
 /// `op` on values of `dtype` (of Cast and comparisons: the sources' dtype), all with the same number of lanes.
 Val apply(Builder& b, Op op, DType dtype, std::span<const Val> v, const Facts& facts = {});
+/// The value of a formula over Slots 0, 1, ..
+Val evaluate(Builder& b, const Ref& formula, std::span<const Val> slots);
 Val cast(Builder& b, DType to, DType from, Val v);
 Val bitcast(Builder& b, DType to, DType from, Val v);
 inline Val apply(Builder& b, Op op, DType dtype, std::initializer_list<Val> v, const Facts& facts = {}) {

@@ -161,6 +161,7 @@ class Renderer {
   std::vector<Val> merge_parts(const Node& n);
   Access halve_in_loops(Access a, const Node& place, int64_t& count);
   Val step(const Node& place, Val old, std::span<const Val> v);
+  Val joined(const Node& place, Val x, Val y);
   Val both(Val x, Val y);
 
   // Statements (render.cpp).

@@ -41,7 +41,7 @@ void Lowering::fold_values(const Node* n, Stage& s, Fold fold, const std::vector
   Tuple at = source_index(s, axes, dims, order, steps, pieces.size(), id);
   taps_.clear();
   for (const Ref& src : n->src) {
-    term_ = fold == Fold::Dot;
+    term_ = row(fold).is_dot;
     s.values.push_back(lower(src, at, {}));
   }
   term_ = false;

@@ -8,7 +8,7 @@
 namespace kontor {
 
 bool is_fold(const Stage& s) { return s.fold >= 0; }
-bool is_dot(const Stage& s) { return s.fold == static_cast<int>(Fold::Dot); }
+bool is_dot(const Stage& s) { return s.fold >= 0 && row(static_cast<Fold>(s.fold)).is_dot; }
 
 double iterations(std::span<const Ref> ranges) {
   double n = 1;

@@ -120,8 +120,8 @@ class Parser {
   }
 
   int fold() {
-    for (int i = 0; i < static_cast<int>(std::size(fold_rows)); i++)
-      if (lex_.take(fold_rows[i].name)) return i;
+    for (int i = 0; i < static_cast<int>(folds().size()); i++)
+      if (lex_.take(folds()[static_cast<size_t>(i)].name)) return i;
     return -1;
   }
 
@@ -246,9 +246,10 @@ class Parser {
     std::vector<Ref> list;
     do list.push_back(expression());
     while (folds && lex_.take(","));
+    const DType wanted = folds && has_fold(*p) ? value_dtype(fold_of(*p), p->dtype) : p->dtype;
     for (const Ref& v : list)
-      if (v->dtype != p->dtype)
-        lex_.error(fmt::format("'{}' is {}, the value {}", name, row(p->dtype).name, row(v->dtype).name));
+      if (v->dtype != wanted)
+        lex_.error(fmt::format("'{}' is {}, the value {}", name, row(wanted).name, row(v->dtype).name));
     if (!folds) return store(p, std::move(where), list[0]);
     if (!has_fold(*p)) lex_.error(fmt::format("'{}' has no fold", name));
     if (row(fold_of(*p)).arity != static_cast<int>(list.size()))

@@ -73,10 +73,11 @@ std::string of_index_dtype(const TreeScope& scope, const Node& n) {
 
 std::string of_value_dtype(const TreeScope& scope, const Node& n) {
   if (!writes(n) || !accesses_place(n) || !of_rank(scope, n).empty()) return "";
-  for (const Ref& v : tree::values(n))
-    if (v->dtype != n[0]->dtype)
-      return fmt::format("writes {} to a place of {}", name(v->dtype), name(n[0]->dtype));
   if (n.op == Op::FoldStep && !tree::has_fold(*n[0])) return "steps a place without a fold";
+  const DType place = n[0]->dtype,
+              wanted = n.op == Op::Store ? place : value_dtype(tree::fold_of(*n[0]), place);
+  for (const Ref& v : tree::values(n))
+    if (v->dtype != wanted) return fmt::format("writes {} to a place of {}", name(v->dtype), name(place));
   return "";
 }
 

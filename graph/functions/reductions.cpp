@@ -23,7 +23,7 @@ Ints axes_of(std::string_view who, const Ref& x, const AxisList& axes) {
 }
 
 Ref reduce(Fold fold, const std::vector<Ref>& sources, const Ints& axes, bool keepdims) {
-  if (axes.empty() && fold != Fold::Dot) return sources[0];
+  if (axes.empty() && !row(fold).is_dot) return sources[0];
   Ints ints{static_cast<int64_t>(fold)};
   ints.insert(ints.end(), axes.begin(), axes.end());
   const bool rounds = fold != Fold::Max && fold != Fold::Min;

@@ -241,8 +241,8 @@ class Parser {
   }
 
   int64_t fold() {
-    for (size_t i = 0; i < std::size(fold_rows); i++)
-      if (lex_.take(fold_rows[i].name)) return static_cast<int64_t>(i);
+    for (size_t i = 0; i < folds().size(); i++)
+      if (lex_.take(folds()[i].name)) return static_cast<int64_t>(i);
     lex_.error(fmt::format("unknown fold {}", quoted(lex_.peek().text)));
   }
 

@@ -200,12 +200,13 @@ void dot_back(Tape& to, const Node& n, const Term& g) {
 
 void reduce_back(Tape& to, const Node& n, const Term& g) {
   switch (static_cast<Fold>(n.at(0))) {
-    case Fold::Sum:    return to.add(n[0], spread(n, g.node));
-    case Fold::Prod:   return product_back(to, n, g);
+    case Fold::Sum:     return to.add(n[0], spread(n, g.node));
+    case Fold::Prod:    return product_back(to, n, g);
     case Fold::Max:
-    case Fold::Min:    return extreme_back(to, n, g);
-    case Fold::Dot:    return dot_back(to, n, g);
-    case Fold::Linear: break;  // no Reduce has it
+    case Fold::Min:     return extreme_back(to, n, g);
+    case Fold::Dot:     return dot_back(to, n, g);
+    case Fold::Linear:
+    case Fold::PairDot: break;  // no Reduce has the one; the other is made of what has its gradient
   }
   broken("gradient: no row for a reduction by {}", row(static_cast<Fold>(n.at(0))).name);
 }
@@ -227,8 +228,9 @@ void scan_back(Tape& to, const Node& n, const Term& g) {
       so_far = where(stays, one, 0.0), slopes[0] = where(stays, 0.0, one);
       break;
     }
-    case Fold::Dot:    slopes = {source(n, 1), source(n, 0)}; break;
-    case Fold::Linear: so_far = source(n, 0), slopes[0] = before; break;
+    case Fold::Dot:     slopes = {source(n, 1), source(n, 0)}; break;
+    case Fold::Linear:  so_far = source(n, 0), slopes[0] = before; break;
+    case Fold::PairDot: broken("gradient: a scan by {}", row(fold).name);
   }
   const Term back(fn::from_the_end(so_far ? wide(*so_far).node : Ref(), wide(g).node, axis));
   for (size_t i = 0; i < slopes.size(); i++) to.add(n[i], (back * wide(slopes[i])).as(n.dtype).node);

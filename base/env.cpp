@@ -31,6 +31,7 @@ constexpr EnvRow kTable[] = {
   {Env::Nvrtc,       "KONTOR_NVRTC",        EnvType::Path,    "searched",         "path of libnvrtc.so"},
   {Env::Trace,       "KONTOR_TRACE",        EnvType::Path,    "none",             "file that gets a trace of kernels, for Perfetto"},
   {Env::MemoryBudget, "KONTOR_MEMORY_BUDGET", EnvType::Integer, "32 MiB, no limit", "bytes that the temporaries of one graph may take; what is larger is run in pieces, with the same results"},
+  {Env::Numerics,    "KONTOR_NUMERICS",     EnvType::Text,    "strict",           "strict: the promised order of arithmetic; fast: dots in the order of the instructions there are (docs/numerics.md)"},
 };
 // clang-format on
 

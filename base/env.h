@@ -22,7 +22,8 @@ enum class Env : uint8_t {
   Llvm,
   Nvrtc,
   Trace,
-  MemoryBudget
+  MemoryBudget,
+  Numerics
 };
 
 enum class EnvType : uint8_t { Flag, Integer, Text, List, Path };

@@ -6,7 +6,8 @@ namespace kontor {
 
 /// What a device's language has of what others have not (codegen/tree/decompose.h).
 struct Natives {
-  bool f16 = false;  ///< conversions between f16 and f32
+  bool f16 = false;         ///< conversions between f16 and f32
+  bool bf16_pairs = false;  ///< a step of Fold::PairDot
 };
 
 /// Facts of a device that moves and the cost model read. Sizes in bytes.
@@ -21,7 +22,8 @@ struct Limits {
   int64_t memory_budget = 0;
   bool budget_is_asked = false;  ///< it is kept at any cost; else only while that costs little
   Natives natives = {};
-  bool gpu = false;  ///< outermost loops are mapped to global ids instead of threads
+  bool fast = false;  ///< numerics: dots may be added in the order of instructions there are
+  bool gpu = false;   ///< outermost loops are mapped to global ids instead of threads
 };
 
 }  // namespace kontor

@@ -14,6 +14,7 @@
 #include "codegen/tree/walk.h"
 #include "graph/index/index.h"
 #include "graph/rules/rules.h"
+#include "graph/transforms/pair_dots.h"
 #include "graph/verify.h"
 
 namespace kontor {
@@ -203,8 +204,8 @@ static constexpr bool verifies = true;  // debug builds, and so the tests of one
 #endif
 
 Schedule schedule(const Graph& recorded, const Limits& limits, const Decisions& given) {
-  Graph graph = recorded;
-  graph.outputs = canonical(recorded.outputs);
+  Graph graph = limits.fast && limits.natives.bf16_pairs ? with_pair_dots(recorded) : recorded;
+  graph.outputs = canonical(graph.outputs);
   if (verifies) require_sound(graph, "the rules");
   ProgramTree program = lower(graph, limits);
   program.in_place = graph.target;

@@ -16,11 +16,11 @@ namespace {
 
 std::shared_ptr<Device> open_device(const ContextOptions& options) {
   const std::string name = options.device.empty() ? env_text(Env::Device) : options.device;
-  if (!name.empty()) return std::make_shared<Device>(open_backend(name), options.memory_budget);
+  if (!name.empty()) return std::make_shared<Device>(open_backend(name), options);
   std::string reasons;
   for (const BackendKind* kind : backend_kinds()) {
     try {
-      return std::make_shared<Device>(kind->open(), options.memory_budget);
+      return std::make_shared<Device>(kind->open(), options);
     } catch (const Error& error) {
       reasons += fmt::format("\n  {}: {}", kind->name, error.what());
     }
@@ -158,7 +158,8 @@ void Context::set_default(const ContextOptions& options) {
   std::lock_guard lock(default_mutex);
   const bool same = options.device == default_options().device &&
                     options.threads == default_options().threads && options.seed == default_options().seed &&
-                    options.memory_budget == default_options().memory_budget;
+                    options.memory_budget == default_options().memory_budget &&
+                    options.numerics == default_options().numerics;
   if (default_context != nullptr && !same) {
     fail("set_default: the default Context was made already; call this before the first operation");
   }

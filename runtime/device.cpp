@@ -28,8 +28,12 @@ Memory::Memory(std::shared_ptr<Device> device, void* data, size_t bytes, size_t 
 
 Memory::~Memory() { device_->give_back(data_, capacity_); }
 
-Limits with_budget(Limits limits, int64_t asked) {
-  if (asked == 0) asked = env_int(Env::MemoryBudget);
+Limits with_options(Limits limits, const ContextOptions& options) {
+  const std::string numerics = options.numerics.empty() ? env_text(Env::Numerics) : options.numerics;
+  if (numerics != "" && numerics != "strict" && numerics != "fast")
+    fail("numerics '{}': strict and fast are known", numerics);
+  limits.fast = numerics == "fast";
+  const int64_t asked = options.memory_budget ? options.memory_budget : env_int(Env::MemoryBudget);
   if (asked < 0) fail("a memory budget of {} bytes", asked);
   limits.budget_is_asked = asked > 0;
   if (asked > 0) limits.memory_budget = asked;
@@ -37,8 +41,8 @@ Limits with_budget(Limits limits, int64_t asked) {
   return limits;
 }
 
-Device::Device(std::unique_ptr<Backend> backend, int64_t memory_budget)
-    : backend_(std::move(backend)), limits_(with_budget(backend_->limits(), memory_budget)) {}
+Device::Device(std::unique_ptr<Backend> backend, const ContextOptions& options)
+    : backend_(std::move(backend)), limits_(with_options(backend_->limits(), options)) {}
 
 Device::~Device() {
   trim(0);

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include <kontor/jit.h>
+
 #include "backends/backend.h"
 
 namespace kontor {
@@ -38,14 +40,14 @@ struct MemoryFigures {
   size_t live = 0, peak = 0, idle = 0;
 };
 
-/// Limits with a memory budget: `asked` bytes of temporaries; 0: KONTOR_MEMORY_BUDGET, else the default. Throws Error where
-/// it is negative.
-Limits with_budget(Limits limits, int64_t asked = 0);
+/// Limits with the memory budget and the numerics that a program asks for, or the environment, or that are usual. Throws Error
+/// where a budget is negative or numerics are unknown.
+Limits with_options(Limits limits, const ContextOptions& options = {});
 
 /// Every call but figures() needs the context's lock: a Backend is used by one thread at a time.
 class Device : public std::enable_shared_from_this<Device> {
  public:
-  explicit Device(std::unique_ptr<Backend> backend, int64_t memory_budget = 0);
+  explicit Device(std::unique_ptr<Backend> backend, const ContextOptions& options = {});
   ~Device();
 
   Backend& backend() { return *backend_; }

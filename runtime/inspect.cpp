@@ -210,11 +210,11 @@ Decisions decisions_for(const Graph& graph) {
 Limits limits_of(std::string_view device) {
   const BackendKind& kind = backend_kind(device);
   try {
-    return with_budget(kind.open()->limits());
+    return with_options(kind.open()->limits());
   } catch (const Error&) {
     if (!kind.usual_limits) throw;
   }
-  return with_budget(kind.usual_limits());
+  return with_options(kind.usual_limits());
 }
 
 std::vector<Piece> stage(const Graph& graph, std::string_view stage, std::string_view device) {

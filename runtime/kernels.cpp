@@ -42,8 +42,9 @@ std::string own_build() {
 
 std::string fingerprint_of(const Device& device, std::string_view backend) {
   const Limits& l = device.limits();
-  return fmt::format("{} | {} {} {} {} {} {} {} | {}", backend, l.vector_bytes, l.vector_registers, l.l1,
-                     l.l2, l.place_bytes, l.gpu, l.lanes, own_build());
+  return fmt::format("{} | {} {} {} {} {} {} {} {} {} | {}", backend, l.vector_bytes, l.vector_registers,
+                     l.l1, l.l2, l.place_bytes, l.gpu, l.lanes, l.natives.f16, l.natives.bf16_pairs,
+                     own_build());
 }
 
 }  // namespace

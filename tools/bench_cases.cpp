@@ -77,9 +77,18 @@ BenchCase process(std::string name, std::function<Run()> make) {
 
 // --- Products ---------------------------------------------------------------------------------------------------------
 
-Run matmul(const Shape& a, const Shape& b) {
-  return function_of({Tensor::normal(a), Tensor::normal(b)},
+Run matmul(const Shape& a, const Shape& b, DType dtype = DType::F32) {
+  return function_of({Tensor::normal(a).cast(dtype), Tensor::normal(b).cast(dtype)},
                      [](std::span<const Tensor> in) { return in[0].matmul(in[1]); });
+}
+
+/// Of bf16, in the promised order of arithmetic or the machine's.
+BenchCase matmul_bf16(int64_t n, const std::string& numerics) {
+  return {fmt::format("matmul_bf16_{}{}", n, numerics == "fast" ? "_fast" : ""), [=](const Budget& budget) {
+            Context context({.device = {}, .threads = budget.threads, .seed = 1, .numerics = numerics});
+            const Context::Use use(context);
+            return repeat(matmul({n, n}, {n, n}, DType::BF16), budget);
+          }};
 }
 
 struct Convolution {
@@ -132,6 +141,7 @@ std::vector<BenchCase> products() {
   std::vector<BenchCase> all;
   for (int64_t n : {1024, 2048}) {
     all.push_back(timed(fmt::format("matmul_{}", n), [n] { return matmul({n, n}, {n, n}); }));
+    for (const char* numerics : {"strict", "fast"}) all.push_back(matmul_bf16(n, numerics));
   }
   int number = 0;
   for (const Convolution& c : kConvolutions) {

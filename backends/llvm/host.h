@@ -12,6 +12,7 @@ struct HostCpu {
   std::string model;      ///< as the maker prints it
   std::string identity;   ///< maker, family and model number: for which processor code is scheduled
   int vector_bytes = 0, vector_registers = 0;
+  std::string features = {};  ///< beyond that instruction set, as LLVM names them: "+avx512bf16"
 };
 
 /// `wanted`: "avx2", "avx512", "native" or "" (native). Throws Error where the processor lacks it.

@@ -85,7 +85,8 @@ KernelSource render(const Ref& kernel, const std::string& entry, const Limits& l
 class LlvmBackend final : public HostBackend {
  public:
   explicit LlvmBackend(HostCpu cpu) : cpu_(std::move(cpu)), limits_(host_limits(cpu_)) {
-    fingerprint_ = fmt::format("llvm {} {} {}", KONTOR_LLVM_VERSION, cpu_.level, cpu_.identity);
+    fingerprint_ =
+        fmt::format("llvm {} {}{} {}", KONTOR_LLVM_VERSION, cpu_.level, cpu_.features, cpu_.identity);
   }
 
   const BackendKind& kind() const override { return llvm_backend; }
@@ -119,7 +120,7 @@ Compiled LlvmBackend::run_compiler(const KernelSource& kernel, KontorLlvmOutput 
   request.ir_size = kernel.text.size();
   request.entry = kernel.name.c_str();
   request.cpu = cpu_.llvm_name.c_str();
-  request.features = "";
+  request.features = cpu_.features.c_str();
   request.tune = "";
   request.vector_bits = static_cast<unsigned>(cpu_.vector_bytes) * 8;
   request.outputs = 1u << output;

@@ -12,15 +12,16 @@
 
 namespace kontor::ir {
 
-enum class Scalar : uint8_t { I1, I8, I16, I32, I64, Half, Float, Double, Ptr, Void };
+enum class Scalar : uint8_t { I1, I8, I16, I32, I64, Half, BFloat, Float, Double, Ptr, Void };
 
 struct ScalarRow {
   std::string_view text, suffix;  // in types; in names of intrinsics
   int bits;
 };
 inline constexpr ScalarRow scalar_rows[] = {
-    {"i1", "i1", 1},     {"i8", "i8", 8},      {"i16", "i16", 16},    {"i32", "i32", 32}, {"i64", "i64", 64},
-    {"half", "f16", 16}, {"float", "f32", 32}, {"double", "f64", 64}, {"ptr", "p0", 64},  {"void", "", 0},
+    {"i1", "i1", 1},       {"i8", "i8", 8},     {"i16", "i16", 16},     {"i32", "i32", 32},
+    {"i64", "i64", 64},    {"half", "f16", 16}, {"bfloat", "bf16", 16}, {"float", "f32", 32},
+    {"double", "f64", 64}, {"ptr", "p0", 64},   {"void", "", 0},
 };
 inline constexpr const ScalarRow& row(Scalar s) { return scalar_rows[static_cast<int>(s)]; }
 

@@ -218,6 +218,7 @@ void Renderer::fill_dynamic(const Node& place) {
 // ---- folds
 
 Val Renderer::step(const Node& place, Val old, std::span<const Val> v) {
+  if (Val next = native_step(b_, tree::fold_of(place), old, v)) return next;
   std::vector<Val> slots = {old};
   slots.insert(slots.end(), v.begin(), v.end());
   return evaluate(b_, step_formula(tree::fold_of(place), place.dtype), slots);

@@ -237,6 +237,20 @@ Val apply(Builder& b, Op op, DType dtype, std::span<const Val> v, const Facts& f
   return b.splat(Evaluation(b, given).value(make(op, src)), lanes);
 }
 
+Val native_step(Builder& b, Fold fold, Val so_far, std::span<const Val> v) {
+  const Type state = b.type(so_far), pairs{Scalar::BFloat, 2 * state.lanes};
+  const bool fits = state.lanes == 4 || state.lanes == 8 || state.lanes == 16;
+  if (fold != Fold::PairDot || !b.natives().bf16_pairs || !fits) return {};
+  Val factors[2];
+  for (size_t i = 0; i < 2; i++) factors[i] = b.emit(pairs, "bitcast ", typed(v[i]), " to ", pairs);
+  const std::string lanes = std::to_string(state.lanes), more = std::to_string(2 * state.lanes);
+  const std::string type = "<" + lanes + " x float>", pair = "<" + more + " x bfloat>";
+  const std::string name = "llvm.x86.avx512bf16.dpbf16ps." + std::to_string(32 * state.lanes);
+  b.declare(name, type, type + ", " + pair + ", " + pair);
+  return b.emit(state, "call ", state, " @", name, "(", typed(so_far), ", ", typed(factors[0]), ", ",
+                typed(factors[1]), ")");
+}
+
 Val evaluate(Builder& b, const Ref& formula, std::span<const Val> slots) {
   return Evaluation(b, slots).value(formula);
 }

@@ -3,7 +3,7 @@
 #include <span>
 
 #include "codegen/render_llvm/builder.h"
-#include "graph/node.h"
+#include "graph/folds.h"
 
 namespace kontor::ir {
 
@@ -25,6 +25,8 @@ struct Facts {
 
 /// `op` on values of `dtype` (of Cast and comparisons: the sources' dtype), all with the same number of lanes.
 Val apply(Builder& b, Op op, DType dtype, std::span<const Val> v, const Facts& facts = {});
+/// A fold's step by an instruction of its own; none if the target has none for such values.
+Val native_step(Builder& b, Fold fold, Val so_far, std::span<const Val> values);
 /// The value of a formula over Slots 0, 1, ..
 Val evaluate(Builder& b, const Ref& formula, std::span<const Val> slots);
 Val cast(Builder& b, DType to, DType from, Val v);

@@ -39,6 +39,9 @@ struct ContextOptions {
   /// have the same bits). 0: KONTOR_MEMORY_BUDGET, else 32 MiB where that can be reached. Where a budget that was asked
   /// for cannot be kept, realizing throws Error that names both numbers.
   int64_t memory_budget = 0;
+  /// "strict": the order of arithmetic of docs/numerics.md, with the same bits everywhere; "fast": sums of products of bf16 in
+  /// the order of the machine's instructions for them, where it has some. Empty: KONTOR_NUMERICS, else strict.
+  std::string numerics = {};
 };
 
 /// Owns a device, its caches, thread pool, memory, and the state of random numbers. There is a default one. Every

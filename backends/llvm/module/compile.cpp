@@ -140,6 +140,7 @@ void set_attributes(llvm::Module& module, const llvm::TargetMachine& machine, co
     function.setDSOLocal(true);
     function.addFnAttr(llvm::Attribute::NoUnwind);
     function.addFnAttr("target-cpu", request.cpu);
+    if (*request.features) function.addFnAttr("target-features", request.features);
     function.addFnAttr("tune-cpu", tune);
     function.addFnAttr("prefer-vector-width", std::to_string(request.vector_bits));
     function.addFnAttr("no-builtins");

@@ -75,7 +75,7 @@ class Layouts {
     double score = 0;
     for (const Ref& load : loads_in(s.values)) {
       int64_t d = stride(program_, load, range);
-      score += d == 1 ? 2 : d == 0 ? 0.5 : d == irregular ? -1 : -2;
+      score += d == 1 ? 2 : d == 0 || d == 2 ? 0.5 : d == irregular ? -1 : -2;  // 2: two loads, half used
     }
     if (dim >= 0 && s.output >= 0)  // a fold reads for each of its steps, and writes once
       score += (dim + 1 == static_cast<int>(s.loops.size()) ? 2 : -2) / iterations(s.folds);

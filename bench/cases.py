@@ -10,8 +10,8 @@ import dataclasses
 
 MILLION = 1 << 20
 F32 = 4
-FMA, READ, COPY = "fma_f32", "read", "copy"
-LIMITS = {FMA: ("GFLOP/s", 1e9), READ: ("GB/s", 1e9), COPY: ("GB/s", 1e9), "copy_stream": ("GB/s", 1e9)}
+FMA, DOT, READ, COPY = "fma_f32", "dot_bf16", "read", "copy"
+LIMITS = {FMA: ("GFLOP/s", 1e9), DOT: ("GFLOP/s", 1e9), READ: ("GB/s", 1e9), COPY: ("GB/s", 1e9), "copy_stream": ("GB/s", 1e9)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +30,19 @@ class Case:
 
   def share(self, seconds, limit):
     """FLOPs or bytes a second as a part of the limit's."""
-    return (self.flops if self.limit == FMA else self.bytes) / seconds / limit
+    return (self.flops if self.limit in (FMA, DOT) else self.bytes) / seconds / limit
 
 
-def matmul(batch, inner, out, vendors=1):
+def matmul(batch, inner, out, vendors=1, limit=FMA):
   flops = 2 * vendors * batch * inner * out
-  return {"flops": flops, "bytes": F32 * (batch * inner + vendors * (inner + batch) * out), "limit": FMA}
+  return {"flops": flops, "bytes": F32 * (batch * inner + vendors * (inner + batch) * out), "limit": limit}
+
+
+def bf16_cases():
+  for n in (1024, 2048):
+    what = f"bf16[{n},{n}] x bf16[{n},{n}]"
+    yield Case(f"matmul_bf16_{n}", "products", f"{what}, numerics = strict", **matmul(n, n, n))
+    yield Case(f"matmul_bf16_{n}_fast", "products", f"{what}, numerics = fast", **matmul(n, n, n, limit=DOT))
 
 
 CONVOLUTIONS = {  # of the MNIST model at batch 128: x, weight; valid, stride 1
@@ -90,6 +97,7 @@ MARKET = {"group": "marketplace", "statistic": "mean"}  # the yardstick prints n
 CASES = [
     Case("matmul_1024", "products", "f32[1024,1024] x f32[1024,1024]", **matmul(1024, 1024, 1024)),
     Case("matmul_2048", "products", "f32[2048,2048] x f32[2048,2048]", **matmul(2048, 2048, 2048)),
+    *bf16_cases(),
     *convolution_cases(),
     Case("vendors_512", "products", "f32[512,1024] x f32[4,1024,1024]", **matmul(512, 1024, 1024, 4)),
     Case("perturbed_512", "products", "the same, weights made: f32[1024,1024] + 1e-3 uniform noise of 4 vendors",

@@ -6,6 +6,7 @@
 // seconds; bench/run.py asks for it right beside the case that is held against it.
 //   fma_f32      chains of multiply-adds in registers only, 6 to 24 of them at once: one form fills both units over
 //                their latency whatever that is. FLOP/s: two a lane.
+//   dot_bf16     the same of steps that add two products of bf16 (AVX512-BF16), where the processor has them. FLOP/s: four a lane.
 //   read         a sum over 256 MiB, in 1 to 8 streams (so that the hardware prefetchers of several pages work at
 //                once), with and without software prefetch. Bytes read a second.
 //   copy         a plain vector loop, loads and stores through the caches, in 1 to 4 streams: 256 MiB to another 256
@@ -80,6 +81,22 @@ void fma_chains(const Part&) {
 }
 constexpr double kFmaFlops = 2.0 * kLanes * kFmaIterations * 24;
 
+#if defined(__AVX512BF16__)
+template <int chains>
+void dot_chains(const Part&) {
+  __m512 sums[chains];
+  for (int i = 0; i < chains; ++i) sums[i] = _mm512_set1_ps(static_cast<float>(i));
+  const volatile int pair = 0x3f803f80;  // two ones
+  const __m512bh a = (__m512bh)_mm512_set1_epi32(pair), b = (__m512bh)_mm512_set1_epi32(pair);
+  for (int64_t k = 0; k < kFmaIterations * 24 / chains; ++k) {
+#pragma GCC unroll 24
+    for (int i = 0; i < chains; ++i) sums[i] = _mm512_dpbf16_ps(sums[i], a, b);
+  }
+  for (int i = 1; i < chains; ++i) sums[0] = _mm512_add_ps(sums[0], sums[i]);
+  keep((Vector)sums[0]);
+}
+#endif
+
 constexpr size_t kBlock = 4 * kLanes;  // what a stream takes at a time
 
 template <int streams, size_t ahead>
@@ -138,7 +155,7 @@ void copy_stream(const Part& part) {
 
 struct Limit {
   std::string_view name, unit;
-  double work;  // of one run of all threads together for memory; of each thread for fma_f32
+  double work;  // of one run of all threads together for memory; of each thread for fma_f32 and dot_bf16
   bool memory;
   std::vector<Form> forms;
 };
@@ -150,6 +167,13 @@ const std::vector<Limit>& limits() {
        kRegisters > 16
            ? std::vector<Form>{fma_chains<8>, fma_chains<12>, fma_chains<16>, fma_chains<20>, fma_chains<24>}
            : std::vector<Form>{fma_chains<6>, fma_chains<8>, fma_chains<10>, fma_chains<12>}},
+#if defined(__AVX512BF16__)
+      {"dot_bf16",
+       "FLOP/s",
+       2 * kFmaFlops,
+       false,
+       {dot_chains<8>, dot_chains<12>, dot_chains<16>, dot_chains<20>, dot_chains<24>}},
+#endif
       {"read",
        "B/s",
        bytes,

@@ -13,8 +13,8 @@ the figure; what it gave stands in the hand-written part of RESULTS.md.
 import dataclasses
 
 # That the engine runs end to end; Marketplace and kernels at full strength; time that does not grow too fast; the middle of
-# the house.
-FIRST, SECOND, GROWTH, MIDDLE = "issue 3", "issue 4", "issue 9", "issue 10"
+# the house; language models and low precision.
+FIRST, SECOND, GROWTH, MIDDLE, MODELS = "issue 3", "issue 4", "issue 9", "issue 10", "issue 11"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +67,9 @@ TARGETS = [
     Target("limit", ("matmul_1024", "matmul_2048"), ONE, 0.85),
     Target("limit", FORWARD + BACKWARD, ONE, 0.7),
     Target("speed:torch", ("mnist_step",), BOTH, 0.8),
+    Target("limit", ("matmul_bf16_1024", "matmul_bf16_2048"), ONE, 0.85, issue=MODELS),
+    Target("limit", ("matmul_bf16_1024_fast", "matmul_bf16_2048_fast"), ONE, 0.8, issue=MODELS),
+    Target("speed:torch", ("matmul_bf16_1024_fast", "matmul_bf16_2048_fast"), BOTH, 1.0, issue=MODELS),
     Target("limit", ("cumsum_64m",), BOTH, 0.6, issue=MIDDLE),
     Target("seconds", ("schedule_step",), ONE, 0.015, most=True, issue=MIDDLE),
     Target("seconds", ("schedule_block_star",), ONE, 0.15, most=True, issue=MIDDLE),

@@ -120,6 +120,9 @@ def make(name):
     return convolution(name)
   if name in MATMULS:
     return jit(jnp.matmul, *(normal(*shape) for shape in MATMULS[name]))
+  if name.startswith("matmul_bf16_"):
+    n = int(name.split("_")[2])
+    return jit(jnp.matmul, *(normal(n, n).astype(jnp.bfloat16) for _ in range(2)))
   if name == "perturbed_512":
     return perturbed(512, lambda key, shape: jax.random.uniform(key, shape, minval=-1, maxval=1))
   if name == "perturbed_128":

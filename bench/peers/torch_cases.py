@@ -101,6 +101,10 @@ def form_of(name):
   if name in MATMULS:
     a, b = (torch.randn(shape) for shape in MATMULS[name])
     return without_gradient(lambda: a @ b)
+  if name.startswith("matmul_bf16_"):
+    n = int(name.split("_")[2])
+    a, b = (torch.randn(n, n).to(torch.bfloat16) for _ in range(2))
+    return without_gradient(lambda: a @ b)
   if name == "perturbed_512":
     return perturbed(512, lambda: torch.empty(4, 1024, 1024).uniform_(-1, 1))
   if name == "perturbed_128":

@@ -99,6 +99,7 @@ constexpr OpCase rows[] = {
     {.name = "cast_f64_f32",   .expression = "cast(f64[40], f32)", .gradient = false, .specials = true},
     {.name = "cast_f32_f64",   .expression = "cast(f32[40], f64)", .gradient = false, .specials = true},
     {.name = "bitcast",        .expression = "bitcast(bitcast(f32[40], u32) ^ 2147483648, f32)", .gradient = false, .specials = true},
+    {.name = "bitcast_bool",   .expression = "cast(bitcast(bool[40], f8e4m3), f32) + cast(bitcast(cast(f32[40], f8e5m2), bool), f32)", .gradient = false, .specials = true},
     {.name = "bitcast_64",     .expression = "bitcast(f64[40], i64) >> 52", .gradient = false, .specials = true},
 
     // made

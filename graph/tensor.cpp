@@ -251,31 +251,7 @@ Tensor Tensor::randint(const Shape& s, int64_t lo, int64_t hi, DType d) { return
 Tensor Tensor::permutation(int64_t n, DType d) { return record([&] { return fn::permutation(index(n), d); }); }
 
 Tensor Tensor::mark(std::string_view name) const { return record([&] { return fn::mark(of(*this), std::string(name)); }); }
-Tensor Tensor::detach() const { return record([&] { return fn::detach(of(*this)); }); }
-Tensor Tensor::neg() const { return record([&] { return fn::neg(of(*this)); }); }
-Tensor Tensor::abs() const { return record([&] { return fn::abs(of(*this)); }); }
-Tensor Tensor::sign() const { return record([&] { return fn::sign(of(*this)); }); }
-Tensor Tensor::floor() const { return record([&] { return fn::floor(of(*this)); }); }
-Tensor Tensor::ceil() const { return record([&] { return fn::ceil(of(*this)); }); }
-Tensor Tensor::logical_not() const { return record([&] { return fn::logical_not(of(*this)); }); }
-Tensor Tensor::bit_not() const { return record([&] { return fn::bit_not(of(*this)); }); }
-Tensor Tensor::square() const { return record([&] { return fn::square(of(*this)); }); }
-Tensor Tensor::sqrt() const { return record([&] { return fn::sqrt(of(*this)); }); }
-Tensor Tensor::exp() const { return record([&] { return fn::exp(of(*this)); }); }
-Tensor Tensor::log() const { return record([&] { return fn::log(of(*this)); }); }
-Tensor Tensor::sin() const { return record([&] { return fn::sin(of(*this)); }); }
-Tensor Tensor::cos() const { return record([&] { return fn::cos(of(*this)); }); }
-Tensor Tensor::tanh() const { return record([&] { return fn::tanh(of(*this)); }); }
-Tensor Tensor::erf() const { return record([&] { return fn::erf(of(*this)); }); }
-Tensor Tensor::relu() const { return record([&] { return fn::relu(of(*this)); }); }
-Tensor Tensor::unary(std::string_view name) const {
-  return record([&] {
-    const FunctionRow& row = find_function(name);
-    if (row.parameters != "x" || row.group != "elementwise") fail("unary: {}({}) is no function of one tensor", name, row.parameters);
-    return call_function(row, {{.kind = Argument::Tensor, .tensors = {of(*this)}}});
-  });
-}
-Tensor Tensor::isnan() const { return record([&] { return fn::isnan(of(*this)); }); }
+Tensor Tensor::unary(std::string_view name) const { return record([&] { return fn::unary(name, of(*this)); }); }
 Tensor Tensor::clamp(double lo, double hi) const { return record([&] { return fn::clamp(of(*this), number(lo), number(hi)); }); }
 Tensor Tensor::cast(DType d) const { return record([&] { return fn::cast(of(*this), d); }); }
 Tensor Tensor::bitcast(DType d) const { return record([&] { return fn::bitcast(of(*this), d); }); }

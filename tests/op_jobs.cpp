@@ -29,7 +29,7 @@ Job value_job(const OpCase& row) {
 Job gradient_job(const OpCase& row) {
   Graph forward = graph_of(row);
   Ref flat = fn::reshape(forward.outputs[0], {index(-1)});
-  Ref weight = fn::sin(fn::cast(fn::iota(flat->shape[0], DType::I64), flat->dtype));
+  Ref weight = fn::unary("sin", fn::cast(fn::iota(flat->shape[0], DType::I64), flat->dtype));
   Ref loss = fn::sum(fn::mul(flat, fn::add(weight, 1.5)), {}, false);
   std::vector<Ref> leaves;
   for (const Ref& leaf : forward.inputs)

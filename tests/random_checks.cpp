@@ -118,7 +118,7 @@ Loss loss_of(const Graph& graph) {
   for (const Ref& o : graph.outputs) {
     if (!is_float(o->dtype)) continue;
     Ref flat = fn::cast(fn::reshape(o, {index(-1)}), DType::F64);
-    Ref weight = fn::sin(fn::cast(fn::iota(flat->shape[0], DType::I64), DType::F64));
+    Ref weight = fn::unary("sin", fn::cast(fn::iota(flat->shape[0], DType::I64), DType::F64));
     Ref term = fn::mul(flat, fn::add(weight, 1.5));
     Ref part = fn::sum(term, {}, false), size = fn::sum(fn::abs(term), {}, false);
     loss.value = loss.value ? fn::add(loss.value, part) : part;

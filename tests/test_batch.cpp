@@ -102,7 +102,7 @@ TEST_CASE("[batch] every op of a graph has a row") {
 TEST_CASE("[batch] what does not depend on a leaf is shared") {
   Ref x = make(Op::Buffer, {index(4), index(5)}, {.ints = {fresh_id(), 0}}, DType::F32);
   Ref w = make(Op::Buffer, {index(5), index(6)}, {.ints = {fresh_id(), 0}}, DType::F32);
-  Ref shared = fn::exp(x), out = fn::matmul(shared, w);
+  Ref shared = fn::unary("exp", x), out = fn::matmul(shared, w);
   std::vector<BatchedLeaf> leaves{{w, batched_buffer(w)}};
   std::vector<Ref> roots{out, shared};
   std::vector<Ref> b = batch(roots, leaves);

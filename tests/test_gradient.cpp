@@ -23,7 +23,7 @@ struct Probe {
 Ref weighted_sum(const Ref& out) {
   Dims shape = out->shape;
   Ref flat = fn::reshape(out, {index(-1)});
-  Ref weight = fn::add(fn::sin(fn::cast(fn::iota(flat->shape[0], DType::I64), DType::F64)), 1.5);
+  Ref weight = fn::add(fn::unary("sin", fn::cast(fn::iota(flat->shape[0], DType::I64), DType::F64)), 1.5);
   return fn::sum(fn::mul(fn::cast(flat, DType::F64), weight), {}, false);
 }
 

@@ -112,9 +112,9 @@ struct Network {
     Array l = Array::make(DType::U8, {3});
     for (int64_t i = 0; i < 3; i++) l.set(i, from_double(DType::U8, static_cast<double>(2 * i)));
     inputs.emplace(labels.get(), l);
-    const Ref a = fn::relu(fn::conv2d(x, marks[0], marks[1], {1}, {0}, {1}, 1));
+    const Ref a = fn::unary("relu", fn::conv2d(x, marks[0], marks[1], {1}, {0}, {1}, 1));
     const Ref b = fn::max_pool2d(fn::instance_norm(a, marks[2], marks[3], 1e-5), {2}, {2});
-    const Ref c = fn::relu(fn::conv2d(b, marks[4], marks[5], {1}, {0}, {1}, 1));
+    const Ref c = fn::unary("relu", fn::conv2d(b, marks[4], marks[5], {1}, {0}, {1}, 1));
     const Ref flat = fn::flatten(c, 1);
     const Ref logits = fn::add(fn::matmul(flat, fn::transpose(marks[6], 0, 1)), marks[7]);
     loss = fn::cross_entropy(logits, labels);
@@ -196,7 +196,7 @@ TEST_CASE("[incremental] a sum over the slab's axis is corrected, what does not 
   const Ref x = buffer({index(4), index(8)}), w = buffer({index(8), index(5)}),
             v = buffer({index(4), index(1)});
   const Ref at = fn::mark(constant(DType::I64, int64_t{0}), "at"), product = fn::matmul(x, w),
-            other = fn::exp(w);
+            other = fn::unary("exp", w);
   const std::vector<Ref> roots{product, other};
   const std::vector<Ref> out = incremental(roots, std::vector<Slab>{{x, 1, at, v}});
   CHECK(out[1] == other);
@@ -209,7 +209,7 @@ TEST_CASE("[incremental] a sum over the slab's axis is corrected, what does not 
 
 TEST_CASE("[incremental] a slab that does not fit") {
   const Ref x = buffer({index(4), index(8)}), v = buffer({index(3), index(1)});
-  const std::vector<Ref> roots{fn::exp(x)};
+  const std::vector<Ref> roots{fn::unary("exp", x)};
   CHECK(error_of([&] { incremental(roots, std::vector<Slab>{{x, 1, index(0), v}}); }) ==
         "incremental: f32[3, 1] does not fit into axis 1 of f32[4, 8]");
   CHECK(error_of([&] { incremental(roots, std::vector<Slab>{{x, 2, index(0), v}}); }) ==

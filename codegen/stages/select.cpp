@@ -5,6 +5,7 @@
 
 #include "graph/folds.h"
 #include "graph/index/index.h"
+#include "graph/transforms/calls.h"
 
 namespace kontor {
 
@@ -42,8 +43,8 @@ int own_cost(Op op) {
 
 bool is_draw(const Node* n) {
   if (n->op != Op::Call) return false;
-  const std::string& name = n->arg.text;
-  return name == "uniform" || name == "normal" || name == "randint" || name == "permutation";
+  const CallRow* known = find_call(n->arg.text);
+  return known && known->has(CallRow::Draw);
 }
 
 bool is_leaf(const Node* n) { return row(n->op).group == OpClass::Leaf; }

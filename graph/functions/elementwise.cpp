@@ -183,6 +183,7 @@ Ref bit_not(const Ref& x) {
 }
 
 Ref square(const Ref& x) { return mul(x, x); }
+Ref sqrt(const Ref& x) { return make(Op::Sqrt, {as_float(x)}); }
 Ref isnan(const Ref& x) { return make(Op::Ne, {x, x}); }
 
 Ref add(const Input& a, const Input& b) { return binary("add", Op::Add, a, b); }
@@ -251,7 +252,8 @@ Ref fma(const Input& a, const Input& b, const Input& c) {
 
 Ref clamp(const Ref& x, const Input& low, const Input& high) { return minimum(maximum(x, low), high); }
 
-Ref detach(const Ref& x) { return x->is(Op::Call) && x->arg.text == "detach" ? x : call("detach", x, {x}); }
+bool is_detached(const Node& n) { return n.is(Op::Call) && n.arg.text == "detach"; }
+Ref detach(const Ref& x) { return is_detached(*x) ? x : call("detach", x, {x}); }
 
 Ref mark(const Ref& x, const std::string& name) {
   if (name.empty()) fail("mark: the name is empty");

@@ -62,6 +62,8 @@ inline Term abs(const Term& a) { return op(Op::Abs, a); }
 inline Term floor(const Term& a) { return op(Op::Floor, a); }
 inline Term sqrt(const Term& a) { return op(Op::Sqrt, a); }
 // clang-format on
+/// A function of the unary table, recorded as a Call of its own.
+inline Term unary(std::string_view name, const Term& x) { return Term(fn::unary(name, x.node)); }
 /// coefficients[0] + x * (coefficients[1] + ...), by fma.
 inline Term polynomial(const Term& x, std::span<const double> coefficients) {
   Term p = x.constant(coefficients.back());

@@ -133,7 +133,7 @@ struct Adapted;
 template <class... A, Ref (*Function)(A...)>
 struct Adapted<Function> {
   static constexpr std::array<std::string_view, sizeof...(A)> types{Conversion<std::decay_t<A>>::name...};
-  static Ref call(std::span<const Argument> arguments) {
+  static Ref call(const FunctionRow&, std::span<const Argument> arguments) {
     return with(arguments, std::index_sequence_for<A...>());
   }
   template <size_t... I>
@@ -176,33 +176,15 @@ constexpr FunctionRow table[] = {
     KONTOR_FUNCTION(ge,            "elementwise", "a, b", "a >= b."),
     KONTOR_FUNCTION(logical_and,   "elementwise", "a, b", "Both are not 0."),
     KONTOR_FUNCTION(logical_or,    "elementwise", "a, b", "One is not 0."),
-    KONTOR_FUNCTION(logical_not,   "elementwise", "x", "x is 0."),
     KONTOR_FUNCTION(bit_and,       "elementwise", "a, b", "Bits set in both integers."),
     KONTOR_FUNCTION(bit_or,        "elementwise", "a, b", "Bits set in one of the integers."),
     KONTOR_FUNCTION(bit_xor,       "elementwise", "a, b", "Bits that differ."),
-    KONTOR_FUNCTION(bit_not,       "elementwise", "x", "All bits of an integer turned; not of a bool."),
     KONTOR_FUNCTION(shift_left,    "elementwise", "a, b", "a shifted left by b bits; 0 by its width or more."),
     KONTOR_FUNCTION(shift_right,   "elementwise", "a, b", "a shifted right by b bits; signed numbers keep their sign."),
     KONTOR_FUNCTION(where,         "elementwise", "condition, a, b", "a where the condition (bool) holds, else b."),
     KONTOR_FUNCTION(clamp,         "elementwise", "x, low, high", "The nearest value within [low, high]."),
-    KONTOR_FUNCTION(neg,           "elementwise", "x", "-x."),
-    KONTOR_FUNCTION(abs,           "elementwise", "x", "The magnitude."),
-    KONTOR_FUNCTION(sign,          "elementwise", "x", "-1, 0 or 1; NaN of NaN."),
-    KONTOR_FUNCTION(floor,         "elementwise", "x", "The greatest whole number not above x."),
-    KONTOR_FUNCTION(ceil,          "elementwise", "x", "The least whole number not below x."),
-    KONTOR_FUNCTION(square,        "elementwise", "x", "x * x."),
-    KONTOR_FUNCTION(isnan,         "elementwise", "x", "x is NaN."),
     KONTOR_FUNCTION(cast,          "elementwise", "x, dtype", "In another dtype; float to integer truncates and saturates, NaN becomes 0."),
     KONTOR_FUNCTION(bitcast,       "elementwise", "x, dtype", "The same bits in another dtype of the same width."),
-    KONTOR_FUNCTION(sqrt,          "elementwise", "x", "Square root, correctly rounded."),
-    KONTOR_FUNCTION(exp,           "elementwise", "x", "e to the power x."),
-    KONTOR_FUNCTION(log,           "elementwise", "x", "Natural logarithm."),
-    KONTOR_FUNCTION(sin,           "elementwise", "x", "Sine of radians."),
-    KONTOR_FUNCTION(cos,           "elementwise", "x", "Cosine of radians."),
-    KONTOR_FUNCTION(tanh,          "elementwise", "x", "Hyperbolic tangent."),
-    KONTOR_FUNCTION(erf,           "elementwise", "x", "Error function."),
-    KONTOR_FUNCTION(relu,          "elementwise", "x", "max(x, 0)."),
-    KONTOR_FUNCTION(detach,        "elementwise", "x", "x, through which no gradient passes."),
     KONTOR_FUNCTION(mark,          "elementwise", "x, name", "x under a name, for gradients and transforms."),
 
     KONTOR_FUNCTION(sum,           "fold", "x, axes=none, keepdims=false", "Sum; bool and small integers sum in 64 bits, floats narrower than f32 in f32."),
@@ -256,23 +238,18 @@ constexpr FunctionRow table[] = {
 // clang-format on
 #undef KONTOR_FUNCTION
 
-// Rows of the unary table as functions: row I is called by unary_call<I>.
-constexpr size_t most_unary = 64;
 constexpr std::string_view one_tensor[] = {Conversion<Ref>::name};
 
-template <size_t I>
-Ref unary_call(std::span<const Argument> arguments) {
-  return record_unary(unary_table()[I], converted<Ref>(arguments[0], 0));
+Ref call_unary(const FunctionRow& row, std::span<const Argument> arguments) {
+  return record_unary(*find_unary(row.name), converted<Ref>(arguments[0], 0));
 }
 
-template <size_t... I>
-std::vector<FunctionRow> all_rows(std::index_sequence<I...>) {
-  constexpr Ref (*calls[])(std::span<const Argument>) = {&unary_call<I>...};
-  std::vector<FunctionRow> rows(std::begin(table), std::end(table));
+/// The table above, with the unary table's rows behind the other elementwise functions.
+std::vector<FunctionRow> all_rows() {
+  std::vector<FunctionRow> rows(std::begin(table), std::end(table)), unary;
+  for (const UnaryRow& u : unary_table())
+    unary.push_back({u.name, "elementwise", "x", u.doc, one_tensor, call_unary});
   auto after = std::find_if(rows.begin(), rows.end(), [](const FunctionRow& r) { return r.group == "fold"; });
-  std::vector<FunctionRow> unary;
-  for (size_t i = 0; i < unary_table().size(); i++)
-    unary.push_back({unary_table()[i].name, "elementwise", "x", unary_table()[i].doc, one_tensor, calls[i]});
   rows.insert(after, unary.begin(), unary.end());
   return rows;
 }
@@ -313,17 +290,23 @@ Argument default_of(const Parameter& p) {
 }  // namespace
 
 std::span<const FunctionRow> functions() {
-  static const std::vector<FunctionRow>& rows = lasting(all_rows(std::make_index_sequence<most_unary>()));
+  static const std::vector<FunctionRow>& rows = lasting(all_rows());
   return rows;
 }
 
 const FunctionRow& find_function(std::string_view name) {
-  const FunctionRow* nearest = nullptr;
-  for (const FunctionRow& r : functions()) {
+  for (const FunctionRow& r : functions())
     if (r.name == name) return r;
+  const FunctionRow* nearest = nullptr;
+  for (const FunctionRow& r : functions())
     if (!nearest || distance(r.name, name) < distance(nearest->name, name)) nearest = &r;
-  }
   fail("there is no function '{}'; did you mean '{}'?", name, nearest->name);
+}
+
+Ref fn::unary(std::string_view name, const Ref& x) {
+  if (const UnaryRow* row = find_unary(name)) return record_unary(*row, x);
+  const FunctionRow& other = find_function(name);
+  fail("unary: {}({}) is no function of one tensor", name, other.parameters);
 }
 
 std::vector<Parameter> parameters(const FunctionRow& row) {
@@ -353,12 +336,12 @@ Ref call_function(const FunctionRow& row, std::vector<Argument> arguments) {
       fail("{}: '{}' is missing ({})", row.name, wanted[i].name, row.parameters);
     arguments[i] = default_of(wanted[i]);
   }
-  return row.function(arguments);
+  return row.function(row, arguments);
 }
 
 std::string functions_page() {
   std::string out =
-      "# Functions\n\nGenerated from the function table (`graph/functions/functions.cpp`). Operands are tensors or numbers; shapes broadcast as in\nNumPy; a number takes the dtype of the tensor beside it.\n";
+      "# Functions\n\nGenerated from the function tables (`graph/functions/functions.cpp`, `unary.cpp`). Operands are tensors or numbers; shapes broadcast as in\nNumPy; a number takes the dtype of the tensor beside it.\n";
   std::string_view group;
   for (const FunctionRow& r : functions()) {
     if (r.group != group) out += fmt::format("\n## {}\n\n| function | what it is |\n|---|---|\n", r.group);

@@ -89,6 +89,7 @@ Ref ceil(const Ref& x);
 Ref logical_not(const Ref& x);
 Ref bit_not(const Ref& x);
 Ref square(const Ref& x);
+Ref sqrt(const Ref& x);
 Ref isnan(const Ref& x);
 Ref add(const Input& a, const Input& b);
 Ref sub(const Input& a, const Input& b);
@@ -115,18 +116,13 @@ Ref where(const Ref& condition, const Input& a, const Input& b);
 Ref fma(const Input& a, const Input& b, const Input& c);
 Ref clamp(const Ref& x, const Input& low, const Input& high);
 Ref detach(const Ref& x);
+bool is_detached(const Node& n);  ///< whether detach made it
 Ref mark(const Ref& x, const std::string& name);
 
-// Elementwise, decomposed (graph/functions/mathematics.cpp).
-Ref sqrt(const Ref& x);
-Ref exp(const Ref& x);
-Ref log(const Ref& x);
-Ref sin(const Ref& x);
-Ref cos(const Ref& x);
-Ref tanh(const Ref& x);
-Ref erf(const Ref& x);
+// Elementwise, decomposed (graph/functions/unary.cpp, mathematics.cpp).
+/// exp, relu, ..: the function of one tensor of this name. Throws Error if there is none.
+Ref unary(std::string_view name, const Ref& x);
 Ref pow(const Input& a, const Input& b);
-Ref relu(const Ref& x);
 Ref sin_turns(const Ref& turns);  ///< sin(2 pi t) for t in [0, 4)
 
 // Folds.
@@ -223,7 +219,7 @@ struct FunctionRow {
   std::string_view parameters;              ///< "x, axis=-1": names and defaults
   std::string_view doc;                     ///< one line
   std::span<const std::string_view> types;  ///< of the parameters: tensor, operand, int, axes, ...
-  Ref (*function)(std::span<const Argument> arguments);
+  Ref (*function)(const FunctionRow& row, std::span<const Argument> arguments);
 };
 
 struct Parameter {

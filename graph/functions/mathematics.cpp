@@ -8,11 +8,10 @@
 #include <numbers>
 
 #include "base/error.h"
-#include "graph/functions/formula.h"
-#include "graph/functions/unary.h"
+#include "graph/functions/mathematics.h"
 #include "graph/shape.h"
 
-namespace kontor::fn {
+namespace kontor {
 
 namespace {
 
@@ -109,8 +108,10 @@ Term with_sign(const Term& magnitude, const Term& sign) {
   return (magnitude.bits(sign.node->dtype) ^ sign).bits(magnitude.node->dtype);
 }
 
-/// exp(x + tail). 2^n is made as the square of 2^(n/2), so that no intermediate over- or underflows.
-Term exp_of(const Term& given, const Term* tail = nullptr) {
+}  // namespace
+
+/// exp(x + tail), where there is one. 2^n is made as the square of 2^(n/2), so that no intermediate over- or underflows.
+static Term exponential(const Term& given, const Term* tail) {
   const Format& f = format_of(given);
   Term x = min(max(given, f.exp_low), f.exp_high);
   Term shifted = fma(x, 0.5 / ln2, f.magic);
@@ -123,11 +124,15 @@ Term exp_of(const Term& given, const Term* tail = nullptr) {
   return p * root * root;
 }
 
+Term exp_of(const Term& x) { return exponential(x, nullptr); }
+
 /// x = 2^k * m with m in [sqrt(1/2), sqrt(2)); of positive finite x.
+namespace {
 struct Parts {
   Term k, m;
 };
-Parts split(const Term& x) {
+}  // namespace
+static Parts split(const Term& x) {
   const Format& f = format_of(x);
   Term tiny = x < f.smallest_normal;
   double up = f.mantissa + 2;
@@ -138,7 +143,7 @@ Parts split(const Term& x) {
 }
 
 /// log with its exceptional cases: 0, negative, infinite, NaN.
-Term log_cases(const Term& x, const Term& regular) {
+static Term log_cases(const Term& x, const Term& regular) {
   Term outside = where(x == 0.0, x.constant(-infinity), x.constant(not_a_number));
   return where(x > 0.0, where(x < infinity, regular, x), outside);
 }
@@ -153,7 +158,7 @@ Term log_of(const Term& x) {
 }
 
 /// sin (quarters = 0) or cos (1) of r + n pi/2 where the low bits of `n` count quarter turns.
-Term quarter_wave(const Term& r, const Term& n) {
+static Term quarter_wave(const Term& r, const Term& n) {
   const Format& f = format_of(r);
   Term z = r * r;
   Term s = fma(r * z, polynomial(z, f.sin), r);
@@ -164,7 +169,7 @@ Term quarter_wave(const Term& r, const Term& n) {
 }
 
 /// Reduction by three parts of pi/2 (Cody and Waite), each step exact by fma while n < 2^(mantissa - 1).
-Term sine(const Term& x, int64_t quarters) {
+static Term sine(const Term& x, int64_t quarters) {
   const Format& f = format_of(x);
   Term shifted = fma(x, 1 / (std::numbers::pi / 2), f.magic);
   Term n = shifted - f.magic, r = x;
@@ -195,7 +200,7 @@ Term erf_of(const Term& x) {
 }
 
 /// log(x) as hi + lo with about 8 bits more than the format, for pow.
-std::pair<Term, Term> log_parts(const Term& x) {
+static std::pair<Term, Term> log_parts(const Term& x) {
   const Format& f = format_of(x);
   Parts parts = split(x);
   Term g = parts.m - 1.0, d = parts.m + 1.0, d_low = parts.m - (d - 1.0);
@@ -210,12 +215,12 @@ std::pair<Term, Term> log_parts(const Term& x) {
 }
 
 /// As C's pow: NaN for a negative base unless the exponent is an integer.
-Term pow_of(const Term& a, const Term& b) {
+static Term pow_of(const Term& a, const Term& b) {
   Term base = abs(a);
   auto [hi, lo] = log_parts(base);
   Term top = b * hi;
   Term rest = fma(b, lo, fma(b, hi, -top));
-  Term finite = exp_of(top, &rest);
+  Term finite = exponential(top, &rest);
   // log of 0 and infinity, and products that overflow: only the sign of b * log(base) matters.
   Term grows = (base < 1.0) != (b > 0.0);
   Term extreme = where(grows, infinity, a.constant(0));
@@ -229,29 +234,7 @@ Term pow_of(const Term& a, const Term& b) {
   return where((b == 0.0) | (a == 1.0) | ((a == -1.0) & (abs(b) == infinity)), 1.0, nan_in);
 }
 
-/// Applies a decomposition in f32 or f64: other floats go through f32, integers become f32.
-template <class F>
-Ref decomposed(std::string_view name, const Ref& given, F formula) {
-  Ref x = as_float(given);
-  bool direct = x->dtype == DType::F32 || x->dtype == DType::F64;
-  Ref body = formula(Term(direct ? x : cast(x, DType::F32))).node;
-  return call(name, cast(body, x->dtype), {x});
-}
-
-}  // namespace
-
-Ref exp(const Ref& x) {
-  return decomposed("exp", x, [](const Term& t) { return exp_of(t); });
-}
-Ref log(const Ref& x) { return decomposed("log", x, log_of); }
-Ref sin(const Ref& x) { return decomposed("sin", x, sin_of); }
-Ref cos(const Ref& x) { return decomposed("cos", x, cos_of); }
-Ref tanh(const Ref& x) { return decomposed("tanh", x, tanh_of); }
-Ref erf(const Ref& x) { return decomposed("erf", x, erf_of); }
-
-Ref sqrt(const Ref& x) { return make(Op::Sqrt, {as_float(x)}); }
-
-Ref relu(const Ref& x) { return call("relu", max(Term(x), Term(x).constant(0)).node, {x}); }
+namespace fn {
 
 /// b^e by squaring; e is known.
 static Ref power_of(const Ref& x, int64_t e) {
@@ -284,7 +267,7 @@ static Ref integer_pow(const Input& a, const Input& b) {
 /// An exponent known when recorded that needs no logarithm; null if it does.
 static Ref known_power(const Ref& x, double e) {
   if (e == 0.5) return sqrt(x);
-  if (e == -0.5) return record_unary(*find_unary("rsqrt"), x);
+  if (e == -0.5) return unary("rsqrt", x);
   if (e == -1) return (1.0 / Term(x)).node;
   if (e >= 0 && e <= 4 && e == std::floor(e)) return power_of(x, static_cast<int64_t>(e));
   return {};
@@ -315,4 +298,6 @@ Ref sin_turns(const Ref& turns) {
   return quarter_wave(r, shifted.bits(format_of(t).integer)).node;
 }
 
-}  // namespace kontor::fn
+}  // namespace fn
+
+}  // namespace kontor

@@ -159,7 +159,7 @@ Ref normal_at(const Ref& key, const Ref& counter, const Dims& shape, double mean
   auto unit = [&](const Term& word) {
     return dtype == DType::F64 ? unit32(word).as(DType::F64) : unit32(word);
   };
-  Term radius(sqrt((Term(log((1.0 - unit(block.low)).node)) * -2.0).node));
+  Term radius = sqrt(unary("log", 1.0 - unit(block.low)) * -2.0);
   Term turns = unit(block.high);
   Ref angle = interleaved((turns + 0.25).node, turns.node, shape);  // cos(a) = sin(a + a quarter turn)
   Term out = Term(interleaved(radius.node, radius.node, shape)) * Term(sin_turns(angle));

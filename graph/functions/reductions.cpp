@@ -4,7 +4,6 @@
 
 #include "base/error.h"
 #include "graph/functions/formula.h"
-#include "graph/functions/unary.h"
 #include "graph/index/index.h"
 #include "graph/shape.h"
 
@@ -167,7 +166,7 @@ Ref argmin(const Ref& x, std::optional<int64_t> axis, bool keepdims) {
 Ref softmax(const Ref& given, int64_t which) {
   int64_t axis = axis_of("softmax", *given, which);
   Ref arg = as_float(given), x = in_accumulator(arg);
-  Ref e = exp(sub(x, extreme("softmax", Fold::Max, x, Ints{axis}, true)));
+  Ref e = unary("exp", sub(x, extreme("softmax", Fold::Max, x, Ints{axis}, true)));
   // One division a row: its reciprocal costs half an ulp more and a quarter of the time.
   Ref out = mul(e, div(1, reduce(Fold::Sum, {e}, {axis}, true)));
   return call("softmax", cast(out, arg->dtype), {arg}, {axis});
@@ -175,7 +174,7 @@ Ref softmax(const Ref& given, int64_t which) {
 
 /// log of the sum of exp along `axis`, which is kept.
 static Ref log_sum_exp(const Ref& x, int64_t axis, const Ref& greatest) {
-  return log(reduce(Fold::Sum, {exp(sub(x, greatest))}, {axis}, true));
+  return unary("log", reduce(Fold::Sum, {unary("exp", sub(x, greatest))}, {axis}, true));
 }
 
 Ref log_softmax(const Ref& given, int64_t which) {
@@ -237,7 +236,7 @@ Ref cross_entropy(const Ref& logits, const Ref& labels) {
 static Ref normalised(const Ref& x, const Ints& axes, double eps) {
   Ref far = centred(x, axes);
   Ref variance = mean(square(far), axes, true);
-  return mul(far, record_unary(*find_unary("rsqrt"), add(variance, Input(eps))));
+  return mul(far, unary("rsqrt", add(variance, Input(eps))));
 }
 
 /// `x`, which has sums of `given` in it, times weight plus bias, rounded once.

@@ -144,9 +144,9 @@ Ref logcumsumexp(const Ref& given, int64_t which) {
   const Term most(greatest), size = abs(most);
   const Term shift = where(size == number(size, std::numeric_limits<double>::infinity()), 0.0, most);
   const Term before(shifted(greatest, none, axis));
-  const Ref terms = linear_scan(Input(exp((before - shift).node)), Input(exp((Term(x) - shift).node)), axis);
+  const Ref terms = linear_scan(unary("exp", before - shift).node, unary("exp", Term(x) - shift).node, axis);
   const Term sum(terms), nothing = sum == 0.0;  // so far, but for -inf: it has no slope
-  const Term value = Term(log(where(nothing, 1.0, sum).node)) + shift;
+  const Term value = unary("log", where(nothing, 1.0, sum)) + shift;
   return cast(where(nothing, most, value).node, arg->dtype);
 }
 

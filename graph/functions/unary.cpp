@@ -1,36 +1,77 @@
-// The table of unary float functions. To add one: a row here, a method in include/kontor/tensor.h, a row in
-// tests/op_table.cpp (docs/adding-an-op.md).
+// The table of functions of one tensor. To add one: a row here, a row in tests/op_table.cpp (docs/adding-an-op.md).
 #include "graph/functions/unary.h"
 
 #include <numbers>
+
+#include "graph/functions/mathematics.h"
 
 namespace kontor {
 
 namespace {
 
-Term exp(const Term& x) { return Term(fn::exp(x.node)); }
-Term erf(const Term& x) { return Term(fn::erf(x.node)); }
+using In = const Term&;
 
-Term gelu_slope(const Term& x, const Term&) {
-  Term cdf = fma(erf(x * (0.5 * std::numbers::sqrt2)), 0.5, 0.5);
-  Term pdf = exp(x * x * -0.5) * (0.5 * std::numbers::inv_sqrtpi * std::numbers::sqrt2);
+template <Ref (*Function)(const Ref&)>
+Term plain(In x) {
+  return Term(Function(x.node));
+}
+
+Term gelu_slope(In x) {
+  Term cdf = fma(unary("erf", x * (0.5 * std::numbers::sqrt2)), 0.5, 0.5);
+  Term pdf = unary("exp", x * x * -0.5) * (0.5 * std::numbers::inv_sqrtpi * std::numbers::sqrt2);
   return fma(x, pdf, cdf);
 }
 
+Term silu_slope(In x, In y) {
+  Term s = 1.0 / (unary("exp", -x) + 1.0);
+  return fma(s, x.constant(1) - y, y);
+}
+
+constexpr UnaryRow::Takes Float = UnaryRow::Float, AsItIs = UnaryRow::AsItIs;
+constexpr double erf_slope = 2 * std::numbers::inv_sqrtpi;  // at 0
+
 // clang-format off
 constexpr UnaryRow table[] = {
-    {"rsqrt",   "1 / sqrt(x).",
-     [](const Term& x) { return 1.0 / sqrt(x); },
-     [](const Term&, const Term& y) { return y * y * y * -0.5; }},
-    {"sigmoid", "1 / (1 + exp(-x)).",
-     [](const Term& x) { return 1.0 / (exp(-x) + 1.0); },
-     [](const Term&, const Term& y) { return y * (1.0 - y); }},
-    {"gelu",    "x * (1 + erf(x / sqrt(2))) / 2.",
-     [](const Term& x) { return x * 0.5 * (erf(x * std::numbers::sqrt2 * 0.5) + 1.0); },
-     gelu_slope},
-    {"silu",    "x / (1 + exp(-x)).",
-     [](const Term& x) { return x / (exp(-x) + 1.0); },
-     [](const Term& x, const Term& y) { Term s = 1.0 / (exp(-x) + 1.0); return fma(s, x.constant(1) - y, y); }},
+    {"neg",         "-x.",                                        AsItIs, plain<fn::neg>},
+    {"abs",         "The magnitude.",                             AsItIs, plain<fn::abs>},
+    {"sign",        "-1, 0 or 1; NaN of NaN.",                    AsItIs, plain<fn::sign>},
+    {"floor",       "The greatest whole number not above x.",     AsItIs, plain<fn::floor>},
+    {"ceil",        "The least whole number not below x.",        AsItIs, plain<fn::ceil>},
+    {"square",      "x * x.",                                     AsItIs, plain<fn::square>},
+    {"isnan",       "x is NaN.",                                  AsItIs, plain<fn::isnan>},
+    {"logical_not", "x is 0.",                                    AsItIs, plain<fn::logical_not>},
+    {"bit_not",     "All bits of an integer turned; not of a bool.", AsItIs, plain<fn::bit_not>},
+    {"detach",      "x, through which no gradient passes.",       AsItIs, plain<fn::detach>},
+    {"sqrt",        "Square root, correctly rounded.",            AsItIs, plain<fn::sqrt>},
+    {"rsqrt",       "1 / sqrt(x).",                               Float,
+     [](In x) { return 1.0 / sqrt(x); },
+     [](In, In y, In g) { return g * (y * y * y * -0.5); }},
+
+    {"exp",         "e to the power x.",                          Float, exp_of,
+     [](In, In y, In g) { return g * y; }},
+    {"log",         "Natural logarithm.",                         Float, log_of,
+     [](In x, In, In g) { return g / x; }},
+    {"sin",         "Sine of radians.",                           Float, sin_of,
+     [](In x, In, In g) { return g * unary("cos", x); }},
+    {"cos",         "Cosine of radians.",                         Float, cos_of,
+     [](In x, In, In g) { return -(g * unary("sin", x)); }},
+    {"tanh",        "Hyperbolic tangent.",                        Float, tanh_of,
+     [](In, In y, In g) { return g * (1.0 - y * y); }},
+    {"erf",         "Error function.",                            Float, erf_of,
+     [](In x, In, In g) { return g * (unary("exp", -(x * x)) * erf_slope); }},
+
+    {"relu",        "max(x, 0).",                                 AsItIs,
+     [](In x) { return max(x, 0.0); },
+     [](In, In y, In g) { return where(y > 0.0, g, 0.0); }},
+    {"sigmoid",     "1 / (1 + exp(-x)).",                         Float,
+     [](In x) { return 1.0 / (unary("exp", -x) + 1.0); },
+     [](In, In y, In g) { return g * (y * (1.0 - y)); }},
+    {"gelu",        "x * (1 + erf(x / sqrt(2))) / 2.",            Float,
+     [](In x) { return x * 0.5 * (unary("erf", x * std::numbers::sqrt2 * 0.5) + 1.0); },
+     [](In x, In, In g) { return g * gelu_slope(x); }},
+    {"silu",        "x / (1 + exp(-x)).",                         Float,
+     [](In x) { return x / (unary("exp", -x) + 1.0); },
+     [](In x, In y, In g) { return g * silu_slope(x, y); }},
 };
 // clang-format on
 
@@ -45,8 +86,10 @@ const UnaryRow* find_unary(std::string_view name) {
 }
 
 Ref record_unary(const UnaryRow& row, const Ref& given) {
-  Ref x = fn::as_float(given);
-  return fn::call(row.name, row.formula(Term(fn::in_accumulator(x))).as(x->dtype).node, {x});
+  const Ref x = row.takes == UnaryRow::Float ? fn::as_float(given) : given;
+  const Term y = row.takes == UnaryRow::Float ? row.formula(Term(fn::in_accumulator(x))).as(x->dtype)
+                                              : row.formula(Term(x));
+  return row.gradient ? fn::call(row.name, y.node, {x}) : y.node;
 }
 
 }  // namespace kontor

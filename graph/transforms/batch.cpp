@@ -2,13 +2,13 @@
 #include "graph/transforms/batch.h"
 
 #include <algorithm>
-#include <string_view>
 
 #include "base/error.h"
 #include "graph/functions/functions.h"
 #include "graph/functions/unary.h"
 #include "graph/index/index.h"
 #include "graph/shape.h"
+#include "graph/transforms/calls.h"
 
 namespace kontor {
 
@@ -156,19 +156,13 @@ Ref put(const Step& s) {
 
 Ref wrapper(const Step& s) { return make(s.node.op, s.src, s.node.arg); }
 
-/// Calls that mean the same with an axis in front: elementwise ones, and those along an axis, which moves by one. Of
-/// the others (matmul, conv2d, a user's layer) only the body is left.
+/// Calls that are known by name mean the same with an axis in front. Of the others (matmul, conv2d, a user's layer) only the
+/// body is left.
 Ref call(const Step& s) {
-  constexpr std::string_view elementwise_names[] = {"exp",    "log",     "sin",    "cos",     "tanh",
-                                                    "erf",    "pow",     "mod",    "relu",    "cross_entropy",
-                                                    "detach", "uniform", "normal", "randint", "permutation"};
-  constexpr std::string_view along_axis[] = {"softmax", "log_softmax"};
-  auto named = [&](std::span<const std::string_view> names) {
-    return std::find(names.begin(), names.end(), s.node.arg.text) != names.end();
-  };
-  if (!named(elementwise_names) && !named(along_axis) && !find_unary(s.node.arg.text)) return s.src[0];
+  const CallRow* row = find_call(s.node.arg.text);
+  if (!row && !find_unary(s.node.arg.text)) return s.src[0];
   Arg arg = s.node.arg;
-  if (named(along_axis)) arg.ints[0]++;
+  if (row && row->has(CallRow::AlongAxis)) arg.ints[0]++;
   std::vector<Ref> src{s.with_axis(0)};
   for (size_t i = 1; i < s.src.size(); i++) src.push_back(s.with_axis(i));
   return make(Op::Call, src, arg);

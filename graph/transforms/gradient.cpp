@@ -2,71 +2,23 @@
 #include "graph/transforms/gradient.h"
 
 #include <algorithm>
-#include <numbers>
 #include <optional>
 
 #include "base/error.h"
 #include "base/guard.h"
-#include "graph/functions/formula.h"
 #include "graph/functions/unary.h"
 #include "graph/index/index.h"
 #include "graph/recording.h"
 #include "graph/shape.h"
+#include "graph/transforms/calls.h"
 #include "graph/transforms/dot_gradient.h"
+#include "graph/transforms/tape.h"
 
 namespace kontor {
 
 namespace {
 
-/// Collects cotangents while the driver walks from the loss to the leaves.
-class Tape {
- public:
-  Tape(const Ref& loss, std::span<const Ref> wrt) {
-    for (const Ref& w : wrt) wanted_.insert(w.get());
-    order_ = topological(std::span(&loss, 1));
-    for (const Node* n : order_) mark(*n);
-    if (depends_.count(loss.get())) sum_.emplace(loss.get(), fn::full(loss->shape, 1.0, loss->dtype));
-  }
-
-  /// Whether a cotangent of this source is of use.
-  bool wants(const Ref& source) const { return depends_.count(source.get()) != 0; }
-
-  void add(const Ref& source, const Ref& cotangent) {
-    if (!wants(source)) return;
-    Ref& sum = sum_[source.get()];
-    sum = sum ? make(Op::Add, {sum, cotangent}) : cotangent;
-  }
-
-  Ref of(const Node* node) const {
-    auto it = sum_.find(node);
-    return it == sum_.end() ? Ref() : it->second;
-  }
-
-  std::span<const Node* const> order() const { return order_; }
-
- private:
-  void mark(const Node& n) {
-    if (!is_float(n.dtype)) return;
-    bool depends = wanted_.count(&n) != 0;
-    if (!(n.is(Op::Call) && n.arg.text == "detach"))
-      for (const Ref& s : n.src) depends = depends || depends_.count(s.get()) != 0;
-    if (depends) depends_.insert(&n);
-  }
-
-  NodeSet wanted_, depends_;
-  NodeMap<Ref> sum_;
-  std::vector<const Node*> order_;
-};
-
-/// Floats narrower than f32 as f32, for formulas with sums in them.
-Term wide(const Term& x) { return Term(fn::in_accumulator(x.node)); }
-
-/// n is the node, y its value (the same), g its cotangent.
-using Rule = void (*)(Tape& to, const Node& n, const Term& g);
-
 Ints as_ints(std::span<const int64_t> v) { return {v.begin(), v.end()}; }
-Term source(const Node& n, size_t i) { return Term(n.src[i]); }
-Term value_of_node(const Node& n) { return Term(Ref(&n)); }
 
 // --- elementwise
 
@@ -82,7 +34,7 @@ void max_or_min(Tape& to, const Node& n, const Term& g) {
 void divide(Tape& to, const Node& n, const Term& g) {
   Term q = g / source(n, 1);
   to.add(n[0], q.node);
-  if (to.wants(n[1])) to.add(n[1], (-(q * value_of_node(n))).node);
+  if (to.wants(n[1])) to.add(n[1], (-(q * value_of(n))).node);
 }
 
 void choose(Tape& to, const Node& n, const Term& g) {
@@ -272,78 +224,19 @@ void put_back(Tape& to, const Node& n, const Term& g) {
   to.add(n[1], fn::shrink(box, begin, n[1]->shape));
 }
 
-// --- Calls: where a formula in terms of the output is cheaper than the body's gradient (or the body has none)
-
-void softmax_back(Tape& to, const Node& n, const Term& g) {
-  Term y = wide(value_of_node(n)), up = wide(g);
-  Ref total = fn::reduce(Fold::Sum, {(up * y).node}, {n.at(0)}, true);
-  to.add(n[1], (y * (up - Term(fn::broadcast(total, n.shape)))).as(n.dtype).node);
-}
-
-void log_softmax_back(Tape& to, const Node& n, const Term& g) {
-  Term y = wide(value_of_node(n)), up = wide(g);
-  Ref total = fn::reduce(Fold::Sum, {up.node}, {n.at(0)}, true);
-  to.add(n[1], (up - Term(fn::exp(y.node)) * Term(fn::broadcast(total, n.shape))).as(n.dtype).node);
-}
-
-void cross_entropy_back(Tape& to, const Node& n, const Term& g) {
-  const Ref &logits = n[1], &labels = n[2];
-  Term p(fn::softmax(wide(Term(logits)).node, -1));
-  Ref hit = fn::eq(fn::unsqueeze(labels, -1), fn::numbers_for(labels, logits->shape.back()));
-  Term difference = where(Term(hit), p - 1.0, p);
-  Term up(fn::broadcast(fn::unsqueeze(wide(g).node, -1), logits->shape));
-  to.add(logits, (difference * up).as(logits->dtype).node);
-}
-
-void pow_back(Tape& to, const Node& n, const Term& g) {
-  Term a = source(n, 1), b = source(n, 2), y = value_of_node(n);
-  if (to.wants(n[1])) {
-    Term slope(fn::pow(a.node, (b - 1.0).node));
-    to.add(n[1], where(b == 0.0, 0.0, g * b * slope).node);
-  }
-  if (to.wants(n[2])) to.add(n[2], where(a == 0.0, 0.0, g * y * Term(fn::log(a.node))).node);
-}
-
-void mod_back(Tape& to, const Node& n, const Term& g) {
-  to.add(n[1], g.node);
-  if (to.wants(n[2])) to.add(n[2], (-(g * Term(fn::floor_div(n[1], n[2])))).node);
-}
-
-struct CallRow {
-  std::string_view name;
-  Rule rule;
-};
-
-// clang-format off
-constexpr CallRow call_rows[] = {
-    {"exp",           [](Tape& to, const Node& n, const Term& g) { to.add(n[1], (g * value_of_node(n)).node); }},
-    {"log",           [](Tape& to, const Node& n, const Term& g) { to.add(n[1], (g / source(n, 1)).node); }},
-    {"sin",           [](Tape& to, const Node& n, const Term& g) { to.add(n[1], (g * Term(fn::cos(n[1]))).node); }},
-    {"cos",           [](Tape& to, const Node& n, const Term& g) { to.add(n[1], (-(g * Term(fn::sin(n[1])))).node); }},
-    {"tanh",          [](Tape& to, const Node& n, const Term& g) { Term y = value_of_node(n); to.add(n[1], (g * (1.0 - y * y)).node); }},
-    {"erf",           [](Tape& to, const Node& n, const Term& g) { Term x = source(n, 1); to.add(n[1], (g * (Term(fn::exp((-(x * x)).node)) * (2 * std::numbers::inv_sqrtpi))).node); }},
-    {"relu",          [](Tape& to, const Node& n, const Term& g) { to.add(n[1], where(value_of_node(n) > 0.0, g, 0.0).node); }},
-    {"pow",           pow_back},
-    {"mod",           mod_back},
-    {"softmax",       softmax_back},
-    {"log_softmax",   log_softmax_back},
-    {"cross_entropy", cross_entropy_back},
-    {"detach",        nothing},
-};
-// clang-format on
+// --- Calls
 
 void call_back(Tape& to, const Node& n, const Term& g) {
-  for (const CallRow& r : call_rows)
-    if (r.name == n.arg.text) return r.rule(to, n, g);
-  const UnaryRow* unary = find_unary(n.arg.text);
-  if (!unary || !unary->derivative) return to.add(n[0], g.node);
-  const Term slope = unary->derivative(wide(source(n, 1)), wide(value_of_node(n)));
-  to.add(n[1], (wide(g) * slope).as(n.dtype).node);
+  const CallRow* call = find_call(n.arg.text);
+  if (call && call->gradient) return call->gradient(to, n, g);
+  const UnaryRow* unary = call ? nullptr : find_unary(n.arg.text);
+  if (!unary || !unary->gradient) return to.add(n[0], g.node);
+  to.add(n[1], unary->gradient(wide(source(n, 1)), wide(value_of(n)), wide(g)).as(n.dtype).node);
 }
 
 struct OpRule {
   Op op;
-  Rule rule;
+  GradientRule rule;
 };
 
 // clang-format off
@@ -354,7 +247,7 @@ constexpr OpRule op_rules[] = {
     {Op::Call,     call_back},
     {Op::Neg,      [](Tape& to, const Node& n, const Term& g) { to.add(n[0], (-g).node); }},
     {Op::Abs,      [](Tape& to, const Node& n, const Term& g) { to.add(n[0], (g * Term(fn::sign(n[0]))).node); }},
-    {Op::Sqrt,     [](Tape& to, const Node& n, const Term& g) { to.add(n[0], (g * 0.5 / value_of_node(n)).node); }},
+    {Op::Sqrt,     [](Tape& to, const Node& n, const Term& g) { to.add(n[0], (g * 0.5 / value_of(n)).node); }},
     {Op::Cast,     [](Tape& to, const Node& n, const Term& g) { if (to.wants(n[0])) to.add(n[0], g.as(n[0]->dtype).node); }},
     {Op::Add,      [](Tape& to, const Node& n, const Term& g) { to.add(n[0], g.node); to.add(n[1], g.node); }},
     {Op::Sub,      [](Tape& to, const Node& n, const Term& g) { to.add(n[0], g.node); if (to.wants(n[1])) to.add(n[1], (-g).node); }},

@@ -188,33 +188,32 @@ class KONTOR_API Tensor {
   /// The same value under a name: what gradients, transforms and dumps can ask for.
   Tensor mark(std::string_view name) const;
   /// The same value, through which no gradient passes.
-  Tensor detach() const;
+  Tensor detach() const { return unary("detach"); }
 
-  // Elementwise, one operand.
-  Tensor neg() const;
-  Tensor abs() const;
-  Tensor sign() const;
-  Tensor floor() const;
-  Tensor ceil() const;
-  Tensor logical_not() const;
-  Tensor bit_not() const;
-  Tensor square() const;
-  Tensor sqrt() const;
   /// An elementwise function of one tensor by its name in docs/functions.md, as unary("gelu"); throws Error if there is
   /// none.
   Tensor unary(std::string_view name) const;
+  Tensor neg() const { return unary("neg"); }
+  Tensor abs() const { return unary("abs"); }
+  Tensor sign() const { return unary("sign"); }
+  Tensor floor() const { return unary("floor"); }
+  Tensor ceil() const { return unary("ceil"); }
+  Tensor logical_not() const { return unary("logical_not"); }
+  Tensor bit_not() const { return unary("bit_not"); }
+  Tensor square() const { return unary("square"); }
+  Tensor sqrt() const { return unary("sqrt"); }
   Tensor rsqrt() const { return unary("rsqrt"); }
-  Tensor exp() const;
-  Tensor log() const;
-  Tensor sin() const;
-  Tensor cos() const;
-  Tensor tanh() const;
-  Tensor erf() const;
+  Tensor exp() const { return unary("exp"); }
+  Tensor log() const { return unary("log"); }
+  Tensor sin() const { return unary("sin"); }
+  Tensor cos() const { return unary("cos"); }
+  Tensor tanh() const { return unary("tanh"); }
+  Tensor erf() const { return unary("erf"); }
   Tensor sigmoid() const { return unary("sigmoid"); }
-  Tensor relu() const;
+  Tensor relu() const { return unary("relu"); }
   Tensor silu() const { return unary("silu"); }  ///< x / (1 + exp(-x))
   Tensor gelu() const { return unary("gelu"); }  ///< x * (1 + erf(x / sqrt(2))) / 2
-  Tensor isnan() const;
+  Tensor isnan() const { return unary("isnan"); }
   Tensor clamp(double low, double high) const;
   Tensor cast(DType dtype) const;
   Tensor bitcast(DType dtype) const;

@@ -1,0 +1,70 @@
+// The table of Calls, with their gradients' rules.
+#include "graph/transforms/calls.h"
+
+#include "graph/transforms/tape.h"
+
+namespace kontor {
+
+namespace {
+
+void softmax_back(Tape& to, const Node& n, const Term& g) {
+  Term y = wide(value_of(n)), up = wide(g);
+  Ref total = fn::reduce(Fold::Sum, {(up * y).node}, {n.at(0)}, true);
+  to.add(n[1], (y * (up - Term(fn::broadcast(total, n.shape)))).as(n.dtype).node);
+}
+
+void log_softmax_back(Tape& to, const Node& n, const Term& g) {
+  Term y = wide(value_of(n)), up = wide(g);
+  Ref total = fn::reduce(Fold::Sum, {up.node}, {n.at(0)}, true);
+  to.add(n[1], (up - unary("exp", y) * Term(fn::broadcast(total, n.shape))).as(n.dtype).node);
+}
+
+void cross_entropy_back(Tape& to, const Node& n, const Term& g) {
+  const Ref &logits = n[1], &labels = n[2];
+  Term p(fn::softmax(wide(Term(logits)).node, -1));
+  Ref hit = fn::eq(fn::unsqueeze(labels, -1), fn::numbers_for(labels, logits->shape.back()));
+  Term difference = where(Term(hit), p - 1.0, p);
+  Term up(fn::broadcast(fn::unsqueeze(wide(g).node, -1), logits->shape));
+  to.add(logits, (difference * up).as(logits->dtype).node);
+}
+
+void pow_back(Tape& to, const Node& n, const Term& g) {
+  Term a = source(n, 1), b = source(n, 2), y = value_of(n);
+  if (to.wants(n[1])) {
+    Term slope(fn::pow(a.node, (b - 1.0).node));
+    to.add(n[1], where(b == 0.0, 0.0, g * b * slope).node);
+  }
+  if (to.wants(n[2])) to.add(n[2], where(a == 0.0, 0.0, g * y * unary("log", a)).node);
+}
+
+void mod_back(Tape& to, const Node& n, const Term& g) {
+  to.add(n[1], g.node);
+  if (to.wants(n[2])) to.add(n[2], (-(g * Term(fn::floor_div(n[1], n[2])))).node);
+}
+
+void nothing(Tape&, const Node&, const Term&) {}
+
+// clang-format off
+constexpr CallRow table[] = {
+    {"pow",           pow_back},
+    {"mod",           mod_back},
+    {"softmax",       softmax_back,     CallRow::AlongAxis},
+    {"log_softmax",   log_softmax_back, CallRow::AlongAxis},
+    {"cross_entropy", cross_entropy_back},
+    {"detach",        nothing},
+    {"uniform",       nullptr,          CallRow::Draw},
+    {"normal",        nullptr,          CallRow::Draw},
+    {"randint",       nullptr,          CallRow::Draw},
+    {"permutation",   nullptr,          CallRow::Draw},
+};
+// clang-format on
+
+}  // namespace
+
+const CallRow* find_call(std::string_view name) {
+  for (const CallRow& row : table)
+    if (row.name == name) return &row;
+  return nullptr;
+}
+
+}  // namespace kontor

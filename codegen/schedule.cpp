@@ -104,7 +104,7 @@ std::vector<PlannedKernel> make_kernels(ProgramTree& program, const Limits& limi
     const std::string& founder = program.stages[static_cast<size_t>(group.founder)].name;
     program.decided.add({Verb::Moves, founder, {kernel.moves.empty() ? "none" : kernel.moves}});
     kernel.placed = placements(program, group);
-    kernel.work = estimate_work(program, group);
+    kernel.work = work_of(program, group);
     kernel.shares = tree::work_items(*kernel.tree);
     kernel.checks = program.checks;
     kernels.push_back(std::move(made));

@@ -25,7 +25,7 @@ struct ScheduledKernel {
   Ref tree;                         ///< after moves, ready to render
   std::vector<int> buffers;         ///< for each parameter of the tree: index into Schedule::buffers
   Ref shares;                       ///< tree::work_items, an index expression over Slots
-  double work = 0;                  ///< estimated operations plus bytes, to decide whether to wake threads
+  double work = 0;                  ///< operations (codegen/cost.h), by which threads are woken or not
   std::string moves;                ///< the moves that made it, as text
   std::string placed;               ///< what at, inline and fuse decided, in the form of moves
   std::vector<std::string> checks;  ///< what each Check id of the tree says when it fails (id 1 is checks[0])

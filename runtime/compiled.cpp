@@ -5,6 +5,7 @@
 #include <chrono>
 
 #include "base/error.h"
+#include "codegen/cost.h"
 #include "codegen/program/launches.h"
 #include "codegen/program/memory_plan.h"
 #include "graph/index/index.h"
@@ -13,8 +14,7 @@
 namespace kontor {
 namespace {
 
-constexpr int64_t kUnit = 64;          // arena offsets are counted in these
-constexpr double kWakeWork = 1 << 16;  // estimated work below which waking a thread costs more than it saves
+constexpr int64_t kUnit = 64;  // arena offsets are counted in these
 
 bool is_static(std::span<const Ref> dims) {
   return std::all_of(dims.begin(), dims.end(), [](const Ref& d) { return d->is_const(); });
@@ -75,7 +75,7 @@ void CompiledSchedule::plan_launches() {
                          .first = static_cast<uint32_t>(sources_.size()),
                          .count = static_cast<uint32_t>(kernel.buffers.size()),
                          .shares = kernel.shares->is_const() ? kernel.shares->at(0) : -1,
-                         .parallel = kernel.work >= kWakeWork,
+                         .parallel = cost::pays_threads(kernel.work),
                          .checked = has_check(kernel.tree)});
     plan_slots(launches_.back(), kernels_[k].slots);
     for (int b : kernel.buffers) {

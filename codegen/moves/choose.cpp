@@ -1,6 +1,7 @@
 // What every kernel's moves have in common: loops by name, threads, and which of the parts below has a say.
 #include <algorithm>
 
+#include "codegen/cost.h"
 #include "codegen/moves/planner.h"
 #include "codegen/tree/walk.h"
 #include "graph/index/index.h"
@@ -8,8 +9,6 @@
 namespace kontor {
 
 using namespace walk;
-
-static constexpr double parallel_work = 1 << 16;  // below this a kernel stays on one thread
 
 Moved Planner::run() {
   if (limits_.gpu) gpu();
@@ -41,9 +40,7 @@ int64_t Planner::size(const std::string& loop) const {
   return largest;
 }
 
-int64_t Planner::lanes(const Stage& s) const {
-  return std::max<int64_t>(1, limits_.vector_bytes / item_size(s.place->dtype));
-}
+int64_t Planner::lanes(const Stage& s) const { return cost::lanes(s.place->dtype, limits_); }
 
 int Planner::least_depth() const {
   int least = INT32_MAX;
@@ -84,7 +81,7 @@ void Planner::sink_before_last() {
   for (const Node* n : topological(body.first(body.size() - 1)))
     if ((n->op == Op::Store || n->op == Op::FoldStep) && tree::space(*n->src[0]) == Space::Param) return;
   const std::string last = name_of(body.back()->src[0]);
-  const int64_t n = size(last), shares = 2 * limits_.threads;
+  const int64_t n = size(last), shares = cost::shares_with_own(limits_);
   if (n < limits_.threads) return;
   attempt([&] {
     if (n > shares) move(MoveKind::Split, last, -((n + shares - 1) / shares), last + "b");
@@ -93,12 +90,12 @@ void Planner::sink_before_last() {
 }
 
 void Planner::share_out() {
-  if (limits_.threads == 0 || estimate_work(program_, group_) < parallel_work) return;
+  if (limits_.threads == 0 || !cost::pays_threads(work_of(program_, group_))) return;
   if (outermost().empty()) sink_before_last();
   std::string first = outermost();
   if (first.empty()) return;
   const Node* l = find(first);
-  while (size(first) > 0 && size(first) < 4 * limits_.threads) {
+  while (size(first) > 0 && !cost::enough_shares(size(first), limits_)) {
     std::span<const Ref> body = tree::body(*l);
     if (body.size() != 1 || body[0]->op != Op::Loop || tree::kind(*body[0]) != LoopKind::Loop ||
         tree::kind(*l) != LoopKind::Loop)
@@ -110,15 +107,9 @@ void Planner::share_out() {
   if (tree::kind(*l) == LoopKind::Loop && size(first) != 1) move(MoveKind::Thread, first);
 }
 
-double estimate_work(const ProgramTree& program, const Group& group) {
+double work_of(const ProgramTree& program, const Group& group) {
   double work = 0;
-  for (int i : group.stages) {
-    const Stage& s = program.stages[static_cast<size_t>(i)];
-    double n = 1;
-    n *= iterations(s.loops) * iterations(s.folds);
-    if (s.lane) n *= static_cast<double>(extent(s.lane->src[0]));
-    work += n * (1 + 0.25 * static_cast<double>(std::min<size_t>(topological(s.values).size(), 400)));
-  }
+  for (int i : group.stages) work += work_of(program.stages[static_cast<size_t>(i)]);
   return work;
 }
 

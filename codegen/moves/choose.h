@@ -11,7 +11,7 @@ struct Moved {
 };
 /// Moves for the tree of `group`, already normalised.
 Moved choose_moves(const ProgramTree& program, const Group& group, const Ref& tree, const Limits& limits);
-/// Operations and bytes of the group, roughly.
-double estimate_work(const ProgramTree& program, const Group& group);
+/// Operations that the group takes, in the unit of codegen/cost.h.
+double work_of(const ProgramTree& program, const Group& group);
 
 }  // namespace kontor

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "codegen/cost.h"
 #include "codegen/moves/planner.h"
 #include "codegen/tree/substitute.h"
 #include "codegen/tree/walk.h"
@@ -12,42 +13,15 @@ namespace kontor {
 
 using namespace walk;
 
-// Whether the rows that the tile repeats lie a multiple of 4096 bytes apart: lines at that distance share the ways of an L1
-// cache, of which there are 8 to 12.
+// Whether the rows that the tile repeats are so far apart that their lines share the ways of an L1 cache.
 bool Planner::rows_share_ways(const Stage& dot) const {
   if (dot.layout.unroll_dim < 0) return false;
   const Ref& range = dot.loops[static_cast<size_t>(dot.layout.unroll_dim)];
   for (const Ref& load : loads_in(dot.values)) {
     int64_t apart = stride(program_, load, range);
-    if (apart != 0 && apart != irregular && apart * item_size(load->dtype) % 4096 == 0) return true;
+    if (apart != cost::irregular && cost::share_ways(apart * item_size(load->dtype))) return true;
   }
   return false;
-}
-
-Planner::Tile Planner::tile_of(const Stage& dot, int64_t length, int64_t repeats) const {
-  int64_t w = lanes(dot), registers = limits_.vector_registers, need = (length + w - 1) / w;
-  Tile best{1, 1};
-  int64_t least_waste = INT64_MAX;
-  for (int64_t v : {int64_t{4}, int64_t{3}, int64_t{2}, int64_t{1}}) {
-    if (v > need || (registers < 32 && v > 3)) continue;
-    int64_t waste = (need + v - 1) / v * v - need;
-    if (waste * 8 <= need ? least_waste <= 0 : waste >= least_waste) continue;
-    least_waste = waste * 8 <= need ? 0 : waste;
-    best.vectors = v;
-  }
-  int64_t most = std::min<int64_t>((registers - best.vectors - 1) / best.vectors, 24 / best.vectors + 2);
-  most = std::min<int64_t>(most, rows_share_ways(dot) ? 8 : 14);
-  int64_t tiles = (repeats + most - 1) / most;
-  best.repeats = (repeats + tiles - 1) / tiles;  // tiles of about one size, so that the last is not a sliver
-  // Smaller where they then divide: no second body for the last tile. Of few rows that is most of the text.
-  constexpr int64_t few = 64;
-  const int64_t least = repeats <= few ? best.repeats * 2 / 3 : best.repeats * 7 / 8;
-  for (int64_t fewer = best.repeats; fewer >= std::max<int64_t>(least, 1); fewer--)
-    if (repeats % fewer == 0) {
-      best.repeats = fewer;
-      break;
-    }
-  return best;
 }
 
 // The operand that is contiguous along the vector dimension, if it is a parameter.
@@ -63,12 +37,13 @@ const Node* Planner::vector_operand(const Stage& dot) const {
 bool Planner::wants_panel(const Stage& dot, int64_t times) const {
   if (dot.layout.panel >= 0) return true;
   const Node* operand = vector_operand(dot);
-  if (!operand || dot.folds.empty() || times < 4 || tree::guard(*operand)) return false;
+  if (!operand || dot.folds.size() != 1 || tree::guard(*operand)) return false;
   int number = tree::space(*operand->src[0]) == Space::Param ? -1 : stage_number(program_, operand->src[0]);
   if (number >= 0 && !stage(number).level.leaves_kernel) return false;
-  int64_t step = stride(program_, Ref(operand), dot.folds.back());
-  return dot.folds.size() == 1 && step != irregular && step * item_size(operand->dtype) >= 1024 &&
-         dot.folds[0]->src[0]->is_const() && extent(dot.folds[0]->src[0]) >= 64;
+  const int64_t step = stride(program_, Ref(operand), dot.folds[0]);
+  const Ref& steps = dot.folds[0]->src[0];
+  return step != cost::irregular && steps->is_const() &&
+         cost::pays_panel(times, step * item_size(operand->dtype), extent(steps));
 }
 
 bool Planner::tile(const Stage& dot) {
@@ -79,10 +54,11 @@ bool Planner::tile(const Stage& dot) {
   v = joined_rows(dot, v);
   int64_t length = size(v), repeats = has(u) ? size(u) : 1;
   if (length < 2 || repeats == 0) return false;
-  Tile t = tile_of(dot, length, repeats);
-  int64_t w = lanes(dot), block = t.vectors * w;
-  bool panel = wants_panel(dot, repeats / t.repeats);
-  if (has(u) && outermost() == u && repeats < 4 * limits_.threads * t.repeats) others_outside(u, v);
+  const int64_t w = lanes(dot);
+  const cost::Tile t = cost::tile_of(length, w, repeats, rows_share_ways(dot), limits_.vector_registers);
+  const int64_t block = t.vectors * w, tiles = repeats / t.rows;
+  const bool panel = wants_panel(dot, tiles);
+  if (has(u) && outermost() == u && !cost::enough_shares(tiles, limits_)) others_outside(u, v);
   bool v_outermost = outermost() == v || (panel && outermost() == u);
   std::string inner = v;
   if (length > block) {
@@ -91,7 +67,7 @@ bool Planner::tile(const Stage& dot) {
     if (panel) move(MoveKind::Reorder, u, 0, "", {v});
     else keep_vectors_near(dot, u, v);
   }
-  if (repeats > 1) repeat(u, t.repeats, repeats);
+  if (repeats > 1) repeat(u, t.rows, repeats);
   lanes_of(inner, w);
   if (panel && length > block) pack_panel(dot, v, inner);
   return true;
@@ -101,7 +77,7 @@ bool Planner::tile(const Stage& dot) {
 // over both and half a vector never goes across the end of a row. Returns the loop of the lanes.
 std::string Planner::joined_rows(const Stage& dot, const std::string& v) {
   const int64_t w = lanes(dot), length = size(v);
-  if (length % w == 0 || length % (w / 2) != 0 || w < 8) return v;
+  if (length % w == 0 || length % (w / 2) != 0 || w / 2 < cost::least_lanes) return v;
   const Node* around = loop_around(v);
   if (!around || varying_along(Ref(around), around->src[0]) || !around->src[0]->src[0]->is_const()) return v;
   for (const Ref& load : loads_in(dot.values)) {
@@ -156,7 +132,8 @@ bool Planner::stores_divide(const Ref& kernel) {
 // The pieces of a chain: the last is shorter, and threads that share out few of them wait for each other.
 bool Planner::few_uneven_shares() const {
   const Node* first = find(outermost());
-  return first && size(outermost()) < 4 * limits_.threads && varying_along(Ref(first), first->src[0]);
+  return first && !cost::enough_shares(size(outermost()), limits_) &&
+         varying_along(Ref(first), first->src[0]);
 }
 
 // Too few tiles to share out: the other outer loops go outside of them.
@@ -235,7 +212,7 @@ void Planner::fill_across(const Stage& dot, std::vector<std::string> row) {
 void Planner::fill_wide(const Stage& dot, const std::string& vectors, const std::string& lane) {
   int64_t w = lanes(dot), n = has(vectors) ? size(vectors) : 0;
   if (n > 0) {
-    int64_t width = n % (4 * w) == 0 ? 4 * w : 2 * w;
+    const int64_t whole = cost::widest_tile * w, width = n % whole == 0 ? whole : 2 * w;
     std::string part = vectors;
     if (n > width) move(MoveKind::Split, vectors, width, part = vectors + "w");
     move(MoveKind::Vectorise, part, width);

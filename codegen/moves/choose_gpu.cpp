@@ -2,6 +2,7 @@
 // go to the threads of a warp.
 #include <algorithm>
 
+#include "codegen/cost.h"
 #include "codegen/moves/planner.h"
 #include "codegen/tree/substitute.h"
 #include "codegen/tree/walk.h"
@@ -29,10 +30,10 @@ void Planner::gpu() {
 // A thread of a large map has four elements, a quarter of all apart: neighbours read side by side, and a thread's loads are
 // under way together.
 void Planner::several_in_flight() {
-  constexpr int64_t count = 4, large = int64_t{1} << 20;
+  constexpr int64_t count = cost::in_flight;
   const std::string loop = outermost(), inner = loop + "t";
   const int64_t items = size(loop);
-  if (items < large || items % count != 0) return;
+  if (items < cost::large_map || items % count != 0) return;
   move(MoveKind::Split, loop, items / count, inner);
   move(MoveKind::Unroll, loop);
   move(MoveKind::Reorder, loop);
@@ -48,12 +49,12 @@ void Planner::share_out_globally() {
   if (!shared.empty()) move(MoveKind::Global, shared[0]);
 }
 
-// A thread has several elements of a dot, so that what it loads is used several times: up to 8 along a loop on which the
-// operand that neighbours read side by side does not depend, and 4 side by side. As many as leave the GPU work items.
+// A thread has several elements of a dot, so that what it loads is used several times: along a loop on which the
+// operand that neighbours read side by side does not depend, and side by side. As many as leave the GPU work items.
 void Planner::thread_tile(const Stage& dot) {
   if (group_.outer_loops.size() < 2 || dot.values.size() != 2) return;
   const Ref& side = group_.outer_loops.back();
-  double items = iterations(group_.outer_loops);
+  double items = cost::iterations(group_.outer_loops);
   const auto alone_along = [&](const Ref& range, const Ref& near, const Ref& far) {
     return ix::depends_on(near, side) && !ix::depends_on(near, range) && ix::depends_on(far, range);
   };
@@ -62,21 +63,19 @@ void Planner::thread_tile(const Stage& dot) {
     if (!alone_along(range, dot.values[0], dot.values[1]) &&
         !alone_along(range, dot.values[1], dot.values[0]))
       continue;
-    items /= static_cast<double>(repeat_in_thread(range, 8, items));
+    items /= static_cast<double>(repeat_in_thread(range, cost::thread_rows, items));
     break;
   }
   if (ix::depends_on(dot.values[0], side) != ix::depends_on(dot.values[1], side))
-    repeat_in_thread(side, 4, items);
+    repeat_in_thread(side, cost::thread_columns, items);
 }
 
-// Splits off the largest part that divides the loop and leaves `least_items`; returns its extent.
+// Splits off the largest part that divides the loop and leaves enough of the items; returns its extent.
 int64_t Planner::repeat_in_thread(const Ref& range, int64_t most, double items) {
-  constexpr double least_items = 1 << 15;
   if (!range->src[0]->is_const() || varying_along(kernel_, range)) return 1;
   const std::string loop = name_of(range), inner = loop + "t";
   for (int64_t count = most; count > 1; count /= 2) {
-    if (size(loop) % count != 0 || size(loop) == count || items / static_cast<double>(count) < least_items)
-      continue;
+    if (size(loop) % count != 0 || size(loop) == count || !cost::leaves_items(items, count)) continue;
     move(MoveKind::Split, loop, count, inner);
     move(MoveKind::Unroll, inner);
     move(MoveKind::Reorder, inner);

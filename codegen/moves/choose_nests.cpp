@@ -1,9 +1,8 @@
 // Moves for rows and maps on a CPU: rows get their lanes, maps get wide vectors over merged loops.
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <map>
 
+#include "codegen/cost.h"
 #include "codegen/moves/planner.h"
 #include "codegen/tree/substitute.h"
 #include "codegen/tree/walk.h"
@@ -13,42 +12,7 @@ namespace kontor {
 
 using namespace walk;
 
-static constexpr int64_t widest = 64;      // lanes of a vector loop that every renderer takes
-static constexpr int64_t grain = 1 << 14;  // elements of a map that one share takes
-
-size_t Planner::operations(const Stage& s) {
-  size_t n = 0;
-  for (const Node* node : topological(s.values)) n += is_float(node->dtype) || node->dtype == DType::U32;
-  return n;
-}
-
-// Whether pairs of lanes share what is computed (the two words of a random block).
-bool Planner::pairs_lanes(const Stage& s) {
-  for (const Node* n : topological(s.values))
-    if (n->op == Op::IDiv && is_int(n->src[1], 2)) return true;
-  return false;
-}
-
-// Bytes of the values that most of its operations are on: few bytes are made of many (bytes from random words).
-int64_t Planner::bytes_computed(const Stage& s) {
-  std::map<int64_t, size_t> counts;
-  for (const Node* n : topological(s.values)) {
-    if (!is_elementwise(n->op) || (!is_float(n->dtype) && n->dtype != DType::U32)) continue;
-    counts[is_narrow(n->dtype) ? item_size(DType::F32) : item_size(n->dtype)]++;
-  }
-  const auto most = std::max_element(counts.begin(), counts.end(),
-                                     [](const auto& a, const auto& b) { return a.second < b.second; });
-  return most == counts.end() ? item_size(s.place->dtype) : most->first;
-}
-
-// Several registers' worth of lanes where the expression is short, so that their latencies overlap.
-int64_t Planner::wide(const Stage& s) const {
-  const size_t ops = operations(s);
-  const int64_t most = ops <= 24 ? 4 : ops <= 80 || pairs_lanes(s) ? 2 : 1;
-  const int64_t bytes =
-      ops <= 24 ? item_size(s.place->dtype) : std::max(item_size(s.place->dtype), bytes_computed(s));
-  return std::min<int64_t>(widest, std::max<int64_t>(1, limits_.vector_bytes / bytes) * most);
-}
+int64_t Planner::wide(const Stage& s) const { return cost::lanes_of_map(s.values, s.place->dtype, limits_); }
 
 // Whether a loop of this name has lanes, in it or around it: those of a dot run through all nests that have its loop.
 bool Planner::meets_lanes(std::span<const Ref> body, const std::string& loop, bool named, bool lanes) {
@@ -71,7 +35,8 @@ bool Planner::meets_lanes(const std::string& loop) const {
 
 void Planner::vectorise_loop(const std::string& loop, int64_t width) {
   int64_t n = size(loop);
-  if (!has(loop) || (n > 0 && n < 4) || varying_along(Ref(find(loop)), find(loop)->src[0])) return;
+  if (!has(loop) || (n > 0 && n < cost::least_lanes) || varying_along(Ref(find(loop)), find(loop)->src[0]))
+    return;
   if (meets_lanes(loop)) return;
   if (n > 0 && n <= width) return move(MoveKind::Vectorise, loop, width);
   move(MoveKind::Split, loop, outermost() == loop ? -width : width, loop + "v");
@@ -94,8 +59,7 @@ void Planner::vectorise_rows() {
                               [&](int i) { return stage(i).lane && stage(i).layout.vector_dim < 0; });
   if (k >= 0 && k < least_depth() && !any_lane) {
     const std::string& loop = name_of(group_.outer_loops[static_cast<size_t>(k)]);
-    int64_t w = lanes(root());
-    return vectorise_loop(loop, 2 * w <= std::min(size(loop), widest) ? 2 * w : w);
+    return vectorise_loop(loop, cost::lanes_of_row(lanes(root()), size(loop)));
   }
   vectorise_nests();
   if (k >= 0 && !encloses_nests(k))
@@ -128,14 +92,13 @@ void Planner::vectorise_nests() {
   }
 }
 
-// The steps of a scan along memory wait for each other: those of several rows take turns, some steps of each at a time. Rows
-// 4096 bytes apart share the 8 ways of an L1 set: as many are read as are written.
+// The steps of a scan along memory wait for each other: those of several rows take turns, some steps of each at a time.
 void Planner::chains_side_by_side() {
   if (group_.stages.size() != 1 || root().scan < 0 || root().layout.vector_dim >= 0) return;
   if (group_.outer_loops.empty()) return;
   const std::string& rows = name_of(group_.outer_loops.back());
   const std::string steps = name_of(root().loops[static_cast<size_t>(root().scan)]);
-  constexpr int64_t chains = 4, together = 4;
+  constexpr int64_t chains = cost::rows_in_turn, together = cost::steps_in_turn;
   if (!has(rows) || chains_in_lanes(rows, steps) || size(rows) < chains) return;
   const std::string side = rows + "t", run = steps + "t";
   if (size(steps) >= 2 * together) {
@@ -148,10 +111,9 @@ void Planner::chains_side_by_side() {
 }
 
 // A lane a row, as many steps as lanes: square blocks of memory, which the renderer turns in registers on the way in and out.
-// Of 8 rows: of 64 M floats in pieces of 4,096, 34 ms, where 4 take 35, 16 take 47 and rows in turn 37 (Zen 4).
 bool Planner::chains_in_lanes(const std::string& rows, const std::string& steps) {
-  const int64_t w = std::min<int64_t>(8, lanes(root()));
-  if (w < 4 || size(rows) < w || size(steps) < 2 * w) return false;
+  const int64_t w = std::min(cost::rows_in_lanes, lanes(root()));
+  if (w < cost::least_lanes || size(rows) < w || size(steps) < 2 * w) return false;
   const std::string side = rows + "v", run = steps + "t";
   return attempt([&] {
     move(MoveKind::Split, steps, w, run);
@@ -165,20 +127,17 @@ bool Planner::chains_in_lanes(const std::string& rows, const std::string& steps)
 // A fold or scan across long rows: a block of a row that L1 holds takes its step together, so that memory is read along rows
 // and not in columns of a few lines.
 bool Planner::rows_step_together() {
-  constexpr int64_t most = 1024, whole = 4096, long_row = 4096;  // elements, elements, bytes
   const Stage& s = root();
   if (group_.stages.size() != 1 || !is_fold(s) || is_dot(s) || s.lane || s.layout.vector_dim < 0)
     return false;
   const std::string& along = name_of(s.loops[static_cast<size_t>(s.layout.vector_dim)]);
-  if (!has(along) || size(along) * item_size(s.place->dtype) < long_row || !s.scatter_at.empty())
+  if (!has(along) || !cost::pays_row_blocks(size(along) * item_size(s.place->dtype)) || !s.scatter_at.empty())
     return false;
   std::vector<std::string> steps;
   if (s.scan >= 0) steps.push_back(name_of(s.loops[static_cast<size_t>(s.scan)]));
   for (const Ref& f : s.folds) steps.push_back(name_of(f));
-  // Where threads share the blocks out there are at least two of them.
-  const bool shared = outermost() == along || size(outermost()) < 4 * limits_.threads;
-  const int64_t half = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(size(along) / 2)));
-  const int64_t block = shared ? std::min(most, half) : whole, width = wide(s);
+  const bool shared = outermost() == along || !cost::enough_shares(size(outermost()), limits_);
+  const int64_t block = cost::block_of_row(size(along), shared), width = wide(s);
   return attempt([&] {
     std::string row = along;
     if (size(along) > block) move(MoveKind::Split, along, shared ? -block : block, row = along + "b");
@@ -222,8 +181,8 @@ void Planner::plan_map() {
   std::string loop = has(wanted) ? wanted : last;
   if (loop.empty()) return;
   if (loop == wanted && outermost() != loop && block_lines(loop)) return share_out();
-  if (outermost() == loop && size(loop) >= 2 * grain) {
-    move(MoveKind::Split, loop, -grain, loop + "s");
+  if (outermost() == loop && size(loop) >= 2 * cost::map_share) {
+    move(MoveKind::Split, loop, -cost::map_share, loop + "s");
     vectorise_loop(loop + "s", wide(root()));
   } else {
     vectorise_loop(loop, wide(root()));
@@ -238,7 +197,7 @@ std::string Planner::loop_of_lines(const std::string& lanes) const {
     if (n->op != Op::Load || tree::space(*n->src[0]) != Space::Param) continue;
     const Ref position = ix::flatten(tree::at(*n), tree::dims(*n->src[0]));
     int64_t apart = 0;
-    if (!ix::affine(position, find(lanes)->src[0], apart) || std::abs(apart) < 16) continue;
+    if (!ix::affine(position, find(lanes)->src[0], apart) || std::abs(apart) < cost::line) continue;
     for (const Node* l : loops_in(kernel_))
       if (ix::affine(position, l->src[0], apart) && apart == 1) return name_of(l->src[0]);
   }
@@ -253,7 +212,7 @@ bool Planner::block_lines(const std::string& loop) {
   move(MoveKind::Split, other, outermost() == other ? -block : block, other + "b");
   move(MoveKind::Split, loop, block, loop + "v");
   move(MoveKind::Reorder, other + "b", 0, "", {loop});
-  if (block <= 16) move(MoveKind::Unroll, other + "b");
+  if (block <= cost::turned_lanes) move(MoveKind::Unroll, other + "b");
   move(MoveKind::Vectorise, loop + "v", block);
   return true;
 }

@@ -90,8 +90,6 @@ static int64_t power_of_two(int64_t n) {
   return p;
 }
 
-static constexpr int64_t most_lanes = 64;  // that every renderer takes
-
 Ref vectorise(const Ref& kernel, const std::string& loop, int64_t width) {
   need_loop(kernel, loop);
   return map_kernel(kernel, [&](const Ref& s, Body& out) {

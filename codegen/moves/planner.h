@@ -63,11 +63,7 @@ class Planner {
   bool is_map() const;
 
   // ---- choose_dot.cpp
-  struct Tile {
-    int64_t vectors, repeats;
-  };
   bool rows_share_ways(const Stage& dot) const;
-  Tile tile_of(const Stage& dot, int64_t length, int64_t repeats) const;
   const Node* vector_operand(const Stage& dot) const;
   bool wants_panel(const Stage& dot, int64_t times) const;
   bool tile(const Stage& dot);
@@ -87,9 +83,6 @@ class Planner {
   void fill_wide(const Stage& dot, const std::string& vectors, const std::string& lane);
 
   // ---- choose_nests.cpp: rows and other nests
-  static size_t operations(const Stage& s);
-  static int64_t bytes_computed(const Stage& s);
-  static bool pairs_lanes(const Stage& s);
   int64_t wide(const Stage& s) const;
   static bool meets_lanes(std::span<const Ref> body, const std::string& loop, bool named, bool lanes);
   bool meets_lanes(const std::string& loop) const;

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "codegen/cost.h"
 #include "codegen/moves/moves.h"
 #include "codegen/tree/substitute.h"
 #include "graph/index/index.h"
@@ -14,8 +15,6 @@ namespace kontor {
 namespace {
 
 using Body = std::vector<Ref>;
-constexpr int64_t caches =
-    8;  // of a core's size, that the places of a piece may fill: a share of the last one
 
 [[noreturn]] void reject(const ScheduledStream& block, const std::string& why) {
   fail("the decision '{}' can't be followed: {}", block.block, why);
@@ -153,7 +152,7 @@ class Join {
         const Ref& param = tree::params(*kernels_[k].kernel.tree)[p];
         memory_[b] =
             tree::place(param->dtype, {tree::dims(*param).begin(), tree::dims(*param).end()}, stage(b).name);
-        kept_bytes_ += bytes_of(*param);
+        kept_bytes_ += cost::rounded(cost::most_bytes(param->dtype, tree::dims(*param)));
         out.push_back(memory_[b]);
       }
     return out;
@@ -169,16 +168,9 @@ class Join {
     return static_cast<size_t>(stage(accumulator).piece.accumulator.stream);
   }
 
-  static int64_t bytes_of(const Node& place) {
-    double n = static_cast<double>(item_size(place.dtype));
-    for (const Ref& d : tree::dims(place)) n *= static_cast<double>(d->bounds.hi);
-    return static_cast<int64_t>(std::min(n, 0x1p50));
-  }
-
   void require_room(const ScheduledStream& s) const {
-    if (kept_bytes_ > caches * limits_.l2)
-      reject(s, fmt::format("a piece would keep {} bytes on chip, where {} have room", kept_bytes_,
-                            caches * limits_.l2));
+    if (const int64_t room = cost::block_bytes(limits_); kept_bytes_ > room)
+      reject(s, fmt::format("a piece would keep {} bytes on chip, where {} have room", kept_bytes_, room));
     if (limits_.budget_is_asked && kept_bytes_ * limits_.threads > limits_.memory_budget)
       reject(s, fmt::format("pieces on {} threads would keep {} bytes, for a budget of {}", limits_.threads,
                             kept_bytes_ * limits_.threads, limits_.memory_budget));

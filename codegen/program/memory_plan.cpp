@@ -5,12 +5,12 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "codegen/cost.h"
 
 namespace kontor {
 namespace {
 
 constexpr int64_t kAlignment = 64;
-constexpr int64_t most_temporary = int64_t{1} << 50;  // no machine has it; sums of some of them are an i64
 
 struct Placed {
   int64_t begin, end;
@@ -38,7 +38,7 @@ int64_t most_bytes(const ScheduledBuffer& buffer) {
     if (d->bounds.hi == INT64_MAX) broken("a temporary has a dimension without an upper bound");
     bytes *= std::max<int64_t>(d->bounds.hi, 0);
   }
-  if (bytes > most_temporary) fail("out of memory: a temporary of {} bytes", bytes);
+  if (bytes > cost::beyond_memory) fail("out of memory: a temporary of {} bytes", bytes);
   return bytes;
 }
 

@@ -3,20 +3,13 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "codegen/cost.h"
 #include "codegen/stages/fuse.h"
 #include "graph/index/index.h"
 
 namespace kontor {
 
 namespace {
-
-constexpr double small_work = 1 << 18;  // iterations below which a kernel need not be parallel
-constexpr double gpu_items =
-    1 << 14;  // work items that keep a GPU busy: 132 multiprocessors x 128 threads at least
-constexpr double gpu_small =
-    1 << 13;  // iterations that cost less than a launch (5 us) even if few threads share them
-constexpr size_t most_loads = 256;       // of a kernel: compilers take more than linear time
-constexpr int64_t row_bytes = 64 << 10;  // what a stage may keep of itself inside a shared loop
 
 class Fusion {
  public:
@@ -49,7 +42,7 @@ class Fusion {
   struct Facts {  // of a group's stages
     bool fold = false, dot = false, scan = false;
     size_t loads = 0;
-    double work = 0;  // iterations of the largest
+    double iterations = 0;  // of the largest
   };
   std::vector<Facts> facts_;  // by number of the group as it is founded
 
@@ -94,7 +87,7 @@ class Fusion {
     g.nodes = s.level.nodes;
     g.stages.push_back(static_cast<int>(i));
     program_.groups.push_back(std::move(g));
-    facts_.push_back({is_fold(s), is_dot(s), s.scan >= 0, reads_.loads[i].size(), work_of(s)});
+    facts_.push_back({is_fold(s), is_dot(s), s.scan >= 0, reads_.loads[i].size(), iterations(s)});
   }
 
   // A map that ends a dot (bias, activation) runs in the dot's tile.
@@ -213,7 +206,7 @@ class Fusion {
     double left = static_cast<double>(item_size(s.place->dtype));
     bool whole = true;
     for (size_t d = 0; d < s.loops.size(); d++)
-      if (s.level.outer[d] < 0) whole = false, left *= iterations(std::span(&s.loops[d], 1));
+      if (s.level.outer[d] < 0) whole = false, left *= cost::iterations(std::span(&s.loops[d], 1));
     return {left, whole};
   }
 
@@ -222,13 +215,10 @@ class Fusion {
     const Group& g = group(number);
     if (s.level.depth == 0 && !(g.outer_loops.empty() && s.loops.empty()))
       return "it shares no outer loop with its reader";
-    if (g.nodes + s.level.nodes > (elsewhere ? many_nodes : most_nodes))
-      return "its kernel would be too long";
+    if (g.nodes + s.level.nodes > cost::kernel_nodes(elsewhere)) return "its kernel would be too long";
     const auto [left, whole] = left_inside(s);
-    double room = s.random
-                      ? static_cast<double>(limits_.place_bytes)
-                      : std::min(static_cast<double>(row_bytes), static_cast<double>(limits_.place_bytes));
-    if (left > room && !whole) return fmt::format("{} bytes of it would be kept inside the loop", left);
+    if (!whole && left > static_cast<double>(cost::room_in_loop(s.random, limits_)))
+      return fmt::format("{} bytes of it would be kept inside the loop", left);
     if (is_dot(s) && !whole) return "a dot is kept whole";
     if (!whole && !s.random && ends_dot(s)) return "it ends a dot";
     const Facts& facts = facts_[static_cast<size_t>(number)];
@@ -236,19 +226,20 @@ class Fusion {
     if (is_fold(s) && facts.dot) return "its kernel has a dot already";
     if (is_fold(s) && facts.scan && !whole)
       return "all of it would be folded before a scan takes its first step";
-    if (facts.loads + reads_.loads[static_cast<size_t>(stage_number(program_, s.place))].size() > most_loads)
+    if (facts.loads + reads_.loads[static_cast<size_t>(stage_number(program_, s.place))].size() >
+        cost::kernel_loads)
       return "its kernel reads enough already";
-    double outer = iterations(std::span(g.outer_loops).first(static_cast<size_t>(s.level.depth)));
-    const double work = work_of(s);
+    const double outer = cost::iterations(std::span(g.outer_loops).first(static_cast<size_t>(s.level.depth)));
     const bool shares_out = whole && s.level.depth == static_cast<int>(g.outer_loops.size());
-    if (limits_.gpu && !shares_out && outer < gpu_items && std::max(work, facts.work) > gpu_small)
+    if (limits_.gpu && !shares_out && cost::too_few_items(outer, std::max(iterations(s), facts.iterations)))
       return fmt::format("{} work items are too few for a GPU", outer);
-    if (!whole && !s.random && outer < 8 && work > small_work) return "too few outer iterations to share out";
-    if (is_fold(s) && whole && outer < 8 && work > small_work) return "too few outer iterations to share out";
+    if ((whole ? is_fold(s) : !s.random) && cost::too_few_to_share(outer, iterations(s)))
+      return "too few outer iterations to share out";
     return "";
   }
 
-  static double work_of(const Stage& s) { return iterations(s.loops) * iterations(s.folds); }
+  // Of a fold in lanes, those of one lane.
+  static double iterations(const Stage& s) { return cost::iterations(s.loops) * cost::iterations(s.folds); }
 
   // Whether s is computed element by element from the result of a dot that nothing else reads: the dot will join s.
   bool ends_dot(const Stage& s) {
@@ -282,7 +273,7 @@ class Fusion {
     facts.fold = facts.fold || is_fold(s);
     facts.dot = facts.dot || is_dot(s);
     facts.scan = facts.scan || s.scan >= 0;
-    facts.work = std::max(facts.work, work_of(s));
+    facts.iterations = std::max(facts.iterations, iterations(s));
     facts.loads += reads_.loads[static_cast<size_t>(i)].size();
     if (is_dot(s)) retile(s, group(g));
   }

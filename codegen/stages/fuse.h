@@ -7,13 +7,6 @@
 
 namespace kontor {
 
-/// Nodes of a kernel's expressions above which nothing joins it: compilers take longer than in proportion, and stages that
-/// are computed where they are read make one expression, over which renderers are recursive.
-inline constexpr size_t most_nodes = 4096;
-/// The same for a value that is in memory anyway, for other kernels: to join saves its reader one load, and short kernels are
-/// found again more often (a long chain whose values its gradient reads).
-inline constexpr size_t many_nodes = 512;
-
 /// The loads of each stage, sorted by what they read, and the stages that read each.
 struct Reads {
   struct Read {

@@ -2,6 +2,7 @@
 // who reads them, never from the whole program, so that a program of n kernels takes O(n).
 #include <algorithm>
 
+#include "codegen/cost.h"
 #include "codegen/stages/fuse.h"
 
 namespace kontor {
@@ -45,8 +46,6 @@ void rename(Stage& s, const Substitution& map) {
 
 namespace {
 
-constexpr size_t window = 64;  // groups that a group is compared with: those after it
-
 class Siblings {
  public:
   Siblings(ProgramTree& program, Reads& reads)
@@ -65,7 +64,7 @@ class Siblings {
   void run() {
     for (size_t a = 0; a < program_.groups.size(); a++) {
       if (!mergeable(program_.groups[a])) continue;
-      for (size_t b = a + 1; b < program_.groups.size() && b < a + window; b++)
+      for (size_t b = a + 1; b < program_.groups.size() && b < a + cost::siblings; b++)
         if (may_merge(a, b)) absorb(a, b);
     }
     require_merged();
@@ -98,7 +97,7 @@ class Siblings {
     if (y.stages.empty() || !same_loops(x, y)) return false;
     if (const Decision* given = given_of(y)) {
       if (given->verb == Verb::Store || !stands_in(x, given->words[0])) return false;
-    } else if (!shares_input(a, b) || x.nodes + y.nodes > most_nodes) {
+    } else if (!shares_input(a, b) || x.nodes + y.nodes > cost::kernel_nodes(false)) {
       return false;
     }
     return mergeable(y) && reads_what_is_there(x, y) && reads_what_is_there(y, x) && !would_cross(x, y);

@@ -1,9 +1,9 @@
 // Memory order and vector dimension of each stage, producers first. A dot wants one operand contiguous along a dimension
 // that the other does not depend on; where memory is not so, a temporary is laid out anew, or a packed copy is made.
 #include <algorithm>
-#include <cmath>
 
 #include "base/error.h"
+#include "codegen/cost.h"
 #include "codegen/stages/stage.h"
 #include "codegen/tree/substitute.h"
 #include "graph/index/index.h"
@@ -12,10 +12,8 @@ namespace kontor {
 
 namespace {
 
-int64_t size_of(const Ref& range) {
-  return range->src[0]->is_const() ? extent(range->src[0])
-                                   : std::min<int64_t>(range->src[0]->bounds.hi, 1 << 20);
-}
+// At most, where it varies: what is usual is less than the steps of a cut chain, which lanes and panels are chosen for.
+int64_t size_of(const Ref& range) { return range->src[0]->bounds.hi; }
 
 // Whether the fold takes steps of another number along it: then no tile of one body holds several of its iterations.
 bool varies_along(const Stage& s, const Ref& range) {
@@ -43,9 +41,7 @@ class Layouts {
   const Limits& limits_;
   NodeMap<int> readers_;  // how many stages read a place
 
-  int64_t lanes(const Stage& s) const {
-    return std::max<int64_t>(1, limits_.vector_bytes / item_size(s.place->dtype));
-  }
+  int64_t lanes(const Stage& s) const { return cost::lanes(s.place->dtype, limits_); }
 
   void set_layout(Stage& s) {
     const Decision* d = program_.given_of(Matter::Layout, s);
@@ -70,18 +66,14 @@ class Layouts {
     if (s.lane && score_of(s, s.lane, -1) >= best) s.layout.vector_dim = -1;
   }
 
-  // Contiguous reads and writes per access, less what is far apart; short dimensions fill a vector badly.
+  // A fold reads for each of its steps, and writes once: an output, as its caller wants it.
   double score_of(const Stage& s, const Ref& range, int dim) const {
-    double score = 0;
-    for (const Ref& load : loads_in(s.values)) {
-      int64_t d = stride(program_, load, range);
-      score += d == 1 ? 2 : d == 0 || d == 2 ? 0.5 : d == irregular ? -1 : -2;  // 2: two loads, half used
-    }
-    if (dim >= 0 && s.output >= 0)  // a fold reads for each of its steps, and writes once
-      score += (dim + 1 == static_cast<int>(s.loops.size()) ? 2 : -2) / iterations(s.folds);
-    double n = static_cast<double>(size_of(range)), w = static_cast<double>(lanes(s));
-    if (score <= 0) return score - 1;
-    return n <= 1 ? 0 : (score + 0.25) * (n / (std::ceil(n / w) * w));
+    double gain = 0;
+    for (const Ref& load : loads_in(s.values)) gain += cost::gain_of_lanes(stride(program_, load, range));
+    const bool along_rows = dim + 1 == static_cast<int>(s.loops.size());
+    if (dim >= 0 && s.output >= 0)
+      gain += cost::gain_of_lanes(along_rows ? 1 : cost::far_apart) / cost::iterations(s.folds);
+    return cost::score_of_lanes(gain, static_cast<double>(size_of(range)), static_cast<double>(lanes(s)));
   }
 
   // ---- decisions as text: lanes, tile, how an operand is read; behind `in` the order in memory
@@ -230,11 +222,10 @@ class Layouts {
     if (unroll < 0 || s.folds.size() != 1 || !s.folds[0]->src[0]->is_const() || tree::guard(*load))
       return false;
     auto length = [&](int dim) { return size_of(s.loops[static_cast<size_t>(dim)]); };
-    int64_t width = lanes(s), steps = size_of(s.folds[0]);
     for (int d = 0; d < static_cast<int>(s.loops.size()); d++)
       if (d != vector && d > unroll) return false;
-    return steps >= 64 && length(unroll) >= 64 && length(vector) >= 8 * width &&
-           steps * 4 * width * item_size(load->dtype) <= limits_.place_bytes;
+    return cost::pays_to_fill_panel(size_of(s.folds[0]), length(unroll), length(vector), lanes(s),
+                                    item_size(load->dtype), limits_);
   }
 
   // Whether what the load reads is computed for this stage alone, element by element: then it need not be stored.
@@ -270,38 +261,29 @@ class Layouts {
     i--;
   }
 
+  static double products(const Stage& s) {
+    return cost::iterations(s.loops, INT64_MAX) * cost::iterations(s.folds, INT64_MAX);
+  }
+
   void best_vector(const Stage& s, const Ref& a, const Ref& b, int& dim, int& operand) const {
     double best = 0;
     for (size_t d = 0; d < s.loops.size(); d++) {
       int64_t sa = stride(program_, a, s.loops[d]), sb = stride(program_, b, s.loops[d]);
       if ((sa != 0) == (sb != 0) || varies_along(s, s.loops[d])) continue;
-      double n = static_cast<double>(size_of(s.loops[d])), w = static_cast<double>(lanes(s));
-      double score = n / (std::ceil(n / w) * w) + 0.05 * std::min(n, 64.0) / 64;
+      const double width = static_cast<double>(lanes(s));
+      double score = cost::score_of_dot(static_cast<double>(size_of(s.loops[d])), width);
       const Ref& operand_load = sa ? a : b;
       int producer = stage_number(program_, operand_load->src[0]);
       const bool as_wanted = producer >= 0 && program_.stages[static_cast<size_t>(producer)].random;
       const int dimension = static_cast<int>(d);
       const bool panel = may_have_panel(s, operand_load, dimension, best_unroll(s, sa ? b : a, operand_load));
       if ((sa ? sa : sb) != 1 && !as_wanted)
-        score *= panel ? 0.98 : 0.95 / (1 + packing_share(s, operand_load, w));
-      if (d + 1 != s.loops.size()) score *= 0.97;  // rows of the result are stored whole
-      if (d + 1 != s.loops.size() && s.output >= 0) score /= 1 + scattering / iterations(s.folds);
+        score *= cost::share_of_repacked(panel, cost::elements(tree::dims(*operand_load->src[0])), width,
+                                         products(s));
+      if (d + 1 != s.loops.size())
+        score *= cost::share_of_scattered(s.output >= 0, cost::iterations(s.folds));
       if (score > best) best = score, dim = dimension, operand = sa ? 0 : 1;
     }
-  }
-
-  static constexpr double scattering = 24;  // steps of a fold in whose time its result is scattered over rows
-
-  // Time to pack an operand over the time of the dot itself, roughly: moving an element costs as much as some products in
-  // vectors.
-  static double packing_share(const Stage& s, const Ref& load, double width) {
-    constexpr double vectors_an_element = 3;
-    double elements = 1, products = 1;
-    for (const Ref& d : tree::dims(*load->src[0]))
-      elements *= static_cast<double>(std::max<int64_t>(1, d->bounds.hi));
-    for (const auto* ranges : {&s.loops, &s.folds})
-      for (const Ref& r : *ranges) products *= static_cast<double>(size_of(r));
-    return vectors_an_element * elements * width / products;
   }
 
   // The dimension to repeat in registers: the broadcast operand depends on it, the vector operand does not.
@@ -311,7 +293,7 @@ class Layouts {
     for (size_t d = 0; d < s.loops.size(); d++) {
       if (stride(program_, vector, s.loops[d]) != 0) continue;
       if (stride(program_, broadcast, s.loops[d]) == 0 || varies_along(s, s.loops[d])) continue;
-      int64_t n = std::min<int64_t>(size_of(s.loops[d]), 12);
+      int64_t n = std::min(size_of(s.loops[d]), cost::enough_rows);
       if (n >= most) most = n, best = static_cast<int>(d);
     }
     return best;

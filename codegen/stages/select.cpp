@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "codegen/cost.h"
 #include "graph/folds.h"
 #include "graph/index/index.h"
 #include "graph/transforms/calls.h"
@@ -25,21 +26,6 @@ const Node* stored_for(const Node* output) {
 }
 
 namespace {
-
-constexpr int dear = 8;         // operations from which on a value that two stages read is stored
-constexpr int very_dear = 60;   // .. that is stored where it is repeated
-constexpr int too_dear = 1000;  // cost saturates
-
-// Where an expression is cut by storing a value, so that what is recursive over a stage's expression (lowering, text,
-// renderers) has a bound, and compilers, whose time grows faster than a block of code, get no endless ones. The longest
-// that is not cut is a normal draw (ten rounds of Threefry, log, sine); a value in memory costs nothing beside this much.
-constexpr int longest_path = 512;    // nodes one after another
-constexpr double most_nodes = 2048;  // nodes together
-
-int own_cost(Op op) {
-  if (op == Op::Div || op == Op::Sqrt || op == Op::IDiv || op == Op::Mod) return 4;
-  return is_elementwise(op) ? 1 : 0;
-}
 
 bool is_draw(const Node* n) {
   if (n->op != Op::Call) return false;
@@ -65,7 +51,7 @@ class Selection {
     for (const Node* n : order_) {
       if (n->op == Op::Expand) store_expanded(n);
       cut(n);
-      cost_[n] = cost(n);
+      operations_[n] = operations(n);
     }
     find_conditional();
     store_shared();
@@ -76,8 +62,8 @@ class Selection {
   const Graph& graph_;
   std::vector<const Node*> order_;
   NodeSet stored_;
-  NodeMap<int> cost_;
-  NodeSet drawn_;  // inside of draws: made again where it is read
+  NodeMap<double> operations_;  // of the expression, of what is repeated in it as often as it is
+  NodeSet drawn_;               // inside of draws: made again where it is read
   struct Extent {
     int path = 0;      // nodes one after another down to what is stored
     double nodes = 0;  // nodes of the expression; what has several readers counts a part in each
@@ -103,15 +89,9 @@ class Selection {
     }
   }
 
-  static double elements(const Node* n) {
-    double count = 1;
-    for (const Ref& d : n->shape) count *= static_cast<double>(std::max<int64_t>(d->bounds.hi, 1));
-    return count;
-  }
-
-  // How often each element of `base` is read by the dot, roughly: iterations over elements.
-  static double reuse(const Node* dot, const Node* base) {
-    return elements(dot->src[0].get()) / elements(base);
+  // How often each element of `base` is read by what runs over all elements of n.
+  static double reads(const Node* n, const Node* base) {
+    return cost::elements(n->shape) / cost::elements(base->shape);
   }
 
   void store_operands(const Node* dot) {
@@ -119,15 +99,15 @@ class Selection {
       const Node* n = see_through(operand.get());
       while (is_movement(n->op) && n->op != Op::Pad && !stored(n)) n = see_through(n->src[0].get());
       if (is_leaf(n) || stored(n) || n->op == Op::Gather) continue;
-      if (reuse(dot, n) > 2) stored_.insert(n);
+      if (reads(dot->src[0].get(), n) > cost::dot_reads) stored_.insert(n);
     }
   }
 
-  int cost(const Node* n) const {
+  double operations(const Node* n) const {
     if (is_leaf(n) || stored(n)) return 0;
-    int total = own_cost(n->op);
+    double total = cost::operations(n->op);
     size_t sources = n->op == Op::Call || is_movement(n->op) ? 1 : n->src.size();
-    for (size_t i = 0; i < sources; i++) total = std::min(too_dear, total + cost_.at(n->src[i].get()));
+    for (size_t i = 0; i < sources; i++) total += operations_.at(n->src[i].get());
     return total;
   }
 
@@ -155,7 +135,7 @@ class Selection {
       e.path = std::max(e.path, s.path + 1);
       e.nodes += s.nodes / std::max(s.readers, 1);
     }
-    const bool fits = e.path < longest_path && e.nodes < most_nodes;
+    const bool fits = e.path < cost::longest_path && e.nodes < cost::most_nodes;
     if (fits || stored(n) || drawn_.count(n) || see_through(n) != n) return;
     stored_.insert(n);
   }
@@ -164,12 +144,11 @@ class Selection {
   void store_expanded(const Node* expand) {
     const Node* n = see_through(expand->src[0].get());
     while (is_movement(n->op) && n->op != Op::Pad && !stored(n)) n = see_through(n->src[0].get());
-    if (stored(n) || !is_elementwise(n->op) || n->rank() == 0 || drawn_.count(n) || cost_[n] < very_dear)
-      return;
-    if (elements(expand) < 8 * elements(n)) return;
+    if (stored(n) || !is_elementwise(n->op) || n->rank() == 0 || drawn_.count(n)) return;
+    if (!cost::pays_to_store_repeated(operations_[n], reads(expand, n))) return;
     stored_.insert(n);
-    for (const Node* x = expand->src[0].get(); x != n; x = x->src[0].get()) cost_[x] = 0;
-    cost_[n] = 0;
+    for (const Node* x = expand->src[0].get(); x != n; x = x->src[0].get()) operations_[x] = 0;
+    operations_[n] = 0;
   }
 
   // What a draw computes from its key and counter.
@@ -197,7 +176,7 @@ class Selection {
     };
     for (size_t i = order_.size(); i-- > 0;) {
       const Node* n = order_[i];
-      if (!stored(n) && readers[n].size() >= 2 && is_elementwise(n->op) && cost_[n] >= dear &&
+      if (!stored(n) && readers[n].size() >= 2 && is_elementwise(n->op) && operations_[n] >= cost::dear &&
           n->rank() > 0 && !drawn_.count(n) && !conditional_.count(n) && !random.count(n))
         stored_.insert(n);
       std::vector<const Node*> own = stored(n) ? std::vector<const Node*>{n} : readers[n];

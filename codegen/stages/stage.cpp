@@ -10,12 +10,9 @@ namespace kontor {
 bool is_fold(const Stage& s) { return s.fold >= 0; }
 bool is_dot(const Stage& s) { return s.fold >= 0 && row(static_cast<Fold>(s.fold)).is_dot; }
 
-double iterations(std::span<const Ref> ranges) {
-  double n = 1;
-  for (const Ref& r : ranges)
-    n *= r->src[0]->is_const() ? static_cast<double>(extent(r->src[0]))
-                               : static_cast<double>(std::min<int64_t>(r->src[0]->bounds.hi, 1024));
-  return n;
+double work_of(const Stage& s) {
+  const double lanes = s.lane ? static_cast<double>(extent(s.lane->src[0])) : 1;
+  return cost::work(lanes * cost::iterations(s.loops) * cost::iterations(s.folds), s.values);
 }
 
 // The table is made again when it turns out that stages were added or taken out.
@@ -54,7 +51,7 @@ int64_t stride(const ProgramTree& program, const Ref& load, const Ref& range) {
   bool exact = true;
   for (size_t i = at.size(); i-- > 0;) {
     int64_t c = 0;
-    if (!ix::affine(at[i], range, c) || (c != 0 && !exact)) return irregular;
+    if (!ix::affine(at[i], range, c) || (c != 0 && !exact)) return cost::irregular;
     coefficient += c * scale;
     if (dims[i]->is_const()) scale *= extent(dims[i]);
     else exact = false;

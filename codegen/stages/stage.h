@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "codegen/cost.h"
 #include "codegen/decisions.h"
 #include "codegen/schedule.h"
 #include "codegen/tree/tree.h"
@@ -141,8 +142,7 @@ Ref build_tree(const ProgramTree& program, const Group& group, const std::string
 std::vector<Ref> in_memory_order(const ProgramTree& program, const Ref& place, std::span<const Ref> at);
 const Stage* stage_of(const ProgramTree& program, const Ref& place);
 int stage_number(const ProgramTree& program, const Ref& place);  ///< -1 for an input
-/// How far apart in memory consecutive values of `range` are read; `irregular` if not by a constant distance.
-inline constexpr int64_t irregular = INT64_MAX;
+/// How far apart in memory consecutive values of `range` are read; cost::irregular if not by a constant distance.
 int64_t stride(const ProgramTree& program, const Ref& load, const Ref& range);
 bool is_dot(const Stage& stage);
 bool is_fold(const Stage& stage);
@@ -153,8 +153,8 @@ std::vector<int> usual_order(const Stage& stage);
 Decision layout_of(const Stage& stage);
 Decision level_of(const Stage& stage);
 
-/// How often a nest of the ranges runs, roughly: at most, where an extent varies.
-double iterations(std::span<const Ref> ranges);
+/// Operations that a stage takes, in the unit of codegen/cost.h.
+double work_of(const Stage& stage);
 
 /// All Loads of `place` below the expressions.
 std::vector<Ref> loads_of(std::span<const Ref> expressions, const Ref& place);

@@ -9,12 +9,6 @@
 
 namespace kontor {
 
-static double work_of(const Stage& s) {
-  const double lanes = s.lane ? static_cast<double>(extent(s.lane->src[0])) : 1;
-  const double n = lanes * (iterations(s.loops) * iterations(s.folds));
-  return n * (1 + 0.25 * static_cast<double>(std::min<size_t>(topological(s.values).size(), 400)));
-}
-
 Flow::Flow(const ProgramTree& program) {
   const size_t n = program.stages.size();
   NodeMap<int> number;

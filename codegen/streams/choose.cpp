@@ -6,16 +6,13 @@
 #include <optional>
 
 #include "base/error.h"
+#include "codegen/cost.h"
 #include "codegen/streams/plan.h"
 #include "graph/index/index.h"
 
 namespace kontor {
 
 namespace {
-
-constexpr double most_extra = 0.1;     // of the work, that a budget nobody asked for may cost
-constexpr double little_extra = 0.03;  // that pieces which stay in the caches may cost
-constexpr int64_t caches = 2;          // such pieces, in L2 caches of all threads
 
 /// Picks streams and the size of their pieces: as long as too much is alive at some kernel, the step that costs least for
 /// what it frees there.
@@ -41,13 +38,13 @@ class Choice {
   std::string why_not_;  // of the largest places at the peak
 
   void choose() {
-    const double allowed = limits_.budget_is_asked ? INFINITY : now_.cost * (1 + most_extra);
-    const double allowed_for_caches = now_.cost * (1 + little_extra);
+    const double allowed = limits_.budget_is_asked ? INFINITY : now_.cost * (1 + cost::budget_extra);
+    const double allowed_for_caches = now_.cost * (1 + cost::caches_extra);
     const int64_t before = now_.peak;
     while (now_.peak > limits_.memory_budget && shrink(allowed)) {}
     if (now_.peak <= limits_.memory_budget && before > limits_.memory_budget) grow();
     if (!limits_.budget_is_asked && !limits_.gpu)
-      while (now_.peak > caches * limits_.l2 * limits_.threads && shrink(allowed_for_caches)) {}
+      while (now_.peak > cost::cached_bytes(limits_) && shrink(allowed_for_caches)) {}
     if (now_.axes.empty() && before <= limits_.memory_budget) return;
     drop_whole();
     note(before);
@@ -161,7 +158,7 @@ class Choice {
     std::vector<Trial> found;
     why_not_.clear();
     const std::vector<int> stages = now_.largest();
-    for (size_t n = 0; n < stages.size() && n < 6; n++) {
+    for (size_t n = 0; n < stages.size() && n < cost::streamed_along; n++) {
       const Stage& s = program_.stages[static_cast<size_t>(stages[n])];
       for (size_t d = 0; d < s.loops.size(); d++) {
         for (const bool around : {false, true}) {
@@ -169,7 +166,7 @@ class Choice {
           std::vector<Axis> axes = now_.axes;
           Axis fresh = find_axis(
               program_, flow_,
-              {stages[n], static_cast<int>(d), now_.worst, around, limits_.memory_budget / 256}, axes);
+              {stages[n], static_cast<int>(d), now_.worst, around, cost::little_memory(limits_)}, axes);
           axes.push_back(std::move(fresh));
           if (!axes.back().groups.empty()) found.push_back({std::move(axes), around});
           else if (n < 2 && !around)

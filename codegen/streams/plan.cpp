@@ -7,15 +7,12 @@
 #include <numeric>
 #include <queue>
 
+#include "codegen/cost.h"
 #include "graph/index/index.h"
 
 namespace kontor {
 
 namespace {
-
-constexpr double launch_work = 1 << 17;  // operations that a launch costs
-constexpr double narrower =
-    0.25;  // share of a dot's time that half the columns cost, which repeat what it loads
 
 // Nests streams by their groups; between them kernels stay in the order they had as far as they can.
 class Arrangement {
@@ -195,7 +192,7 @@ int64_t StreamPlan::bytes(const Stage& s, int number, const Cut& is_cut) const {
     n *= d->bounds.hi < (1 << 30) ? static_cast<double>(d->bounds.hi) : 1;
   for (size_t a = 0; a < axes.size(); a++)
     if (is_cut(number, a)) n = n / static_cast<double>(axes[a].extent) * static_cast<double>(axes[a].chunk);
-  return static_cast<int64_t>(std::min(n, 0x1p50) + 0.5);  // more than any machine has, and sums of it fit
+  return cost::rounded(n);
 }
 
 void StreamPlan::add(int i) {
@@ -245,7 +242,7 @@ void StreamPlan::find_cost() {
     double launches = 1;
     for (const Axis& a : axes)
       if (a.has(static_cast<int>(g))) launches *= pieces(a);
-    cost += launches * launch_work;
+    cost += launches * cost::launch;
     for (int t : program_->groups[g].stages)
       cost += flow_->work[static_cast<size_t>(t)] * times(static_cast<int>(g), t);
   }
@@ -259,8 +256,7 @@ double StreamPlan::times(int g, int t) const {
     const Carried* c = a.of(t);
     if (c) n *= static_cast<double>(a.chunk) / static_cast<double>(a.extent);
     const Stage& s = program_->stages[static_cast<size_t>(t)];
-    if (c && is_dot(s) && c->dim >= 0 && c->dim == s.layout.vector_dim)
-      n *= 1 + narrower * std::log2(pieces(a));
+    if (c && is_dot(s) && c->dim >= 0 && c->dim == s.layout.vector_dim) n *= cost::dot_in_pieces(pieces(a));
   }
   return n;
 }

@@ -26,6 +26,7 @@ namespace kontor {
 /// loop's index ends (they are joined by a Merge). What stands outside of such loops every thread of the warp computes.
 enum class LoopKind : uint8_t { Loop, Thread, Global, Lane, Unroll, Vector };
 inline constexpr int64_t warp = 32;  ///< threads of a GPU that run in step and read each other's registers
+inline constexpr int64_t most_lanes = 64;  ///< of a vector loop, which every renderer takes
 std::string_view name(LoopKind kind);
 
 enum class Space : uint8_t { Local, Param };

@@ -14,8 +14,11 @@ ROOT = pathlib.Path(os.environ["KONTOR_SOURCE"])
 # side with what they name in their charters; tests may include everything.
 ORDER = ["include/kontor", "base", "graph", "codegen", "backends", "runtime", "nn", "marketplace", "tools"]
 # The same for the parts of codegen: floors from below, of which a part includes only lower ones.
-CODEGEN = [["limits"], ["decisions", "tree"], ["render", "schedule.h"], ["stages", "render_c", "render_llvm"], ["moves"], ["program"],
+CODEGEN = [["limits"], ["decisions", "tree"], ["cost", "render", "schedule.h"], ["stages", "render_c", "render_llvm"], ["moves"], ["program"],
            ["streams"], ["schedule.cpp"]]
+# Numbers in passes that no choice hangs on: letters, what keeps a logarithm's argument above 0.
+NOT_COSTS = {("codegen/stages/layout.cpp", "26"), ("codegen/streams/choose.cpp", "1.0"),
+             ("codegen/streams/plan.cpp", "30"), ("codegen/streams/axis.cpp", "20")}
 MAX_PUBLIC_HEADERS = 8
 LONGEST, USUAL = 80, 30  # lines of any function, and of 95 in 100
 LONGEST_FILE = 500  # lines of a file of the library or the program
@@ -106,6 +109,26 @@ def renderers():
           if not target.startswith((os.path.dirname(path) + "/", *known))]
 
 
+def numbers_of_passes():
+  """Passes ask the cost model: a number above 4, or a fraction, is none of theirs. In cost.h each constant has its unit."""
+  chosen = ("codegen/stages/select", "codegen/stages/fuse", "codegen/stages/layout", "codegen/streams/", "codegen/moves/",
+            "codegen/program/blocks")
+  wrong = []
+  for path, text in sources():
+    if not path.startswith(chosen):
+      continue
+    for number, line in enumerate(text.split("\n"), 1):
+      code = re.sub(r"//.*|\"(\\.|[^\"\\])*\"|'(\\.|[^'\\])+'", "", line)
+      for literal in re.findall(r"(?<![\w.])\d[\w.]*", code):
+        plain = literal.isdigit() and int(literal) <= 4
+        if not plain and (path, literal) not in NOT_COSTS:
+          wrong.append(f"{path}:{number}: {literal} belongs into codegen/cost.h, with its unit and its reason")
+  for comment, name in re.findall(r"((?:^///.*\n)*)^inline constexpr [\w:]+ (\w+)", (ROOT / "codegen/cost.h").read_text(), re.MULTILINE):
+    if not re.search(r"\[[\w ]+\]", comment):
+      wrong.append(f"codegen/cost.h: {name} has no [unit]")
+  return wrong
+
+
 def long_files():
   return [f"{path}: {lines} lines, {LONGEST_FILE} at most" for path, text in sources()
           if folder_of(path) and (lines := text.count("\n")) > LONGEST_FILE]
@@ -189,7 +212,7 @@ def report(name, wrong):
 
 def main():
   good = [report(check.__name__, check()) for check in
-          (root, folder_order, codegen_floors, renderers, long_files, public_headers, opening_comments, unfinished, charters)]
+          (root, folder_order, codegen_floors, renderers, numbers_of_passes, long_files, public_headers, opening_comments, unfinished, charters)]
   ctags = shutil.which("ctags")
   if ctags and "Universal" in subprocess.run([ctags, "--version"], capture_output=True, text=True).stdout:
     good.append(report("long_functions", long_functions()))

@@ -2,6 +2,7 @@
 #include "codegen/cost.h"
 
 #include "backends/gpu.h"
+#include "codegen/program/memory_plan.h"
 #include "codegen/schedule.h"
 #include "graph/functions/functions.h"
 #include "graph/index/index.h"
@@ -92,6 +93,12 @@ TEST_CASE("[cost] room: rows of 64 KiB stay in the loop, longer ones go to memor
   const Schedule longer = made("softmax(f32[64,16448])");
   CHECK(longer.kernels.size() == 2);
   CHECK(says(longer, "65792 bytes of it would be kept inside the loop"));
+}
+
+TEST_CASE("[cost] memory: a temporary of 2^30 rows of 4 floats is 16 GiB, and is streamed") {
+  const Schedule s = made("matmul(tanh(matmul(f32[1073741824,2], f32[2,4])), f32[4,3])");
+  CHECK(says(s, "stream: 17179869184 bytes of temporaries"));
+  CHECK(plan_temporaries(s).bytes <= avx512.memory_budget);
 }
 
 TEST_CASE("[cost] work items: a GPU is not left idle by rows") {

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "codegen/cost.h"
 #include "graph/index/index.h"
 
 namespace kontor {
@@ -332,16 +333,14 @@ class Search {
   }
 
   // Bytes that group `to` reads of what group `from` stores, cut by the axis.
-  int64_t handed_on(int from, int to) const {
-    int64_t bytes = 0;
+  double handed_on(int from, int to) const {
+    double bytes = 0;
     for (int s : group(from).stages) {
       const Carried* c = axis_.of(s);
       if (!c || c->dim < 0) continue;
       const std::vector<int>& readers = flow_.readers[static_cast<size_t>(s)];
       if (std::none_of(readers.begin(), readers.end(), [&](int r) { return home(r) == to; })) continue;
-      int64_t size = item_size(stage(s).place->dtype);
-      for (const Ref& d : tree::dims(*stage(s).place)) size *= std::min<int64_t>(d->bounds.hi, 1 << 20);
-      bytes += size;
+      bytes += cost::most_bytes(stage(s).place->dtype, tree::dims(*stage(s).place));
     }
     return bytes;
   }
@@ -365,13 +364,13 @@ class Search {
 
   // Whether it stands between groups that are in, or hands on enough.
   bool stays(int g, const std::vector<char>& in) const {
-    int64_t bytes = 2 * handed_on(g, g);
+    double bytes = 2 * handed_on(g, g);
     bool reads = false, is_read = false;
     for (int other : flow_.before[static_cast<size_t>(g)])
       if (in[static_cast<size_t>(other)]) bytes += handed_on(other, g), reads = true;
     for (int other : flow_.after[static_cast<size_t>(g)])
       if (in[static_cast<size_t>(other)]) bytes += handed_on(g, other), is_read = true;
-    return (reads && is_read) || bytes > wanted_.little;
+    return (reads && is_read) || bytes > static_cast<double>(wanted_.little);
   }
 
   // Takes out the groups of another stream of which this one would have only a part.

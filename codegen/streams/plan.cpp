@@ -187,9 +187,7 @@ bool StreamPlan::accumulator_cut(int s, size_t a) const {
 
 template <class Cut>
 int64_t StreamPlan::bytes(const Stage& s, int number, const Cut& is_cut) const {
-  auto n = static_cast<double>(item_size(s.place->dtype));
-  for (const Ref& d : tree::dims(*s.place))
-    n *= d->bounds.hi < (1 << 30) ? static_cast<double>(d->bounds.hi) : 1;
+  double n = cost::most_bytes(s.place->dtype, tree::dims(*s.place));
   for (size_t a = 0; a < axes.size(); a++)
     if (is_cut(number, a)) n = n / static_cast<double>(axes[a].extent) * static_cast<double>(axes[a].chunk);
   return cost::rounded(n);

@@ -1,4 +1,4 @@
-// What every device must offer: limits, memory, compiling a kernel's text, launching. One folder implements one Backend.
+// What every device must offer: what it is as a target, memory, compiling a kernel's text, launching. One folder implements one Backend.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -9,7 +9,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "codegen/limits.h"
+#include "codegen/target.h"
 #include "graph/node.h"
 
 namespace kontor {
@@ -76,11 +76,11 @@ class Backend;
 struct BackendKind {
   std::string_view name;           ///< "cuda"
   std::string_view source_ending;  ///< of a file with a kernel's text: "cu"
-  /// A kernel as the text that a device of these limits takes; `entry` is its function.
-  KernelSource (*render)(const Ref& kernel, const std::string& entry, const Limits& limits);
+  /// A kernel as the text that such a device takes; `entry` is its function.
+  KernelSource (*render)(const Ref& kernel, const std::string& entry, const Target& target);
   /// Throws Error that says which file was looked for where.
   std::unique_ptr<Backend> (*open)();
-  Limits (*usual_limits)() = nullptr;  ///< of a device that is not at hand; null where there always is one
+  Target (*usual_target)() = nullptr;  ///< of a device that is not at hand; null where there always is one
   bool keeps_binaries = true;          ///< whether what compile() makes is worth a place in the cache on disk
 };
 
@@ -94,7 +94,7 @@ class Backend {
   virtual std::string description() const = 0;
   /// Goes into every cache key: compiler version, target CPU and features.
   virtual std::string fingerprint() const = 0;
-  virtual Limits limits() const = 0;
+  virtual Target target() const = 0;
 
   virtual void* allocate(
       size_t bytes) = 0;  ///< at least 64-byte aligned; throws Error with the size when memory is out

@@ -18,19 +18,19 @@ void* open_library(std::span<const char* const> files, std::string& log) {
   return nullptr;
 }
 
-Limits gpu_limits(int64_t device_memory) {
-  Limits limits;
-  limits.gpu = true;
-  limits.vector_bytes = 0;
-  limits.place_bytes = 256;  // what a thread may keep in registers
-  limits.memory_budget = device_memory / 2;
-  return limits;
+Target gpu_target(int64_t device_memory) {
+  Target target;
+  target.gpu = true;
+  target.vector_bytes = 0;
+  target.place_bytes = 256;  // what a thread may keep in registers
+  target.memory_budget = device_memory / 2;
+  return target;
 }
 
-Limits cuda_limits(int64_t device_memory) {
-  Limits limits = gpu_limits(device_memory);
-  limits.lanes = warp;
-  return limits;
+Target cuda_target(int64_t device_memory) {
+  Target target = gpu_target(device_memory);
+  target.lanes = warp;
+  return target;
 }
 
 namespace {

@@ -1,4 +1,4 @@
-// What the GPU back ends share: opening their libraries, limits, and how a compiled kernel is kept in the cache.
+// What the GPU back ends share: opening their libraries, what they are as targets, and how a compiled kernel is kept in the cache.
 #pragma once
 #include <string>
 #include <string_view>
@@ -12,9 +12,9 @@ namespace kontor {
 void* open_library(std::span<const char* const> files, std::string& log);
 /// Those of a device of whose vectors and registers its own compiler takes care. Temporaries may take half of its memory
 /// (bytes; 0: it is that of the host) before a schedule runs in pieces.
-Limits gpu_limits(int64_t device_memory = 0);
+Target gpu_target(int64_t device_memory = 0);
 /// The same of an NVIDIA GPU, which has warps.
-Limits cuda_limits(int64_t device_memory = 0);
+Target cuda_target(int64_t device_memory = 0);
 inline constexpr int64_t usual_gpu_memory = int64_t{16} << 30;  ///< bytes of a card that is not at hand
 
 /// Code for a device, with what a launch must know of it.

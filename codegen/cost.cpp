@@ -29,8 +29,8 @@ double most_bytes(DType dtype, std::span<const Ref> dims) {
 
 int64_t rounded(double bytes) { return std::llround(std::min(bytes, static_cast<double>(beyond_memory))); }
 
-int64_t lanes(int64_t item_bytes, const Limits& limits) {
-  return std::max<int64_t>(1, limits.vector_bytes / item_bytes);
+int64_t lanes(int64_t item_bytes, const Target& target) {
+  return std::max<int64_t>(1, target.vector_bytes / item_bytes);
 }
 
 // ---- Time
@@ -48,8 +48,8 @@ double work(double iterations, std::span<const Ref> values) {
 
 bool too_few_to_share(double outer, double iterations) { return outer < 8 && iterations > 1 << 18; }
 
-int64_t room_in_loop(bool random, const Limits& limits) {
-  return random ? limits.place_bytes : std::min<int64_t>(64 << 10, limits.place_bytes);
+int64_t room_in_loop(bool random, const Target& target) {
+  return random ? target.place_bytes : std::min<int64_t>(64 << 10, target.place_bytes);
 }
 
 // ---- Vectors
@@ -91,12 +91,12 @@ struct Vectors {
 }  // namespace
 
 // 24 and 80 operations: chosen. The bytes of what most compute: 0d5a1ae, 3.5 % less to compile.
-int64_t lanes_of_map(std::span<const Ref> values, DType stored, const Limits& limits) {
+int64_t lanes_of_map(std::span<const Ref> values, DType stored, const Target& target) {
   const Vectors v(values, stored);
   const bool few = v.operations <= 24;
   const int64_t vectors = few ? 4 : v.operations <= 80 || v.in_pairs ? 2 : 1;
   const int64_t bytes = few ? item_size(stored) : std::max<int64_t>(item_size(stored), v.bytes);
-  return std::min(most_lanes, lanes(bytes, limits) * vectors);
+  return std::min(most_lanes, lanes(bytes, target) * vectors);
 }
 
 // ---- Dots
@@ -135,9 +135,9 @@ bool pays_panel(int64_t times, int64_t apart, int64_t steps) {
 }
 
 bool pays_to_fill_panel(int64_t steps, int64_t rows, int64_t length, int64_t width, int64_t item_bytes,
-                        const Limits& limits) {
+                        const Target& target) {
   return steps >= panel_steps && rows >= 64 && length >= 8 * width &&
-         steps * widest_tile * width * item_bytes <= limits.place_bytes;
+         steps * widest_tile * width * item_bytes <= target.place_bytes;
 }
 
 // ---- Folds and scans across rows

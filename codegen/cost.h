@@ -7,7 +7,7 @@
 #pragma once
 #include <cmath>
 
-#include "codegen/limits.h"
+#include "codegen/target.h"
 #include "codegen/tree/tree.h"
 
 namespace kontor::cost {
@@ -30,8 +30,8 @@ inline constexpr int64_t beyond_memory = int64_t{1} << 50;
 int64_t rounded(double bytes);
 
 /// Elements of so many bytes in a vector register.
-int64_t lanes(int64_t item_bytes, const Limits& limits);
-inline int64_t lanes(DType dtype, const Limits& limits) { return lanes(item_size(dtype), limits); }
+int64_t lanes(int64_t item_bytes, const Target& target);
+inline int64_t lanes(DType dtype, const Target& target) { return lanes(item_size(dtype), target); }
 /// The share of the lanes that a loop of n iterations fills.
 inline double filled(double n, double width) { return n / (std::ceil(n / width) * width); }
 
@@ -65,9 +65,9 @@ inline double dot_in_pieces(double pieces) { return 1 + 0.25 * std::log2(pieces)
 inline bool pays_threads(double work) { return work >= 1 << 16; }
 /// Whether threads that take turns at so many shares end at about the same time: 4 for each. Chosen: what one may wait for the
 /// last is a fifth of the whole.
-inline bool enough_shares(int64_t shares, const Limits& limits) { return shares >= 4 * limits.threads; }
+inline bool enough_shares(int64_t shares, const Target& target) { return shares >= 4 * target.threads; }
 /// [shares] of a loop of which each first computes something of its own: 2 a thread. Chosen: half of that is computed anew.
-inline int64_t shares_with_own(const Limits& limits) { return 2 * limits.threads; }
+inline int64_t shares_with_own(const Target& target) { return 2 * target.threads; }
 /// Whether a nest of so many iterations is too much for an outer loop of so few: 2^18 and 8, for any number of threads. Chosen.
 /// Of a fold in lanes they are those of one lane. With all of them softmax of f32[7,100000] takes 5 % longer on one thread,
 /// layer_norm of f32[4,100000] 20 %.
@@ -79,17 +79,17 @@ inline constexpr int64_t map_share = 1 << 14;
 
 /// [bytes] of a stage that an iteration of the loops which it shares may keep: 64 KiB. It matters little: softmax of 16 M f32 in
 /// rows of 24 to 400 KB takes as long with 16 and 256 KiB, within 8 %. Random numbers, which are never stored, may fill a share.
-int64_t room_in_loop(bool random, const Limits& limits);
+int64_t room_in_loop(bool random, const Target& target);
 /// [bytes] of temporaries between kernels that stay in the caches: two L2s a thread. 74ee6c7: conv1 w.r.t. w 0.755 -> 0.62 ms.
-inline int64_t cached_bytes(const Limits& limits) { return 2 * limits.l2 * limits.threads; }
+inline int64_t cached_bytes(const Target& target) { return 2 * target.l2 * target.threads; }
 /// [bytes] that a piece of a block may keep: a core's share of the last cache, about 8 of its L2 on a Zen. Chosen.
-inline int64_t block_bytes(const Limits& limits) { return 8 * limits.l2; }
+inline int64_t block_bytes(const Target& target) { return 8 * target.l2; }
 /// [share of the work] that a memory budget may cost which nobody asked for. Chosen. 6b5f280: 3 steps of V2 2.55 -> 2.23 s.
 inline constexpr double budget_extra = 0.1;
 /// [share of the work] that pieces may cost which stay in the caches. Chosen, with cached_bytes().
 inline constexpr double caches_extra = 0.03;
 /// [bytes] that a kernel at an end of a stream hands on at least, or it is left out. Chosen: 128 KiB of the usual budget.
-inline int64_t little_memory(const Limits& limits) { return limits.memory_budget / 256; }
+inline int64_t little_memory(const Target& target) { return target.memory_budget / 256; }
 
 /// Whether lines that lie so many bytes apart share the ways of an L1 set, of which there are 8 to 12.
 inline bool share_ways(int64_t apart) { return apart != 0 && apart % 4096 == 0; }
@@ -144,7 +144,7 @@ inline double share_of_scattered(bool output, double steps) { return 0.97 / (out
 inline constexpr int64_t least_lanes = 4;
 /// Lanes for a map or a row that is stored as `stored`: several registers' worth where its values are few operations, so that
 /// their latencies overlap; where they are many, one of what most operations are on.
-int64_t lanes_of_map(std::span<const Ref> values, DType stored, const Limits& limits);
+int64_t lanes_of_map(std::span<const Ref> values, DType stored, const Target& target);
 /// Lanes along a loop of n iterations that all of a kernel's stages share: two vectors side by side if it has them.
 inline int64_t lanes_of_row(int64_t width, int64_t n) {
   return 2 * width <= std::min(n, most_lanes) ? 2 * width : width;
@@ -168,7 +168,7 @@ bool pays_panel(int64_t times, int64_t apart, int64_t steps);
 /// Whether one pays, and has room, that is filled with what lies otherwise or is computed: from 64 steps, 64 rows and a length
 /// of 8 vectors on. Chosen. 1329e2a: matmul 1024 a b^T 155 -> 245 GFLOP/s.
 bool pays_to_fill_panel(int64_t steps, int64_t rows, int64_t length, int64_t width, int64_t item_bytes,
-                        const Limits& limits);
+                        const Target& target);
 
 // ---- Folds and scans across rows, scans along memory
 

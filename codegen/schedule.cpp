@@ -43,23 +43,23 @@ std::string placements(const ProgramTree& program, const Group& group) {
   return fmt::format("{}", fmt::join(placed, "; "));
 }
 
-// Whether a device of these limits has the loops that a move makes.
-bool has_loops_of(const Limits& limits, MoveKind move) {
+// Whether such a device has the loops that a move makes.
+bool has_loops_of(const Target& target, MoveKind move) {
   switch (move) {
-    case MoveKind::Thread: return !limits.gpu;
-    case MoveKind::Global: return limits.gpu;
-    case MoveKind::Lane:   return limits.lanes == warp;
+    case MoveKind::Thread: return !target.gpu;
+    case MoveKind::Global: return target.gpu;
+    case MoveKind::Lane:   return target.lanes == warp;
     default:               return true;
   }
 }
 
-Moved given_moves(const Decision& given, const Ref& tree, const Limits& limits) {
+Moved given_moves(const Decision& given, const Ref& tree, const Target& target) {
   Moved moved{{}, tree};
   if (given.words[0] == "none") return moved;
   try {
     moved.moves = parse_moves(fmt::format("{}", fmt::join(given.words, " ")));
     for (const Move& m : moved.moves)
-      if (!has_loops_of(limits, m.kind)) fail("the device has no loops of '{}'", to_string(std::span(&m, 1)));
+      if (!has_loops_of(target, m.kind)) fail("the device has no loops of '{}'", to_string(std::span(&m, 1)));
     moved.tree = apply_moves(tree, moved.moves);
     require_sound_tree(normalise(moved.tree), "its moves");
   } catch (const std::exception& error) {
@@ -70,13 +70,13 @@ Moved given_moves(const Decision& given, const Ref& tree, const Limits& limits) 
 
 // The moves of a kernel: as decided, else chosen. A kernel that stages were put into by hand may be one for which none are
 // known: then it runs as it is.
-Moved moves_of(ProgramTree& program, const Group& group, const Ref& tree, const Limits& limits) {
+Moved moves_of(ProgramTree& program, const Group& group, const Ref& tree, const Target& target) {
   const Stage& founder = program.stages[static_cast<size_t>(group.founder)];
   if (const Decision* given = program.given_of(Matter::Moves, founder))
-    return given_moves(*given, tree, limits);
-  if (!program.given->has(Matter::Level)) return choose_moves(program, group, tree, limits);
+    return given_moves(*given, tree, target);
+  if (!program.given->has(Matter::Level)) return choose_moves(program, group, tree, target);
   try {
-    return choose_moves(program, group, tree, limits);
+    return choose_moves(program, group, tree, target);
   } catch (const Error& error) {
     program.notes += fmt::format("{} has no moves: {}\n", founder.name, error.what());
     return {{}, tree};
@@ -89,8 +89,8 @@ bool in_block(const ProgramTree& program, size_t group) {
   });
 }
 
-std::vector<PlannedKernel> make_kernels(ProgramTree& program, const Limits& limits) {
-  Limits part = limits;
+std::vector<PlannedKernel> make_kernels(ProgramTree& program, const Target& target) {
+  Target part = target;
   part.threads = 0;
   std::vector<PlannedKernel> kernels;
   for (size_t g = 0; g < program.groups.size(); g++) {
@@ -98,7 +98,7 @@ std::vector<PlannedKernel> make_kernels(ProgramTree& program, const Limits& limi
     PlannedKernel made;
     ScheduledKernel& kernel = made.kernel;
     kernel.tree = normalise(build_tree(program, group, kernel_name(program, group, g), made.buffers));
-    const Moved moved = moves_of(program, group, kernel.tree, in_block(program, g) ? part : limits);
+    const Moved moved = moves_of(program, group, kernel.tree, in_block(program, g) ? part : target);
     kernel.tree = normalise(moved.tree);
     kernel.moves = to_string(moved.moves);
     const std::string& founder = program.stages[static_cast<size_t>(group.founder)].name;
@@ -109,7 +109,7 @@ std::vector<PlannedKernel> make_kernels(ProgramTree& program, const Limits& limi
     kernel.checks = program.checks;
     kernels.push_back(std::move(made));
   }
-  join_blocks(program, kernels, limits);
+  join_blocks(program, kernels, target);
   return kernels;
 }
 
@@ -203,19 +203,19 @@ static constexpr bool verifies = false;
 static constexpr bool verifies = true;  // debug builds, and so the tests of one
 #endif
 
-Schedule schedule(const Graph& recorded, const Limits& limits, const Decisions& given) {
-  Graph graph = limits.fast && limits.natives.bf16_pairs ? with_pair_dots(recorded) : recorded;
+Schedule schedule(const Graph& recorded, const Target& target, const Decisions& given) {
+  Graph graph = target.fast && target.natives.bf16_pairs ? with_pair_dots(recorded) : recorded;
   graph.outputs = canonical(graph.outputs);
   if (verifies) require_sound(graph, "the rules");
-  ProgramTree program = lower(graph, limits);
+  ProgramTree program = lower(graph, target);
   program.in_place = graph.target;
   program.slots = graph.scalars.size();
   program.given = &given;
-  choose_layouts(program, limits);
-  fuse(program, limits);
-  stream(program, limits);
+  choose_layouts(program, target);
+  fuse(program, target);
+  stream(program, target);
   choose_in_place(program);
-  std::vector<PlannedKernel> kernels = make_kernels(program, limits);
+  std::vector<PlannedKernel> kernels = make_kernels(program, target);
   given.require_followed();
   Plan plan(program);
   for (PlannedKernel& k : kernels) {

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "codegen/decisions.h"
-#include "codegen/limits.h"
+#include "codegen/target.h"
 #include "codegen/tree/tree.h"
 #include "graph/graph.h"
 
@@ -72,6 +72,6 @@ Lifetime lifetime(std::span<const int> touched, std::span<const ScheduledStream>
 
 /// What `given` says of a stage is followed, the rest is chosen. Never fails for a graph that its makers accepted; throws Error
 /// for a decision that can't be followed.
-Schedule schedule(const Graph& graph, const Limits& limits, const Decisions& given = {});
+Schedule schedule(const Graph& graph, const Target& target, const Decisions& given = {});
 
 }  // namespace kontor

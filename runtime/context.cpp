@@ -99,11 +99,11 @@ RandomSource& random_source() {
 RandomSource* set_random_source(RandomSource* source) { return std::exchange(chosen_random_source, source); }
 
 static void keep_budget(ContextState& context, const CompiledSchedule& compiled) {
-  const Limits& limits = context.device->limits();
-  if (limits.budget_is_asked && compiled.arena_bytes() > limits.memory_budget) {
+  const Target& target = context.device->target();
+  if (target.budget_is_asked && compiled.arena_bytes() > target.memory_budget) {
     fail(
         "a memory budget of {} bytes: the temporaries of this graph need {} bytes even if it runs in the smallest pieces",
-        limits.memory_budget, compiled.arena_bytes());
+        target.memory_budget, compiled.arena_bytes());
   }
   uint64_t& most = context.counters.temporary_bytes;
   most = std::max(most, static_cast<uint64_t>(compiled.arena_bytes()));
@@ -112,12 +112,12 @@ static void keep_budget(ContextState& context, const CompiledSchedule& compiled)
 static std::shared_ptr<CompiledSchedule> compile(ContextState& context, const Graph& graph) {
   inspect::graph_made(graph);
   const auto start = std::chrono::steady_clock::now();
-  Schedule made = schedule(graph, context.device->limits(), inspect::decisions_for(graph));
+  Schedule made = schedule(graph, context.device->target(), inspect::decisions_for(graph));
   const auto end = std::chrono::steady_clock::now();
   context.counters.schedule_seconds += std::chrono::duration<double>(end - start).count();
   if (events::on())
     events::add("schedule", "schedule", start, end, {{"kernels", static_cast<int64_t>(made.kernels.size())}});
-  inspect::schedule_made(graph, context.device->limits(), made);
+  inspect::schedule_made(graph, context.device->target(), made);
   auto kernels = context.kernels.get(made.kernels, context.parallel);
   auto compiled = std::make_shared<CompiledSchedule>(std::move(made), std::move(kernels), graph.inputs.size(),
                                                      graph.outputs.size());

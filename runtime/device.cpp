@@ -28,21 +28,21 @@ Memory::Memory(std::shared_ptr<Device> device, void* data, size_t bytes, size_t 
 
 Memory::~Memory() { device_->give_back(data_, capacity_); }
 
-Limits with_options(Limits limits, const ContextOptions& options) {
+Target with_options(Target target, const ContextOptions& options) {
   const std::string numerics = options.numerics.empty() ? env_text(Env::Numerics) : options.numerics;
   if (numerics != "" && numerics != "strict" && numerics != "fast")
     fail("numerics '{}': strict and fast are known", numerics);
-  limits.fast = numerics == "fast";
+  target.fast = numerics == "fast";
   const int64_t asked = options.memory_budget ? options.memory_budget : env_int(Env::MemoryBudget);
   if (asked < 0) fail("a memory budget of {} bytes", asked);
-  limits.budget_is_asked = asked > 0;
-  if (asked > 0) limits.memory_budget = asked;
-  else if (limits.memory_budget == 0) limits.memory_budget = kMemoryBudget;
-  return limits;
+  target.budget_is_asked = asked > 0;
+  if (asked > 0) target.memory_budget = asked;
+  else if (target.memory_budget == 0) target.memory_budget = kMemoryBudget;
+  return target;
 }
 
 Device::Device(std::unique_ptr<Backend> backend, const ContextOptions& options)
-    : backend_(std::move(backend)), limits_(with_options(backend_->limits(), options)) {}
+    : backend_(std::move(backend)), target_(with_options(backend_->target(), options)) {}
 
 Device::~Device() {
   trim(0);

@@ -40,9 +40,9 @@ struct MemoryFigures {
   size_t live = 0, peak = 0, idle = 0;
 };
 
-/// Limits with the memory budget and the numerics that a program asks for, or the environment, or that are usual. Throws Error
+/// The target with the memory budget and the numerics that a program asks for, or the environment, or that are usual. Throws Error
 /// where a budget is negative or numerics are unknown.
-Limits with_options(Limits limits, const ContextOptions& options = {});
+Target with_options(Target target, const ContextOptions& options = {});
 
 /// Every call but figures() needs the context's lock: a Backend is used by one thread at a time.
 class Device : public std::enable_shared_from_this<Device> {
@@ -52,7 +52,7 @@ class Device : public std::enable_shared_from_this<Device> {
 
   Backend& backend() { return *backend_; }
   std::string_view name() const { return backend_->name(); }
-  const Limits& limits() const { return limits_; }
+  const Target& target() const { return target_; }
 
   /// Memory whose content is undefined. Throws Error naming the size and what is in use when there is none.
   std::shared_ptr<Memory> allocate(size_t bytes);
@@ -69,7 +69,7 @@ class Device : public std::enable_shared_from_this<Device> {
   void count_live(size_t bytes);
 
   std::unique_ptr<Backend> backend_;
-  Limits limits_;
+  Target target_;
   mutable std::mutex mutex_;                   // guards what follows, against Memory's destructor
   std::map<size_t, std::vector<void*>> idle_;  // by capacity
   MemoryFigures figures_;

@@ -207,14 +207,14 @@ Decisions decisions_for(const Graph& graph) {
   return parse_decisions(own);
 }
 
-Limits limits_of(std::string_view device) {
+Target target_of(std::string_view device) {
   const BackendKind& kind = backend_kind(device);
   try {
-    return with_options(kind.open()->limits());
+    return with_options(kind.open()->target());
   } catch (const Error&) {
-    if (!kind.usual_limits) throw;
+    if (!kind.usual_target) throw;
   }
-  return with_options(kind.usual_limits());
+  return with_options(kind.usual_target());
 }
 
 std::vector<Piece> stage(const Graph& graph, std::string_view stage, std::string_view device) {
@@ -223,10 +223,10 @@ std::vector<Piece> stage(const Graph& graph, std::string_view stage, std::string
   }
   if (stage == "graph") return {{"graph", kontor::print(graph)}};
   const BackendKind& kind = backend_kind(device);
-  const Limits limits = limits_of(device);
-  const Schedule chosen = schedule(graph, limits, decisions_for(graph));
+  const Target target = target_of(device);
+  const Schedule chosen = schedule(graph, target, decisions_for(graph));
   if (stage == "decisions") return {{"decisions", decisions_text(graph, chosen)}};
-  const Schedule made = stage == "stages" ? schedule(graph, limits, unfused(chosen.decisions)) : chosen;
+  const Schedule made = stage == "stages" ? schedule(graph, target, unfused(chosen.decisions)) : chosen;
   if (stage == "schedule") return {{"schedule", print(made)}};
   std::vector<Piece> pieces;
   std::unique_ptr<Backend> backend;
@@ -236,7 +236,7 @@ std::vector<Piece> stage(const Graph& graph, std::string_view stage, std::string
       pieces.push_back({name, print(k)});
       continue;
     }
-    const KernelSource source = render_for(kind, k.tree, name, limits);
+    const KernelSource source = render_for(kind, k.tree, name, target);
     if (stage != "source" && !backend) backend = kind.open();
     pieces.push_back({name, stage == "source" ? source.text : backend->compiler_text(source, stage)});
   }
@@ -272,7 +272,7 @@ void graph_made(const Graph& graph) {
   if (dumps("graph")) dump(fmt::format("{:04}", graphs.load()), "graph", text);
 }
 
-void schedule_made(const Graph& graph, const Limits& limits, const Schedule& schedule) {
+void schedule_made(const Graph& graph, const Target& target, const Schedule& schedule) {
   const int number = graphs++;
   if (settings().level >= 3) {
     for (const ScheduledKernel& k : schedule.kernels) {
@@ -283,7 +283,7 @@ void schedule_made(const Graph& graph, const Limits& limits, const Schedule& sch
   if (dumps("schedule")) dump(fmt::format("{:04}", number), "schedule", print(schedule));
   if (dumps("stages"))
     dump(fmt::format("{:04}", number), "stages",
-         print(kontor::schedule(graph, limits, unfused(schedule.decisions))));
+         print(kontor::schedule(graph, target, unfused(schedule.decisions))));
   if (dumps("decisions")) dump(fmt::format("{:04}", number), "decisions", decisions_text(graph, schedule));
 }
 

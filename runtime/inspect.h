@@ -22,8 +22,8 @@ std::vector<Piece> stage(const Graph& graph, std::string_view stage, std::string
 /// What KONTOR_DECISIONS says of a graph: the lines of its file before the first `graph KEY`, and those behind the graph's own
 /// key (which the stage `decisions` begins with).
 Decisions decisions_for(const Graph& graph);
-/// What the scheduler is told of a device: its own limits, or those of a common GPU where it cannot be opened.
-Limits limits_of(std::string_view device);
+/// What the scheduler is told of a device: what it is, or what a common GPU is where it cannot be opened.
+Target target_of(std::string_view device);
 /// Kernels, their buffers and moves, and why they were not fused.
 std::string print(const Schedule& schedule);
 
@@ -34,7 +34,7 @@ std::string write_repro(const Graph& graph);
 using Time = std::chrono::steady_clock::time_point;
 void device_opened(const Backend& backend, int threads);
 void graph_made(const Graph& graph);
-void schedule_made(const Graph& graph, const Limits& limits, const Schedule& schedule);
+void schedule_made(const Graph& graph, const Target& target, const Schedule& schedule);
 /// Whether a kernel's source is wanted even if a finished program is found.
 bool wants_source();
 void kernel_rendered(const ScheduledKernel& kernel, const KernelSource& source, Backend& backend);

@@ -41,7 +41,7 @@ std::string own_build() {
 }
 
 std::string fingerprint_of(const Device& device, std::string_view backend) {
-  const Limits& l = device.limits();
+  const Target& l = device.target();
   return fmt::format("{} | {} {} {} {} {} {} {} {} {} | {}", backend, l.vector_bytes, l.vector_registers,
                      l.l1, l.l2, l.place_bytes, l.gpu, l.lanes, l.natives.f16, l.natives.bf16_pairs,
                      own_build());
@@ -64,9 +64,9 @@ std::string tree_key(const Ref& kernel) {
 }
 
 KernelSource render_for(const BackendKind& kind, const Ref& tree, const std::string& entry,
-                        const Limits& limits) {
+                        const Target& target) {
   require_sound_tree(tree, "its moves");  // in every build: nothing beside the time to compile it
-  return kind.render(tree, entry, limits);
+  return kind.render(tree, entry, target);
 }
 
 KernelStore::KernelStore(Device& device)
@@ -176,7 +176,7 @@ std::vector<BoundKernel> KernelStore::get(std::span<const ScheduledKernel> wante
     const bool show = inspect::wants_source();
     if (edited.empty() && !show && load_cached(key, *kernel)) continue;
     const auto start = Clock::now();
-    KernelSource source = render_for(device_.backend().kind(), tree, kernel->name, device_.limits());
+    KernelSource source = render_for(device_.backend().kind(), tree, kernel->name, device_.target());
     figures_.render_ns += since(start);
     if (events::on()) events::add("render", "render " + kernel->name, start, Clock::now());
     if (!edited.empty()) source.text = edited;

@@ -41,7 +41,7 @@ std::string tree_key(const Ref& kernel);
 
 /// The source text of a tree, which is verified first, for a device of this kind.
 KernelSource render_for(const BackendKind& kind, const Ref& tree, const std::string& entry,
-                        const Limits& limits);
+                        const Target& target);
 
 /// The kernels of one device, those used last. Used under the context's lock.
 class KernelStore {

@@ -208,7 +208,7 @@ int64_t shares_of(const Ref& kernel, std::span<const int64_t> scalars) {
 
 int64_t run_on(Backend& device, const Ref& kernel, std::span<const int64_t> scalars,
                std::vector<Bytes>& memory) {
-  const KernelSource source = device.kind().render(kernel, "entry", device.limits());
+  const KernelSource source = device.kind().render(kernel, "entry", device.target());
   std::string binary = device.compile(std::span(&source, 1), {}).at(0);
   std::unique_ptr<Program> program = device.load(source, binary);
   std::vector<void*> buffers;

@@ -16,7 +16,7 @@ namespace {
 
 struct Machine {
   std::string name;
-  Limits limits;
+  Target target;
 };
 
 /// What the interpreter is given trees for: both instruction sets and both kinds of GPU.
@@ -24,8 +24,8 @@ const std::vector<Machine>& machines() {
   static const std::vector<Machine> all = {
       {"trees for AVX-512", {.threads = 2}},
       {"trees for AVX2", {.vector_bytes = 32, .vector_registers = 16, .place_bytes = 4096, .threads = 4}},
-      {"trees for OpenCL", gpu_limits(int64_t{8} << 30)},
-      {"trees for CUDA", cuda_limits(int64_t{8} << 30)},
+      {"trees for OpenCL", gpu_target(int64_t{8} << 30)},
+      {"trees for CUDA", cuda_target(int64_t{8} << 30)},
   };
   return all;
 }
@@ -79,7 +79,7 @@ std::string every_way(const std::vector<Tensor>& outputs, Down down) {
   std::string found;
   auto add = [&](const std::string& one) { found += one.empty() || found.empty() ? one : "\n" + one; };
   for (const Machine& m : machines())
-    add(one_way(m.name, wanted, [&] { return run_trees(graph, m.limits, inputs); }));
+    add(one_way(m.name, wanted, [&] { return run_trees(graph, m.target, inputs); }));
   if (down == Down::TreesAndLlvm)
     for (const Cpu& cpu : cpus())
       add(one_way("llvm, " + cpu.name, wanted, [&] { return run_graph(graph, *cpu.backend, inputs); }));

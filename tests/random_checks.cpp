@@ -259,7 +259,7 @@ double unrest(const Case& c, const Loss& loss, double slope) {
 
 }  // namespace
 
-std::string check_gradients(const Case& c, const Limits& limits, bool* measured) {
+std::string check_gradients(const Case& c, const Target& target, bool* measured) {
   bool unused = false;
   if (!measured) measured = &unused;
   *measured = false;
@@ -279,11 +279,11 @@ std::string check_gradients(const Case& c, const Limits& limits, bool* measured)
   if (!wrong.empty())  // asked only now, since it takes as long as all the rest
     wrong = against_slope(slope, wanted, scale + 1e6 * unrest(c, loss, wanted), magnitude, *measured);
   if (!wrong.empty()) return wrong;
-  wrong = against(run_trees(with.graph, limits, with.inputs, with.scalars), found);
+  wrong = against(run_trees(with.graph, target, with.inputs, with.scalars), found);
   return wrong.empty() ? "" : "gradient as loop trees: " + wrong;
 }
 
-Limits some_limits(uint64_t seed) {
+Target some_target(uint64_t seed) {
   switch (seed % 8) {
     case 0: return {.vector_bytes = 32, .vector_registers = 16, .threads = 2};
     case 1:
@@ -295,15 +295,15 @@ Limits some_limits(uint64_t seed) {
               .threads = 4};
     case 2:  return {.threads = 2, .memory_budget = 1, .budget_is_asked = true};
     case 3:  return {.threads = 2, .memory_budget = 256, .budget_is_asked = true};
-    case 4:  return gpu_limits();
+    case 4:  return gpu_target();
     case 5:  return {.vector_bytes = 32, .threads = 1, .memory_budget = 2048, .budget_is_asked = true};
     default: return {.threads = 2};
   }
 }
 
-Check lowered(const Limits& limits) {
-  return [limits](const Case& c) {
-    return against(run_trees(c.graph, limits, c.inputs, c.scalars),
+Check lowered(const Target& target) {
+  return [target](const Case& c) {
+    return against(run_trees(c.graph, target, c.inputs, c.scalars),
                    evaluate_graph(c.graph, c.inputs, c.scalars));
   };
 }
@@ -324,15 +324,15 @@ static std::string by_changed(const Decisions& chosen, uint64_t seed, uint64_t l
   return "";
 }
 
-Check decided(const Limits& limits, uint64_t seed) {
-  return [limits, seed](const Case& c) -> std::string {
-    const Schedule chosen = schedule(c.graph, limits);
+Check decided(const Target& target, uint64_t seed) {
+  return [target, seed](const Case& c) -> std::string {
+    const Schedule chosen = schedule(c.graph, target);
     const std::string text = print(chosen.decisions);
-    if (outline(schedule(c.graph, limits, parse_decisions(text))) != outline(chosen))
+    if (outline(schedule(c.graph, target, parse_decisions(text))) != outline(chosen))
       return "its own decisions make other kernels:\n" + text;
     const Evaluation wanted = evaluate_graph(c.graph, c.inputs, c.scalars);
     const auto with = [&](const Decisions& given) {
-      return against(run_trees(c.graph, limits, c.inputs, c.scalars, given), wanted);
+      return against(run_trees(c.graph, target, c.inputs, c.scalars, given), wanted);
     };
     if (std::string wrong = with(unfused(chosen.decisions)); !wrong.empty()) return "unfused: " + wrong;
     return by_changed(chosen.decisions, seed, 4, with);
@@ -342,7 +342,7 @@ Check decided(const Limits& limits, uint64_t seed) {
 Check decided(Backend& backend, uint64_t seed) {
   return [&backend, seed](const Case& c) -> std::string {
     const Evaluation wanted = evaluate_graph(c.graph, c.inputs, c.scalars);
-    return by_changed(schedule(c.graph, backend.limits()).decisions, seed, 2, [&](const Decisions& given) {
+    return by_changed(schedule(c.graph, backend.target()).decisions, seed, 2, [&](const Decisions& given) {
       return against(run_graph(c.graph, backend, c.inputs, c.scalars, 0, given), wanted);
     });
   };

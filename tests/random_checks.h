@@ -3,7 +3,7 @@
 #include <functional>
 #include <string>
 
-#include "codegen/limits.h"
+#include "codegen/target.h"
 #include "tests/random_graph.h"
 #include "tests/run_graph.h"
 
@@ -13,19 +13,19 @@ namespace kontor {
 using Check = std::function<std::string(const Case&)>;
 
 /// The loop trees that schedule() makes, on the interpreter, against evaluate_graph.
-Check lowered(const Limits& limits);
+Check lowered(const Target& target);
 /// Decisions: what schedule() chose, read back, makes the same kernels; without fusion, streams and moves the results are
 /// those of evaluate_graph; and so they are by lists that are changed at random, where these can be followed.
-Check decided(const Limits& limits, uint64_t seed);
+Check decided(const Target& target, uint64_t seed);
 /// The last of these on a device.
 Check decided(Backend& backend, uint64_t seed);
 /// One of several CPUs, GPUs and memory budgets, by the seed.
-Limits some_limits(uint64_t seed);
+Target some_target(uint64_t seed);
 /// Schedule, render, compile and run on a device.
 Check on_device(Backend& backend);
 /// Gradients of a smooth case: as evaluate_graph has them, against finite differences; and as loop trees.
 /// `measured` tells whether finite differences could tell.
-std::string check_gradients(const Case& c, const Limits& limits, bool* measured = nullptr);
+std::string check_gradients(const Case& c, const Target& target, bool* measured = nullptr);
 
 /// The same check in a process of its own, so that a crash is a difference too.
 Check isolated(Check check);

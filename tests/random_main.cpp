@@ -52,13 +52,13 @@ Backend& opened(const std::string& name) {
 
 /// The check as it is for that seed.
 Mode mode_of(const std::string& name, uint64_t seed, bool* measured) {
-  if (name == "lowered") return {name, {.draws = true, .gradients = true}, lowered(some_limits(seed))};
-  if (name == "decided") return {name, {.draws = true, .gradients = true}, decided(some_limits(seed), seed)};
+  if (name == "lowered") return {name, {.draws = true, .gradients = true}, lowered(some_target(seed))};
+  if (name == "decided") return {name, {.draws = true, .gradients = true}, decided(some_target(seed), seed)};
   if (name == "decided-llvm")
     return {name, {.draws = true, .gradients = true}, decided(opened("llvm"), seed)};
   if (name == "gradients")
     return {name, {.smooth = true, .draws = true}, [seed, measured](const Case& c) {
-              return check_gradients(c, some_limits(seed % 2 ? 6 : seed % 4 ? 4 : 0), measured);
+              return check_gradients(c, some_target(seed % 2 ? 6 : seed % 4 ? 4 : 0), measured);
             }};
   return {name, {.draws = true, .gradients = true}, on_device(opened(name))};
 }
@@ -106,9 +106,9 @@ int run_seed(const std::string& name, uint64_t seed, bool crashes) {
   return !trial.difference.empty();
 }
 
-void show_kernels(const Graph& graph, const Limits& limits) {
+void show_kernels(const Graph& graph, const Target& target) {
   try {
-    const Schedule made = schedule(graph, limits);
+    const Schedule made = schedule(graph, target);
     for (const ScheduledKernel& k : made.kernels) fmt::print("{}\n{}", k.moves, tree::print(k.tree));
   } catch (const std::exception& error) {
     fmt::print("{}\n", error.what());
@@ -124,10 +124,10 @@ int run_graph_file(const std::string& name, const char* path) {
   int failures = 0;
   for (uint64_t seed = 0; seed < 8; seed++) {
     std::string found = verdict(c, isolated(mode_of(name, seed, nullptr).check));
-    fmt::print("{}: {}\n", name == "lowered" ? fmt::format("limits {}", seed) : name,
+    fmt::print("{}: {}\n", name == "lowered" ? fmt::format("target {}", seed) : name,
                found.empty() ? "equal" : found);
     failures += !found.empty();
-    if (name == "lowered" && !found.empty()) show_kernels(c.graph, some_limits(seed));
+    if (name == "lowered" && !found.empty()) show_kernels(c.graph, some_target(seed));
     if (name != "lowered" && name != "gradients") break;
   }
   return failures != 0;

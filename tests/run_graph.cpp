@@ -129,23 +129,23 @@ Backend* device(std::string_view name, std::string* why) {
 }
 
 KernelSource source_of(const Ref& tree, const std::string& entry, Backend& backend) {
-  return backend.kind().render(tree, entry, backend.limits());
+  return backend.kind().render(tree, entry, backend.target());
 }
 
 /// Verified in release builds too, whose schedule() does not.
-static Schedule sound_schedule(const Graph& graph, const Limits& limits, const Decisions& given) {
+static Schedule sound_schedule(const Graph& graph, const Target& target, const Decisions& given) {
   require_sound(graph, "recording");
-  Schedule made = schedule(graph, limits, given);
+  Schedule made = schedule(graph, target, given);
   for (const ScheduledKernel& k : made.kernels) require_sound_tree(k.tree, k.moves);
   return made;
 }
 
 Run run_graph(const Graph& graph, Backend& backend, std::span<const Array> inputs,
               std::span<const int64_t> scalars, int64_t memory_budget, const Decisions& given) {
-  Limits limits = backend.limits();
-  limits.memory_budget = memory_budget;
-  limits.budget_is_asked = memory_budget > 0;
-  Run run{.schedule = sound_schedule(graph, limits, given)};
+  Target target = backend.target();
+  target.memory_budget = memory_budget;
+  target.budget_is_asked = memory_budget > 0;
+  Run run{.schedule = sound_schedule(graph, target, given)};
   std::vector<KernelSource> sources;
   for (size_t k = 0; k < run.schedule.kernels.size(); k++)
     sources.push_back(source_of(run.schedule.kernels[k].tree, fmt::format("kontor_test_{}", k), backend));
@@ -173,9 +173,9 @@ Run run_graph(const Graph& graph, Backend& backend, std::span<const Array> input
   return run;
 }
 
-Run run_trees(const Graph& graph, const Limits& limits, std::span<const Array> inputs,
+Run run_trees(const Graph& graph, const Target& target, std::span<const Array> inputs,
               std::span<const int64_t> scalars, const Decisions& given) {
-  Run run{.schedule = sound_schedule(graph, limits, given)};
+  Run run{.schedule = sound_schedule(graph, target, given)};
   Memory memory = plan(graph, run.schedule, inputs, scalars);
   std::vector<std::byte> arena;
   const std::vector<std::byte*> address = addresses(run.schedule, memory, arena);

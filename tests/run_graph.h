@@ -21,8 +21,8 @@ Backend* device(std::string_view name, std::string* why = nullptr);
 /// Runs on a back end, one share of a parallel loop after another in descending order, from memory filled with 0xA5.
 Run run_graph(const Graph& graph, Backend& backend, std::span<const Array> inputs,
               std::span<const int64_t> scalars = {}, int64_t memory_budget = 0, const Decisions& given = {});
-/// Runs the loop trees that schedule() makes for `limits` on the interpreter, temporaries where the memory plan puts them.
-Run run_trees(const Graph& graph, const Limits& limits, std::span<const Array> inputs,
+/// Runs the loop trees that schedule() makes for `target` on the interpreter, temporaries where the memory plan puts them.
+Run run_trees(const Graph& graph, const Target& target, std::span<const Array> inputs,
               std::span<const int64_t> scalars = {}, const Decisions& given = {});
 /// The text that a back end's compiler takes, of a kernel of that entry name.
 KernelSource source_of(const Ref& tree, const std::string& entry, Backend& backend);

@@ -14,11 +14,11 @@ using namespace kontor;
 
 namespace {
 
-constexpr Limits avx512{.threads = 2, .memory_budget = 32 << 20};
-constexpr Limits avx2{.vector_bytes = 32, .vector_registers = 16, .threads = 2};
+constexpr Target avx512{.threads = 2, .memory_budget = 32 << 20};
+constexpr Target avx2{.vector_bytes = 32, .vector_registers = 16, .threads = 2};
 
-Schedule made(const std::string& expression, const Limits& limits = avx512) {
-  return schedule(make_graph({parse_expression(expression)}), limits);
+Schedule made(const std::string& expression, const Target& target = avx512) {
+  return schedule(make_graph({parse_expression(expression)}), target);
 }
 
 bool says(const Schedule& s, const std::string& note) { return s.notes.find(note) != std::string::npos; }
@@ -31,9 +31,9 @@ Ref power(DType dtype, int products) {
   return value;
 }
 
-int64_t lanes_of_power(DType dtype, int products, const Limits& limits) {
+int64_t lanes_of_power(DType dtype, int products, const Target& target) {
   const Ref value = power(dtype, products);
-  return cost::lanes_of_map(std::span(&value, 1), dtype, limits);
+  return cost::lanes_of_map(std::span(&value, 1), dtype, target);
 }
 
 std::vector<Ref> dims(std::initializer_list<int64_t> extents) {
@@ -102,7 +102,7 @@ TEST_CASE("[cost] memory: a temporary of 2^30 rows of 4 floats is 16 GiB, and is
 }
 
 TEST_CASE("[cost] work items: a GPU is not left idle by rows") {
-  const Limits gpu = cuda_limits(int64_t{1} << 36);
+  const Target gpu = cuda_target(int64_t{1} << 36);
   CHECK(says(made("softmax(f32[128,512])", gpu), "128 work items are too few for a GPU"));
   CHECK(made("softmax(f32[16384,64])", gpu).kernels.size() == 1);
   CHECK(made("softmax(f32[16,64])", gpu).kernels.size() == 1);  // costs less than a launch

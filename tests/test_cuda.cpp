@@ -48,7 +48,7 @@ TEST_CASE("[cuda] NVRTC compiles every elementwise op and cast in every dtype") 
 TEST_CASE("[cuda] NVRTC compiles the kernels of random graphs") {
   if (std::string why = nvrtc::why_missing(); !why.empty()) KONTOR_SKIP(why);
   for (uint64_t seed = 1; seed <= 60; seed++) {
-    Schedule made = schedule(random_case(seed).graph, cuda_limits());
+    Schedule made = schedule(random_case(seed).graph, cuda_target());
     for (const ScheduledKernel& k : made.kernels) {
       INFO("seed " << seed << "\n" << tree::print(k.tree));
       CHECK(is_cubin(compile(k.tree, seed % 2 ? "sm_80" : "sm_90")));
@@ -92,7 +92,7 @@ TEST_CASE("[cuda] memory and launches of the device") {
     KONTOR_SKIP(error.what());
   }
   CHECK_FALSE(device->host_visible());
-  CHECK(device->limits().gpu);
+  CHECK(device->target().gpu);
   CHECK(device->description().find("sm_") != std::string::npos);
   CHECK(error_of([&] { device->allocate(size_t{1} << 50); }).find("1125899906842624 bytes") !=
         std::string::npos);

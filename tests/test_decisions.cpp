@@ -20,7 +20,7 @@ using namespace kontor;
 
 namespace {
 
-constexpr Limits cpu{.threads = 2};
+constexpr Target cpu{.threads = 2};
 
 Graph graph_of(const char* expression) { return make_graph({parse_expression(expression)}); }
 
@@ -57,7 +57,7 @@ TEST_CASE("[decisions] attention in one kernel: no scores in memory, the same bi
   CHECK(tree::print(tree::parse(text)) == text);
   for (const char* name : {"llvm", "opencl"})
     if (Backend* backend = device(name)) {
-      const Decisions with_moves = backend->limits().gpu ? Decisions() : blocks;  // a block is a CPU's as yet
+      const Decisions with_moves = backend->target().gpu ? Decisions() : blocks;  // a block is a CPU's as yet
       CHECK(difference(run_graph(graph, *backend, inputs, {}, 0, with_moves).outputs[0], apart.outputs[0]) ==
             "");
     }
@@ -79,7 +79,7 @@ TEST_CASE("[decisions] docs/design.md walks an expression through what the steps
   if (!source) KONTOR_SKIP("KONTOR_SOURCE does not say where docs/ is");
   const std::string page = read_file(std::string(source) + "/docs/design.md");
   const Graph graph = graph_of("sum(relu(matmul(f32[96,64], f32[64,80]) + f32[80]), 1)");
-  const Limits usual{.threads = 2, .memory_budget = 32 << 20};
+  const Target usual{.threads = 2, .memory_budget = 32 << 20};
   const Schedule chosen = schedule(graph, usual);
   CHECK(page.find(print(chosen.decisions)) != std::string::npos);
   for (const Schedule& shown : {schedule(graph, usual, unfused(chosen.decisions)), chosen})
@@ -231,13 +231,13 @@ TEST_CASE("[decisions] what can't be followed is refused with why") {
   CHECK(
       error_of([&] { schedule(large, cpu, parse_decisions("block dot0 i0 4096")); }) ==
       "the decision 'block dot0 i0 4096' can't be followed: a piece would keep 136314880 bytes on chip, where 8388608 have room");
-  const Limits asked{.threads = 2, .memory_budget = 1 << 20, .budget_is_asked = true};
+  const Target asked{.threads = 2, .memory_budget = 1 << 20, .budget_is_asked = true};
   CHECK(
       error_of([&] { schedule(large, asked, parse_decisions("block dot0 i0 64")); }) ==
       "the decision 'block dot0 i0 64' can't be followed: pieces on 2 threads would keep 4259840 bytes, for a budget of 1048576");
-  CHECK(error_of([&] { schedule(graph_of(product), gpu_limits(), parse_decisions("block dot0 i0 8")); }) ==
+  CHECK(error_of([&] { schedule(graph_of(product), gpu_target(), parse_decisions("block dot0 i0 8")); }) ==
         "the decision 'block dot0 i0 8' can't be followed: on a GPU pieces are launches as yet");
-  CHECK(error_of([&] { schedule(graph_of(product), gpu_limits(), parse_decisions("layout dot0 i0")); }) ==
+  CHECK(error_of([&] { schedule(graph_of(product), gpu_target(), parse_decisions("layout dot0 i0")); }) ==
         "the decision 'layout dot0 i0' can't be followed: on a GPU layouts are no decision");
 }
 

@@ -20,7 +20,7 @@ class Abacus final : public Backend {
   const BackendKind& kind() const override { return abacus; }
   std::string description() const override { return "beads"; }
   std::string fingerprint() const override { return "abacus 1"; }
-  Limits limits() const override { return {.vector_bytes = 16, .vector_registers = 8}; }
+  Target target() const override { return {.vector_bytes = 16, .vector_registers = 8}; }
 
   void* allocate(size_t bytes) override { return moved(interp_->allocate(bytes), away); }
   void release(void* memory) override { interp_->release(moved(memory, -away)); }
@@ -69,7 +69,7 @@ class Abacus final : public Backend {
 const BackendKind abacus = {
     .name = "abacus",
     .source_ending = "beads",
-    .render = [](const Ref& kernel, const std::string& entry, const Limits&) -> KernelSource {
+    .render = [](const Ref& kernel, const std::string& entry, const Target&) -> KernelSource {
       return {.name = entry, .text = std::string(Abacus::head) + tree::print(kernel)};
     },
     .open = []() -> std::unique_ptr<Backend> { return std::make_unique<Abacus>(); },
@@ -91,7 +91,7 @@ TEST_CASE("[backend] a device that Kontor does not know is its kind and its clas
 TEST_CASE("[backend] the runtime renders, compiles and loads by a device's kind") {
   const auto device = std::make_shared<Device>(abacus.open());
   KernelStore store(*device);
-  const Schedule made = schedule(make_graph({parse_expression("sum(f32[40, 50], 1)")}), device->limits());
+  const Schedule made = schedule(make_graph({parse_expression("sum(f32[40, 50], 1)")}), device->target());
   CHECK(store.get(made.kernels, {}).size() == made.kernels.size());
   CHECK(store.get(made.kernels, {}).size() == made.kernels.size());  // those that it has
 }

@@ -138,10 +138,10 @@ TEST_CASE("[random] graphs that were wrong once") {
   for (const Found& f : found) {
     INFO(f.name);
     const Case c = case_of(f.text);
-    for (uint64_t seed = 0; seed < 8; seed++) CHECK(verdict(c, lowered(some_limits(seed))) == "");
+    for (uint64_t seed = 0; seed < 8; seed++) CHECK(verdict(c, lowered(some_target(seed))) == "");
     const DType dtype = c.graph.inputs[0]->dtype;
     if (dtype == DType::F64)
-      CHECK(verdict(c, [](const Case& of) { return check_gradients(of, some_limits(6)); }) == "");
+      CHECK(verdict(c, [](const Case& of) { return check_gradients(of, some_target(6)); }) == "");
     for (const Cpu& cpu : cpus()) {
       INFO(cpu.name);
       CHECK(verdict(c, on_device(*cpu.backend)) == "");
@@ -167,7 +167,7 @@ TEST_CASE("[random] the gradient of a product over windows of windows") {
           c.graph = make_graph({fn::reduce(Fold::Dot, {twice, factor}, axes, false)});
           c.inputs = plain_inputs(c.graph);
           INFO(print(c.graph));
-          CHECK(verdict(c, [](const Case& of) { return check_gradients(of, some_limits(6)); }) == "");
+          CHECK(verdict(c, [](const Case& of) { return check_gradients(of, some_target(6)); }) == "");
         }
       }
 }

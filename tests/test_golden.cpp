@@ -29,12 +29,12 @@ constexpr Row rows[] = {
     {"take", "take(f32[100, 64], i64[30])"},
 };
 
-constexpr Limits cpu{.vector_bytes = 64, .vector_registers = 32, .threads = 2};
-const Limits gpu = cuda_limits();
+constexpr Target cpu{.vector_bytes = 64, .vector_registers = 32, .threads = 2};
+const Target gpu = cuda_target();
 
-std::string kernels_text(const Graph& graph, const Limits& limits) {
+std::string kernels_text(const Graph& graph, const Target& target) {
   std::string text;
-  for (const ScheduledKernel& k : schedule(graph, limits).kernels)
+  for (const ScheduledKernel& k : schedule(graph, target).kernels)
     text += "# " + k.moves + "\n" + tree::print(k.tree) + "\n";
   return text;
 }

@@ -41,7 +41,7 @@ double tenfold(int64_t n, const F& f) {
   return seconds(10 * n) / one;
 }
 
-constexpr Limits cpu{.threads = 2};
+constexpr Target cpu{.threads = 2};
 constexpr double linear =
     22;  // 10 in theory; caches of the processor take their part, n log n too. n^2 is 100
 

@@ -83,13 +83,13 @@ uint64_t compiles(int64_t times, const F& f) {
 
 TEST_CASE("[form] a tree with all constants as slots means the same, on the interpreter and on LLVM") {
   Backend* llvm = device("llvm");
-  constexpr Limits limits{.threads = 2};
+  constexpr Target target{.threads = 2};
   size_t lifted = 0, compiled = 0;
   for (uint64_t seed = 1; seed <= 200; seed++) {
     const Graph graph = random_case(seed).graph;
     std::vector<int64_t> scalars;
     for (size_t i = 0; i < graph.scalars.size(); i++) scalars.push_back(static_cast<int64_t>(3 + i));
-    for (const ScheduledKernel& k : schedule(graph, limits).kernels) {
+    for (const ScheduledKernel& k : schedule(graph, target).kernels) {
       if (!fixed_sizes(k.tree)) continue;
       const KernelForm form = form_of(k.tree);
       const std::vector<bool> all(form.constants.size(), true);

@@ -220,8 +220,8 @@ TEST_CASE("[backend] llvm: AVX2 and AVX-512 give equal bits") {
   NEEDS_LLVM();
   if (!can_open("avx512")) KONTOR_SKIP("the processor has no AVX-512");
   const auto wide = device("avx512"), narrow = device("avx2");
-  CHECK(wide->limits().vector_bytes == 64);
-  CHECK(narrow->limits().vector_bytes == 32);
+  CHECK(wide->target().vector_bytes == 64);
+  CHECK(narrow->target().vector_bytes == 32);
   CHECK(wide->fingerprint() != narrow->fingerprint());
   CHECK(has(wide->compiler_text({"k", fma_text()}, "asm"), "zmm"));
   CHECK(narrow->compiler_text({"k", fma_text()}, "asm").find("zmm") == std::string::npos);

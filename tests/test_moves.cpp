@@ -29,17 +29,17 @@ struct Untouched {  // a kernel before moves, and what the heuristic would do to
   std::vector<Move> moves;
 };
 
-std::vector<Untouched> kernels_of(const Graph& graph, const Limits& limits) {
-  ProgramTree program = lower(graph, limits);
+std::vector<Untouched> kernels_of(const Graph& graph, const Target& target) {
+  ProgramTree program = lower(graph, target);
   program.in_place = graph.target;
-  choose_layouts(program, limits);
-  fuse(program, limits);
+  choose_layouts(program, target);
+  fuse(program, target);
   choose_in_place(program);
   std::vector<Untouched> out;
   for (const Group& group : program.groups) {
     std::vector<BufferRef> buffers;
     Ref tree = normalise(build_tree(program, group, "k", buffers));
-    out.push_back({tree, choose_moves(program, group, tree, limits).moves});
+    out.push_back({tree, choose_moves(program, group, tree, target).moves});
   }
   return out;
 }
@@ -113,7 +113,7 @@ class Chooser {
   }
 };
 
-constexpr Limits cpu{.threads = 2};
+constexpr Target cpu{.threads = 2};
 
 }  // namespace
 

@@ -56,7 +56,7 @@ TEST_CASE(
     const std::vector<Array> inputs = inputs_of(recorded, 3);
     const Evaluation wanted = evaluate_graph(paired, inputs, {});
     CHECK(difference(run_graph(paired, *llvm, inputs), wanted) == "");
-    CHECK(difference(run_trees(paired, Limits{.threads = 2}, inputs), wanted) == "");
+    CHECK(difference(run_trees(paired, Target{.threads = 2}, inputs), wanted) == "");
     CHECK(difference(Run{.outputs = wanted.outputs}, evaluate_graph(recorded, inputs, {}), 0.02) == "");
   }
 }

@@ -19,7 +19,7 @@ TEST_CASE("[ops] every CUDA kernel of the op table compiles for sm_80 and sm_90"
       if (gradients && !row.gradient) continue;
       INFO(row.name << ": " << row.expression);
       Job job = gradients ? gradient_job(row) : value_job(row);
-      for (const ScheduledKernel& k : schedule(job.graph, cuda_limits()).kernels) {
+      for (const ScheduledKernel& k : schedule(job.graph, cuda_target()).kernels) {
         KernelSource source{.name = "entry", .text = render_c(k.tree, "entry", Dialect::Cuda)};
         for (const char* architecture : {"sm_80", "sm_90"})
           CHECK_NOTHROW(nvrtc::compile(source, architecture));

@@ -69,7 +69,7 @@ TEST_CASE(
     "[random] graphs: loop trees for CPUs, GPUs and small budgets, every producer before every consumer") {
   const std::vector<Cell> cells = all_cells();
   const uint64_t round = cells.size() / 2;  // seeds that are made for each cell once
-  const MakeCheck check = [](uint64_t seed) { return lowered(some_limits(seed)); };
+  const MakeCheck check = [](uint64_t seed) { return lowered(some_target(seed)); };
   Coverage covered = run_seeds(round + 1, with_gradients, check);
   if (std::getenv("KONTOR_TEST_COUNT")) return;
   for (uint64_t more = 1; more <= 30; more++)  // what few arguments fit is tried again
@@ -82,7 +82,7 @@ TEST_CASE(
 }
 
 TEST_CASE("[random] graphs: decided by hand") {
-  run_seeds(300, with_gradients, [](uint64_t seed) { return decided(some_limits(seed), seed); });
+  run_seeds(300, with_gradients, [](uint64_t seed) { return decided(some_target(seed), seed); });
   if (Backend* llvm = device("llvm"))
     run_seeds(60, with_gradients, [&](uint64_t seed) { return decided(*llvm, seed); });
 }
@@ -93,7 +93,7 @@ TEST_CASE("[random] graphs: gradients against finite differences") {
     count++;
     return [&measured, seed](const Case& c) {
       bool slope = false;
-      std::string wrong = check_gradients(c, some_limits(seed % 2 ? 6 : seed % 4 ? 4 : 0), &slope);
+      std::string wrong = check_gradients(c, some_target(seed % 2 ? 6 : seed % 4 ? 4 : 0), &slope);
       measured += slope;
       return wrong;
     };
@@ -110,7 +110,7 @@ TEST_CASE("[random] graphs: cuda") { run_on("cuda", 60); }
 TEST_CASE("[random] graphs: loop trees read back") {
   run_seeds(100, {}, [](uint64_t) -> Check {
     return [](const Case& c) -> std::string {
-      for (const ScheduledKernel& k : schedule(c.graph, Limits{.threads = 2}).kernels) {
+      for (const ScheduledKernel& k : schedule(c.graph, Target{.threads = 2}).kernels) {
         std::string text = tree::print(k.tree);
         if (tree::print(tree::parse(text)) != text) return "does not print as it reads:\n" + text;
       }

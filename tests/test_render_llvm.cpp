@@ -102,7 +102,7 @@ struct Run {
 
 int64_t run_native(const Ref& kernel, std::span<void* const> buffers, const std::vector<int64_t>& slots) {
   KernelSource source{.name = "k", .text = {}};
-  source.text = render_llvm(kernel, "k", native()->limits(), source.scratch_bytes);
+  source.text = render_llvm(kernel, "k", native()->target(), source.scratch_bytes);
   INFO(source.text);
   std::string binary = native()->compile(std::span(&source, 1), {}).at(0);
   std::unique_ptr<Program> program = native()->load(source, binary);
@@ -673,8 +673,8 @@ TEST_CASE("[render] random trees") {
 TEST_CASE("[render] the text depends on the tree alone") {
   for (const Tree& t : trees) {
     int64_t scratch = 0;
-    std::string first = render_llvm(tree::parse(t.text), "k", Limits{}, scratch);
-    std::string second = render_llvm(tree::parse(t.text), "k", Limits{}, scratch);
+    std::string first = render_llvm(tree::parse(t.text), "k", Target{}, scratch);
+    std::string second = render_llvm(tree::parse(t.text), "k", Target{}, scratch);
     REQUIRE(first == second);
   }
 }
@@ -688,7 +688,7 @@ TEST_CASE("[render] an expression of ten thousand operations") {
   };
   Ref kernel = elementwise({DType::U32}, DType::U32, value, false);
   int64_t scratch = 0;
-  std::string text = render_llvm(kernel, "k", Limits{}, scratch);
+  std::string text = render_llvm(kernel, "k", Target{}, scratch);
   REQUIRE(text.size() > 10000 * 20);
 }
 
@@ -704,7 +704,7 @@ kernel matmul(a f32[64, 40], b f32[40, 96]) -> c f32[64, 96]
       unroll i 8: unroll u 3: vector l 16 width 16: c[8 * r + i, 48 * t + 16 * u + l] = q[i, u, l]
 )");
   int64_t scratch = 0;
-  std::string text = render_llvm(kernel, "k", Limits{}, scratch);
+  std::string text = render_llvm(kernel, "k", Target{}, scratch);
   REQUIRE(scratch == 40 * 48 * 4);
   text.resize(text.find("\ndeclare"));
   std::vector<std::string> blocks;
@@ -733,7 +733,7 @@ kernel matmul(a f32[64, 40], b f32[40, 96]) -> c f32[64, 96]
 TEST_CASE("[render] what it cannot render is said") {
   auto text_of = [](const char* text) {
     int64_t scratch = 0;
-    return render_llvm(tree::parse(text), "k", Limits{}, scratch);
+    return render_llvm(tree::parse(text), "k", Target{}, scratch);
   };
   auto message = [&](const char* text) -> std::string {
     try {

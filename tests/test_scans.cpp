@@ -77,7 +77,7 @@ TEST_CASE("[scans] rows along memory run in lanes, in square blocks that are tur
           inputs.push_back(random_array(input->dtype, static_shape(*input), 5 + inputs.size()));
         CHECK(difference(run_graph(graph, *llvm, inputs), evaluate_graph(graph, inputs, {})) == "");
       }
-  const Schedule made = schedule(make_graph({parse_expression("cumsum(f32[64, 256], 1)")}), llvm->limits());
+  const Schedule made = schedule(make_graph({parse_expression("cumsum(f32[64, 256], 1)")}), llvm->target());
   REQUIRE(made.kernels.size() == 1);
   CHECK(made.kernels[0].moves.find("vectorise i0v 8") != std::string::npos);
   const std::string text = source_of(made.kernels[0].tree, "scan", *llvm).text;

@@ -22,7 +22,7 @@ namespace mp = kontor::marketplace;
 
 namespace {
 
-Limits with_memory(int64_t budget) {
+Target with_memory(int64_t budget) {
   return {.threads = 2, .memory_budget = budget, .budget_is_asked = budget > 0};
 }
 

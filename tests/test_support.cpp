@@ -108,10 +108,10 @@ std::map<std::string_view, Figures> figures_of_rows() {
     std::array<bool, kBackends.size()> taken;
     taken.fill(true);
     for (bool gpu : {false, true}) {
-      Limits limits;
-      limits.gpu = gpu;
-      if (gpu) limits.vector_bytes = 0;
-      for (const ScheduledKernel& k : schedule(job.graph, limits).kernels)
+      Target target;
+      target.gpu = gpu;
+      if (gpu) target.vector_bytes = 0;
+      for (const ScheduledKernel& k : schedule(job.graph, target).kernels)
         for (size_t b = gpu ? 2 : 1; b < (gpu ? 4u : 2u); b++) taken[b] = taken[b] && takes(b, k.tree);
     }
     for (std::string_view op : ops) {

@@ -338,7 +338,7 @@ TEST_CASE("[text] a damaged loop tree is an Error or a tree that the verifier ca
   int refused = 0, judged = 0;
   std::vector<std::string> texts;
   for (uint64_t seed = 1; seed <= 40; seed++)
-    for (const ScheduledKernel& k : schedule(random_case(seed).graph, Limits{.threads = 2}).kernels)
+    for (const ScheduledKernel& k : schedule(random_case(seed).graph, Target{.threads = 2}).kernels)
       texts.push_back(tree::print(k.tree));
   for (uint64_t seed = 1; seed <= thinned<uint64_t>(2000); seed++) {
     const std::string text = damaged(texts[seed % texts.size()], seed);

@@ -119,7 +119,7 @@ TEST_CASE("[verify] what the scheduler makes is sound") {
   for (uint64_t seed = 1; seed <= 150; seed++) {
     Case c = random_case(seed);
     REQUIRE(verify(c.graph).empty());
-    for (const ScheduledKernel& k : schedule(c.graph, Limits{.threads = 2}).kernels) {
+    for (const ScheduledKernel& k : schedule(c.graph, Target{.threads = 2}).kernels) {
       INFO("seed " << seed << "\n" << tree::print(k.tree));
       REQUIRE(all(verify_tree(k.tree)) == "");
     }

@@ -93,7 +93,7 @@ TEST_CASE("[verify] a tree whose lanes reach beyond a place is refused before it
   auto rendered = [](const char* text) -> std::string {
     int64_t scratch = 0;
     try {
-      render_llvm(tree::parse(text), "k", Limits{}, scratch);
+      render_llvm(tree::parse(text), "k", Target{}, scratch);
     } catch (const InternalError& error) {
       return error.what();
     }

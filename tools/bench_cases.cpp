@@ -278,8 +278,8 @@ BenchCase scheduling(std::string name, std::string model) {
     const std::optional<Graph> named = named_graph(model);
     if (!named) fail("bench: no model '{}'; there are {}", model, model_names());
     const auto graph = std::make_shared<Graph>(*named);
-    const Limits limits = inspect::limits_of(Context::current().device());
-    return [graph, limits] { schedule(*graph, limits); };
+    const Target target = inspect::target_of(Context::current().device());
+    return [graph, target] { schedule(*graph, target); };
   });
 }
 

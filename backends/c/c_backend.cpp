@@ -97,7 +97,7 @@ struct CProgram final : Program {
 };
 
 // Beside the kernel stands a function that calls it with the buffers and slots of a launch.
-KernelSource render(const Ref& kernel, const std::string& entry, const Limits&) {
+KernelSource render(const Ref& kernel, const std::string& entry, const Target&) {
   KernelSource source{.name = entry, .text = render_c(kernel, entry, Dialect::C)};
   std::string arguments;
   for (size_t i = 0; i < tree::params(*kernel).size(); i++) arguments += fmt::format("buffers[{}], ", i);
@@ -111,7 +111,7 @@ KernelSource render(const Ref& kernel, const std::string& entry, const Limits&) 
 }
 
 // Whatever the machine, so that a kernel is the same text everywhere. Places lie on the stack.
-Limits any_cpu() { return {.vector_bytes = 32, .vector_registers = 16, .l2 = 256 << 10}; }
+Target any_cpu() { return {.vector_bytes = 32, .vector_registers = 16, .l2 = 256 << 10}; }
 
 class CBackend final : public HostBackend {
  public:
@@ -120,7 +120,7 @@ class CBackend final : public HostBackend {
   const BackendKind& kind() const override { return c_backend; }
   std::string description() const override { return version_; }
   std::string fingerprint() const override { return "c " + version_; }
-  Limits limits() const override { return any_cpu(); }
+  Target target() const override { return any_cpu(); }
 
   std::vector<std::string> compile(std::span<const KernelSource> kernels,
                                    const ParallelFor& parallel) override {
@@ -174,7 +174,7 @@ const BackendKind c_backend = {
     .source_ending = "c",
     .render = render,
     .open = []() -> std::unique_ptr<Backend> { return std::make_unique<CBackend>(); },
-    .usual_limits = any_cpu,
+    .usual_target = any_cpu,
     .keeps_binaries = false,  // what is opened as a library is what was just compiled
 };
 

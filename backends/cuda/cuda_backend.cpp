@@ -35,7 +35,7 @@ class CudaProgram final : public Program {
   cuda::Module module_;
 };
 
-KernelSource render(const Ref& kernel, const std::string& entry, const Limits&) {
+KernelSource render(const Ref& kernel, const std::string& entry, const Target&) {
   return {.name = entry, .text = render_c(kernel, entry, Dialect::Cuda)};
 }
 
@@ -49,7 +49,7 @@ class CudaBackend final : public Backend {
   const BackendKind& kind() const override { return cuda_backend; }
   std::string description() const override { return description_; }
   std::string fingerprint() const override { return fingerprint_; }
-  Limits limits() const override { return cuda_limits(static_cast<int64_t>(memory_bytes_)); }
+  Target target() const override { return cuda_target(static_cast<int64_t>(memory_bytes_)); }
 
   void* allocate(size_t bytes) override;
   void release(void* memory) override;
@@ -244,7 +244,7 @@ const BackendKind cuda_backend = {
     .source_ending = "cu",
     .render = render,
     .open = []() -> std::unique_ptr<Backend> { return std::make_unique<CudaBackend>(); },
-    .usual_limits = [] { return cuda_limits(usual_gpu_memory); },
+    .usual_target = [] { return cuda_target(usual_gpu_memory); },
 };
 
 }  // namespace kontor

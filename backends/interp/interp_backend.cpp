@@ -14,7 +14,7 @@ extern const BackendKind interp_backend;
 
 namespace {
 
-KernelSource render(const Ref& kernel, const std::string& entry, const Limits&) {
+KernelSource render(const Ref& kernel, const std::string& entry, const Target&) {
   return {.name = entry, .text = tree::print(kernel)};
 }
 
@@ -27,7 +27,7 @@ class Interp : public Backend {
   const BackendKind& kind() const override { return interp_backend; }
   std::string description() const override { return "interpreter of loop trees (slow; runs everywhere)"; }
   std::string fingerprint() const override { return "interp " KONTOR_VERSION; }
-  Limits limits() const override { return {.vector_bytes = 32, .vector_registers = 16}; }
+  Target target() const override { return {.vector_bytes = 32, .vector_registers = 16}; }
 
   void* allocate(size_t bytes) override {
     size_t padded = (bytes + 127) / 64 * 64;

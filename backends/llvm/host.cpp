@@ -81,18 +81,18 @@ HostCpu host_cpu(const std::string& wanted) {
   return {"avx512", "x86-64-v4", model_name(), identity(), 64, 32, more_features()};
 }
 
-Limits host_limits(const HostCpu& cpu) {
-  Limits limits;
-  limits.vector_bytes = cpu.vector_bytes;
-  limits.vector_registers = cpu.vector_registers;
-  limits.natives = {.f16 = true, .bf16_pairs = cpu.features == "+avx512bf16"};  // F16C is part of both levels
+Target host_target(const HostCpu& cpu) {
+  Target target;
+  target.vector_bytes = cpu.vector_bytes;
+  target.vector_registers = cpu.vector_registers;
+  target.natives = {.f16 = true, .bf16_pairs = cpu.features == "+avx512bf16"};  // F16C is part of both levels
 #if defined(_SC_LEVEL1_DCACHE_SIZE)
-  limits.l1 = cache_bytes(_SC_LEVEL1_DCACHE_SIZE, limits.l1);
-  limits.l2 = cache_bytes(_SC_LEVEL2_CACHE_SIZE, limits.l2);
+  target.l1 = cache_bytes(_SC_LEVEL1_DCACHE_SIZE, target.l1);
+  target.l2 = cache_bytes(_SC_LEVEL2_CACHE_SIZE, target.l2);
 #endif
-  limits.place_bytes = limits.l2 / 2;  // the rest is for what streams past the place
-  limits.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  return limits;
+  target.place_bytes = target.l2 / 2;  // the rest is for what streams past the place
+  target.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  return target;
 }
 
 }  // namespace kontor

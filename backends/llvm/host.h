@@ -2,7 +2,7 @@
 #pragma once
 #include <string>
 
-#include "codegen/limits.h"
+#include "codegen/target.h"
 
 namespace kontor {
 
@@ -18,6 +18,6 @@ struct HostCpu {
 /// `wanted`: "avx2", "avx512", "native" or "" (native). Throws Error where the processor lacks it.
 HostCpu host_cpu(const std::string& wanted);
 
-Limits host_limits(const HostCpu& cpu);
+Target host_target(const HostCpu& cpu);
 
 }  // namespace kontor

@@ -76,15 +76,15 @@ void keep_output(void* context, KontorLlvmOutput kind, const char* data, size_t 
   if (kind == wanted) compiled.output.assign(data, size);
 }
 
-KernelSource render(const Ref& kernel, const std::string& entry, const Limits& limits) {
+KernelSource render(const Ref& kernel, const std::string& entry, const Target& target) {
   KernelSource source{.name = entry, .text = {}};
-  source.text = render_llvm(kernel, entry, limits, source.scratch_bytes);
+  source.text = render_llvm(kernel, entry, target, source.scratch_bytes);
   return source;
 }
 
 class LlvmBackend final : public HostBackend {
  public:
-  explicit LlvmBackend(HostCpu cpu) : cpu_(std::move(cpu)), limits_(host_limits(cpu_)) {
+  explicit LlvmBackend(HostCpu cpu) : cpu_(std::move(cpu)), target_(host_target(cpu_)) {
     fingerprint_ =
         fmt::format("llvm {} {}{} {}", KONTOR_LLVM_VERSION, cpu_.level, cpu_.features, cpu_.identity);
   }
@@ -94,7 +94,7 @@ class LlvmBackend final : public HostBackend {
     return fmt::format("{}, {}, LLVM {}", cpu_.model, cpu_.level, KONTOR_LLVM_VERSION);
   }
   std::string fingerprint() const override { return fingerprint_; }
-  Limits limits() const override { return limits_; }
+  Target target() const override { return target_; }
 
   std::vector<std::string> compile(std::span<const KernelSource> kernels,
                                    const ParallelFor& parallel) override;
@@ -108,7 +108,7 @@ class LlvmBackend final : public HostBackend {
   Compiled run_compiler(const KernelSource& kernel, KontorLlvmOutput output) const;
 
   HostCpu cpu_;
-  Limits limits_;
+  Target target_;
   std::string fingerprint_;
   CodeArena arena_;
   int64_t error_ = 0;

@@ -143,7 +143,7 @@ struct ProgramHolder {
   }
 };
 
-KernelSource render(const Ref& kernel, const std::string& entry, const Limits&) {
+KernelSource render(const Ref& kernel, const std::string& entry, const Target&) {
   return {.name = entry, .text = render_c(kernel, entry, Dialect::OpenCL)};
 }
 
@@ -157,7 +157,7 @@ class OpenclBackend final : public Backend {
   const BackendKind& kind() const override { return opencl_backend; }
   std::string description() const override { return description_; }
   std::string fingerprint() const override { return fingerprint_; }
-  Limits limits() const override { return gpu_limits(); }
+  Target target() const override { return gpu_target(); }
 
   void* allocate(size_t bytes) override;
   void release(void* memory) override;
@@ -383,7 +383,7 @@ const BackendKind opencl_backend = {
     .source_ending = "cl",
     .render = render,
     .open = open,
-    .usual_limits = [] { return gpu_limits(usual_gpu_memory); },
+    .usual_target = [] { return gpu_target(usual_gpu_memory); },
 };
 
 }  // namespace kontor

@@ -11,8 +11,8 @@ namespace kontor {
 using namespace walk;
 
 Moved Planner::run() {
-  if (limits_.gpu) gpu();
-  else if (limits_.vector_bytes > 0) cpu();
+  if (target_.gpu) gpu();
+  else if (target_.vector_bytes > 0) cpu();
   return {std::move(moves_), std::move(kernel_)};
 }
 
@@ -40,7 +40,7 @@ int64_t Planner::size(const std::string& loop) const {
   return largest;
 }
 
-int64_t Planner::lanes(const Stage& s) const { return cost::lanes(s.place->dtype, limits_); }
+int64_t Planner::lanes(const Stage& s) const { return cost::lanes(s.place->dtype, target_); }
 
 int Planner::least_depth() const {
   int least = INT32_MAX;
@@ -76,13 +76,13 @@ std::string Planner::outermost() const {
 // What the kernel makes for itself before its last loop (the noise of one vendor), each share makes for itself.
 void Planner::sink_before_last() {
   std::span<const Ref> body = tree::body(*kernel_);
-  if (limits_.threads < 2 || body.size() < 2 || body.back()->op != Op::Loop) return;
+  if (target_.threads < 2 || body.size() < 2 || body.back()->op != Op::Loop) return;
   if (tree::kind(*body.back()) != LoopKind::Loop) return;
   for (const Node* n : topological(body.first(body.size() - 1)))
     if ((n->op == Op::Store || n->op == Op::FoldStep) && tree::space(*n->src[0]) == Space::Param) return;
   const std::string last = name_of(body.back()->src[0]);
-  const int64_t n = size(last), shares = cost::shares_with_own(limits_);
-  if (n < limits_.threads) return;
+  const int64_t n = size(last), shares = cost::shares_with_own(target_);
+  if (n < target_.threads) return;
   attempt([&] {
     if (n > shares) move(MoveKind::Split, last, -((n + shares - 1) / shares), last + "b");
     move(MoveKind::Sink, last);
@@ -90,12 +90,12 @@ void Planner::sink_before_last() {
 }
 
 void Planner::share_out() {
-  if (limits_.threads == 0 || !cost::pays_threads(work_of(program_, group_))) return;
+  if (target_.threads == 0 || !cost::pays_threads(work_of(program_, group_))) return;
   if (outermost().empty()) sink_before_last();
   std::string first = outermost();
   if (first.empty()) return;
   const Node* l = find(first);
-  while (size(first) > 0 && !cost::enough_shares(size(first), limits_)) {
+  while (size(first) > 0 && !cost::enough_shares(size(first), target_)) {
     std::span<const Ref> body = tree::body(*l);
     if (body.size() != 1 || body[0]->op != Op::Loop || tree::kind(*body[0]) != LoopKind::Loop ||
         tree::kind(*l) != LoopKind::Loop)
@@ -113,8 +113,8 @@ double work_of(const ProgramTree& program, const Group& group) {
   return work;
 }
 
-Moved choose_moves(const ProgramTree& program, const Group& group, const Ref& tree, const Limits& limits) {
-  return Planner(program, group, tree, limits).run();
+Moved choose_moves(const ProgramTree& program, const Group& group, const Ref& tree, const Target& target) {
+  return Planner(program, group, tree, target).run();
 }
 
 }  // namespace kontor

@@ -1,4 +1,4 @@
-// The heuristic: a list of moves for a kernel from the device's limits alone, without measuring.
+// The heuristic: a list of moves for a kernel from what the device is alone, without measuring.
 #pragma once
 #include "codegen/moves/moves.h"
 #include "codegen/stages/stage.h"
@@ -10,7 +10,7 @@ struct Moved {
   Ref tree;  ///< after them
 };
 /// Moves for the tree of `group`, already normalised.
-Moved choose_moves(const ProgramTree& program, const Group& group, const Ref& tree, const Limits& limits);
+Moved choose_moves(const ProgramTree& program, const Group& group, const Ref& tree, const Target& target);
 /// Operations that the group takes, in the unit of codegen/cost.h.
 double work_of(const ProgramTree& program, const Group& group);
 

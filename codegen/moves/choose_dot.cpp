@@ -55,10 +55,10 @@ bool Planner::tile(const Stage& dot) {
   int64_t length = size(v), repeats = has(u) ? size(u) : 1;
   if (length < 2 || repeats == 0) return false;
   const int64_t w = lanes(dot);
-  const cost::Tile t = cost::tile_of(length, w, repeats, rows_share_ways(dot), limits_.vector_registers);
+  const cost::Tile t = cost::tile_of(length, w, repeats, rows_share_ways(dot), target_.vector_registers);
   const int64_t block = t.vectors * w, tiles = repeats / t.rows;
   const bool panel = wants_panel(dot, tiles);
-  if (has(u) && outermost() == u && !cost::enough_shares(tiles, limits_)) others_outside(u, v);
+  if (has(u) && outermost() == u && !cost::enough_shares(tiles, target_)) others_outside(u, v);
   bool v_outermost = outermost() == v || (panel && outermost() == u);
   std::string inner = v;
   if (length > block) {
@@ -132,7 +132,7 @@ bool Planner::stores_divide(const Ref& kernel) {
 // The pieces of a chain: the last is shorter, and threads that share out few of them wait for each other.
 bool Planner::few_uneven_shares() const {
   const Node* first = find(outermost());
-  return first && !cost::enough_shares(size(outermost()), limits_) &&
+  return first && !cost::enough_shares(size(outermost()), target_) &&
          varying_along(Ref(first), first->src[0]);
 }
 

@@ -17,12 +17,12 @@ void Planner::gpu() {
   for (int i : group_.stages)
     if (is_dot(stage(i))) dot = &stage(i);
   const bool whole = least_depth() == static_cast<int>(group_.outer_loops.size());
-  const bool tiled = dot && whole && limits_.lanes == warp && attempt([&] {
+  const bool tiled = dot && whole && target_.lanes == warp && attempt([&] {
                        thread_tile(*dot);
                        share_out_globally();
                      });
   if (!tiled) share_out_globally();
-  if (limits_.lanes != warp) return;
+  if (target_.lanes != warp) return;
   if (is_map()) attempt([&] { several_in_flight(); });
   spread_lanes();
 }

@@ -12,7 +12,7 @@ namespace kontor {
 
 using namespace walk;
 
-int64_t Planner::wide(const Stage& s) const { return cost::lanes_of_map(s.values, s.place->dtype, limits_); }
+int64_t Planner::wide(const Stage& s) const { return cost::lanes_of_map(s.values, s.place->dtype, target_); }
 
 // Whether a loop of this name has lanes, in it or around it: those of a dot run through all nests that have its loop.
 bool Planner::meets_lanes(std::span<const Ref> body, const std::string& loop, bool named, bool lanes) {
@@ -136,7 +136,7 @@ bool Planner::rows_step_together() {
   std::vector<std::string> steps;
   if (s.scan >= 0) steps.push_back(name_of(s.loops[static_cast<size_t>(s.scan)]));
   for (const Ref& f : s.folds) steps.push_back(name_of(f));
-  const bool shared = outermost() == along || !cost::enough_shares(size(outermost()), limits_);
+  const bool shared = outermost() == along || !cost::enough_shares(size(outermost()), target_);
   const int64_t block = cost::block_of_row(size(along), shared), width = wide(s);
   return attempt([&] {
     std::string row = along;

@@ -10,15 +10,15 @@ namespace kontor {
 
 class Planner {
  public:
-  Planner(const ProgramTree& program, const Group& group, const Ref& tree, const Limits& limits)
-      : program_(program), group_(group), limits_(limits), kernel_(tree) {}
+  Planner(const ProgramTree& program, const Group& group, const Ref& tree, const Target& target)
+      : program_(program), group_(group), target_(target), kernel_(tree) {}
 
   Moved run();
 
  private:
   const ProgramTree& program_;
   const Group& group_;
-  const Limits& limits_;
+  const Target& target_;
   Ref kernel_;
   std::vector<Move> moves_;
 

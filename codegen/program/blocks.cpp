@@ -25,8 +25,8 @@ using Touched = std::map<BufferRef, std::pair<size_t, size_t>>;  // first and la
 class Join {
  public:
   Join(const ProgramTree& program, std::span<const PlannedKernel> kernels, const Touched& touched,
-       const Limits& limits)
-      : program_(program), kernels_(kernels), streams_(program.streams), touched_(touched), limits_(limits) {}
+       const Target& target)
+      : program_(program), kernels_(kernels), streams_(program.streams), touched_(touched), target_(target) {}
 
   // The kernels of block number `first`, which is in no other.
   PlannedKernel run(size_t block) {
@@ -54,7 +54,7 @@ class Join {
   std::span<const PlannedKernel> kernels_;
   std::span<const ScheduledStream> streams_;
   const Touched& touched_;
-  const Limits& limits_;
+  const Target& target_;
   int64_t kept_bytes_ = 0;  // of the places of a piece
   std::vector<Ref> params_;
   std::vector<BufferRef> buffers_;
@@ -169,11 +169,11 @@ class Join {
   }
 
   void require_room(const ScheduledStream& s) const {
-    if (const int64_t room = cost::block_bytes(limits_); kept_bytes_ > room)
+    if (const int64_t room = cost::block_bytes(target_); kept_bytes_ > room)
       reject(s, fmt::format("a piece would keep {} bytes on chip, where {} have room", kept_bytes_, room));
-    if (limits_.budget_is_asked && kept_bytes_ * limits_.threads > limits_.memory_budget)
-      reject(s, fmt::format("pieces on {} threads would keep {} bytes, for a budget of {}", limits_.threads,
-                            kept_bytes_ * limits_.threads, limits_.memory_budget));
+    if (target_.budget_is_asked && kept_bytes_ * target_.threads > target_.memory_budget)
+      reject(s, fmt::format("pieces on {} threads would keep {} bytes, for a budget of {}", target_.threads,
+                            kept_bytes_ * target_.threads, target_.memory_budget));
   }
 
   const Stage& stage(const BufferRef& b) const { return program_.stages[static_cast<size_t>(b.number)]; }
@@ -210,7 +210,7 @@ class Join {
 
 }  // namespace
 
-void join_blocks(ProgramTree& program, std::vector<PlannedKernel>& kernels, const Limits& limits) {
+void join_blocks(ProgramTree& program, std::vector<PlannedKernel>& kernels, const Target& target) {
   std::vector<ScheduledStream>& streams = program.streams;
   const auto is_block = [](const ScheduledStream& s) { return !s.block.empty(); };
   if (std::none_of(streams.begin(), streams.end(), is_block)) return;
@@ -231,7 +231,7 @@ void join_blocks(ProgramTree& program, std::vector<PlannedKernel>& kernels, cons
     if (block == streams.end()) joined.push_back(std::move(kernels[k]));
     else
       joined.push_back(
-          Join(program, kernels, touched, limits).run(static_cast<size_t>(block - streams.begin())));
+          Join(program, kernels, touched, target).run(static_cast<size_t>(block - streams.begin())));
     k = last + 1;
   }
   kernels = std::move(joined);

@@ -22,6 +22,6 @@ struct PlannedKernel {
 
 /// Makes the kernels of each block one kernel, and takes the blocks out of the program's streams. Throws Error where a block
 /// can't be a loop: its decision, with why.
-void join_blocks(ProgramTree& program, std::vector<PlannedKernel>& kernels, const Limits& limits);
+void join_blocks(ProgramTree& program, std::vector<PlannedKernel>& kernels, const Target& target);
 
 }  // namespace kontor

@@ -8,7 +8,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "codegen/limits.h"
+#include "codegen/target.h"
 
 namespace kontor::ir {
 

@@ -380,9 +380,9 @@ void Renderer::body(std::span<const Ref> statements) {
 
 namespace kontor {
 
-std::string render_llvm(const Ref& kernel, const std::string& entry, const Limits& limits,
+std::string render_llvm(const Ref& kernel, const std::string& entry, const Target& target,
                         int64_t& scratch_bytes) {
-  ir::Renderer renderer(kernel, limits.natives);
+  ir::Renderer renderer(kernel, target.natives);
   std::string text = renderer.render(entry);
   renderer.require_within_places(text);
   scratch_bytes = renderer.scratch_bytes();

@@ -13,7 +13,7 @@ namespace {
 
 class Fusion {
  public:
-  Fusion(ProgramTree& program, const Limits& limits) : program_(program), limits_(limits), reads_(program) {}
+  Fusion(ProgramTree& program, const Target& target) : program_(program), target_(target), reads_(program) {}
 
   void run() {
     for (Stage& s : program_.stages) {
@@ -27,13 +27,13 @@ class Fusion {
     merge_siblings(program_, reads_);
     find_leaving();
     for (const Stage& s : program_.stages)
-      if (!limits_.gpu && s.scatter_at.empty()) program_.decided.add(layout_of(s));
+      if (!target_.gpu && s.scatter_at.empty()) program_.decided.add(layout_of(s));
     for (const Stage& s : program_.stages) program_.decided.add(level_of(s));
   }
 
  private:
   ProgramTree& program_;
-  const Limits& limits_;
+  const Target& target_;
 
   Stage& stage(int i) { return program_.stages[static_cast<size_t>(i)]; }
   Group& group(int i) { return program_.groups[static_cast<size_t>(i)]; }
@@ -168,9 +168,9 @@ class Fusion {
     if (s.level.depth < wanted)
       reject(given, fmt::format("its readers read it at {} of the loops around there alone", s.level.depth));
     const auto [left, whole] = left_inside(s);
-    if (!whole && left > static_cast<double>(limits_.place_bytes))
+    if (!whole && left > static_cast<double>(target_.place_bytes))
       reject(given, fmt::format("{} bytes of it would be kept on chip, where {} have room", left,
-                                limits_.place_bytes));
+                                target_.place_bytes));
     enter(i, g);
     return true;
   }
@@ -217,7 +217,7 @@ class Fusion {
       return "it shares no outer loop with its reader";
     if (g.nodes + s.level.nodes > cost::kernel_nodes(elsewhere)) return "its kernel would be too long";
     const auto [left, whole] = left_inside(s);
-    if (!whole && left > static_cast<double>(cost::room_in_loop(s.random, limits_)))
+    if (!whole && left > static_cast<double>(cost::room_in_loop(s.random, target_)))
       return fmt::format("{} bytes of it would be kept inside the loop", left);
     if (is_dot(s) && !whole) return "a dot is kept whole";
     if (!whole && !s.random && ends_dot(s)) return "it ends a dot";
@@ -231,7 +231,7 @@ class Fusion {
       return "its kernel reads enough already";
     const double outer = cost::iterations(std::span(g.outer_loops).first(static_cast<size_t>(s.level.depth)));
     const bool shares_out = whole && s.level.depth == static_cast<int>(g.outer_loops.size());
-    if (limits_.gpu && !shares_out && cost::too_few_items(outer, std::max(iterations(s), facts.iterations)))
+    if (target_.gpu && !shares_out && cost::too_few_items(outer, std::max(iterations(s), facts.iterations)))
       return fmt::format("{} work items are too few for a GPU", outer);
     if ((whole ? is_fold(s) : !s.random) && cost::too_few_to_share(outer, iterations(s)))
       return "too few outer iterations to share out";
@@ -302,6 +302,6 @@ class Fusion {
 
 }  // namespace
 
-void fuse(ProgramTree& program, const Limits& limits) { Fusion(program, limits).run(); }
+void fuse(ProgramTree& program, const Target& target) { Fusion(program, target).run(); }
 
 }  // namespace kontor

@@ -23,12 +23,12 @@ bool varies_along(const Stage& s, const Ref& range) {
 
 class Layouts {
  public:
-  Layouts(ProgramTree& program, const Limits& limits) : program_(program), limits_(limits) {}
+  Layouts(ProgramTree& program, const Target& target) : program_(program), target_(target) {}
 
   void run() {
     for (const Stage& s : program_.stages) count_reads(s, 1);
     for (size_t i = 0; i < program_.stages.size(); i++) {
-      if (!limits_.gpu) choose(i);
+      if (!target_.gpu) choose(i);
       else if (const Decision* d = program_.given_of(Matter::Layout, program_.stages[i]))
         reject(*d, "on a GPU layouts are no decision");
       Stage& s = program_.stages[i];
@@ -38,10 +38,10 @@ class Layouts {
 
  private:
   ProgramTree& program_;
-  const Limits& limits_;
+  const Target& target_;
   NodeMap<int> readers_;  // how many stages read a place
 
-  int64_t lanes(const Stage& s) const { return cost::lanes(s.place->dtype, limits_); }
+  int64_t lanes(const Stage& s) const { return cost::lanes(s.place->dtype, target_); }
 
   void set_layout(Stage& s) {
     const Decision* d = program_.given_of(Matter::Layout, s);
@@ -225,7 +225,7 @@ class Layouts {
     for (int d = 0; d < static_cast<int>(s.loops.size()); d++)
       if (d != vector && d > unroll) return false;
     return cost::pays_to_fill_panel(size_of(s.folds[0]), length(unroll), length(vector), lanes(s),
-                                    item_size(load->dtype), limits_);
+                                    item_size(load->dtype), target_);
   }
 
   // Whether what the load reads is computed for this stage alone, element by element: then it need not be stored.
@@ -369,6 +369,6 @@ class Layouts {
 
 }  // namespace
 
-void choose_layouts(ProgramTree& program, const Limits& limits) { Layouts(program, limits).run(); }
+void choose_layouts(ProgramTree& program, const Target& target) { Layouts(program, target).run(); }
 
 }  // namespace kontor

@@ -108,6 +108,6 @@ void Lowering::add_outputs() {
   }
 }
 
-ProgramTree lower(const Graph& graph, const Limits&) { return Lowering(graph).run(); }
+ProgramTree lower(const Graph& graph, const Target&) { return Lowering(graph).run(); }
 
 }  // namespace kontor

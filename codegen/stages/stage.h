@@ -113,13 +113,13 @@ struct ProgramTree {
 };
 
 /// Which values are stored, and the expression of each (lower.cpp).
-ProgramTree lower(const Graph& graph, const Limits& limits);
+ProgramTree lower(const Graph& graph, const Target& target);
 /// Memory order and vector dimension of each stage; adds stages that pack an operand (layout.cpp).
-void choose_layouts(ProgramTree& program, const Limits& limits);
+void choose_layouts(ProgramTree& program, const Target& target);
 /// Groups stages into kernels: at, inline, fuse (fuse.cpp).
-void fuse(ProgramTree& program, const Limits& limits);
+void fuse(ProgramTree& program, const Target& target);
 /// Runs groups piece by piece over an axis until temporaries fit the memory budget (codegen/streams/). Orders the groups.
-void stream(ProgramTree& program, const Limits& limits);
+void stream(ProgramTree& program, const Target& target);
 /// Which assigns are written into their input's own memory, in the final order of the groups (in_place.cpp).
 void choose_in_place(ProgramTree& program);
 

@@ -18,12 +18,12 @@ namespace {
 /// what it frees there.
 class Choice {
  public:
-  Choice(ProgramTree& program, const Limits& limits)
-      : program_(program), limits_(limits), flow_(program), now_(program, flow_, {}) {}
+  Choice(ProgramTree& program, const Target& target)
+      : program_(program), target_(target), flow_(program), now_(program, flow_, {}) {}
 
   StreamPlan run() {
     if (program_.given && program_.given->has(Matter::Stream)) follow(*program_.given);
-    else if (limits_.memory_budget > 0) choose();
+    else if (target_.memory_budget > 0) choose();
     write_down();
     return std::move(now_);
   }
@@ -32,20 +32,20 @@ class Choice {
 
  private:
   ProgramTree& program_;
-  const Limits& limits_;
+  const Target& target_;
   Flow flow_;
   StreamPlan now_;
   std::string why_not_;  // of the largest places at the peak
 
   void choose() {
-    const double allowed = limits_.budget_is_asked ? INFINITY : now_.cost * (1 + cost::budget_extra);
+    const double allowed = target_.budget_is_asked ? INFINITY : now_.cost * (1 + cost::budget_extra);
     const double allowed_for_caches = now_.cost * (1 + cost::caches_extra);
     const int64_t before = now_.peak;
-    while (now_.peak > limits_.memory_budget && shrink(allowed)) {}
-    if (now_.peak <= limits_.memory_budget && before > limits_.memory_budget) grow();
-    if (!limits_.budget_is_asked && !limits_.gpu)
-      while (now_.peak > cost::cached_bytes(limits_) && shrink(allowed_for_caches)) {}
-    if (now_.axes.empty() && before <= limits_.memory_budget) return;
+    while (now_.peak > target_.memory_budget && shrink(allowed)) {}
+    if (now_.peak <= target_.memory_budget && before > target_.memory_budget) grow();
+    if (!target_.budget_is_asked && !target_.gpu)
+      while (now_.peak > cost::cached_bytes(target_) && shrink(allowed_for_caches)) {}
+    if (now_.axes.empty() && before <= target_.memory_budget) return;
     drop_whole();
     note(before);
   }
@@ -68,7 +68,7 @@ class Choice {
 
   Axis given_axis(const Decision& d, std::vector<Axis>& others) {
     if (d.words.size() < 2) reject(d, "it needs a loop of the stage and a number of elements");
-    if (d.verb == Verb::Block && limits_.gpu) reject(d, "on a GPU pieces are launches as yet");
+    if (d.verb == Verb::Block && target_.gpu) reject(d, "on a GPU pieces are launches as yet");
     const int number = stage_named(d, d.stage);
     Wanted wanted{number, dim_named(d, number), home_of(number)};
     for (size_t k = 2; k < d.words.size(); k++) wanted.exactly.push_back(home_of(stage_named(d, d.words[k])));
@@ -166,7 +166,7 @@ class Choice {
           std::vector<Axis> axes = now_.axes;
           Axis fresh = find_axis(
               program_, flow_,
-              {stages[n], static_cast<int>(d), now_.worst, around, cost::little_memory(limits_)}, axes);
+              {stages[n], static_cast<int>(d), now_.worst, around, cost::little_memory(target_)}, axes);
           axes.push_back(std::move(fresh));
           if (!axes.back().groups.empty()) found.push_back({std::move(axes), around});
           else if (n < 2 && !around)
@@ -193,7 +193,7 @@ class Choice {
         std::vector<Axis> axes = now_.axes;
         if (!larger(axes[a])) continue;
         StreamPlan trial(program_, flow_, std::move(axes));
-        if (!trial.order.possible || trial.peak > limits_.memory_budget || trial.cost >= now_.cost) continue;
+        if (!trial.order.possible || trial.peak > target_.memory_budget || trial.cost >= now_.cost) continue;
         now_ = std::move(trial);
         changed = true;
       }
@@ -220,11 +220,11 @@ class Choice {
 
   void note(int64_t before) {
     program_.notes += fmt::format("stream: {} bytes of temporaries, {} in pieces, for a budget of {}\n",
-                                  before, now_.peak, limits_.memory_budget);
+                                  before, now_.peak, target_.memory_budget);
     for (const ScheduledStream& s : now_.order.streams)
       program_.notes +=
           fmt::format("stream {}: {} by {}, kernels {} to {}\n", s.name, s.extent, s.chunk, s.first, s.last);
-    if (now_.peak > limits_.memory_budget)
+    if (now_.peak > target_.memory_budget)
       program_.notes += fmt::format("stream: no more, since {} needs {} bytes\n{}", name_of(now_.worst),
                                     now_.alive_at(now_.worst), why_not_);
   }
@@ -232,10 +232,10 @@ class Choice {
 
 }  // namespace
 
-void stream(ProgramTree& program, const Limits& limits) {
+void stream(ProgramTree& program, const Target& target) {
   const bool given = program.given && program.given->has(Matter::Stream);
-  if (program.groups.empty() || (limits.memory_budget <= 0 && !given)) return;
-  Choice choice(program, limits);
+  if (program.groups.empty() || (target.memory_budget <= 0 && !given)) return;
+  Choice choice(program, target);
   StreamPlan plan = choice.run();
   if (plan.axes.empty()) return;
   cut_to_pieces(program, choice.flow(), plan);

@@ -2,7 +2,7 @@
 // narrower than f32, saturation, floor division, shifts beyond the width, maxima that let NaN through, arithmetic on bools.
 // Formulas over nodes, once for all renderers; graph/scalar.h says the same in plain C++, and a test holds them together.
 #pragma once
-#include "codegen/limits.h"
+#include "codegen/target.h"
 #include "graph/node.h"
 
 namespace kontor {

@@ -14,7 +14,7 @@ ROOT = pathlib.Path(os.environ["KONTOR_SOURCE"])
 # side with what they name in their charters; tests may include everything.
 ORDER = ["include/kontor", "base", "graph", "codegen", "backends", "runtime", "nn", "marketplace", "tools"]
 # The same for the parts of codegen: floors from below, of which a part includes only lower ones.
-CODEGEN = [["limits"], ["decisions", "tree"], ["cost", "render", "schedule.h"], ["stages", "render_c", "render_llvm"], ["moves"], ["program"],
+CODEGEN = [["target"], ["decisions", "tree"], ["cost", "render", "schedule.h"], ["stages", "render_c", "render_llvm"], ["moves"], ["program"],
            ["streams"], ["schedule.cpp"]]
 # Numbers in passes that no choice hangs on: letters, what keeps a logarithm's argument above 0.
 NOT_COSTS = {("codegen/stages/layout.cpp", "26"), ("codegen/streams/choose.cpp", "1.0")}
@@ -101,8 +101,8 @@ def codegen_floors():
 
 
 def renderers():
-  """A renderer prints trees: of codegen it includes its own folder, trees, the limits and what it is declared in."""
-  known = ("codegen/tree/", "codegen/limits.h", "codegen/render.h")
+  """A renderer prints trees: of codegen it includes its own folder, trees, the target and what it is declared in."""
+  known = ("codegen/tree/", "codegen/target.h", "codegen/render.h")
   return [f"{path} includes {target}" for path, text in sources() if path.startswith("codegen/render_")
           for target in re.findall(r'^#include "(codegen/[^"]+)"', text, re.MULTILINE)
           if not target.startswith((os.path.dirname(path) + "/", *known))]

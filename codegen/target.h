@@ -1,4 +1,4 @@
-// Limits: the facts of a device that scheduling, moves and renderers read.
+// Target: what a device is, for all that decides or prints: one place makes it for each device, at hand or not (`usual_target`).
 #pragma once
 #include <cstdint>
 
@@ -10,8 +10,8 @@ struct Natives {
   bool bf16_pairs = false;  ///< a step of Fold::PairDot
 };
 
-/// Facts of a device that moves and the cost model read. Sizes in bytes.
-struct Limits {
+/// Facts of a device. Sizes in bytes.
+struct Target {
   int vector_bytes = 64;  ///< widest vector register; 0 on a GPU
   int vector_registers = 32;
   int64_t l1 = 32 << 10, l2 = 1 << 20;

@@ -251,11 +251,8 @@ class Layouts {
     const Stage& from = program_.stages[static_cast<size_t>(number)];
     Substitution at;
     for (size_t d = 0; d < from.loops.size(); d++) at.emplace(from.loops[d].get(), tree::at(*load)[d]);
-    Substitution map{{load.get(), replace(from.values[0], at)}};
     count_reads(from, -1);
-    count_reads(program_.stages[i], -1);
-    for (Ref& v : program_.stages[i].values) v = substitute(v, map);
-    count_reads(program_.stages[i], 1);
+    read_instead(program_.stages[i], load, replace(from.values[0], at));
     program_.stages[i].layout.panel = operand;
     program_.stages.erase(program_.stages.begin() + number);
     i--;
@@ -347,9 +344,9 @@ class Layouts {
     copy.layout.vector_dim = given ? named_dim(copy, *given, 0) : dim;
     copy.layout.fixed = copy.must_store = true;
     set_layout(copy);
-    count_reads(program_.stages[i], -1);
-    redirect(program_.stages[i], from, copy.place, load);
-    count_reads(program_.stages[i], 1);
+    const std::span<const Ref> at = tree::at(*load);
+    read_instead(program_.stages[i], load,
+                 tree::load(copy.place, {at.begin(), at.end()}, tree::guard(*load)));
     count_reads(copy, 1);
     program_.stages.insert(program_.stages.begin() + static_cast<ptrdiff_t>(i), std::move(copy));
     i++;
@@ -359,11 +356,10 @@ class Layouts {
     return d < 26 ? std::string(1, static_cast<char>('a' + d)) : fmt::format("d{}_", d);
   }
 
-  static void redirect(Stage& s, const Ref& from, const Ref& to, const Ref& load) {
-    (void)from;
-    std::vector<Ref> at(tree::at(*load).begin(), tree::at(*load).end());
-    Substitution map{{load.get(), tree::load(to, at, tree::guard(*load))}};
-    for (Ref& v : s.values) v = substitute(v, map);
+  void read_instead(Stage& s, const Ref& load, const Ref& value) {
+    count_reads(s, -1);
+    for (Ref& v : s.values) v = substitute(v, {{load.get(), value}});
+    count_reads(s, 1);
   }
 };
 

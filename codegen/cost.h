@@ -15,8 +15,8 @@ namespace kontor::cost {
 // ---- How many: iterations, elements, bytes, lanes
 
 /// [iterations] that a loop is taken for whose extent varies, if its bound is not less. Chosen: a batch, the length of a text.
-/// Of a piece of a cut chain, which has 4,096 steps, it is too few. With as many, streams over such folds have smaller pieces,
-/// which is half as fast in one program and twice as fast in another.
+/// Of a piece of a cut chain, which has 4,096 steps, it is too few. With as many, streams over such folds have smaller pieces:
+/// one program then takes 1.4 times as long, another half as long.
 inline constexpr int64_t usual_extent = 1024;
 /// Iterations of a nest of these loops, each of which has so many at most where its extent varies.
 double iterations(std::span<const Ref> ranges, int64_t varying = usual_extent);

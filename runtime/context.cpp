@@ -17,6 +17,7 @@ namespace {
 std::shared_ptr<Device> open_device(const ContextOptions& options) {
   const std::string name = options.device.empty() ? env_text(Env::Device) : options.device;
   if (!name.empty()) return std::make_shared<Device>(open_backend(name), options);
+  with_options({}, options);  // what is wrong with these is no device's
   std::string reasons;
   for (const BackendKind* kind : backend_kinds()) {
     try {

@@ -100,7 +100,8 @@ double iterations(const Ref& extent) {
 double float_operations(std::span<const Ref> values) {
   double count = 0;
   for (const Node* n : topological(values)) {
-    if (is_elementwise(n->op) && is_float(n->dtype) && n->op != Op::Where && n->op != Op::Cast)
+    if (is_elementwise(n->op) && is_float(n->dtype) && n->op != Op::Where && n->op != Op::Cast &&
+        n->op != Op::Bitcast)
       count += n->op == Op::Fma ? 2 : 1;
   }
   return count;
@@ -117,8 +118,8 @@ double float_operations(std::span<const Ref> body, double times) {
     } else if (s->op == Op::Store) {
       count += times * float_operations(tree::values(*s));
     } else if (s->op == Op::FoldStep && is_float(s->src[0]->dtype)) {
-      const bool dot = tree::values(*s).size() > 1;
-      count += times * (float_operations(tree::values(*s)) + (dot ? 2 : 1));
+      const Ref step = step_formula(tree::fold_of(*s->src[0]), s->src[0]->dtype);
+      count += times * (float_operations(tree::values(*s)) + float_operations(std::span(&step, 1)));
     }
   }
   return count;

@@ -6,6 +6,7 @@
 #include "codegen/tree/tree.h"
 #include "graph/node_map.h"
 #include "graph/scalar.h"
+#include "graph/shape.h"
 #include "tests/catch.h"
 #include "tests/device_trees.h"
 
@@ -128,6 +129,14 @@ std::vector<Value> values_to_try(DType dtype) {
   return out;
 }
 
+/// Bounds of an integer that hold the value, sometimes; where nothing is known none, as of a u64.
+Bounds bounds_around(DType dtype, Value value, uint64_t random) {
+  if (!is_integer(dtype) || dtype == DType::U64 || random % 2) return {};
+  const int64_t x = to_int(dtype, value), far = static_cast<int64_t>(random >> 8 & 0xff);
+  const Bounds all = dtype_bounds(dtype);
+  return {x < all.lo + far ? all.lo : x - far, x > all.hi - far ? all.hi : x + far};
+}
+
 constexpr Natives ways[] = {{.f16 = false}, {.f16 = true}};
 
 }  // namespace
@@ -162,7 +171,8 @@ TEST_CASE("[decompose] every elementwise op in every dtype, operands known or no
         Value args[3] = {pick(), pick(), pick()};
         std::vector<Ref> src;
         for (int k = 0; k < row(op).arity; k++)
-          src.push_back(random() % 4 ? tree::slot(dtype, k) : constant_of(dtype, args[k]));
+          src.push_back(random() % 4 ? tree::slot(dtype, k, bounds_around(dtype, args[k], random()))
+                                     : constant_of(dtype, args[k]));
         for (size_t k = 0; k < src.size(); k++)
           if (src[k]->is_const()) args[k] = value_of(*src[k]);
         REQUIRE(wrong(make(op, src), ways[i % 2], std::span(args, src.size())) == "");

@@ -1,11 +1,14 @@
 // [numerics] fast: dots of bf16 by pairs. The fold has the interpreter's bits where an instruction takes its steps, only dots that
 // can be halved become it, what is computed is as near to the exact sum as the promised order is, and strict stays strict.
 #include <cmath>
+#include <cstdlib>
 
 #include "backends/interp/evaluate_graph.h"
+#include "codegen/render.h"
 #include "graph/functions/functions.h"
 #include "graph/text/text.h"
 #include "graph/transforms/pair_dots.h"
+#include "runtime/device.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
 #include "tests/run_graph.h"
@@ -48,8 +51,8 @@ TEST_CASE(
   for (std::string_view expression :
        {"matmul(bf16[5,6], bf16[6,7])", "matmul(bf16[33,64], bf16[64,48])",
         "matmul(bf16[3,9,128], bf16[3,128,17])", "matmul(bf16[40,2], transpose(bf16[70,2]))",
-        "matmul(bf16[1,512], bf16[512,200])", "conv2d(bf16[2,4,9,9], bf16[6,4,3,3])",
-        "matmul(bf16[20,10000], bf16[10000,3])"}) {
+        "matmul(bf16[1,512], bf16[512,200])", "matmul(bf16[1,64], bf16[64,35])",
+        "matmul(bf16[6,64], bf16[64])", "matmul(bf16[20,10000], bf16[10000,3])"}) {
     CAPTURE(expression);
     const Graph recorded = graph_of(expression), paired = with_pair_dots(recorded);
     CHECK(pair_dots_in(paired) == 1);
@@ -64,8 +67,45 @@ TEST_CASE(
 TEST_CASE("[numerics] what has no pairs of bf16 stays a dot") {
   for (std::string_view expression :
        {"matmul(bf16[5,7], bf16[7,7])", "matmul(f32[4,6], f32[6,4])", "matmul(f16[4,6], f16[6,4])",
-        "matmul(bf16[4,6], f32[6,4])", "sum(bf16[4,6] * bf16[4,6])", "matmul(bf16[4,0], bf16[0,4])"})
+        "conv2d(bf16[2,4,9,9], bf16[6,4,3,3])", "matmul(bf16[4,6], f32[6,4])", "sum(bf16[4,6] * bf16[4,6])",
+        "matmul(bf16[4,0], bf16[0,4])"})
     CHECK(pair_dots_in(with_pair_dots(graph_of(expression))) == 0);
+}
+
+TEST_CASE("[numerics] a step of pairs is the instruction in any number of lanes, where the machine has it") {
+  for (std::string_view expression : {"matmul(bf16[1,64], bf16[64,35])", "matmul(bf16[6,64], bf16[64])",
+                                      "matmul(bf16[64,64], bf16[64,64])", "matmul(bf16[2,64], bf16[64,2])"}) {
+    const Graph graph = graph_of(expression);
+    for (const bool fast : {false, true})
+      for (const bool has_pairs : {false, true}) {
+        CAPTURE(expression, fast, has_pairs);
+        const Target target{.threads = 2, .natives = {.f16 = true, .bf16_pairs = has_pairs}, .fast = fast};
+        std::string trees, text;
+        for (const ScheduledKernel& k : schedule(graph, target).kernels) {
+          int64_t scratch = 0;
+          trees += k.tree->arg.text + " ";
+          text += render_llvm(k.tree, "k", target, scratch);
+        }
+        const bool wanted = fast && has_pairs;
+        CHECK((trees.find("pair_dot") != std::string::npos) == wanted);
+        CHECK((text.find("@llvm.x86.avx512bf16.dpbf16ps.") != std::string::npos) == wanted);
+        CHECK((text.find("@llvm.fma.") == std::string::npos) == wanted);
+      }
+  }
+}
+
+TEST_CASE("[numerics] KONTOR_NUMERICS is what a program does not say") {
+  const auto fast = [](const std::string& numerics) {
+    return with_options({}, {.device = {}, .threads = 1, .numerics = numerics}).fast;
+  };
+  setenv("KONTOR_NUMERICS", "fast", 1);
+  CHECK(fast(""));
+  CHECK_FALSE(fast("strict"));
+  setenv("KONTOR_NUMERICS", "quick", 1);
+  CHECK(error_of([&] { fast(""); }) == "numerics 'quick': strict and fast are known");
+  unsetenv("KONTOR_NUMERICS");
+  CHECK_FALSE(fast(""));
+  CHECK(fast("fast"));
 }
 
 TEST_CASE("[numerics] fast is as near to the exact sum as strict, and what a program asks for") {
@@ -83,6 +123,6 @@ TEST_CASE("[numerics] fast is as near to the exact sum as strict, and what a pro
   };
   CHECK(product("strict") == product(""));
   product("fast");
-  const auto quick = [] { Context context({.device = "interp", .threads = 1, .numerics = "quick"}); };
+  const auto quick = [] { Context context({.device = {}, .threads = 1, .numerics = "quick"}); };
   CHECK(error_of(quick) == "numerics 'quick': strict and fast are known");
 }

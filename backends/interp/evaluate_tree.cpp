@@ -66,7 +66,7 @@ class Machine {
   std::vector<Value> values_;
   std::vector<PlaceMemory> places_;
   std::vector<Statement> param_dims_, body_;
-  std::unordered_map<const Node*, ScalarFormula> formulas_;  // steps of places
+  std::unordered_map<const Node*, ScalarFormula> steps_, merges_;  // of places
   std::vector<Value> arguments_;
   int64_t error_ = 0;
 
@@ -208,7 +208,7 @@ class Machine {
     PlaceMemory& p = places_[static_cast<size_t>(s.place)];
     int64_t first = position(p, s.from, *s.node), n = p.dims.back();
     DType dtype = p.node->dtype;
-    ScalarFormula joined(merge_formula(tree::fold_of(*p.node), dtype));
+    ScalarFormula& joined = formula_of(merges_, *p.node, merge_formula);
     std::vector<Value> parts;
     for (int64_t i = 0; i < n; i++) parts.push_back(load_element(p.data, first + i, dtype));
     for (size_t half = parts.size() / 2; half > 0; half /= 2)
@@ -261,17 +261,18 @@ class Machine {
     DType dtype = p.node->dtype;
     int64_t at = position(p, s.values, *s.node);
     if (s.node->op == Op::Store) return store_element(p.data, at, dtype, value(s.values.back()));
-    ScalarFormula& step = step_of(*p.node);
+    ScalarFormula& step = formula_of(steps_, *p.node, step_formula);
     Value slots[3] = {load_element(p.data, at, dtype), {}, {}};
     const size_t count = static_cast<size_t>(row(tree::fold_of(*p.node)).arity);
     for (size_t i = 0; i < count; i++) slots[i + 1] = value(s.values[s.values.size() - count + i]);
     store_element(p.data, at, dtype, step(slots));
   }
 
-  ScalarFormula& step_of(const Node& place) {
-    auto it = formulas_.find(&place);
-    if (it == formulas_.end())
-      it = formulas_.emplace(&place, ScalarFormula(step_formula(tree::fold_of(place), place.dtype))).first;
+  using Formulas = std::unordered_map<const Node*, ScalarFormula>;
+  static ScalarFormula& formula_of(Formulas& known, const Node& place, Ref (*make)(Fold, DType)) {
+    auto it = known.find(&place);
+    if (it == known.end())
+      it = known.emplace(&place, ScalarFormula(make(tree::fold_of(place), place.dtype))).first;
     return it->second;
   }
 };

@@ -27,8 +27,7 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512cd");
 }
 
-/// Features that some processors of a level have.
-std::string more_features() { return __builtin_cpu_supports("avx512bf16") ? "+avx512bf16" : ""; }
+bool has_avx512_bf16() { return __builtin_cpu_supports("avx512bf16"); }
 
 std::string model_name() {
   unsigned words[12] = {};
@@ -56,7 +55,7 @@ std::string identity() {
 #else
 bool has_avx2() { return false; }
 bool has_avx512() { return false; }
-std::string more_features() { return ""; }
+bool has_avx512_bf16() { return false; }
 std::string model_name() { return "not x86-64"; }
 std::string identity() { return "unknown"; }
 #endif
@@ -78,14 +77,14 @@ HostCpu host_cpu(const std::string& wanted) {
     fail("KONTOR_CPU=avx512: the processor ({}) has no AVX-512 F, DQ, BW, VL and CD", model_name());
   }
   if (wanted == "avx2" || !has_avx512()) return {"avx2", "x86-64-v3", model_name(), identity(), 32, 16};
-  return {"avx512", "x86-64-v4", model_name(), identity(), 64, 32, more_features()};
+  return {"avx512", "x86-64-v4", model_name(), identity(), 64, 32, has_avx512_bf16()};
 }
 
 Target host_target(const HostCpu& cpu) {
   Target target;
   target.vector_bytes = cpu.vector_bytes;
   target.vector_registers = cpu.vector_registers;
-  target.natives = {.f16 = true, .bf16_pairs = cpu.features == "+avx512bf16"};  // F16C is part of both levels
+  target.natives = {.f16 = true, .bf16_pairs = cpu.avx512_bf16};  // F16C is part of both levels
 #if defined(_SC_LEVEL1_DCACHE_SIZE)
   target.l1 = cache_bytes(_SC_LEVEL1_DCACHE_SIZE, target.l1);
   target.l2 = cache_bytes(_SC_LEVEL2_CACHE_SIZE, target.l2);

@@ -12,7 +12,10 @@ struct HostCpu {
   std::string model;      ///< as the maker prints it
   std::string identity;   ///< maker, family and model number: for which processor code is scheduled
   int vector_bytes = 0, vector_registers = 0;
-  std::string features = {};  ///< beyond that instruction set, as LLVM names them: "+avx512bf16"
+  bool avx512_bf16 = false;  ///< beyond that instruction set
+
+  /// What it has beyond it, as LLVM names that.
+  std::string features() const { return avx512_bf16 ? "+avx512bf16" : ""; }
 };
 
 /// `wanted`: "avx2", "avx512", "native" or "" (native). Throws Error where the processor lacks it.

@@ -84,9 +84,9 @@ KernelSource render(const Ref& kernel, const std::string& entry, const Target& t
 
 class LlvmBackend final : public HostBackend {
  public:
-  explicit LlvmBackend(HostCpu cpu) : cpu_(std::move(cpu)), target_(host_target(cpu_)) {
-    fingerprint_ =
-        fmt::format("llvm {} {}{} {}", KONTOR_LLVM_VERSION, cpu_.level, cpu_.features, cpu_.identity);
+  explicit LlvmBackend(HostCpu cpu)
+      : cpu_(std::move(cpu)), features_(cpu_.features()), target_(host_target(cpu_)) {
+    fingerprint_ = fmt::format("llvm {} {}{} {}", KONTOR_LLVM_VERSION, cpu_.level, features_, cpu_.identity);
   }
 
   const BackendKind& kind() const override { return llvm_backend; }
@@ -108,6 +108,7 @@ class LlvmBackend final : public HostBackend {
   Compiled run_compiler(const KernelSource& kernel, KontorLlvmOutput output) const;
 
   HostCpu cpu_;
+  std::string features_;
   Target target_;
   std::string fingerprint_;
   CodeArena arena_;
@@ -120,7 +121,7 @@ Compiled LlvmBackend::run_compiler(const KernelSource& kernel, KontorLlvmOutput 
   request.ir_size = kernel.text.size();
   request.entry = kernel.name.c_str();
   request.cpu = cpu_.llvm_name.c_str();
-  request.features = cpu_.features.c_str();
+  request.features = features_.c_str();
   request.tune = "";
   request.vector_bits = static_cast<unsigned>(cpu_.vector_bytes) * 8;
   request.outputs = 1u << output;

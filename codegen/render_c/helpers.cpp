@@ -100,7 +100,12 @@ Text Speller::apply(const std::string& name, const Ref& formula, std::span<const
     const std::string definition = define(name, formula);  // after those that it uses
     helpers_.push_back(definition);
   }
-  return call(name, args);
+  std::vector<Text> used;  // a formula may do without a Slot
+  std::map<int64_t, Text> given;
+  for (const Node* s : topological(std::span(&formula, 1)))
+    if (s->op == Op::Slot) given[s->at(0)] = args[static_cast<size_t>(s->at(0))];
+  for (const auto& [number, text] : given) used.push_back(text);
+  return call(name, used);
 }
 
 Text Speller::apply(const Node& n, std::span<const Text> args) {

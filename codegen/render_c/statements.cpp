@@ -179,7 +179,8 @@ void Renderer::write(const Node& n) {
   if (n.op == Op::FoldStep) {
     const Fold fold = tree::fold_of(place);
     v.insert(v.begin(), p.local ? to : c_.from_memory(place.dtype, to));
-    out = c_.apply(fmt::format("{}_step", row(fold).name), step_formula(fold, place.dtype), v);
+    out = c_.apply(fmt::format("{}_step_{}", row(fold).name, name(place.dtype)),
+                   step_formula(fold, place.dtype), v);
   }
   if (!p.local) out = c_.to_memory(place.dtype, out);
   write_line(p, fmt::format("{} = {};", to.text, out.text));

@@ -138,7 +138,10 @@ Entry Renderer::compute_load(const Node& n) {
 /// Two partial results as one.
 std::string Renderer::joined(const Node& place, std::span<const Text> pair) {
   const Fold fold = tree::fold_of(place);
-  return c_.apply(fmt::format("{}_merge", row(fold).name), merge_formula(fold, place.dtype), pair).text;
+  return c_
+      .apply(fmt::format("{}_merge_{}", row(fold).name, name(place.dtype)), merge_formula(fold, place.dtype),
+             pair)
+      .text;
 }
 
 /// Joins the last dimension in halving pairs, in an array of its own.

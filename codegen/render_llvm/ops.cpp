@@ -229,7 +229,8 @@ Val apply(Builder& b, Op op, DType dtype, std::span<const Val> v, const Facts& f
   const Bounds bounds[] = {facts.left, facts.right, {}};
   const int lanes = b.lanes(v[0]);
   // In lanes that are switched off anything may stand: a divisor is not trusted to keep its bounds there.
-  if (v.size() == 2 && lanes && facts.right.lo > 0)
+  const bool divides = op == Op::IDiv || op == Op::Mod;
+  if (int64_t bits = 0; divides && lanes && facts.right.lo > 0 && !b.constant(v[1], bits))
     given[1] = apply(b, Op::Max, dtype, {v[1], b.splat(b.int_const(b.type(v[1]).of, 1), lanes)});
   std::vector<Ref> src;
   for (size_t i = 0; i < v.size(); i++)
@@ -237,10 +238,33 @@ Val apply(Builder& b, Op op, DType dtype, std::span<const Val> v, const Facts& f
   return b.splat(Evaluation(b, given).value(make(op, src)), lanes);
 }
 
-Val native_step(Builder& b, Fold fold, Val so_far, std::span<const Val> v) {
+namespace {
+
+/// `count` lanes of v from the one of that number on, with anything in those beyond its own; a scalar is a vector of one.
+Val lanes_from(Builder& b, Val v, int first, int count) {
+  const Type from = b.type(v), to{from.of, count};
+  if (!from.lanes) return b.emit(to, "insertelement ", to, " zeroinitializer, ", typed(v), ", i64 0");
+  std::string order = "<";
+  for (int i = 0; i < count; i++) {
+    order.append(i ? ", i32 " : "i32 ");
+    order += std::to_string(std::min(first + i, from.lanes - 1));
+  }
+  return b.emit(to, "shufflevector ", typed(v), ", ", from, " poison, ", Type{Scalar::I32, count}, " ", order,
+                ">");
+}
+
+/// The lanes of two vectors of one width.
+Val side_by_side(Builder& b, Val low, Val high) {
+  const Type t = b.type(low), order{Scalar::I32, 2 * t.lanes};
+  std::string numbers = "<";
+  for (int i = 0; i < order.lanes; i++) numbers.append(i ? ", i32 " : "i32 ").append(std::to_string(i));
+  return b.emit({t.of, order.lanes}, "shufflevector ", typed(low), ", ", typed(high), ", ", order, " ",
+                numbers, ">");
+}
+
+/// A step of pairs in 4, 8 or 16 lanes.
+Val pair_step(Builder& b, Val so_far, std::span<const Val> v) {
   const Type state = b.type(so_far), pairs{Scalar::BFloat, 2 * state.lanes};
-  const bool fits = state.lanes == 4 || state.lanes == 8 || state.lanes == 16;
-  if (fold != Fold::PairDot || !b.natives().bf16_pairs || !fits) return {};
   Val factors[2];
   for (size_t i = 0; i < 2; i++) factors[i] = b.emit(pairs, "bitcast ", typed(v[i]), " to ", pairs);
   const std::string lanes = std::to_string(state.lanes), more = std::to_string(2 * state.lanes);
@@ -249,6 +273,25 @@ Val native_step(Builder& b, Fold fold, Val so_far, std::span<const Val> v) {
   b.declare(name, type, type + ", " + pair + ", " + pair);
   return b.emit(state, "call ", state, " @", name, "(", typed(so_far), ", ", typed(factors[0]), ", ",
                 typed(factors[1]), ")");
+}
+
+}  // namespace
+
+/// In any number of lanes it is the instruction, which has denormals as 0: else results would hang on the tile.
+Val native_step(Builder& b, Fold fold, Val so_far, std::span<const Val> v) {
+  if (fold != Fold::PairDot || !b.natives().bf16_pairs) return {};
+  const int lanes = b.lanes(so_far), wide = std::clamp(lanes, 4, 16);
+  if (wide == lanes) return pair_step(b, so_far, v);
+  std::vector<Val> parts;
+  for (int first = 0; first < std::max(lanes, 1); first += wide) {
+    const Val factors[] = {lanes_from(b, v[0], first, wide), lanes_from(b, v[1], first, wide)};
+    parts.push_back(pair_step(b, lanes_from(b, so_far, first, wide), factors));
+  }
+  if (lanes == 0) return b.emit({Scalar::Float, 0}, "extractelement ", typed(parts[0]), ", i64 0");
+  if (lanes < wide) return lanes_from(b, parts[0], 0, lanes);
+  for (; parts.size() > 1; parts.resize(parts.size() / 2))
+    for (size_t i = 0; i < parts.size() / 2; i++) parts[i] = side_by_side(b, parts[2 * i], parts[2 * i + 1]);
+  return parts[0];
 }
 
 Val evaluate(Builder& b, const Ref& formula, std::span<const Val> slots) {

@@ -8,13 +8,13 @@ namespace kontor {
 namespace {
 
 void softmax_back(Tape& to, const Node& n, const Term& g) {
-  Term y = wide(value_of(n)), up = wide(g);
+  Term y = wide(output_of(n)), up = wide(g);
   Ref total = fn::reduce(Fold::Sum, {(up * y).node}, {n.at(0)}, true);
   to.add(n[1], (y * (up - Term(fn::broadcast(total, n.shape)))).as(n.dtype).node);
 }
 
 void log_softmax_back(Tape& to, const Node& n, const Term& g) {
-  Term y = wide(value_of(n)), up = wide(g);
+  Term y = wide(output_of(n)), up = wide(g);
   Ref total = fn::reduce(Fold::Sum, {up.node}, {n.at(0)}, true);
   to.add(n[1], (up - unary("exp", y) * Term(fn::broadcast(total, n.shape))).as(n.dtype).node);
 }
@@ -29,7 +29,7 @@ void cross_entropy_back(Tape& to, const Node& n, const Term& g) {
 }
 
 void pow_back(Tape& to, const Node& n, const Term& g) {
-  Term a = source(n, 1), b = source(n, 2), y = value_of(n);
+  Term a = source(n, 1), b = source(n, 2), y = output_of(n);
   if (to.wants(n[1])) {
     Term slope(fn::pow(a.node, (b - 1.0).node));
     to.add(n[1], where(b == 0.0, 0.0, g * b * slope).node);

@@ -34,7 +34,7 @@ void max_or_min(Tape& to, const Node& n, const Term& g) {
 void divide(Tape& to, const Node& n, const Term& g) {
   Term q = g / source(n, 1);
   to.add(n[0], q.node);
-  if (to.wants(n[1])) to.add(n[1], (-(q * value_of(n))).node);
+  if (to.wants(n[1])) to.add(n[1], (-(q * output_of(n))).node);
 }
 
 void choose(Tape& to, const Node& n, const Term& g) {
@@ -231,7 +231,7 @@ void call_back(Tape& to, const Node& n, const Term& g) {
   if (call && call->gradient) return call->gradient(to, n, g);
   const UnaryRow* unary = call ? nullptr : find_unary(n.arg.text);
   if (!unary || !unary->gradient) return to.add(n[0], g.node);
-  to.add(n[1], unary->gradient(wide(source(n, 1)), wide(value_of(n)), wide(g)).as(n.dtype).node);
+  to.add(n[1], unary->gradient(wide(source(n, 1)), wide(output_of(n)), wide(g)).as(n.dtype).node);
 }
 
 struct OpRule {
@@ -247,7 +247,7 @@ constexpr OpRule op_rules[] = {
     {Op::Call,     call_back},
     {Op::Neg,      [](Tape& to, const Node& n, const Term& g) { to.add(n[0], (-g).node); }},
     {Op::Abs,      [](Tape& to, const Node& n, const Term& g) { to.add(n[0], (g * Term(fn::sign(n[0]))).node); }},
-    {Op::Sqrt,     [](Tape& to, const Node& n, const Term& g) { to.add(n[0], (g * 0.5 / value_of(n)).node); }},
+    {Op::Sqrt,     [](Tape& to, const Node& n, const Term& g) { to.add(n[0], (g * 0.5 / output_of(n)).node); }},
     {Op::Cast,     [](Tape& to, const Node& n, const Term& g) { if (to.wants(n[0])) to.add(n[0], g.as(n[0]->dtype).node); }},
     {Op::Add,      [](Tape& to, const Node& n, const Term& g) { to.add(n[0], g.node); to.add(n[1], g.node); }},
     {Op::Sub,      [](Tape& to, const Node& n, const Term& g) { to.add(n[0], g.node); if (to.wants(n[1])) to.add(n[1], (-g).node); }},

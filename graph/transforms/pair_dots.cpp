@@ -21,7 +21,8 @@ struct Factor {
 Ref before_cast(const Ref& x, int depth = 0) {
   constexpr int deepest = 16;  // movements one after another
   if (x->op == Op::Cast) return x->src[0]->dtype == DType::BF16 ? x->src[0] : Ref();
-  const bool moves = is_movement(x->op) && x->op != Op::Unwindow && x->op != Op::Pad;
+  // Behind a window each element would be paired once for each of its taps.
+  const bool moves = is_movement(x->op) && x->op != Op::Window && x->op != Op::Unwindow && x->op != Op::Pad;
   if (!moves || depth == deepest) return {};
   const Ref inner = before_cast(x->src[0], depth + 1);
   if (!inner) return {};

@@ -50,6 +50,6 @@ using GradientRule = void (*)(Tape& to, const Node& n, const Term& g);
 /// Floats narrower than f32 as f32, for formulas with sums in them.
 inline Term wide(const Term& x) { return Term(fn::in_accumulator(x.node)); }
 inline Term source(const Node& n, size_t i) { return Term(n.src[i]); }
-inline Term value_of(const Node& n) { return Term(Ref(&n)); }
+inline Term output_of(const Node& n) { return Term(Ref(&n)); }
 
 }  // namespace kontor

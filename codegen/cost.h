@@ -116,6 +116,8 @@ inline constexpr size_t kernel_loads = 256;
 
 /// [kernels] behind one that it is compared with, to merge those side by side. Chosen: all pairs are more than linear time.
 inline constexpr size_t siblings = 64;
+/// [divisors] of an axis that are tried, from 1 on, for pieces that divide it: all of what is shorter than 2^32. Chosen.
+inline constexpr int64_t divisors = 1 << 16;
 /// [places] at the peak, the largest first, along which streams are tried: each is a plan of the whole program. Chosen.
 inline constexpr size_t streamed_along = 6;
 

@@ -41,15 +41,27 @@ const Carried* Axis::of(int stage) const {
   return it == carried.end() ? nullptr : &it->second;
 }
 
-std::vector<int64_t> Axis::sizes() const {
-  std::vector<int64_t> out;
-  const int64_t units = extent / granule;
-  for (int64_t pieces = 1; pieces <= units; pieces = folds ? pieces + 1 : pieces * 2) {
-    if (folds && units % pieces != 0) continue;
-    const int64_t size = (units + pieces - 1) / pieces * granule;
-    if (out.empty() || size < out.back()) out.push_back(size);
+// What divides n, falling: all up to cost::divisors, and what is left of n by these.
+static std::vector<int64_t> divisors(int64_t n) {
+  std::vector<int64_t> large, small;
+  for (int64_t d = 1; d <= std::min(cost::divisors, n / d); d++) {
+    if (n % d != 0) continue;
+    large.push_back(n / d);
+    if (d < n / d) small.push_back(d);
   }
-  if (out.back() != granule) out.push_back(granule);
+  large.insert(large.end(), small.rbegin(), small.rend());
+  return large;
+}
+
+std::vector<int64_t> Axis::sizes() const {
+  const int64_t units = extent / granule;
+  std::vector<int64_t> out;
+  if (folds) out = divisors(units);
+  else
+    for (int64_t pieces = 1; pieces <= units; pieces *= 2) out.push_back((units + pieces - 1) / pieces);
+  if (out.back() != 1) out.push_back(1);
+  out.erase(std::unique(out.begin(), out.end()), out.end());
+  for (int64_t& size : out) size *= granule;
   return out;
 }
 

@@ -123,7 +123,6 @@ Ref mark(const Ref& x, const std::string& name);
 /// exp, relu, ..: the function of one tensor of this name. Throws Error if there is none.
 Ref unary(std::string_view name, const Ref& x);
 Ref pow(const Input& a, const Input& b);
-Ref sin_turns(const Ref& turns);  ///< sin(2 pi t) for t in [0, 4)
 
 // Folds.
 Ref reduce(Fold fold, const std::vector<Ref>& sources, const Ints& axes,

@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 #include "base/threefry.h"
-#include "graph/functions/formula.h"
+#include "graph/functions/mathematics.h"
 #include "graph/functions/random.h"
 #include "graph/index/index.h"
 #include "graph/recording.h"
@@ -162,7 +162,7 @@ Ref normal_at(const Ref& key, const Ref& counter, const Dims& shape, double mean
   Term radius = sqrt(unary("log", 1.0 - unit(block.low)) * -2.0);
   Term turns = unit(block.high);
   Ref angle = interleaved((turns + 0.25).node, turns.node, shape);  // cos(a) = sin(a + a quarter turn)
-  Term out = Term(interleaved(radius.node, radius.node, shape)) * Term(sin_turns(angle));
+  Term out = Term(interleaved(radius.node, radius.node, shape)) * sin_turns_of(Term(angle));
   if (deviation != 1) out = out * deviation;
   if (mean != 0) out = out + mean;
   constexpr double furthest = 5.65;  // sqrt(-2 log(2^-23)): deviations that the radius can be

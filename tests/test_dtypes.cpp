@@ -41,6 +41,7 @@ constexpr Row rows[] = {
     {"div",           "T[40] / (T[40] + 3)"},
     {"floor_div",     "T[40] // (T[40] + 3)"},
     {"mod",           "mod(T[40], T[40] + 3)"},
+    {"atan2",         "atan2(T[40], T[40])"},
     {"pow",           "pow(T[40], 3)"},
     {"maximum",       "maximum(T[40], T[40])"},
     {"minimum",       "minimum(T[40], T[40])"},

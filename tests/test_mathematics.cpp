@@ -1,5 +1,4 @@
-// The accuracy that docs/numerics.md states for exp, log, sin, cos, tanh, erf and pow, against long double; and their
-// exceptional cases.
+// The accuracy that docs/numerics.md states for elementary functions, against long double; and their exceptional cases.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -96,18 +95,53 @@ struct Row {
   std::string_view function;
   Reference reference;
   double low32, high32, bound32, low64, high64, bound64;
+  double most = INFINITY;  // finite arguments beyond have no bound
 };
 
+using L = long double;
 // clang-format off
 const Row rows[] = {
-    {"exp",  std::exp,  -105,  89,   1.4, -750,  712,  1.5},
-    {"log",  std::log,  0,     3e38, 1.0, 0,     1e308, 1.0},
-    {"sin",  std::sin,  -1e6,  1e6,  1.7, -1e9,  1e9,  1.7},
-    {"cos",  std::cos,  -1e6,  1e6,  1.7, -1e9,  1e9,  1.7},
-    {"tanh", std::tanh, -20,   20,   1.5, -40,   40,   1.5},
-    {"erf",  std::erf,  -6,    6,    1.5, -8,    8,    2.0},
+    {"exp",         std::exp,         -105,  89,   1.5, -750,  712,   1.5},
+    {"exp2",        std::exp2,        -152,  129,  1.0, -1080, 1025,  1.0},
+    {"expm1",       std::expm1,       -105,  89,   1.5, -750,  712,   1.9},
+    {"log",         std::log,         0,     3e38, 1.0, 0,     1e308, 1.0},
+    {"log2",        std::log2,        0,     3e38, 0.8, 0,     1e308, 0.8},
+    {"log10",       std::log10,       0,     3e38, 0.8, 0,     1e308, 0.8},
+    {"log1p",       std::log1p,       -1,    3e38, 0.9, -1,    1e308, 0.9},
+    {"sin",         std::sin,         -1e6,  1e6,  1.7, -1e9,  1e9,   1.7, 1e6},
+    {"cos",         std::cos,         -1e6,  1e6,  1.7, -1e9,  1e9,   1.7, 1e6},
+    {"tan",         std::tan,         -1e6,  1e6,  2.8, -1e9,  1e9,   2.6, 1e6},
+    {"asin",        std::asin,        -1,    1,    2.2, -1,    1,     2.2},
+    {"acos",        std::acos,        -1,    1,    1.3, -1,    1,     1.4},
+    {"atan",        std::atan,        -1e9,  1e9,  1.3, -1e9,  1e9,   1.5},
+    {"sinh",        std::sinh,        -90,   90,   2.8, -711,  711,   2.8},
+    {"cosh",        std::cosh,        -90,   90,   1.8, -711,  711,   2.0},
+    {"tanh",        std::tanh,        -20,   20,   1.5, -40,   40,    1.5},
+    {"asinh",       std::asinh,       -3e38, 3e38, 1.9, -1e300, 1e300, 1.9},
+    {"acosh",       std::acosh,       1,     3e38, 2.1, 1,     1e300, 2.2},
+    {"atanh",       std::atanh,       -1,    1,    1.8, -1,    1,     1.9},
+    {"erf",         std::erf,         -6,    6,    1.5, -8,    8,     2.0},
+    {"sqrt",        std::sqrt,        0,     3e38, 0.51, 0,    1e308, 0.51},
+    {"reciprocal",  [](L x) { return 1 / x; }, -1e30, 1e30, 0.51, -1e300, 1e300, 0.51},
 };
 // clang-format on
+
+/// The greatest error of a function of two tensors.
+template <class T>
+double worst_of_two(Ref (*function)(const Input&, const Input&), L (*reference)(L, L),
+                    const std::vector<T>& a, const std::vector<T>& b) {
+  Ref x = buffer(dtype<T>, a.size()), y = buffer(dtype<T>, b.size());
+  Graph g = make_graph({function(x, y)});
+  std::vector<Array> inputs{array_of(g.inputs[0] == x ? a : b), array_of(g.inputs[0] == x ? b : a)};
+  std::vector<T> out = values_of<T>(evaluate_graph(g, inputs).outputs[0]);
+  double most = 0;
+  for (size_t i = 0; i < a.size(); i++) {
+    double error = ulps(out[i], reference(static_cast<L>(a[i]), static_cast<L>(b[i])));
+    if (error > most) UNSCOPED_INFO("of " << a[i] << ", " << b[i] << ": " << error << " ulp");
+    most = std::max(most, error);
+  }
+  return most;
+}
 
 /// pow over pairs whose result is finite.
 template <class T>
@@ -119,17 +153,7 @@ double worst_pow(double low, double high, double most_log) {
     b.push_back(static_cast<T>((2 * unit - 1) * most_log /
                                std::max(1e-3, std::abs(std::log(static_cast<double>(a[i]))))));
   }
-  Ref x = buffer(dtype<T>, a.size()), y = buffer(dtype<T>, b.size());
-  Graph g = make_graph({fn::pow(x, y)});
-  std::vector<Array> inputs{array_of(g.inputs[0] == x ? a : b), array_of(g.inputs[0] == x ? b : a)};
-  std::vector<T> out = values_of<T>(evaluate_graph(g, inputs).outputs[0]);
-  double most = 0;
-  for (size_t i = 0; i < a.size(); i++) {
-    double error = ulps(out[i], std::pow(static_cast<long double>(a[i]), static_cast<long double>(b[i])));
-    if (error > most) UNSCOPED_INFO("pow(" << a[i] << ", " << b[i] << "): " << error << " ulp");
-    most = std::max(most, error);
-  }
-  return most;
+  return worst_of_two<T>(fn::pow, std::pow, a, b);
 }
 
 constexpr float infinity = std::numeric_limits<float>::infinity(),
@@ -163,6 +187,17 @@ TEST_CASE("[mathematics] accuracy of pow") {
   CHECK(worst_pow<double>(1e-200, 1e200, 600) <= 8.0);
 }
 
+TEST_CASE("[mathematics] accuracy of atan2") {
+  const auto shuffled = [](auto values) {
+    for (size_t i = values.size(); i > 1; i--) std::swap(values[i - 1], values[random_bits64(5, i) % i]);
+    return values;
+  };
+  const std::vector<float> y = samples<float>(-4, 4, 20000);
+  CHECK(worst_of_two<float>(fn::atan2, std::atan2, y, shuffled(y)) <= 1.7);
+  const std::vector<double> wide = samples<double>(-4, 4, 20000);
+  CHECK(worst_of_two<double>(fn::atan2, std::atan2, wide, shuffled(wide)) <= 1.9);
+}
+
 TEST_CASE("[mathematics] exceptional cases are those of C") {
   struct Case {
     std::string_view function;
@@ -189,23 +224,59 @@ TEST_CASE("[mathematics] exceptional cases are those of C") {
   }
 }
 
-TEST_CASE("[mathematics] beyond the reduction sine stays within [-1, 1]") {
-  for (float x : {1e7f, 1e20f, 3e38f}) CHECK(std::abs(evaluate_one("sin", x)) <= 1);
+TEST_CASE(
+    "[mathematics] zeros, infinities, NaN, denormals and the ends of the range are as the C library has them") {
+  const std::vector<float> x = {0.f,     -0.f,   1.f,     -1.f,  0.5f,   -0.5f,    2.f,       -2.f, 1e-45f,
+                                -1e-45f, 1e-40f, -1e-40f, 3e38f, -3e38f, infinity, -infinity, nan_};
+  for (const Row& r : rows) {
+    const std::vector<float> y = evaluate(r.function, x);
+    for (size_t i = 0; i < x.size(); i++) {
+      if (std::isfinite(x[i]) && std::abs(x[i]) > r.most) continue;
+      const L wanted = r.reference(static_cast<L>(x[i]));
+      INFO(r.function << " of " << x[i] << " wanted " << wanted << " got " << y[i]);
+      CHECK(ulps(y[i], wanted) <= std::max(r.bound32, 0.5));
+      CHECK((std::isnan(y[i]) || std::signbit(y[i]) == std::signbit(wanted)));
+    }
+  }
 }
 
-TEST_CASE("[mathematics] pow of exceptional bases and exponents is that of C") {
+template <class T>
+static void check_whole_powers(int two_low, int two_high, int ten_high) {
+  std::vector<T> twos, exponents, tens, counts;
+  for (int k = two_low; k <= two_high; k++)
+    twos.push_back(std::ldexp(T(1), k)), exponents.push_back(static_cast<T>(k));
+  T ten = 1;
+  for (int n = 0; n <= ten_high; n++, ten *= 10) tens.push_back(ten), counts.push_back(static_cast<T>(n));
+  CHECK(evaluate("log2", twos) == exponents);
+  CHECK(evaluate("exp2", exponents) == twos);
+  CHECK(evaluate("log10", tens) == counts);
+}
+
+TEST_CASE("[mathematics] whole powers of 2 and 10 have whole logarithms") {
+  check_whole_powers<float>(-149, 127, 10);  // as many powers of ten as the format holds
+  check_whole_powers<double>(-1074, 1023, 22);
+}
+
+static void check_special_pairs(Ref (*function)(const Input&, const Input&),
+                                float (*reference)(float, float)) {
   const float special[] = {0.f,   -0.f, 1.f,  -1.f, 2.f,      -2.f,      0.5f,
                            -0.5f, 3.f,  -3.f, 2.5f, infinity, -infinity, nan_};
   std::vector<float> a, b;
   for (float x : special)
     for (float y : special) a.push_back(x), b.push_back(y);
   Ref x = buffer(DType::F32, a.size()), y = buffer(DType::F32, b.size());
-  Graph g = make_graph({fn::pow(x, y)});
+  Graph g = make_graph({function(x, y)});
   std::vector<Array> inputs{array_of(g.inputs[0] == x ? a : b), array_of(g.inputs[0] == x ? b : a)};
   std::vector<float> out = values_of<float>(evaluate_graph(g, inputs).outputs[0]);
   for (size_t i = 0; i < a.size(); i++) {
-    INFO("pow(" << a[i] << ", " << b[i] << ") wanted " << std::pow(a[i], b[i]) << " got " << out[i]);
-    CHECK(ulps(out[i], static_cast<long double>(std::pow(a[i], b[i]))) <= 2);
-    CHECK((std::isnan(out[i]) || std::signbit(out[i]) == std::signbit(std::pow(a[i], b[i]))));
+    const float wanted = reference(a[i], b[i]);
+    INFO("of " << a[i] << ", " << b[i] << ": wanted " << wanted << " got " << out[i]);
+    CHECK(ulps(out[i], static_cast<long double>(wanted)) <= 2);
+    CHECK((std::isnan(out[i]) || std::signbit(out[i]) == std::signbit(wanted)));
   }
+}
+
+TEST_CASE("[mathematics] pow and atan2 of exceptional arguments are those of C") {
+  check_special_pairs(fn::pow, std::pow);
+  check_special_pairs(fn::atan2, std::atan2);
 }

@@ -1,4 +1,4 @@
-// exp, tanh and erf. Polynomials are minimax (Remez, in 45 digits).
+// exp, exp2, expm1, sinh, cosh, tanh and erf. Polynomials are minimax (Remez, in 45 digits).
 #include <numbers>
 
 #include "graph/functions/float_format.h"
@@ -15,6 +15,22 @@ constexpr double exp32[] = {0.50000001061901225, 0.16666673878691993, 0.04166652
 constexpr double exp64[] = {0.49999999999999929, 0.16666666666666937, 0.041666666666701865, 0.0083333333332697666,
   0.0013888888883587976, 0.00019841269892956097, 2.4801590829114388e-5, 2.7557300580508834e-6, 2.755615755221106e-7,
   2.5055044605161146e-8, 2.1062409103289384e-9, 1.5935000512868114e-10};
+// 2^r = 1 + r p(r) on [-1/2, 1/2]
+constexpr double exp2_32[] = {0.6931472028549289, 0.24022647913589523, 0.055503324713844004, 0.009618437364889033,
+  0.001339887433541928, 0.00015353359669609005};
+constexpr double exp2_64[] = {0.6931471805599453, 0.2402265069591013, 0.055504108664820084, 0.00961812910759412,
+  0.001333355814677462, 0.00015403530457111996, 1.5252733493125886e-05, 1.3215435282354249e-06, 1.0178199572806979e-07,
+  7.073783240992307e-09, 4.434771118482887e-10};
+// exp(r) = 1 + r + r^2 p(r) on [-ln(2) / 2, ln(2) / 2], for exp(r) - 1
+constexpr double expm1_32[] = {0.5000000044163364, 0.16666666370463187, 0.04166636091520083, 0.008333389370128154,
+  0.0013940627202891946, 0.00019845876867301027};
+constexpr double expm1_64[] = {0.5, 0.16666666666666677, 0.04166666666666651, 0.008333333333321691, 0.001388888888896237,
+  0.00019841269885966236, 2.4801587172542283e-05, 2.755724437385856e-06, 2.755740263939863e-07, 2.510897900070939e-08,
+  2.087533101909589e-09};
+// sinh(x) = x + x z p(z), z = x^2, for |x| <= 1
+constexpr double sinh32[] = {0.16666666497561067, 0.008333350058179699, 0.0001983615977576505, 2.8169512396215953e-06};
+constexpr double sinh64[] = {0.16666666666666669, 0.008333333333333148, 0.00019841269841431873, 2.755731915707185e-06,
+  2.505212313672588e-08, 1.605725976860518e-10, 7.758748802158509e-13};
 // tanh(x) = x + x z p(z), z = x^2, for |x| <= 0.6
 constexpr double tanh32[] = {-0.33333300132135219, 0.13331977619390813, -0.053788132485437829, 0.020809805734450237,
   -0.0059106170121617755};
@@ -59,10 +75,49 @@ Term exp_with(const Term& x, const Term* tail) {
   return e.p * e.root * e.root;
 }
 
+/// e^x / 2 of x >= 0, also where e^x overflows.
+Term half_exp(const Term& x) {
+  const Exponential e = exponential(min(x, format_of(x).exp_high + 1), nullptr);
+  return e.p * e.root * (e.root * 0.5);
+}
+
 }  // namespace
 
 Term exp_of(const Term& x) { return exp_with(x, nullptr); }
 Term exp_of(const Term& x, const Term& tail) { return exp_with(x, &tail); }
+
+/// 2^n is made in two steps, so that neither over- nor underflows.
+Term exp2_of(const Term& given) {
+  const WorkFormat& f = format_of(given);
+  const double low = -static_cast<double>(f.bias + f.mantissa + 2), high = static_cast<double>(f.bias + 2);
+  Term x = min(max(given, low), high);
+  Term n = (x + f.magic) - f.magic, r = x - n;
+  Term half = fma(n, 0.5, f.magic), rest = (n - (half - f.magic)) + f.magic;
+  return fma(r, polynomial(r, Series{exp2_32, exp2_64}), 1.0) * power_of_two(half) * power_of_two(rest);
+}
+
+/// As in Sun's fdlibm (s_expm1.c): 2^n (e^r - 1) + (2^n - 1), at half its size, so that 2^n does not overflow.
+Term expm1_of(const Term& given) {
+  const WorkFormat& f = format_of(given);
+  const double low = -static_cast<double>(f.mantissa + 4) * ln2;  // from here on it is -1
+  Term x = min(max(given, low), f.exp_high);
+  Term shifted = fma(x, 1 / ln2, f.magic), n = shifted - f.magic;
+  Term r = fma(n, -f.ln2_lo, fma(n, -f.ln2_hi, x));
+  Term near = fma(r * r, polynomial(r, Series{expm1_32, expm1_64}), r);
+  Term scale = power_of_two(shifted - 1.0), half = fma(near, scale, scale - 0.5);
+  return where(x == 0.0, x, where(n == 0.0, near, half + half));
+}
+
+Term sinh_of(const Term& x) {
+  Term a = abs(x), z = a * a, half = half_exp(a);
+  Term small = fma(a * z, polynomial(z, Series{sinh32, sinh64}), a);
+  return with_sign(where(a < 1.0, small, half - 0.25 / half), sign_bit(x));
+}
+
+Term cosh_of(const Term& x) {
+  Term half = half_exp(abs(x));
+  return half + 0.25 / half;
+}
 
 Term tanh_of(const Term& x) {
   Term a = abs(x), z = a * a;

@@ -31,6 +31,7 @@ inline Term operator+(const Term& a, double b) { return a + number(a, b); }
 inline Term operator-(const Term& a, double b) { return a - number(a, b); }
 inline Term operator*(const Term& a, double b) { return a * number(a, b); }
 inline Term operator-(double a, const Term& b) { return number(b, a) - b; }
+inline Term operator/(const Term& a, double b) { return a / number(a, b); }
 inline Term operator/(double a, const Term& b) { return number(b, a) / b; }
 inline Term operator-(const Term& a) { return op(Op::Neg, a); }
 inline Term operator&(const Term& a, const Term& b) { return op(Op::And, a, b); }
@@ -60,6 +61,7 @@ inline Term max(const Term& a, double b) { return max(a, number(a, b)); }
 inline Term min(const Term& a, double b) { return op(Op::Min, a, number(a, b)); }
 inline Term abs(const Term& a) { return op(Op::Abs, a); }
 inline Term floor(const Term& a) { return op(Op::Floor, a); }
+inline Term ceil(const Term& a) { return op(Op::Ceil, a); }
 inline Term sqrt(const Term& a) { return op(Op::Sqrt, a); }
 // clang-format on
 /// A function of the unary table, recorded as a Call of its own.

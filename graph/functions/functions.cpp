@@ -164,6 +164,7 @@ constexpr FunctionRow table[] = {
     KONTOR_FUNCTION(div,           "elementwise", "a, b", "a / b; integers divide as f32."),
     KONTOR_FUNCTION(floor_div,     "elementwise", "a, b", "The floor of the exact quotient; an integer divided by 0 yields 0 and is an error."),
     KONTOR_FUNCTION(mod,           "elementwise", "a, b", "The exact remainder, of the sign of b."),
+    KONTOR_FUNCTION(atan2,         "elementwise", "y, x", "The angle of the point (x, y), -pi .. pi; C's exceptional cases."),
     KONTOR_FUNCTION(pow,           "elementwise", "a, b", "a to the power b, with the exceptional cases of C."),
     KONTOR_FUNCTION(maximum,       "elementwise", "a, b", "The greater; NaN if one is."),
     KONTOR_FUNCTION(minimum,       "elementwise", "a, b", "The lesser; NaN if one is."),

@@ -123,6 +123,7 @@ Ref mark(const Ref& x, const std::string& name);
 /// exp, relu, ..: the function of one tensor of this name. Throws Error if there is none.
 Ref unary(std::string_view name, const Ref& x);
 Ref pow(const Input& a, const Input& b);
+Ref atan2(const Input& y, const Input& x);
 
 // Folds.
 Ref reduce(Fold fold, const std::vector<Ref>& sources, const Ints& axes,

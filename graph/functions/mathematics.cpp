@@ -65,4 +65,14 @@ Ref pow(const Input& a, const Input& b) {
   return call_of_two("pow", operands, dtype, pow_of);
 }
 
+static DType float_dtype(std::string_view who, std::span<const Input> operands) {
+  const DType dtype = operand_dtype(who, operands);
+  return is_float(dtype) ? dtype : DType::F32;
+}
+
+Ref atan2(const Input& y, const Input& x) {
+  const Input operands[] = {y, x};
+  return call_of_two("atan2", operands, float_dtype("atan2", operands), atan2_of);
+}
+
 }  // namespace kontor::fn

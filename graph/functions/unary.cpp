@@ -16,60 +16,67 @@ Term plain(In x) {
   return Term(Function(x.node));
 }
 
+Term sigmoid_of(In x) { return 1.0 / (unary("exp", -x) + 1.0); }
+
 Term gelu_slope(In x) {
   Term cdf = fma(unary("erf", x * (0.5 * std::numbers::sqrt2)), 0.5, 0.5);
   Term pdf = unary("exp", x * x * -0.5) * (0.5 * std::numbers::inv_sqrtpi * std::numbers::sqrt2);
   return fma(x, pdf, cdf);
 }
 
-Term silu_slope(In x, In y) {
-  Term s = 1.0 / (unary("exp", -x) + 1.0);
-  return fma(s, x.constant(1) - y, y);
-}
+Term silu_slope(In x, In y) { return fma(sigmoid_of(x), x.constant(1) - y, y); }
 
 constexpr UnaryRow::Takes Float = UnaryRow::Float, AsItIs = UnaryRow::AsItIs;
-constexpr double erf_slope = 2 * std::numbers::inv_sqrtpi;  // at 0
-
 // clang-format off
 constexpr UnaryRow table[] = {
-    {"neg",         "-x.",                                        AsItIs, plain<fn::neg>},
-    {"abs",         "The magnitude.",                             AsItIs, plain<fn::abs>},
-    {"sign",        "-1, 0 or 1; NaN of NaN.",                    AsItIs, plain<fn::sign>},
-    {"floor",       "The greatest whole number not above x.",     AsItIs, plain<fn::floor>},
-    {"ceil",        "The least whole number not below x.",        AsItIs, plain<fn::ceil>},
-    {"square",      "x * x.",                                     AsItIs, plain<fn::square>},
-    {"isnan",       "x is NaN.",                                  AsItIs, plain<fn::isnan>},
-    {"logical_not", "x is 0.",                                    AsItIs, plain<fn::logical_not>},
+    {"neg",         "-x.",                                           AsItIs, plain<fn::neg>},
+    {"abs",         "The magnitude.",                                AsItIs, plain<fn::abs>},
+    {"sign",        "-1, 0 or 1; NaN of NaN.",                       AsItIs, plain<fn::sign>},
+    {"floor",       "The greatest whole number not above x.",        AsItIs, plain<fn::floor>},
+    {"ceil",        "The least whole number not below x.",           AsItIs, plain<fn::ceil>},
+    {"square",      "x * x.",                                        AsItIs, plain<fn::square>},
+    {"isnan",       "x is NaN.",                                     AsItIs, plain<fn::isnan>},
+    {"logical_not", "x is 0.",                                       AsItIs, plain<fn::logical_not>},
     {"bit_not",     "All bits of an integer turned; not of a bool.", AsItIs, plain<fn::bit_not>},
-    {"detach",      "x, through which no gradient passes.",       AsItIs, plain<fn::detach>},
-    {"sqrt",        "Square root, correctly rounded.",            AsItIs, plain<fn::sqrt>},
-    {"rsqrt",       "1 / sqrt(x).",                               Float,
-     [](In x) { return 1.0 / sqrt(x); },
+    {"detach",      "x, through which no gradient passes.",          AsItIs, plain<fn::detach>},
+
+    {"reciprocal",  "1 / x.",                        Float, [](In x) { return 1.0 / x; },
+     [](In, In y, In g) { return -(g * (y * y)); }},
+    {"sqrt",        "Square root, correctly rounded.", AsItIs, plain<fn::sqrt>},
+    {"rsqrt",       "1 / sqrt(x).",                  Float, [](In x) { return 1.0 / sqrt(x); },
      [](In, In y, In g) { return g * (y * y * y * -0.5); }},
+    {"exp",         "e to the power x.",             Float, exp_of,   [](In, In y, In g) { return g * y; }},
+    {"exp2",        "2 to the power x.",             Float, exp2_of,  [](In, In y, In g) { return g * (y * std::numbers::ln2); }},
+    {"expm1",       "exp(x) - 1, also near 0.",      Float, expm1_of, [](In, In y, In g) { return fma(g, y, g); }},
+    {"log",         "Natural logarithm.",            Float, log_of,   [](In x, In, In g) { return g / x; }},
+    {"log2",        "Logarithm to the base 2.",      Float, log2_of,  [](In x, In, In g) { return g / (x * std::numbers::ln2); }},
+    {"log10",       "Logarithm to the base 10.",     Float, log10_of, [](In x, In, In g) { return g / (x * std::numbers::ln10); }},
+    {"log1p",       "log(1 + x), also near 0.",      Float, log1p_of, [](In x, In, In g) { return g / (x + 1.0); }},
 
-    {"exp",         "e to the power x.",                          Float, exp_of,
-     [](In, In y, In g) { return g * y; }},
-    {"log",         "Natural logarithm.",                         Float, log_of,
-     [](In x, In, In g) { return g / x; }},
-    {"sin",         "Sine of radians.",                           Float, sin_of,
-     [](In x, In, In g) { return g * unary("cos", x); }},
-    {"cos",         "Cosine of radians.",                         Float, cos_of,
-     [](In x, In, In g) { return -(g * unary("sin", x)); }},
-    {"tanh",        "Hyperbolic tangent.",                        Float, tanh_of,
-     [](In, In y, In g) { return g * (1.0 - y * y); }},
-    {"erf",         "Error function.",                            Float, erf_of,
-     [](In x, In, In g) { return g * (unary("exp", -(x * x)) * erf_slope); }},
+    {"sin",         "Sine of radians.",              Float, sin_of,   [](In x, In, In g) { return g * unary("cos", x); }},
+    {"cos",         "Cosine of radians.",            Float, cos_of,   [](In x, In, In g) { return -(g * unary("sin", x)); }},
+    {"tan",         "Tangent of radians.",           Float, tan_of,   [](In, In y, In g) { return fma(g * y, y, g); }},
+    {"asin",        "The angle of a sine.",          Float, asin_of,  [](In x, In, In g) { return g / sqrt(fma(-x, x, 1.0)); }},
+    {"acos",        "The angle of a cosine.",        Float, acos_of,  [](In x, In, In g) { return -(g / sqrt(fma(-x, x, 1.0))); }},
+    {"atan",        "The angle of a tangent.",       Float, atan_of,  [](In x, In, In g) { return g / fma(x, x, 1.0); }},
+    {"sinh",        "Hyperbolic sine.",              Float, sinh_of,  [](In x, In, In g) { return g * unary("cosh", x); }},
+    {"cosh",        "Hyperbolic cosine.",            Float, cosh_of,  [](In x, In, In g) { return g * unary("sinh", x); }},
+    {"tanh",        "Hyperbolic tangent.",           Float, tanh_of,  [](In, In y, In g) { return g * (1.0 - y * y); }},
+    {"asinh",       "The inverse of sinh.",          Float, asinh_of, [](In x, In, In g) { return g / sqrt(fma(x, x, 1.0)); }},
+    {"acosh",       "The inverse of cosh, from 0.",  Float, acosh_of, [](In x, In, In g) { return g / sqrt(fma(x, x, -1.0)); }},
+    {"atanh",       "The inverse of tanh.",          Float, atanh_of, [](In x, In, In g) { return g / fma(-x, x, 1.0); }},
+    {"erf",         "Error function.",               Float, erf_of,
+     [](In x, In, In g) { return g * (unary("exp", -(x * x)) * (2 * std::numbers::inv_sqrtpi)); }},
 
-    {"relu",        "max(x, 0).",                                 AsItIs,
+    {"relu",        "max(x, 0).",                                    AsItIs,
      [](In x) { return max(x, 0.0); },
      [](In, In y, In g) { return where(y > 0.0, g, 0.0); }},
-    {"sigmoid",     "1 / (1 + exp(-x)).",                         Float,
-     [](In x) { return 1.0 / (unary("exp", -x) + 1.0); },
+    {"sigmoid",     "1 / (1 + exp(-x)).",                            Float, sigmoid_of,
      [](In, In y, In g) { return g * (y * (1.0 - y)); }},
-    {"gelu",        "x * (1 + erf(x / sqrt(2))) / 2.",            Float,
+    {"gelu",        "x * (1 + erf(x / sqrt(2))) / 2.",               Float,
      [](In x) { return x * 0.5 * (unary("erf", x * std::numbers::sqrt2 * 0.5) + 1.0); },
      [](In x, In, In g) { return g * gelu_slope(x); }},
-    {"silu",        "x / (1 + exp(-x)).",                         Float,
+    {"silu",        "x / (1 + exp(-x)).",                            Float,
      [](In x) { return x / (unary("exp", -x) + 1.0); },
      [](In x, In y, In g) { return g * silu_slope(x, y); }},
 };

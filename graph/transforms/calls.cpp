@@ -42,12 +42,21 @@ void mod_back(Tape& to, const Node& n, const Term& g) {
   if (to.wants(n[2])) to.add(n[2], (-(g * Term(fn::floor_div(n[1], n[2])))).node);
 }
 
+/// The point's distance from the origin, squared, is 0 at the origin alone: there the angle has no slope.
+void atan2_back(Tape& to, const Node& n, const Term& g) {
+  Term y = wide(source(n, 1)), x = wide(source(n, 2)), square = fma(y, y, x * x);
+  Term part = where(square == 0.0, 0.0, wide(g) / square);
+  if (to.wants(n[1])) to.add(n[1], (part * x).as(n.dtype).node);
+  if (to.wants(n[2])) to.add(n[2], (-(part * y)).as(n.dtype).node);
+}
+
 void nothing(Tape&, const Node&, const Term&) {}
 
 // clang-format off
 constexpr CallRow table[] = {
     {"pow",           pow_back},
     {"mod",           mod_back},
+    {"atan2",         atan2_back},
     {"softmax",       softmax_back,     CallRow::AlongAxis},
     {"log_softmax",   log_softmax_back, CallRow::AlongAxis},
     {"cross_entropy", cross_entropy_back},

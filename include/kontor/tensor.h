@@ -187,33 +187,31 @@ class KONTOR_API Tensor {
   Tensor& assign(const Tensor& value);
   /// The same value under a name: what gradients, transforms and dumps can ask for.
   Tensor mark(std::string_view name) const;
-  /// The same value, through which no gradient passes.
-  Tensor detach() const { return unary("detach"); }
+  Tensor detach() const { return unary("detach"); }  ///< the same value, through which no gradient passes
 
-  /// An elementwise function of one tensor by its name in docs/functions.md, as unary("gelu"); throws Error if there is
-  /// none.
+  /// An elementwise function of one tensor by its name in docs/functions.md, which says what each is, as unary("gelu"); throws
+  /// Error if there is none. Those of floats take integers as f32.
   Tensor unary(std::string_view name) const;
-  Tensor neg() const { return unary("neg"); }
-  Tensor abs() const { return unary("abs"); }
-  Tensor sign() const { return unary("sign"); }
-  Tensor floor() const { return unary("floor"); }
-  Tensor ceil() const { return unary("ceil"); }
-  Tensor logical_not() const { return unary("logical_not"); }
-  Tensor bit_not() const { return unary("bit_not"); }
-  Tensor square() const { return unary("square"); }
-  Tensor sqrt() const { return unary("sqrt"); }
-  Tensor rsqrt() const { return unary("rsqrt"); }
-  Tensor exp() const { return unary("exp"); }
-  Tensor log() const { return unary("log"); }
-  Tensor sin() const { return unary("sin"); }
-  Tensor cos() const { return unary("cos"); }
-  Tensor tanh() const { return unary("tanh"); }
-  Tensor erf() const { return unary("erf"); }
-  Tensor sigmoid() const { return unary("sigmoid"); }
-  Tensor relu() const { return unary("relu"); }
-  Tensor silu() const { return unary("silu"); }  ///< x / (1 + exp(-x))
-  Tensor gelu() const { return unary("gelu"); }  ///< x * (1 + erf(x / sqrt(2))) / 2
-  Tensor isnan() const { return unary("isnan"); }
+  // clang-format off
+  Tensor neg() const { return unary("neg"); }             Tensor abs() const { return unary("abs"); }
+  Tensor sign() const { return unary("sign"); }           Tensor square() const { return unary("square"); }
+  Tensor floor() const { return unary("floor"); }         Tensor ceil() const { return unary("ceil"); }
+  Tensor isnan() const { return unary("isnan"); }         Tensor logical_not() const { return unary("logical_not"); }
+  Tensor bit_not() const { return unary("bit_not"); }     Tensor reciprocal() const { return unary("reciprocal"); }
+  Tensor sqrt() const { return unary("sqrt"); }           Tensor rsqrt() const { return unary("rsqrt"); }
+  Tensor exp() const { return unary("exp"); }             Tensor exp2() const { return unary("exp2"); }
+  Tensor expm1() const { return unary("expm1"); }         Tensor log1p() const { return unary("log1p"); }
+  Tensor log() const { return unary("log"); }             Tensor log2() const { return unary("log2"); }
+  Tensor log10() const { return unary("log10"); }         Tensor erf() const { return unary("erf"); }
+  Tensor sin() const { return unary("sin"); }             Tensor cos() const { return unary("cos"); }
+  Tensor tan() const { return unary("tan"); }             Tensor sinh() const { return unary("sinh"); }
+  Tensor asin() const { return unary("asin"); }           Tensor cosh() const { return unary("cosh"); }
+  Tensor acos() const { return unary("acos"); }           Tensor tanh() const { return unary("tanh"); }
+  Tensor atan() const { return unary("atan"); }           Tensor asinh() const { return unary("asinh"); }
+  Tensor acosh() const { return unary("acosh"); }         Tensor atanh() const { return unary("atanh"); }
+  Tensor relu() const { return unary("relu"); }           Tensor sigmoid() const { return unary("sigmoid"); }
+  Tensor silu() const { return unary("silu"); }           Tensor gelu() const { return unary("gelu"); }
+  // clang-format on
   Tensor clamp(double low, double high) const;
   Tensor cast(DType dtype) const;
   Tensor bitcast(DType dtype) const;
@@ -347,6 +345,8 @@ KONTOR_API Tensor div(const Operand& a, const Operand& b);  ///< integers divide
 KONTOR_API Tensor floor_div(const Operand& a, const Operand& b);
 /// The exact remainder, of the divisor's sign, as Python's %. Of integers by 0: as floor_div.
 KONTOR_API Tensor mod(const Operand& a, const Operand& b);
+/// The angle of the point (x, y) in radians, -pi .. pi, with the exceptional cases of C.
+KONTOR_API Tensor atan2(const Operand& y, const Operand& x);
 KONTOR_API Tensor pow(const Operand& a, const Operand& b);
 KONTOR_API Tensor maximum(const Operand& a, const Operand& b);
 KONTOR_API Tensor minimum(const Operand& a, const Operand& b);

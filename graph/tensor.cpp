@@ -305,7 +305,7 @@ Tensor Tensor::put(int64_t axis, const Operand& i, const Tensor& v) const { retu
 
 #define KONTOR_BINARY(name) Tensor v0::name(const Operand& a, const Operand& b) { return record([&] { return fn::name(input(a), input(b)); }); }
 KONTOR_BINARY(add) KONTOR_BINARY(sub) KONTOR_BINARY(mul) KONTOR_BINARY(div) KONTOR_BINARY(floor_div) KONTOR_BINARY(mod)
-KONTOR_BINARY(atan2)
+KONTOR_BINARY(remainder) KONTOR_BINARY(atan2) KONTOR_BINARY(copysign)
 KONTOR_BINARY(pow) KONTOR_BINARY(maximum) KONTOR_BINARY(minimum) KONTOR_BINARY(eq) KONTOR_BINARY(ne) KONTOR_BINARY(lt)
 KONTOR_BINARY(le) KONTOR_BINARY(gt) KONTOR_BINARY(ge) KONTOR_BINARY(logical_and) KONTOR_BINARY(logical_or)
 KONTOR_BINARY(bit_and) KONTOR_BINARY(bit_or) KONTOR_BINARY(bit_xor) KONTOR_BINARY(shift_left) KONTOR_BINARY(shift_right)

@@ -6,7 +6,7 @@
 
 namespace kontor::inline v0::marketplace {
 
-Ref finite(const Ref& x) { return fn::lt(fn::abs(x), std::numeric_limits<double>::infinity()); }
+Ref finite(const Ref& x) { return fn::unary("isfinite", x); }
 
 Scores z_scores(const Ref& losses) {
   const Ref good = finite(losses);

@@ -1,6 +1,5 @@
 // SGD and Adam: fused updates of parameters and state, written in place where nobody needs the old values.
 #include <cmath>
-#include <limits>
 
 #include <kontor/nn.h>
 
@@ -55,15 +54,13 @@ void Optimizer::step(std::span<const Tensor> gradients, const Tensor& only_if) {
   realize_all(changed);
 }
 
-static Tensor is_finite(const Tensor& x) { return x.abs() < std::numeric_limits<double>::infinity(); }
-
 void Optimizer::step(const Tensor& loss) {
   std::vector<Tensor> leaves;
   for (const Parameter& p : parameters_) leaves.push_back(*p.tensor);
   std::vector<Tensor> gradients = gradient(loss, leaves);
   leaves.clear();
-  for (Tensor& g : gradients) g = where(is_finite(g), g, 0);
-  step(gradients, is_finite(loss.reshape({})));
+  for (Tensor& g : gradients) g = where(g.isfinite(), g, 0);
+  step(gradients, loss.reshape({}).isfinite());
 }
 
 void Optimizer::set(Tensor& state, const Tensor& value) const {

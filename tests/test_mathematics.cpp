@@ -123,6 +123,8 @@ const Row rows[] = {
     {"erf",         std::erf,         -6,    6,    1.5, -8,    8,     2.0},
     {"sqrt",        std::sqrt,        0,     3e38, 0.51, 0,    1e308, 0.51},
     {"reciprocal",  [](L x) { return 1 / x; }, -1e30, 1e30, 0.51, -1e300, 1e300, 0.51},
+    {"round",       std::nearbyint,   -1e7,  1e7,  0,   -1e16, 1e16,  0},
+    {"trunc",       std::trunc,       -1e7,  1e7,  0,   -1e16, 1e16,  0},
 };
 // clang-format on
 
@@ -257,6 +259,17 @@ TEST_CASE("[mathematics] whole powers of 2 and 10 have whole logarithms") {
   check_whole_powers<double>(-1074, 1023, 22);
 }
 
+TEST_CASE("[mathematics] round takes the even one of two") {
+  const std::vector<float> x = {0.5f, 1.5f, 2.5f, -0.5f, -1.5f, 0.49999997f, 8388607.5f, 16777216.f, 1e30f};
+  const std::vector<float> y = evaluate("round", x),
+                           wanted = {0, 2, 2, -0.f, -2, 0, 8388608, 16777216, 1e30f};
+  for (size_t i = 0; i < x.size(); i++) CHECK(same(y[i], wanted[i]));
+}
+
+TEST_CASE("[mathematics] beyond the reduction sine stays within [-1, 1]") {
+  for (float x : {1e7f, 1e20f, 3e38f}) CHECK(std::abs(evaluate_one("sin", x)) <= 1);
+}
+
 static void check_special_pairs(Ref (*function)(const Input&, const Input&),
                                 float (*reference)(float, float)) {
   const float special[] = {0.f,   -0.f, 1.f,  -1.f, 2.f,      -2.f,      0.5f,
@@ -276,7 +289,8 @@ static void check_special_pairs(Ref (*function)(const Input&, const Input&),
   }
 }
 
-TEST_CASE("[mathematics] pow and atan2 of exceptional arguments are those of C") {
+TEST_CASE("[mathematics] pow, atan2 and copysign of exceptional arguments are those of C") {
   check_special_pairs(fn::pow, std::pow);
   check_special_pairs(fn::atan2, std::atan2);
+  check_special_pairs(fn::copysign, std::copysign);
 }

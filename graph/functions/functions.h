@@ -97,6 +97,7 @@ Ref mul(const Input& a, const Input& b);
 Ref div(const Input& a, const Input& b);
 Ref floor_div(const Input& a, const Input& b);
 Ref mod(const Input& a, const Input& b);
+inline Ref remainder(const Input& a, const Input& b) { return mod(a, b); }
 Ref maximum(const Input& a, const Input& b);
 Ref minimum(const Input& a, const Input& b);
 Ref eq(const Input& a, const Input& b);
@@ -124,6 +125,7 @@ Ref mark(const Ref& x, const std::string& name);
 Ref unary(std::string_view name, const Ref& x);
 Ref pow(const Input& a, const Input& b);
 Ref atan2(const Input& y, const Input& x);
+Ref copysign(const Input& a, const Input& b);
 
 // Folds.
 Ref reduce(Fold fold, const std::vector<Ref>& sources, const Ints& axes,

@@ -75,4 +75,13 @@ Ref atan2(const Input& y, const Input& x) {
   return call_of_two("atan2", operands, float_dtype("atan2", operands), atan2_of);
 }
 
+/// The sign chooses, so that a's gradient goes through.
+Ref copysign(const Input& a, const Input& b) {
+  const Input operands[] = {a, b};
+  const DType dtype = float_dtype("copysign", operands);
+  const std::vector<Ref> both = align("copysign", operands, dtype);
+  const Term size = abs(Term(both[0]));
+  return kontor::where(is_negative(Term(in_accumulator(both[1]))), -size, size).node;
+}
+
 }  // namespace kontor::fn

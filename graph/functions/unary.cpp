@@ -1,8 +1,11 @@
 // The table of functions of one tensor. To add one: a row here, a row in tests/op_table.cpp (docs/adding-an-op.md).
 #include "graph/functions/unary.h"
 
+#include <cmath>
+#include <limits>
 #include <numbers>
 
+#include "graph/functions/float_format.h"
 #include "graph/functions/mathematics.h"
 
 namespace kontor {
@@ -14,6 +17,28 @@ using In = const Term&;
 template <Ref (*Function)(const Ref&)>
 Term plain(In x) {
   return Term(Function(x.node));
+}
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+/// Ties to even, as what is added and taken away again leaves no fraction. Its gradient is 0: none goes through bits.
+Term round_of(In x) {
+  if (!is_float(x.node->dtype)) return x;
+  Term wide(fn::in_accumulator(x.node)), a = abs(wide);
+  const double whole = std::ldexp(1.0, format_of(wide).mantissa);  // from here on there are no fractions
+  return with_sign(where(a < whole, (a + whole) - whole, a), sign_bit(wide)).as(x.node->dtype);
+}
+
+Term trunc_of(In x) { return is_float(x.node->dtype) ? where(x < 0.0, ceil(x), floor(x)) : x; }
+
+// Not every float has infinities: those that have none are asked as f32.
+Term isinf_of(In x) {
+  if (!is_float(x.node->dtype)) return Term(fn::fill(DType::Bool, 0, x.node->shape));
+  return abs(Term(fn::in_accumulator(x.node))) == infinity;
+}
+Term isfinite_of(In x) {
+  if (!is_float(x.node->dtype)) return Term(fn::fill(DType::Bool, 1, x.node->shape));
+  return abs(Term(fn::in_accumulator(x.node))) < infinity;
 }
 
 Term sigmoid_of(In x) { return 1.0 / (unary("exp", -x) + 1.0); }
@@ -34,8 +59,12 @@ constexpr UnaryRow table[] = {
     {"sign",        "-1, 0 or 1; NaN of NaN.",                       AsItIs, plain<fn::sign>},
     {"floor",       "The greatest whole number not above x.",        AsItIs, plain<fn::floor>},
     {"ceil",        "The least whole number not below x.",           AsItIs, plain<fn::ceil>},
+    {"round",       "The nearest whole number, of two the even one.", AsItIs, round_of},
+    {"trunc",       "The whole part: rounded towards 0.",            AsItIs, trunc_of},
     {"square",      "x * x.",                                        AsItIs, plain<fn::square>},
     {"isnan",       "x is NaN.",                                     AsItIs, plain<fn::isnan>},
+    {"isinf",       "x is infinite.",                                AsItIs, isinf_of},
+    {"isfinite",    "x is neither infinite nor NaN.",                AsItIs, isfinite_of},
     {"logical_not", "x is 0.",                                       AsItIs, plain<fn::logical_not>},
     {"bit_not",     "All bits of an integer turned; not of a bool.", AsItIs, plain<fn::bit_not>},
     {"detach",      "x, through which no gradient passes.",          AsItIs, plain<fn::detach>},

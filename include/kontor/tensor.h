@@ -196,7 +196,9 @@ class KONTOR_API Tensor {
   Tensor neg() const { return unary("neg"); }             Tensor abs() const { return unary("abs"); }
   Tensor sign() const { return unary("sign"); }           Tensor square() const { return unary("square"); }
   Tensor floor() const { return unary("floor"); }         Tensor ceil() const { return unary("ceil"); }
-  Tensor isnan() const { return unary("isnan"); }         Tensor logical_not() const { return unary("logical_not"); }
+  Tensor round() const { return unary("round"); }         Tensor trunc() const { return unary("trunc"); }
+  Tensor isnan() const { return unary("isnan"); }         Tensor isinf() const { return unary("isinf"); }
+  Tensor isfinite() const { return unary("isfinite"); }   Tensor logical_not() const { return unary("logical_not"); }
   Tensor bit_not() const { return unary("bit_not"); }     Tensor reciprocal() const { return unary("reciprocal"); }
   Tensor sqrt() const { return unary("sqrt"); }           Tensor rsqrt() const { return unary("rsqrt"); }
   Tensor exp() const { return unary("exp"); }             Tensor exp2() const { return unary("exp2"); }
@@ -345,8 +347,10 @@ KONTOR_API Tensor div(const Operand& a, const Operand& b);  ///< integers divide
 KONTOR_API Tensor floor_div(const Operand& a, const Operand& b);
 /// The exact remainder, of the divisor's sign, as Python's %. Of integers by 0: as floor_div.
 KONTOR_API Tensor mod(const Operand& a, const Operand& b);
+KONTOR_API Tensor remainder(const Operand& a, const Operand& b);  ///< mod, as in NumPy and PyTorch; not C's
 /// The angle of the point (x, y) in radians, -pi .. pi, with the exceptional cases of C.
 KONTOR_API Tensor atan2(const Operand& y, const Operand& x);
+KONTOR_API Tensor copysign(const Operand& a, const Operand& b);  ///< -0 has a sign; of integers: f32
 KONTOR_API Tensor pow(const Operand& a, const Operand& b);
 KONTOR_API Tensor maximum(const Operand& a, const Operand& b);
 KONTOR_API Tensor minimum(const Operand& a, const Operand& b);

@@ -252,6 +252,7 @@ Tensor Tensor::permutation(int64_t n, DType d) { return record([&] { return fn::
 
 Tensor Tensor::mark(std::string_view name) const { return record([&] { return fn::mark(of(*this), std::string(name)); }); }
 Tensor Tensor::unary(std::string_view name) const { return record([&] { return fn::unary(name, of(*this)); }); }
+Tensor Tensor::leaky_relu(double slope) const { return record([&] { return fn::leaky_relu(of(*this), slope); }); }
 Tensor Tensor::clamp(double lo, double hi) const { return record([&] { return fn::clamp(of(*this), number(lo), number(hi)); }); }
 Tensor Tensor::cast(DType d) const { return record([&] { return fn::cast(of(*this), d); }); }
 Tensor Tensor::bitcast(DType d) const { return record([&] { return fn::bitcast(of(*this), d); }); }

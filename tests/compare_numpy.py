@@ -284,6 +284,10 @@ TABLE = {
   "pick": lambda c: np.take_along_axis(c.x, c.indices.astype("i8")[..., None], -1)[..., 0], "put": put,
   "rsqrt": of_floats(lambda x: 1 / np.sqrt(x), "x"), "sigmoid": of_floats(lambda x: 1 / (1 + np.exp(-x)), "x"),
   "gelu": lambda c: F.gelu(t(c.x)).numpy(), "silu": lambda c: F.silu(t(c.x)).numpy(),
+  "gelu_tanh": lambda c: F.gelu(t(c.x), approximate="tanh").numpy(), "softplus": lambda c: F.softplus(t(c.x), threshold=1000).numpy(),
+  "mish": lambda c: F.mish(t(c.x)).numpy(), "elu": lambda c: F.elu(t(c.x)).numpy(), "selu": lambda c: F.selu(t(c.x)).numpy(),
+  "hardswish": lambda c: F.hardswish(t(c.x)).numpy(), "hardsigmoid": lambda c: F.hardsigmoid(t(c.x)).numpy(),
+  "leaky_relu": lambda c: F.leaky_relu(t(c.x), c.slope).numpy(),
 }
 # Rows that have no counterpart, and why.
 WITHOUT = {
@@ -319,7 +323,7 @@ MAGNITUDE = {
   "cross_entropy": lambda c: np.max(np.abs(c.logits.astype("f8"))),
   "layer_norm": lambda c: normed(c, tuple(range(c.x.ndim - c.axes, c.x.ndim))),
   "instance_norm": lambda c: normed(c, tuple(range(2, c.x.ndim))),
-  "gelu": lambda c: np.abs(c.x.astype("f8")),
+  "gelu": lambda c: np.abs(c.x.astype("f8")), "gelu_tanh": lambda c: np.abs(c.x.astype("f8")),
   "conv2d": lambda c: np.max(np.abs(c.x)) * np.max(np.abs(c.weight)) * c.weight[0].size + 1 if c.x.size and c.weight.size else 0,
 }
 # What is met on the way and may be beyond the dtype where the result is not.

@@ -44,6 +44,7 @@ constexpr Row rows[] = {
     {"remainder",     "remainder(T[40], T[40] + 3)"},
     {"atan2",         "atan2(T[40], T[40])"},
     {"copysign",      "copysign(T[40], T[40])"},
+    {"leaky_relu",    "leaky_relu(T[40])"},
     {"pow",           "pow(T[40], 3)"},
     {"maximum",       "maximum(T[40], T[40])"},
     {"minimum",       "minimum(T[40], T[40])"},

@@ -1,9 +1,10 @@
-// The accuracy that docs/numerics.md states for elementary functions, against long double; and their exceptional cases.
+// The accuracy that docs/numerics.md states for elementary functions and activations, against long double; and their exceptional cases.
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numbers>
 
 #include "backends/interp/evaluate_graph.h"
 #include "base/threefry.h"
@@ -99,6 +100,10 @@ struct Row {
 };
 
 using L = long double;
+L softplus(L x) { return std::max(x, L(0)) + std::log1p(std::exp(-std::abs(x))); }
+L hardsigmoid(L x) { return std::isnan(x) ? x : std::clamp(x + 3, L(0), L(6)) / 6; }
+L elu(L x, L scale, L alpha) { return scale * (x > 0 ? x : alpha * std::expm1(x)); }
+
 // clang-format off
 const Row rows[] = {
     {"exp",         std::exp,         -105,  89,   1.5, -750,  712,   1.5},
@@ -125,6 +130,13 @@ const Row rows[] = {
     {"reciprocal",  [](L x) { return 1 / x; }, -1e30, 1e30, 0.51, -1e300, 1e300, 0.51},
     {"round",       std::nearbyint,   -1e7,  1e7,  0,   -1e16, 1e16,  0},
     {"trunc",       std::trunc,       -1e7,  1e7,  0,   -1e16, 1e16,  0},
+    {"softplus",    softplus,         -110,  100,  2.5, -750,  800,   2.8},
+    {"elu",         [](L x) { return elu(x, 1, 1); }, -110, 100, 1.1, -750, 800, 1.3},
+    {"selu",        [](L x) { return elu(x, 1.0507009873554804934193349852946L, 1.6732632423543772848170429916717L); },
+                                      -110,  100,  1.9, -750,  800,   2.9},
+    {"hardsigmoid", hardsigmoid,      -5,    5,    1.1, -5,    5,     1.1},
+    {"hardswish",   [](L x) { return x * hardsigmoid(x); }, -5, 5, 2.0, -5, 5, 2.0},
+    {"mish",        [](L x) { return x * std::tanh(softplus(x)); }, -80, 100, 5, -700, 800, 5},
 };
 // clang-format on
 
@@ -180,6 +192,30 @@ TEST_CASE("[mathematics] accuracy in f64 is what docs/numerics.md states") {
     double most = worst<double>(r.function, r.reference, r.low64, r.high64);
     INFO(r.function);
     CHECK(most <= r.bound64);
+  }
+}
+
+TEST_CASE(
+    "[mathematics] x times a number between 0 and 1 is off by less than 2 units of the last place of x") {
+  const std::pair<std::string_view, Reference> functions[] = {
+      {"gelu", [](L x) { return x * std::erfc(-x / std::sqrt(L(2))) / 2; }},
+      {"gelu_tanh",
+       [](L x) {
+         return x / (1 + std::exp(-2 * std::sqrt(2 / std::numbers::pi_v<L>) * (x + 0.044715L * x * x * x)));
+       }},
+      {"silu", [](L x) { return x / (1 + std::exp(-x)); }},
+      {"mish", [](L x) { return x * std::tanh(softplus(x)); }},
+  };
+  const std::vector<float> x = samples<float>(-1e4, 1e4, 20000);
+  for (const auto& [name, reference] : functions) {
+    const std::vector<float> y = evaluate(name, x);
+    L most = 0;
+    for (size_t i = 0; i < x.size(); i++) {
+      const float unit = std::nextafter(std::abs(x[i]), infinity) - std::abs(x[i]);
+      most = std::max(most, std::abs(y[i] - reference(static_cast<L>(x[i]))) / static_cast<L>(unit));
+    }
+    INFO(name);
+    CHECK(most < 2);
   }
 }
 

@@ -167,6 +167,7 @@ constexpr FunctionRow table[] = {
     KONTOR_FUNCTION(remainder,     "elementwise", "a, b", "mod: as NumPy's and PyTorch's, not as C's fmod or remainder."),
     KONTOR_FUNCTION(atan2,         "elementwise", "y, x", "The angle of the point (x, y), -pi .. pi; C's exceptional cases."),
     KONTOR_FUNCTION(copysign,      "elementwise", "a, b", "a with the sign of b, whose -0 counts; integers come as f32."),
+    KONTOR_FUNCTION(leaky_relu,    "elementwise", "x, slope=0.01", "x > 0: x, else slope * x."),
     KONTOR_FUNCTION(pow,           "elementwise", "a, b", "a to the power b, with the exceptional cases of C."),
     KONTOR_FUNCTION(maximum,       "elementwise", "a, b", "The greater; NaN if one is."),
     KONTOR_FUNCTION(minimum,       "elementwise", "a, b", "The lesser; NaN if one is."),

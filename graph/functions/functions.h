@@ -126,6 +126,7 @@ Ref unary(std::string_view name, const Ref& x);
 Ref pow(const Input& a, const Input& b);
 Ref atan2(const Input& y, const Input& x);
 Ref copysign(const Input& a, const Input& b);
+Ref leaky_relu(const Ref& x, double slope);
 
 // Folds.
 Ref reduce(Fold fold, const std::vector<Ref>& sources, const Ints& axes,

@@ -84,4 +84,10 @@ Ref copysign(const Input& a, const Input& b) {
   return kontor::where(is_negative(Term(in_accumulator(both[1]))), -size, size).node;
 }
 
+Ref leaky_relu(const Ref& given, double slope) {
+  const Ref x = as_float(given);
+  const Term wide(in_accumulator(x));
+  return kontor::where(wide > 0.0, wide, wide * slope).as(x->dtype).node;
+}
+
 }  // namespace kontor::fn

@@ -41,6 +41,8 @@ Term isfinite_of(In x) {
   return abs(Term(fn::in_accumulator(x.node))) < infinity;
 }
 
+// --- activations
+
 Term sigmoid_of(In x) { return 1.0 / (unary("exp", -x) + 1.0); }
 
 Term gelu_slope(In x) {
@@ -49,7 +51,39 @@ Term gelu_slope(In x) {
   return fma(x, pdf, cdf);
 }
 
+// x * (1 + tanh(u)) / 2 = x / (1 + exp(-2u)), u = sqrt(2 / pi) * (x + cubic * x^3)
+constexpr double cubic = 0.044715, twice_root = 2 * std::numbers::sqrt2 * std::numbers::inv_sqrtpi;
+
+Term gelu_tanh_of(In x) { return x / (unary("exp", x * fma(x * x, -twice_root * cubic, -twice_root)) + 1.0); }
+Term gelu_tanh_slope(In x, In y) {
+  Term z = min(x * x, 1e4);  // from there on it is 0 or 1
+  Term s = sigmoid_of(x * fma(z, twice_root * cubic, twice_root));
+  return fma(y * (1.0 - s), fma(z, 3 * twice_root * cubic, twice_root), s);
+}
+
 Term silu_slope(In x, In y) { return fma(sigmoid_of(x), x.constant(1) - y, y); }
+
+/// tanh(log(1 + e)) = n / (n + 2), where e = exp(x) and n = e (e + 2); from x = 40 on it is 1 in every float.
+struct Mish {
+  Term e, n;
+};
+Mish mish_parts(In x) {
+  Term e = unary("exp", min(x, 40.0));
+  return {e, fma(e, e, e + e)};
+}
+Term mish_of(In x) {
+  const Term n = mish_parts(x).n;
+  return x * (n / (n + 2.0));
+}
+Term mish_slope(In x) {
+  const auto [e, n] = mish_parts(x);
+  Term part = 1.0 / (n + 2.0);
+  return fma(x, e * (e + 1.0) * part * part * 4.0, n * part);
+}
+
+// Klambauer et al., 2017
+constexpr double selu_scale = 1.0507009873554804934193349852946,
+                 selu_alpha = 1.6732632423543772848170429916717;
 
 constexpr UnaryRow::Takes Float = UnaryRow::Float, AsItIs = UnaryRow::AsItIs;
 // clang-format off
@@ -102,12 +136,31 @@ constexpr UnaryRow table[] = {
      [](In, In y, In g) { return where(y > 0.0, g, 0.0); }},
     {"sigmoid",     "1 / (1 + exp(-x)).",                            Float, sigmoid_of,
      [](In, In y, In g) { return g * (y * (1.0 - y)); }},
+    {"hardsigmoid", "min(max(x + 3, 0), 6) / 6.",                    Float,
+     [](In x) { return min(max(x + 3.0, 0.0), 6.0) / 6.0; },
+     [](In x, In, In g) { return where(abs(x) < 3.0, g / 6.0, 0.0); }},
     {"gelu",        "x * (1 + erf(x / sqrt(2))) / 2.",               Float,
      [](In x) { return x * 0.5 * (unary("erf", x * std::numbers::sqrt2 * 0.5) + 1.0); },
      [](In x, In, In g) { return g * gelu_slope(x); }},
+    {"gelu_tanh",   "gelu with tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)) for erf.", Float, gelu_tanh_of,
+     [](In x, In y, In g) { return g * gelu_tanh_slope(x, y); }},
     {"silu",        "x / (1 + exp(-x)).",                            Float,
      [](In x) { return x / (unary("exp", -x) + 1.0); },
      [](In x, In y, In g) { return g * silu_slope(x, y); }},
+    {"hardswish",   "x * hardsigmoid(x).",                           Float,
+     [](In x) { return x * unary("hardsigmoid", x); },
+     [](In x, In, In g) { return g * where(abs(x) < 3.0, fma(x, 1.0 / 3, 0.5), where(x < 0.0, 0.0, x.constant(1))); }},
+    {"mish",        "x * tanh(softplus(x)).",                        Float, mish_of,
+     [](In x, In, In g) { return g * mish_slope(x); }},
+    {"softplus",    "log(1 + exp(x)).",                              Float,
+     [](In x) { return max(x, 0.0) + unary("log1p", unary("exp", -abs(x))); },
+     [](In x, In, In g) { return g * sigmoid_of(x); }},
+    {"elu",         "x > 0: x, else exp(x) - 1.",                    Float,
+     [](In x) { return where(x > 0.0, x, unary("expm1", x)); },
+     [](In x, In y, In g) { return where(x > 0.0, g, fma(g, y, g)); }},
+    {"selu",        "elu with slopes of mean 0 and variance 1: 1.0507 * (x > 0: x, else 1.6733 * (exp(x) - 1)).", Float,
+     [](In x) { return where(x > 0.0, x * selu_scale, unary("expm1", x) * (selu_scale * selu_alpha)); },
+     [](In x, In y, In g) { return g * where(x > 0.0, x.constant(selu_scale), y + selu_scale * selu_alpha); }},
 };
 // clang-format on
 

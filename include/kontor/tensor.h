@@ -211,8 +211,12 @@ class KONTOR_API Tensor {
   Tensor acos() const { return unary("acos"); }           Tensor tanh() const { return unary("tanh"); }
   Tensor atan() const { return unary("atan"); }           Tensor asinh() const { return unary("asinh"); }
   Tensor acosh() const { return unary("acosh"); }         Tensor atanh() const { return unary("atanh"); }
-  Tensor relu() const { return unary("relu"); }           Tensor sigmoid() const { return unary("sigmoid"); }
-  Tensor silu() const { return unary("silu"); }           Tensor gelu() const { return unary("gelu"); }
+  Tensor relu() const { return unary("relu"); }           Tensor softplus() const { return unary("softplus"); }
+  Tensor sigmoid() const { return unary("sigmoid"); }     Tensor hardsigmoid() const { return unary("hardsigmoid"); }
+  Tensor silu() const { return unary("silu"); }           Tensor hardswish() const { return unary("hardswish"); }
+  Tensor gelu() const { return unary("gelu"); }           Tensor gelu_tanh() const { return unary("gelu_tanh"); }
+  Tensor elu() const { return unary("elu"); }             Tensor selu() const { return unary("selu"); }
+  Tensor mish() const { return unary("mish"); }           Tensor leaky_relu(double slope = 0.01) const;
   // clang-format on
   Tensor clamp(double low, double high) const;
   Tensor cast(DType dtype) const;

@@ -136,7 +136,7 @@ const Row rows[] = {
                                       -110,  100,  1.9, -750,  800,   2.9},
     {"hardsigmoid", hardsigmoid,      -5,    5,    1.1, -5,    5,     1.1},
     {"hardswish",   [](L x) { return x * hardsigmoid(x); }, -5, 5, 2.0, -5, 5, 2.0},
-    {"mish",        [](L x) { return x * std::tanh(softplus(x)); }, -80, 100, 5, -700, 800, 5},
+    {"mish",        [](L x) { return x * std::tanh(softplus(x)); }, -80, 100, 4.2, -700, 800, 4.2},
 };
 // clang-format on
 

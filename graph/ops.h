@@ -1,5 +1,5 @@
 // The op table: one row an op for all levels (graph, index expressions, loop trees). Everything else asks this table. Folds
-// have theirs: graph/folds.h.
+// have theirs: graph/folds.cpp.
 #pragma once
 #include <cstdint>
 #include <string_view>

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <charconv>
+#include <numeric>
 #include <utility>
 
 namespace kontor::ir {
@@ -91,15 +92,28 @@ Val Builder::lane_numbers(Scalar of, int lanes, int64_t step) {
   return add_constant({of, lanes}, text + ">", 0);
 }
 
+Val Builder::shuffle_at(int level, Val x, Val y, const std::vector<int>& order) {
+  const Type from = type(x), to{from.of, static_cast<int>(order.size())};
+  std::string numbers = "<";
+  for (size_t i = 0; i < order.size(); i++)
+    numbers.append(i ? ", i32 " : "i32 ").append(std::to_string(order[i]));
+  numbers += ">";
+  const Type places{Scalar::I32, to.lanes};
+  if (y)
+    return emit_at(level, {}, to, "shufflevector ", typed(x), ", ", typed(y), ", ", places, " ", numbers);
+  return emit_at(level, {}, to, "shufflevector ", typed(x), ", ", from, " poison, ", places, " ", numbers);
+}
+
+Val Builder::joined(Val low, Val high) {
+  std::vector<int> order(2 * static_cast<size_t>(lanes(low)));
+  std::iota(order.begin(), order.end(), 0);
+  return shuffle(low, high, order);
+}
+
 Val Builder::spread(Val v, int lanes) {
-  Type from = type(v), to{from.of, lanes};
-  std::string order = "<";
-  for (int i = 0; i < lanes; i++) {
-    order.append(i ? ", i32 " : "i32 ");
-    order += std::to_string(i / (lanes / from.lanes));
-  }
-  return emit_at(0, {}, to, "shufflevector ", typed(v), ", ", from, " poison, ", Type{Scalar::I32, lanes},
-                 " ", order, ">");
+  std::vector<int> order;
+  for (int i = 0; i < lanes; i++) order.push_back(i / (lanes / type(v).lanes));
+  return shuffle_at(0, v, {}, order);
 }
 
 Val Builder::splat(Val v, int lanes) {

@@ -71,6 +71,11 @@ class Builder {
   /// lanes side by side.
   Val splat(Val v, int lanes);
 
+  /// Lanes of x, and behind these of y (none: nothing), in the order of their numbers.
+  Val shuffle(Val x, Val y, const std::vector<int>& order) { return shuffle_at(floor_, x, y, order); }
+  /// All lanes of two vectors of one width.
+  Val joined(Val low, Val high);
+
   /// A scalar as a value of which LLVM does not know that it is a constant; what is none comes back as it is.
   Val opaque(Val v);
 
@@ -141,6 +146,7 @@ class Builder {
     int level = 0, serial = 0;
   };
 
+  Val shuffle_at(int level, Val x, Val y, const std::vector<int>& order);
   Val spread(Val v, int lanes);
   Val number(Type type, std::string_view salt);
   Val add_constant(Type type, std::string text, int64_t bits, int scalar = -1);

@@ -68,12 +68,9 @@ Val Renderer::load_pairs(const Access& a, const Guard& guard) {
   int64_t w = vector_, size = item_size(a.dtype);
   Val low = load_text(a, or_zeros(guard.uniform, address(a)), vector_, {}, size);
   Val high = load_text(a, or_zeros(guard.uniform, address(a, w - 1)), vector_, {}, size);
-  std::string order = "<";
-  for (int64_t i = 0; i < w; i++)
-    order.append(i ? ", i32 " : "i32 ").append(std::to_string(i < w / 2 ? 2 * i : 2 * i + 1));
-  Type t = b_.type(low);
-  return b_.emit(t, "shufflevector ", typed(low), ", ", typed(high), ", ", Type{Scalar::I32, t.lanes}, " ",
-                 order, ">");
+  std::vector<int> order;
+  for (int i = 0; i < vector_; i++) order.push_back(i < vector_ / 2 ? 2 * i : 2 * i + 1);
+  return b_.shuffle(low, high, order);
 }
 
 /// The address of each lane's element.
@@ -110,14 +107,6 @@ Val Renderer::load_grouped(const Access& a, const Guard& guard) {
   return load_text(a, or_zeros(guard.uniform, address(a)), lanes, {}, item_size(a.dtype));
 }
 
-Val Renderer::joined(Val low, Val high) {
-  Type t = b_.type(low);
-  std::string order = "<";
-  for (int i = 0; i < 2 * t.lanes; i++) order.append(i ? ", i32 " : "i32 ").append(std::to_string(i));
-  return b_.emit({t.of, 2 * t.lanes}, "shufflevector ", typed(low), ", ", typed(high), ", ",
-                 Type{Scalar::I32, 2 * t.lanes}, " ", order, ">");
-}
-
 /// The position of the first of `run` lanes that lie side by side whatever the loops around are at; null if they do not.
 Ref Renderer::position_of_run(const Node& n, const PlaceState& p, int first, int run) const {
   const Ref step = ix::range(run, "run");
@@ -147,7 +136,7 @@ Val Renderer::load_runs(const Node& n, const Access& a, const Guard& guard) {
       parts.push_back(load_text(part, or_zeros(guard.uniform, address(part)), run, {}, alignment(part, 0)));
     }
     for (; parts.size() > 1; parts.resize(parts.size() / 2))
-      for (size_t i = 0; i < parts.size() / 2; i++) parts[i] = joined(parts[2 * i], parts[2 * i + 1]);
+      for (size_t i = 0; i < parts.size() / 2; i++) parts[i] = b_.joined(parts[2 * i], parts[2 * i + 1]);
     return parts[0];
   }
   return {};
@@ -156,21 +145,18 @@ Val Renderer::load_runs(const Node& n, const Access& a, const Guard& guard) {
 /// rows[i][k] = rows[k][i], by halves, quarters and so on down to single elements.
 void Renderer::transpose(std::vector<Val>& rows) {
   const size_t n = rows.size();
-  const Type t = b_.type(rows[0]);
   for (size_t block = n / 2; block > 0; block /= 2) {
-    std::string low = "<", high = "<";
+    std::vector<int> low, high;
     for (size_t k = 0; k < n; k++) {
       const bool first = (k & block) == 0;
-      const std::string between = k ? ", i32 " : "i32 ";
-      low.append(between).append(std::to_string(first ? k : n + k - block));
-      high.append(between).append(std::to_string(first ? k + block : n + k));
+      low.push_back(static_cast<int>(first ? k : n + k - block));
+      high.push_back(static_cast<int>(first ? k + block : n + k));
     }
     for (size_t i = 0; i < n; i++) {
       if (i & block) continue;
       const Val x = rows[i], y = rows[i + block];
-      const Type order{Scalar::I32, t.lanes};
-      rows[i] = b_.emit(t, "shufflevector ", typed(x), ", ", typed(y), ", ", order, " ", low, ">");
-      rows[i + block] = b_.emit(t, "shufflevector ", typed(x), ", ", typed(y), ", ", order, " ", high, ">");
+      rows[i] = b_.shuffle(x, y, low);
+      rows[i + block] = b_.shuffle(x, y, high);
     }
   }
 }

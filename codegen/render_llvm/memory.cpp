@@ -60,10 +60,9 @@ Val Renderer::both(Val x, Val y) {
 }
 
 Val Renderer::reverse(Val v) {
-  Type t = b_.type(v);
-  std::string text = "<";
-  for (int i = t.lanes; i-- > 0;) text.append("i32 ").append(std::to_string(i)).append(i ? ", " : ">");
-  return b_.emit(t, "shufflevector ", typed(v), ", ", t, " poison, ", Type{Scalar::I32, t.lanes}, " ", text);
+  std::vector<int> order;
+  for (int i = b_.lanes(v); i-- > 0;) order.push_back(i);
+  return b_.shuffle(v, {}, order);
 }
 
 // ---- stores
@@ -225,7 +224,7 @@ Val Renderer::step(const Node& place, Val old, std::span<const Val> v) {
 }
 
 /// Two partial results as one.
-Val Renderer::joined(const Node& place, Val x, Val y) {
+Val Renderer::merged(const Node& place, Val x, Val y) {
   const Val pair[] = {x, y};
   return evaluate(b_, merge_formula(tree::fold_of(place), place.dtype), pair);
 }
@@ -248,7 +247,7 @@ Access Renderer::halve_in_loops(Access a, const Node& place, int64_t& count) {
     int lanes = static_cast<int>(own);
     Val x = load_text(a, address(a), lanes, {}, alignment(a, 0));
     Val y = load_text(other, address(other), lanes, {}, alignment(other, 0));
-    store_text(to, address(to), joined(place, x, y), alignment(to, 0));
+    store_text(to, address(to), merged(place, x, y), alignment(to, 0));
     close_loop();
     a = {&rest, {}, a.dtype};
   }
@@ -272,14 +271,11 @@ std::vector<Val> Renderer::merge_parts(const Node& n) {
 }
 
 Val Renderer::half(Val v, int from) {
-  Type t = b_.type(v);
-  int lanes = t.lanes / 2;
-  if (lanes == 1) return b_.emit({t.of, 0}, "extractelement ", typed(v), ", i64 ", int64_t{from});
-  std::string text = "<";
-  for (int i = 0; i < lanes; i++) text.append(i ? ", i32 " : "i32 ").append(std::to_string(from + i));
-  text += ">";
-  return b_.emit({t.of, lanes}, "shufflevector ", typed(v), ", ", t, " poison, ", Type{Scalar::I32, lanes},
-                 " ", text);
+  const Type t = b_.type(v);
+  if (t.lanes == 2) return b_.emit({t.of, 0}, "extractelement ", typed(v), ", i64 ", int64_t{from});
+  std::vector<int> order;
+  for (int i = 0; i < t.lanes / 2; i++) order.push_back(from + i);
+  return b_.shuffle(v, {}, order);
 }
 
 Val Renderer::merge(const Node& n) {
@@ -288,10 +284,10 @@ Val Renderer::merge(const Node& n) {
   std::vector<Val> parts = merge_parts(n);
   for (; parts.size() > 1; parts.resize(parts.size() / 2))
     for (size_t i = 0; i < parts.size() / 2; i++)
-      parts[i] = joined(place, parts[i], parts[i + parts.size() / 2]);
+      parts[i] = merged(place, parts[i], parts[i + parts.size() / 2]);
   Val v = parts[0];
   if (place_of(place).lanes) return v;
-  while (int lanes = b_.lanes(v)) v = joined(place, half(v, 0), half(v, lanes / 2));
+  while (int lanes = b_.lanes(v)) v = merged(place, half(v, 0), half(v, lanes / 2));
   return v;
 }
 

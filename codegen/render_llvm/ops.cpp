@@ -244,22 +244,9 @@ namespace {
 Val lanes_from(Builder& b, Val v, int first, int count) {
   const Type from = b.type(v), to{from.of, count};
   if (!from.lanes) return b.emit(to, "insertelement ", to, " zeroinitializer, ", typed(v), ", i64 0");
-  std::string order = "<";
-  for (int i = 0; i < count; i++) {
-    order.append(i ? ", i32 " : "i32 ");
-    order += std::to_string(std::min(first + i, from.lanes - 1));
-  }
-  return b.emit(to, "shufflevector ", typed(v), ", ", from, " poison, ", Type{Scalar::I32, count}, " ", order,
-                ">");
-}
-
-/// The lanes of two vectors of one width.
-Val side_by_side(Builder& b, Val low, Val high) {
-  const Type t = b.type(low), order{Scalar::I32, 2 * t.lanes};
-  std::string numbers = "<";
-  for (int i = 0; i < order.lanes; i++) numbers.append(i ? ", i32 " : "i32 ").append(std::to_string(i));
-  return b.emit({t.of, order.lanes}, "shufflevector ", typed(low), ", ", typed(high), ", ", order, " ",
-                numbers, ">");
+  std::vector<int> order;
+  for (int i = 0; i < count; i++) order.push_back(std::min(first + i, from.lanes - 1));
+  return b.shuffle(v, {}, order);
 }
 
 /// A step of pairs in 4, 8 or 16 lanes.
@@ -290,7 +277,7 @@ Val native_step(Builder& b, Fold fold, Val so_far, std::span<const Val> v) {
   if (lanes == 0) return b.emit({Scalar::Float, 0}, "extractelement ", typed(parts[0]), ", i64 0");
   if (lanes < wide) return lanes_from(b, parts[0], 0, lanes);
   for (; parts.size() > 1; parts.resize(parts.size() / 2))
-    for (size_t i = 0; i < parts.size() / 2; i++) parts[i] = side_by_side(b, parts[2 * i], parts[2 * i + 1]);
+    for (size_t i = 0; i < parts.size() / 2; i++) parts[i] = b.joined(parts[2 * i], parts[2 * i + 1]);
   return parts[0];
 }
 

@@ -133,7 +133,6 @@ class Renderer {
   Val load_grouped(const Access& a, const Guard& guard);
   Val load_runs(const Node& n, const Access& a, const Guard& guard);
   Ref position_of_run(const Node& n, const PlaceState& p, int first, int run) const;
-  Val joined(Val low, Val high);
   std::optional<Square> square_of(const Node& n, const PlaceState& p);
   Access row_of(const Square& square, const Access& a, int lane);
   Val load_transposed(const Node& n, const Access& a, const Guard& guard);
@@ -161,7 +160,7 @@ class Renderer {
   std::vector<Val> merge_parts(const Node& n);
   Access halve_in_loops(Access a, const Node& place, int64_t& count);
   Val step(const Node& place, Val old, std::span<const Val> v);
-  Val joined(const Node& place, Val x, Val y);
+  Val merged(const Node& place, Val x, Val y);
   Val both(Val x, Val y);
 
   // Statements (render.cpp).

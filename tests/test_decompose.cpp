@@ -2,8 +2,11 @@
 // operands of each primitive keep what codegen/tree/decompose.h promises of them.
 #include <random>
 
+#include "codegen/render.h"
+#include "codegen/schedule.h"
 #include "codegen/tree/decompose.h"
 #include "codegen/tree/tree.h"
+#include "graph/functions/functions.h"
 #include "graph/node_map.h"
 #include "graph/scalar.h"
 #include "graph/shape.h"
@@ -179,4 +182,24 @@ TEST_CASE("[decompose] every elementwise op in every dtype, operands known or no
       }
     }
   }
+}
+
+TEST_CASE("[decompose] what is divided by or shifted by is seen in the lanes of a vector") {
+  const auto text_of = [](std::string_view expression) {
+    std::string text;
+    const Target target{.threads = 2};
+    for (const ScheduledKernel& k : schedule(make_graph({parse_expression(expression)}), target).kernels) {
+      int64_t scratch = 0;
+      text += render_llvm(k.tree, "k", target, scratch);
+    }
+    return text;
+  };
+  const auto has = [](const std::string& text, std::string_view part) {
+    return text.find(part) != std::string::npos;
+  };
+  const std::string quotient = text_of("floor_div(i32[64], 8)"), rest = text_of("mod(i32[64], 8)");
+  CHECK((has(quotient, "= ashr <") && !has(quotient, "udiv")));
+  CHECK((has(rest, "= and <") && !has(rest, "urem") && !has(rest, "udiv")));
+  const std::string shifted = text_of("shift_right(u32[64], 3)");
+  CHECK((has(shifted, "= lshr <") && !has(shifted, "select")));
 }

@@ -27,8 +27,8 @@ meson_command() {
   fi
 }
 
-# Builds the programs into the folder $1, in at most $2 seconds. They find libraries that a pack takes along beside themselves,
-# so that no other program is given these.
+# Builds the programs into the folder $1, in at most $2 seconds. They, and the libraries that a pack takes along, find these
+# beside themselves, so that no other program is given them.
 build() {
   local meson seconds=$2
   meson=$(meson_command)
@@ -43,15 +43,15 @@ build() {
   mkdir -p "$1"
   [ -f "$1/build.ninja" ] ||
     $meson setup "$1" "$root" --buildtype=release -Dllvm=disabled -Dopencl=disabled -Dtests=enabled \
-      -Dcpp_link_args='-Wl,-rpath,$ORIGIN/../lib' >"$1/setup.log" 2>&1 ||
+      -Dcpp_link_args='-Wl,--disable-new-dtags,-rpath,$ORIGIN/../lib' >"$1/setup.log" 2>&1 ||
     { tail -n 20 "$1/setup.log"; die "meson setup failed"; }
   timeout -k 5 "$seconds" ninja -C "$1" kontor-program tests/unit >"$1/build.log" 2>&1 ||
     { grep -A 5 -E '(^FAILED|error):' "$1/build.log" | head -n 40; die "the build failed, or took more than $seconds s (see $1/build.log)"; }
 }
 
-# The libraries of a program that a machine with glibc may lack.
+# The libraries of a program that are not of glibc.
 libraries() {
-  ldd "$1" | awk '$3 ~ /^\// {print $3}' | grep -E 'lib(fmt|z|stdc\+\+|gcc_s)\.so'
+  ldd "$1" | awk '$3 ~ /^\// {print $3}' | grep -vE '/lib(c|m|dl|rt|pthread|mvec|resolv|util)\.so\.'
 }
 
 make_pack() {
@@ -61,6 +61,7 @@ make_pack() {
     [ -x "$root/build-gpu/$program" ] || die "this tree has no $program"
     strip -o "$pack/$program" "$root/build-gpu/$program"
     libraries "$root/build-gpu/$program" | xargs -I{} cp -L {} "$pack/lib/"
+    ! libraries "$pack/$program" | grep -v "^$pack/" || die "$program finds these outside of the pack"
   done
   ln -sfn ../../data/mnist-12k "$pack/data/mnist-12k"
   git -C "$root" rev-parse HEAD >"$pack/commit"

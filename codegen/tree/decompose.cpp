@@ -183,13 +183,16 @@ Ref unless_by_zero(const Node& n, const Term& result) {
   return where(Term(n[1]) == 0.0, 0.0, result).node;
 }
 
+/// x or -x, whichever is more. (NVRTC turns x < 0 ? -x : x into abs.s16, to which the least i16 is 32767.)
+Term either(const Term& x) { return where(-x < x, x, -x); }
+
 Term absolute(const Term& x) {
   const DType natural = unsigned_like(x.node);
   if (x.node->is_const()) {
     const auto value = static_cast<uint64_t>(const_int(*x.node));
     return Term(constant(natural, static_cast<int64_t>(value >> 63 ? 0 - value : value)));
   }
-  return where(x < 0.0, -x, x).as(natural);
+  return either(x).as(natural);
 }
 
 /// The quotient of the absolute values, then rounded down.
@@ -235,7 +238,7 @@ Ref decompose_integer(const Node& n) {
     case Op::Mod:  return decompose_division(n);
     case Op::Shl:
     case Op::Shr:  return decompose_shift(n);
-    case Op::Abs:  return kind(n.dtype) == Kind::Signed ? where(a < 0.0, -a, a).node : n[0];
+    case Op::Abs:  return kind(n.dtype) == Kind::Signed ? either(a).node : n[0];
     case Op::Max:  return where(Term(n[1]) < a, a, Term(n[1])).node;
     case Op::Min:  return where(a < Term(n[1]), a, Term(n[1])).node;
     case Op::Fma:  return (a * Term(n[1]) + Term(n[2])).node;

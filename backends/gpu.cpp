@@ -1,9 +1,10 @@
-// Binaries of GPU kernels: four lines of text, then the code.
+// Binaries of GPU kernels: five lines of text, then the code.
 #include "backends/gpu.h"
 
 #include <dlfcn.h>
 
 #include <charconv>
+#include <optional>
 
 #include "base/error.h"
 #include "codegen/tree/tree.h"
@@ -30,12 +31,13 @@ Target gpu_target(int64_t device_memory) {
 Target cuda_target(int64_t device_memory) {
   Target target = gpu_target(device_memory);
   target.lanes = warp;
+  target.natives.bf16_pairs = true;
   return target;
 }
 
 namespace {
 
-constexpr std::string_view kMagic = "kontor gpu kernel 1";
+constexpr std::string_view kMagic = "kontor gpu kernel 2";
 
 /// Takes a line off the front; false where there is none.
 bool take_line(std::string_view& text, std::string_view& line) {
@@ -61,13 +63,18 @@ bool take_numbers(std::string_view line, std::vector<size_t>& out) {
   return true;
 }
 
-/// The text after "// slots:" in a kernel's source.
-std::string_view slots_line(const KernelSource& kernel) {
-  constexpr std::string_view mark = "// slots:";
+/// The text after a mark at the start of a line of a kernel's source; null if there is none.
+std::optional<std::string_view> line_after(std::string_view mark, const KernelSource& kernel) {
   std::string_view rest = kernel.text, line;
   while (take_line(rest, line)) {
     if (line.starts_with(mark)) return line.substr(mark.size());
   }
+  return std::nullopt;
+}
+
+std::string_view slots_line(const KernelSource& kernel) {
+  constexpr std::string_view mark = "// slots:";
+  if (const auto found = line_after(mark, kernel)) return *found;
   fail("kernel {}: its source has lost the line '{}', which says what scalars it takes", kernel.name, mark);
 }
 
@@ -75,17 +82,21 @@ std::string_view slots_line(const KernelSource& kernel) {
 
 std::string pack_gpu_binary(const KernelSource& kernel, std::string_view fingerprint, std::string_view kind,
                             std::string_view code) {
-  return fmt::format("{}\n{}\n{}\n{}\n{}", kMagic, fingerprint, kind, slots_line(kernel), code);
+  const std::string_view group = line_after("// group:", kernel).value_or("");
+  return fmt::format("{}\n{}\n{}\n{}\n{}\n{}", kMagic, fingerprint, kind, slots_line(kernel), group, code);
 }
 
 GpuBinary unpack_gpu_binary(std::string_view binary, std::string_view fingerprint) {
-  std::string_view magic, device, kind, slots;
+  std::string_view magic, device, kind, slots, group;
+  std::vector<size_t> threads;
   GpuBinary out;
   const bool whole = take_line(binary, magic) && take_line(binary, device) && take_line(binary, kind) &&
-                     take_line(binary, slots) && magic == kMagic && take_numbers(slots, out.slots);
+                     take_line(binary, slots) && take_line(binary, group) && magic == kMagic &&
+                     take_numbers(slots, out.slots) && take_numbers(group, threads) && threads.size() <= 1;
   if (!whole) fail("a compiled kernel is damaged or of another version of Kontor");
   if (device != fingerprint) fail("a compiled kernel is for '{}', not for '{}'", device, fingerprint);
   out.kind = kind;
+  out.group = threads.empty() ? 0 : static_cast<int64_t>(threads[0]);
   out.code = binary;
   return out;
 }

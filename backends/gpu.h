@@ -21,10 +21,11 @@ inline constexpr int64_t usual_gpu_memory = int64_t{16} << 30;  ///< bytes of a 
 struct GpuBinary {
   std::string kind;                ///< what `code` is, in words of the back end
   std::vector<size_t> slots = {};  ///< numbers of the scalars that the kernel takes, in order
+  int64_t group = 0;               ///< threads of a group; 0: any number
   std::string_view code;
 };
 
-/// `fingerprint` names the device that the code is for; the slots are those of the source's line "// slots:".
+/// `fingerprint` names the device that the code is for; slots and group are those of the source's lines "// slots:", "// group:".
 std::string pack_gpu_binary(const KernelSource& kernel, std::string_view fingerprint, std::string_view kind,
                             std::string_view code);
 /// The parts of what pack_gpu_binary made; throws Error where it is not of this device.

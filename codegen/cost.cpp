@@ -40,6 +40,13 @@ double operations(Op op) {
   return is_elementwise(op) ? 1 : 0;
 }
 
+bool computed_for_each_tile(const Ref& value) {
+  double sum = 0;
+  for (const Node* n : topological(std::span(&value, 1)))
+    if (n->dtype != DType::I64) sum += operations(n->op);
+  return sum < dear;
+}
+
 bool pays_to_store_repeated(double operations, double times) { return operations >= 60 && times >= 8; }
 
 double work(double iterations, std::span<const Ref> values) {

@@ -5,6 +5,7 @@
 // cost model"), or "chosen", where nobody measured. Time is in operations, of which a core of a Zen 5 does 40 to 90 in a
 // nanosecond, where they run in vectors and memory is near.
 #pragma once
+#include <array>
 #include <cmath>
 
 #include "codegen/target.h"
@@ -46,6 +47,8 @@ inline constexpr double dear = 8;
 /// Whether a value that is repeated is computed once for each of its own elements and stored: 60 operations and 8 times.
 /// Chosen: what has an exponential or a random draw is above it.
 bool pays_to_store_repeated(double operations, double times);
+/// Whether an operand of a dot is so little work that each tile of a GPU computes it anew: less than storing it. Chosen.
+bool computed_for_each_tile(const Ref& value);
 /// [times] that a dot reads an element of a value, above which that is stored. Chosen: a copy is a write and a read.
 inline constexpr double dot_reads = 2;
 
@@ -190,6 +193,18 @@ int64_t block_of_row(int64_t n, bool shared);
 /// Whether so many work items leave a GPU idle for longer than a launch takes (5 us): fewer than 132 multiprocessors x 128
 /// threads, unless no stage has more than 2^13 iterations. 72f1687: the MNIST step 229 -> 2.6 ms (H100), with tiles and lanes.
 bool too_few_items(double items, double iterations);
+/// [elements] of a dot's result that a group of threads has, whose operands go through shared memory: the first that divides
+/// the result and leaves enough_groups, nearly two for each multiprocessor; else the last that divides it. Chosen.
+struct GroupTile {
+  int64_t rows, columns;
+};
+inline constexpr std::array<GroupTile, 6> group_tiles = {
+    {{128, 128}, {128, 64}, {64, 128}, {64, 64}, {64, 32}, {32, 32}}};
+inline constexpr double enough_groups = 240;
+/// [steps] of a fold whose operands are in shared memory at once: 16 KB of f32 at 128 x 128, of 48. Chosen.
+inline constexpr int64_t group_steps = 16, group_steps_least = 8;
+/// [threads] along each side of a tile that is that large, each of 4 or 8 rows or columns. Chosen.
+inline constexpr int64_t group_threads = 16;
 /// [elements] of a dot that a thread has at most, one above the other and side by side. 72f1687: matmul_1024 0.478 -> 0.220 ms.
 inline constexpr int64_t thread_rows = 8, thread_columns = 4;
 /// Whether a thread may have so many of them: 2^15 work items are left, two for each that too_few_items() counts. Chosen.

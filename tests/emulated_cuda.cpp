@@ -27,6 +27,11 @@ const char* const kPrelude = R"(
 #define __device__
 #define __forceinline__ inline
 #define __restrict__ __restrict
+#define __launch_bounds__(threads)
+#define __shared__ static
+#define __align__(bytes) __attribute__((aligned(bytes)))
+struct int2 { int x, y; };
+struct int4 { int x, y, z, w; };
 struct Index { unsigned x; };
 static Index threadIdx, blockIdx, blockDim;
 extern "C" float fmaf(float, float, float); extern "C" double fma(double, double, double);
@@ -39,41 +44,59 @@ static inline double __longlong_as_double(long long x) { return __builtin_bit_ca
 static inline long long __double_as_longlong(double x) { return __builtin_bit_cast(long long, x); }
 )";
 
-// Threads of a warp as fibres: each runs to its next shuffle or barrier, in an order that changes from round to round, and
-// goes on when all have come there.
+// Threads of a warp, or of a block that has barriers, as fibres: each runs to its next shuffle or barrier, in an order that
+// changes from round to round, and goes on when all have come there.
 const char* const kWarps = R"(
 #include <ucontext.h>
 #include <cstdlib>
 #include <cstring>
 struct Fibre { ucontext_t context; bool done; char stack[1 << 16]; };
-static Fibre fibres[32];
+static Fibre fibres[1024];
 static ucontext_t scheduler;
-static unsigned self, warp_base;
-static unsigned long long exchanged[32];
-static void meet() { swapcontext(&fibres[self].context, &scheduler); threadIdx.x = warp_base + self; }
+static unsigned self, first_thread;
+static unsigned long long exchanged[1024];
+static void meet() { swapcontext(&fibres[self].context, &scheduler); threadIdx.x = first_thread + self; }
+static void __syncthreads() { meet(); }
 template <class T> static T exchange(T value, unsigned from) {
   exchanged[self] = 0;
   std::memcpy(&exchanged[self], &value, sizeof value);
   meet();
-  std::memcpy(&value, &exchanged[from], sizeof value);
+  std::memcpy(&value, &exchanged[self / 32 * 32 + from], sizeof value);
   meet();
   return value;
 }
 template <class T> static T __shfl_down_sync(unsigned mask, T value, unsigned by) {
   if (mask != 0xffffffffu) std::abort();
-  return exchange(value, self + by < 32 ? self + by : self);
+  return exchange(value, self % 32 + by < 32 ? self % 32 + by : self % 32);
 }
 template <class T> static T __shfl_sync(unsigned mask, T value, unsigned from) {
   if (mask != 0xffffffffu || from > 31) std::abort();
   return exchange(value, from);
 }
 static void __syncwarp() { meet(); }
+// mma.m16n8k16 of bf16 by PTX's tables: who has which element of a (16 x 16), b (16 x 8) and c (16 x 8).
+static void emulated_mma(float* c, unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
+  static unsigned as[1024][4], bs[1024][2];
+  const unsigned warp = self / 32 * 32, lane = self % 32, mine[6] = {a0, a1, a2, a3, b0, b1};
+  std::memcpy(as[self], mine, sizeof as[self]), std::memcpy(bs[self], mine + 4, sizeof bs[self]);
+  meet();
+  const auto number = [](unsigned bits, int half) { return __builtin_bit_cast(float, half ? bits & 0xffff0000u : bits << 16); };
+  for (unsigned e = 0; e < 4; e++) {
+    const unsigned row = lane / 4 + (e / 2) * 8, column = lane % 4 * 2 + e % 2;
+    double sum = c[e];
+    for (unsigned k = 0; k < 16; k++)
+      sum += double(number(as[warp + row % 8 * 4 + k % 8 / 2][row / 8 + k / 8 * 2], k % 2)) *
+             number(bs[warp + column * 4 + k % 8 / 2][k / 8], k % 2);
+    c[e] = float(sum);
+  }
+  meet();
+}
 static void (*fibre_main)(void**);
 static void** fibre_arguments;
 static void fibre_entry() { fibre_main(fibre_arguments); fibres[self].done = true; }
-static void run_warp(void (*main)(void**), void** arguments) {
+static void run_together(void (*main)(void**), void** arguments, unsigned threads) {
   fibre_main = main, fibre_arguments = arguments;
-  for (unsigned f = 0; f < 32; f++) {
+  for (unsigned f = 0; f < threads; f++) {
     fibres[f].done = false;
     getcontext(&fibres[f].context);
     fibres[f].context.uc_stack.ss_sp = fibres[f].stack;
@@ -82,16 +105,17 @@ static void run_warp(void (*main)(void**), void** arguments) {
     makecontext(&fibres[f].context, fibre_entry, 0);
   }
   static unsigned random = 1;
-  for (unsigned left = 32; left > 0;) {
-    unsigned ended = 0, start = (random = random * 1664525 + 1013904223) >> 27, stride = (random >> 20) | 1;
-    for (unsigned i = 0; i < 32; i++) {
-      self = (start + i * stride) % 32;
+  for (unsigned left = threads; left > 0;) {
+    unsigned ended = 0, start = (random = random * 1664525 + 1013904223) >> 22;
+    const bool back = random >> 20 & 1;
+    for (unsigned i = 0; i < threads; i++) {
+      self = (start + (back ? threads - i : i)) % threads;
       if (fibres[self].done) continue;
-      threadIdx.x = warp_base + self;
+      threadIdx.x = first_thread + self;
       swapcontext(&scheduler, &fibres[self].context);
       ended += fibres[self].done;
     }
-    if (ended != 0 && ended != left) std::abort();  // some threads of a warp wait for others that have ended
+    if (ended != 0 && ended != left) std::abort();  // some threads wait for others that have ended
     left -= ended;
   }
 }
@@ -111,14 +135,16 @@ std::map<unsigned long long, size_t>& allocated = *new std::map<unsigned long lo
 int contexts = 0;
 thread_local bool current = false;
 
-bool needs_warps(const std::string& source) {
-  return source.find("__shfl") != std::string::npos || source.find("__syncwarp") != std::string::npos;
+bool has(const std::string& source, const char* what) { return source.find(what) != std::string::npos; }
+bool has_barriers(const std::string& source) { return has(source, "__syncthreads") || has(source, "mma_"); }
+bool needs_fibres(const std::string& source) {
+  return has_barriers(source) || has(source, "__shfl") || has(source, "__syncwarp");
 }
 
 /// What calls the entry `name` of the source for each thread, its arguments read through pointers.
 std::string caller(const std::string& source, const std::string& name) {
-  const size_t start = source.find(" __global__ void " + name + "("), open = source.find('(', start),
-               close = source.find(')', open);
+  const size_t start = source.find(" " + name + "(", source.find("__global__")),
+               open = source.find('(', start), close = source.find(')', open);
   if (start == std::string::npos) return "";
   std::string list = source.substr(open + 1, close - open - 1), arguments;
   for (size_t i = 0, number = 0; i < list.size(); number++) {
@@ -127,14 +153,17 @@ std::string caller(const std::string& source, const std::string& name) {
     arguments += (number ? ", *(" : "*(") + type + "*)p[" + std::to_string(number) + "]";
     i = end + 2;
   }
-  if (needs_warps(source)) {
+  if (needs_fibres(source)) {
     return "static void fibre_of(void** p) { " + name + "(" + arguments +
            "); }\n"
            "extern \"C\" void run_" +
            name +
            "(unsigned block, unsigned blocks, unsigned threads, void** p) {\n"
            "  (void)blocks; blockIdx.x = block; blockDim.x = threads;\n"
-           "  for (warp_base = 0; warp_base < threads; warp_base += 32) run_warp(fibre_of, p);\n}\n";
+           "  const unsigned together = " +
+           (has_barriers(source) ? "threads" : "32") +
+           ";\n"
+           "  for (first_thread = 0; first_thread < threads; first_thread += together) run_together(fibre_of, p, together);\n}\n";
   }
   return "extern \"C\" void run_" + name +
          "(unsigned block, unsigned blocks, unsigned threads, void** p) {\n"
@@ -144,10 +173,20 @@ std::string caller(const std::string& source, const std::string& name) {
 }
 
 std::string entry_of(const std::string& source) {
-  const std::string mark = "extern \"C\" __global__ void ";
-  const size_t at = source.find(mark);
+  const std::string mark = "extern \"C\" __global__ void ", bounds = "__launch_bounds__(";
+  size_t at = source.find(mark);
   if (at == std::string::npos) return "";
-  return source.substr(at + mark.size(), source.find('(', at) - at - mark.size());
+  at += mark.size();
+  if (source.compare(at, bounds.size(), bounds) == 0) at = source.find(' ', at) + 1;
+  return source.substr(at, source.find('(', at) - at);
+}
+
+/// The one instruction that kernels write in PTX, as the function above.
+std::string without_ptx(std::string source) {
+  const size_t begin = source.find("  asm volatile(\"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32");
+  if (begin == std::string::npos) return source;
+  const size_t end = source.find("));", begin);
+  return source.replace(begin, end + 3 - begin, "  emulated_mma(c, a0, a1, a2, a3, b0, b1);");
 }
 
 bool build(const std::string& source, const std::string& path) {
@@ -155,8 +194,8 @@ bool build(const std::string& source, const std::string& path) {
   const std::string text = path + ".cpp";
   std::FILE* file = std::fopen(text.c_str(), "w");
   if (!file) return false;
-  const std::string whole =
-      kPrelude + std::string(needs_warps(source) ? kWarps : "") + source + caller(source, entry_of(source));
+  const std::string whole = kPrelude + std::string(needs_fibres(source) ? kWarps : "") + without_ptx(source) +
+                            caller(source, entry_of(source));
   const bool written = std::fwrite(whole.data(), 1, whole.size(), file) == whole.size();
   if (std::fclose(file) != 0 || !written) return false;
   const std::string command = std::string(compiler ? compiler : "c++") +

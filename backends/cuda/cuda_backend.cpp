@@ -19,8 +19,8 @@ cuda::Address address_of(const void* memory) { return reinterpret_cast<uintptr_t
 
 class CudaProgram final : public Program {
  public:
-  CudaProgram(cuda::Context context, cuda::Module module, cuda::Function entry, std::vector<size_t> scalars)
-      : function(entry), slots(std::move(scalars)), context_(context), module_(module) {}
+  CudaProgram(cuda::Context context, cuda::Module module, cuda::Function entry, const GpuBinary& parts)
+      : function(entry), slots(parts.slots), group(parts.group), context_(context), module_(module) {}
   ~CudaProgram() override {
     if (cuda::api().set_context(context_) == cuda::kSuccess) cuda::api().unload_module(module_);
   }
@@ -29,6 +29,7 @@ class CudaProgram final : public Program {
 
   const cuda::Function function;
   const std::vector<size_t> slots;
+  const int64_t group;  // threads of a block; 0: any number
 
  private:
   cuda::Context context_;
@@ -194,7 +195,7 @@ std::string CudaBackend::compiler_text(const KernelSource& kernel, std::string_v
 
 std::unique_ptr<Program> CudaBackend::load(const KernelSource& kernel, std::string_view binary) {
   enter();
-  GpuBinary parts = unpack_gpu_binary(binary, fingerprint_);
+  const GpuBinary parts = unpack_gpu_binary(binary, fingerprint_);
   const std::string code(parts.code);  // PTX must end with a zero
   cuda::Module module = nullptr;
   cuda::expect(cuda::api().load_module(&module, code.c_str()), fmt::format("loading kernel {}", kernel.name));
@@ -202,7 +203,7 @@ std::unique_ptr<Program> CudaBackend::load(const KernelSource& kernel, std::stri
   const cuda::Result found = cuda::api().find_function(&function, module, kernel.name.c_str());
   if (found != cuda::kSuccess) cuda::api().unload_module(module);
   cuda::expect(found, fmt::format("finding kernel {} in its module", kernel.name));
-  return std::make_unique<CudaProgram>(context_, module, function, std::move(parts.slots));
+  return std::make_unique<CudaProgram>(context_, module, function, parts);
 }
 
 // ---- launches
@@ -219,8 +220,8 @@ void CudaBackend::launch(const Launch& launch, const ParallelFor&) {
       broken("cuda: a kernel reads slot {}, {} were given", slot, launch.scalars.size());
     arguments.push_back(const_cast<int64_t*>(&launch.scalars[slot]));
   }
-  const unsigned block =
-      launch.shares < kBlock ? static_cast<unsigned>((launch.shares + 31) / 32 * 32) : kBlock;
+  const unsigned few = static_cast<unsigned>(std::min<int64_t>((launch.shares + 31) / 32 * 32, kBlock));
+  const unsigned block = program.group ? static_cast<unsigned>(program.group) : few;
   const int64_t blocks = (launch.shares + block - 1) / block;
   if (blocks > kMostBlocks)
     fail("cuda: a kernel of {} work items is larger than a grid can be", launch.shares);

@@ -17,6 +17,9 @@ void Planner::gpu() {
   for (int i : group_.stages)
     if (is_dot(stage(i))) dot = &stage(i);
   const bool whole = least_depth() == static_cast<int>(group_.outer_loops.size());
+  const bool has_lanes =
+      std::any_of(group_.stages.begin(), group_.stages.end(), [&](int i) { return !!stage(i).lane; });
+  if (dot && whole && !has_lanes && target_.lanes == warp && group_tile(*dot)) return;
   const bool tiled = dot && whole && target_.lanes == warp && attempt([&] {
                        thread_tile(*dot);
                        share_out_globally();

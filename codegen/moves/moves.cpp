@@ -11,6 +11,20 @@ namespace kontor {
 
 namespace {
 
+std::vector<std::string> loops_of(const Move& m) {
+  std::vector<std::string> all = m.through;
+  all.insert(all.begin(), m.loop);
+  return all;
+}
+
+int64_t number_of(const std::string& text) {
+  int64_t n = 0;
+  const auto [end, wrong] = std::from_chars(text.data(), text.data() + text.size(), n);
+  if (!text.empty() && (wrong != std::errc() || end != text.data() + text.size()))
+    fail("'{}' is no number", text);
+  return n;
+}
+
 struct MoveRow {
   MoveKind kind;
   std::string_view name;
@@ -29,8 +43,12 @@ const MoveRow move_rows[] = {
      [](const Ref& k, const Move& m) { return parallel(k, m.loop, LoopKind::Thread); }},
     {MoveKind::Global, "global",
      [](const Ref& k, const Move& m) { return parallel(k, m.loop, LoopKind::Global); }},
+    {MoveKind::Local, "local", [](const Ref& k, const Move& m) { return local(k, m.loop); }},
+    {MoveKind::Matrix, "matrix", [](const Ref& k, const Move& m) { return matrix(k, loops_of(m)); }},
+    {MoveKind::Share, "share",
+     [](const Ref& k, const Move& m) { return share(k, m.loop, m.factor, number_of(m.other)); }},
     {MoveKind::Lane, "lane", [](const Ref& k, const Move& m) { return lanes(k, m.loop); }},
-    {MoveKind::Pack, "pack", [](const Ref& k, const Move& m) { return pack(k, m.other, m.loop); }},
+    {MoveKind::Pack, "pack", [](const Ref& k, const Move& m) { return pack(k, m.other, m.loop, m.through); }},
     {MoveKind::Sink, "sink", [](const Ref& k, const Move& m) { return sink(k, m.loop); }},
 };
 
@@ -71,8 +89,9 @@ static Move parse_move(std::string_view text) {
       if (read != end || wrong != std::errc()) break;
       i++;
     }
-    if (r.kind == MoveKind::Reorder) m.through.assign(w.begin() + static_cast<ptrdiff_t>(i), w.end());
-    else if (i < w.size()) m.other = w[i];
+    const bool lists = r.kind == MoveKind::Reorder || r.kind == MoveKind::Matrix;
+    if (!lists && i < w.size()) m.other = w[i++];
+    m.through.assign(w.begin() + static_cast<ptrdiff_t>(i), w.end());
     return m;
   }
   fail("not a move: '{}'", text);

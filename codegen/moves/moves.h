@@ -9,16 +9,32 @@
 
 namespace kontor {
 
-enum class MoveKind : uint8_t { Split, Reorder, Merge, Vectorise, Unroll, Thread, Global, Lane, Pack, Sink };
+enum class MoveKind : uint8_t {
+  Split,
+  Reorder,
+  Merge,
+  Vectorise,
+  Unroll,
+  Thread,
+  Global,
+  Local,
+  Matrix,
+  Share,
+  Lane,
+  Pack,
+  Sink
+};
 
 /// One move as data; prints and reads back as text such as "split i 8 i1" (codegen/moves/moves.cpp has the table).
 struct Move {
   MoveKind kind;
   std::string loop;
   int64_t factor =
-      0;  ///< Split: extent of the inner loop; Vectorise: width (0: the extent, rounded up to 2^n)
-  std::string other;  ///< Split: name of the inner loop; Merge: the inner loop; Pack: what is copied
-  std::vector<std::string> through;  ///< Reorder: loops to move it inside of; empty: all ("to the leaves")
+      0;  ///< Split: extent of the inner loop; Vectorise: width (0: the extent, rounded up to 2^n); Share: row
+  std::string
+      other;  ///< Split: name of the inner loop; Merge: the inner loop; Pack: what is copied; Share: pad
+  std::vector<std::string>
+      through;  ///< Reorder: loops to move it inside of; empty: all ("to the leaves"); Matrix: the others; Pack: the panel's dimensions
 };
 std::string to_string(std::span<const Move> moves);
 std::vector<Move> parse_moves(std::string_view text);
@@ -42,12 +58,20 @@ const Node* running_in(const Ref& loop);
 Ref vectorise(const Ref& kernel, const std::string& loop, int64_t width);
 Ref unroll(const Ref& kernel, const std::string& loop);
 Ref parallel(const Ref& kernel, const std::string& loop, LoopKind kind);
+/// Spreads the loop over the threads of a group (codegen/tree/groups.h).
+Ref local(const Ref& kernel, const std::string& loop);
+/// Rows, columns and, where they are steps of a fold, steps become those of a matrix instruction.
+Ref matrix(const Ref& kernel, const std::vector<std::string>& loops);
+/// A place of the kernel becomes one that all threads of a group see; `pad` elements lie after each row of `row`.
+Ref share(const Ref& kernel, const std::string& place, int64_t row = 0, int64_t pad = 0);
 /// Spreads the loop, whose iterations only fold into elements of their own or store to memory, over the threads of a warp.
 Ref lanes(const Ref& kernel, const std::string& loop);
 /// Why that cannot be; "" if it can.
 std::string why_no_lanes(const Ref& kernel, const std::string& loop);
 /// Copies what the loop's body reads of a parameter into a place of its own, contiguous in the order in which it is read.
+/// `dims` names the loops of its dimensions in another order.
 /// "p.1" names the second value that is folded into place p, whatever it is: a cast, a perturbation with its noise.
-Ref pack(const Ref& kernel, const std::string& place, const std::string& loop);
+Ref pack(const Ref& kernel, const std::string& place, const std::string& loop,
+         const std::vector<std::string>& dims = {});
 
 }  // namespace kontor

@@ -33,7 +33,7 @@ struct Panel {
 // What `pack` is to copy: loads of the parameter of that name, or, as "place.n", the n-th value folded into a place.
 class Packed {
  public:
-  explicit Packed(const std::string& what) : what_(what) {
+  Packed(const std::string& what, const std::vector<std::string>& dims) : what_(what), dims_(dims) {
     size_t dot = what.rfind('.');
     if (dot == std::string::npos) return;
     fold_ = what.substr(0, dot);
@@ -49,10 +49,33 @@ class Packed {
     return value_ < values.size() ? values[value_] : Ref();
   }
 
-  std::string panel_name() const { return "p_" + (fold_.empty() ? what_ : fold_); }
+  /// A second panel of the same name in a kernel is q_.. and is filled by loops g.., not f..
+  void tell_apart(const Ref& kernel) {
+    for (const Node* n : topological(std::span(&kernel, 1)))
+      if (n->op == Op::Place && n->arg.text == panel_name()) return number_++, tell_apart(kernel);
+  }
+  /// Loops as the panel has them as dimensions.
+  std::vector<Ref> ordered(std::vector<Ref> ranges) const {
+    if (dims_.empty()) return ranges;
+    std::vector<Ref> out;
+    for (const std::string& d : dims_)
+      for (const Ref& r : ranges)
+        if (r->arg.text == d) out.push_back(r);
+    if (out.size() != ranges.size())
+      fail("pack: what is copied depends on {} loops, {} of them are named", ranges.size(), out.size());
+    return out;
+  }
+  std::string panel_name() const {
+    return std::string(1, static_cast<char>('p' + number_)) + "_" + (fold_.empty() ? what_ : fold_);
+  }
+  std::string fill_name(const std::string& range) const {
+    return std::string(1, static_cast<char>('f' + number_)) + range;
+  }
 
  private:
+  int number_ = 0;
   std::string what_, fold_ = {};
+  std::vector<std::string> dims_;
   size_t value_ = 0;
 };
 
@@ -77,8 +100,8 @@ void refuse_to_pack(const Ref& loop, std::span<const Ref> body, const Ref& value
 }
 
 // The panel for one value, made unless an equal one is there: parts of a split loop read alike.
-const Panel& panel_for(const Ref& loop, const Ref& value, const std::string& name,
-                       const std::vector<Ref>& ranges, std::vector<Panel>& panels) {
+const Panel& panel_for(const Ref& loop, const Ref& value, const Packed& what, const std::vector<Ref>& ranges,
+                       std::vector<Panel>& panels) {
   std::vector<Ref> dims;
   for (const Ref& r : ranges) {
     if (!r->src[0]->is_const()) fail("pack {}: loop {} has a varying extent", loop_name(loop), r->arg.text);
@@ -93,8 +116,8 @@ const Panel& panel_for(const Ref& loop, const Ref& value, const std::string& nam
     if (p.ranges.size() == ranges.size() && std::equal(dims.begin(), dims.end(), p.place->src.begin()) &&
         element(p.ranges) == p.element)
       return p;
-  Panel p{tree::place(value->dtype, dims, name), {}, {}};
-  for (const Ref& r : ranges) p.ranges.push_back(ix::range(r->src[0], "f" + r->arg.text));
+  Panel p{tree::place(value->dtype, dims, what.panel_name()), {}, {}};
+  for (const Ref& r : ranges) p.ranges.push_back(ix::range(r->src[0], what.fill_name(r->arg.text)));
   p.element = element(p.ranges);
   return panels.emplace_back(std::move(p));
 }
@@ -112,8 +135,8 @@ Body pack_body(const Ref& loop, std::span<const Ref> body, const Packed& what) {
     refuse_to_pack(loop, body, value);
     std::vector<Ref> ranges;
     inner_ranges(body, value, ranges);
-    map.emplace(value.get(),
-                tree::load(panel_for(loop, value, what.panel_name(), ranges, panels).place, ranges));
+    ranges = what.ordered(std::move(ranges));
+    map.emplace(value.get(), tree::load(panel_for(loop, value, what, ranges, panels).place, ranges));
   }
   Body fills;
   for (const Panel& p : panels) {
@@ -129,9 +152,11 @@ Body pack_body(const Ref& loop, std::span<const Ref> body, const Packed& what) {
 
 }  // namespace
 
-Ref pack(const Ref& kernel, const std::string& place, const std::string& loop) {
+Ref pack(const Ref& kernel, const std::string& place, const std::string& loop,
+         const std::vector<std::string>& dims) {
   need_loop(kernel, loop);
-  const Packed what(place);
+  Packed what(place, dims);
+  what.tell_apart(kernel);
   bool found = false;
   Ref out = map_kernel(kernel, [&](const Ref& s, Body& into) {
     if (!is_loop(s, loop)) return false;

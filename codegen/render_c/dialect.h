@@ -76,6 +76,9 @@ class Speller {
   /// A formula over Slots 0, 1, .., as the function of this name where it is not short.
   Text apply(const std::string& name, const Ref& formula, std::span<const Text> args);
 
+  /// The function that is a step of Fold::PairDot by a matrix instruction: of a thread's four elements, and its operands.
+  std::string_view matrix_helper();
+
   /// Definitions of the functions used so far.
   std::string helpers() const;
 

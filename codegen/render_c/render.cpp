@@ -77,7 +77,9 @@ void Renderer::check_root(const Node& n) const {
 }
 
 std::string Renderer::signature(const std::string& entry) {
-  std::string out = fmt::format("{} {}(", c_.dialect().kernel, entry);
+  std::string out =
+      fmt::format("{}{} {}(", c_.dialect().kernel,
+                  thread_.empty() ? "" : fmt::format(" __launch_bounds__({})", group_.threads), entry);
   frames_[0].names.push_back(entry);
   if (c_.dialect().items) frames_[0].names.insert(frames_[0].names.end(), {"begin", "end"});
   std::span<const Ref> all = tree::params(*kernel_);
@@ -92,8 +94,12 @@ std::string Renderer::signature(const std::string& entry) {
       frames_[0].names.push_back(state.name + "_at");
       line(fmt::format("{0} += {0}_at / {1};", state.name, item_size(p->dtype)));
     }
-    // What one thread of a warp writes the others read: to the compiler it may be anyone's.
-    const std::string_view apart = state.written && !lane_.empty() ? "" : c_.dialect().apart;
+    // What one thread of a warp or group writes the others read: to the compiler it may be anyone's.
+    const bool is_seen = state.written && state.read && (!lane_.empty() || !thread_.empty());
+    const std::string_view apart = is_seen ? "" : c_.dialect().apart;
+    if (!thread_.empty())  // as all memory of the device is: several elements are read at once
+      line(fmt::format("{0} = ({1}{2}*)__builtin_assume_aligned({0}, 16);", state.name,
+                       state.written ? "" : "const ", c_.memory_type(p->dtype)));
     out += fmt::format("{}{}{}* {}{}, ", c_.dialect().global, state.written ? "" : "const ",
                        c_.memory_type(p->dtype), apart, state.name);
   }
@@ -122,6 +128,11 @@ std::string Renderer::render(const std::string& entry) {
     lane_ = unique(lane_, 0);
     line(fmt::format("const int {} = threadIdx.x % {};", lane_, warp));
   }
+  if (!thread_.empty()) {
+    thread_ = unique(thread_, 0);
+    line(fmt::format("const int {} = threadIdx.x;", thread_));
+    bind_quads();
+  }
   if (!any) open(true);
   for (const Ref& s : tree::body(*kernel_)) {
     bool spread =
@@ -138,7 +149,8 @@ std::string Renderer::render(const std::string& entry) {
   std::string slots;
   for (const Ref& s : tree::slots(kernel_)) slots += fmt::format(" {}", s->at(0));
   std::string helpers = c_.helpers();
-  return fmt::format("// {}\n// slots:{}\n{}\n{}{}{}{}}}\n", text.substr(0, text.find('\n')), slots,
+  const std::string group = thread_.empty() ? "" : fmt::format("// group: {}\n", group_.threads);
+  return fmt::format("// {}\n// slots:{}\n{}{}\n{}{}{}{}}}\n", text.substr(0, text.find('\n')), slots, group,
                      c_.dialect().pragmas, helpers, helpers.empty() ? "" : "\n", head, frames_[0].code);
 }
 

@@ -2,6 +2,7 @@
 // loops. A value that is used more than once, or could be computed further out, becomes a constant of the outermost scope
 // in which all it needs is known.
 #pragma once
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -9,6 +10,7 @@
 
 #include "base/error.h"
 #include "codegen/render_c/dialect.h"
+#include "codegen/tree/groups.h"
 #include "graph/index/index.h"
 
 namespace kontor::clike {
@@ -24,10 +26,13 @@ struct Frame {
 struct PlaceState {
   std::string name = {};
   std::vector<Ref> dims = {};  ///< of a local place their upper bounds
-  bool local = false, written = false;
-  bool spread = false;  ///< its last dimension lies over the threads of a warp
-  int level = 0;        ///< frame that declares it
-  int write_level = 0;  ///< innermost open frame in which it is written
+  bool local = false, written = false, read = false;
+  bool in_memory() const { return !local || shared; }
+  bool spread = false;       ///< its last dimension lies over the threads of a warp
+  bool shared = false;       ///< of all threads of a group
+  const Own* own = nullptr;  ///< which dimensions lie over the threads of a group
+  int level = 0;             ///< frame that declares it
+  int write_level = 0;       ///< innermost open frame in which it is written
   uint64_t version = 0;
 };
 
@@ -38,13 +43,23 @@ struct Entry {
   uint64_t stamp = 0;
 };
 
+/// Places of a statement that several threads of a group may use.
+struct PlacesUsed {
+  NodeSet read, written;
+};
+
 class Renderer {
  public:
-  Renderer(const Ref& kernel, Dialect dialect) : kernel_(kernel), c_(dialect) {
+  Renderer(const Ref& kernel, Dialect dialect) : kernel_(kernel), c_(dialect), group_(groups_of(*kernel)) {
     frames_.push_back({.pins = true});
     if (tree::has_lanes(*kernel)) lane_ = "lane";
     if (!lane_.empty() && !c_.dialect().gpu)
       broken("C renderer: kernel {} has lanes, which this dialect has not", kernel->arg.text);
+    if (group_.threads > 1) thread_ = "thread";
+    if (!group_.mistake.empty() || (!thread_.empty() && !c_.dialect().gpu))
+      broken("C renderer: kernel {} has groups: {}", kernel->arg.text,
+             group_.mistake.empty() ? "which this dialect has not" : group_.mistake);
+    for (const auto& [place, own] : group_.own) places_[place].own = &own;
     survey_lanes(tree::body(*kernel), nullptr);
     survey_places(tree::body(*kernel));
     for (const Ref& p : tree::params(*kernel)) roots_.insert(roots_.end(), p->src.begin(), p->src.end());
@@ -76,11 +91,31 @@ class Renderer {
   Text element(const Node& access);
   bool is_heavy(const Node& n) const;
 
+  // Accesses of several elements at once.
+  struct Wide {
+    Ref place, start;      // where the first of the elements lies
+    int64_t elements = 0;  // of the array
+    Ref element;           // which of them is the iteration's
+    std::string name = {};
+    int level = 0, frame = 0;  // where the array is declared
+    uint64_t serial = 0;       // the place's version then
+  };
+  std::optional<Wide> wide_along(const Node& access, const Ref& range);
+  std::vector<const Node*> open_wide(const Node& loop);
+  void load_wide(const Node& load, Wide wide);
+  void close_wide(std::span<const Node* const> through);
+  static std::string wide_copy(const std::string& to, const std::string& from, int64_t bytes);
+
   // Statements.
   void body(std::span<const Ref> list);
   void statement(const Node& n);
   void loop(const Node& n);
   void lane_loop(const Node& n);
+  void bind_quads();
+  void local_loop(const Node& n);
+  void matrix_loops(const Node& n);
+  void matrix_step(const Node& step, std::span<const Ref> ranges);
+  Text matrix_operand(const Ref& value, const Substitution& at);
   void parallel(const Node& n);
   std::string item() const;
   void branch(const Node& n);
@@ -89,6 +124,9 @@ class Renderer {
   void write(const Node& n);
   void write_line(const PlaceState& p, const std::string& text);
   void check_root(const Node& n) const;
+  void keep_order(const Node& statement);
+  void wait_for(const PlacesUsed& used);
+  const PlacesUsed& used_by(const Node& statement);
   std::string signature(const std::string& entry);
 
   // Frames.
@@ -105,6 +143,15 @@ class Renderer {
 
   Ref kernel_;
   Speller c_;
+  Groups group_;
+  std::string thread_ = {};  // the thread's number in its group, where the kernel has groups
+  bool in_nest_ = false;     // a loop that a group shares out is open
+  Ref quad_row_,
+      quad_column_;  // of a matrix instruction's operands: the thread's number in its warp / 4, % 4
+  int element_ = 0;  // of a thread's four of a matrix instruction's result
+  PlacesUsed since_barrier_ = {};
+  std::unordered_map<const Node*, PlacesUsed> used_ = {};
+  std::unordered_map<const Node*, Wide> wide_ = {};  // accesses that go through an array
   std::vector<Frame> frames_;
   int serials_ = 0, values_ = 0;
   std::unordered_map<const Node*, Entry> memo_;

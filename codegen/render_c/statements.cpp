@@ -47,6 +47,8 @@ int64_t turns_together(std::span<const Ref> body) {
 
 void Renderer::loop(const Node& n) {
   if (tree::kind(n) == LoopKind::Lane) return lane_loop(n);
+  if (tree::kind(n) == LoopKind::Local) return local_loop(n);
+  if (tree::kind(n) == LoopKind::Matrix) return matrix_loops(n);
   const Ref& extent = n.src[0]->src[0];
   if (is_int(extent, 0)) return;
   if (is_int(extent, 1)) {
@@ -55,6 +57,7 @@ void Renderer::loop(const Node& n) {
     return body(tree::body(n));
   }
   std::string end = extent->is_const() ? fmt::format("{}", const_int(*extent)) : in(value(extent), Shift);
+  const std::vector<const Node*> wide = open_wide(n);
   open(extent->bounds.lo < 1);
   std::string i = unique(n.src[0]->arg.text, top());
   ranges_[n.src[0].get()] = {{i}, top()};
@@ -66,6 +69,7 @@ void Renderer::loop(const Node& n) {
   if (tree::kind(n) != LoopKind::Unroll && together > 1)
     line(top() - 1, fmt::format("#pragma unroll {}", together));
   close(head);
+  close_wide(wide);
 }
 
 /// A thread's turns through the loop; in the last one some threads may have nothing to do.
@@ -98,6 +102,7 @@ void Renderer::lane_loop(const Node& n) {
 /// The iteration of the parallel loop that a thread is of.
 std::string Renderer::item() const {
   const std::string_view id = c_.dialect().id;
+  if (!thread_.empty()) return "blockIdx.x";
   return lane_.empty() ? std::string(id) : fmt::format("({}) / {}", id, warp);
 }
 
@@ -124,11 +129,13 @@ void Renderer::branch(const Node& n) {
   if (n.src[0]->is_const()) return body(const_int(*n.src[0]) ? tree::then_body(n) : tree::else_body(n));
   std::string condition = value(n.src[0]).text;
   open(true);
+  const PlacesUsed before = since_barrier_;
   scope(n, tree::then_body(n), false);
   bool both = !tree::else_body(n).empty();
   if (!both) return close(fmt::format("if ({}) {{", condition));
   close(fmt::format("if ({}) {{", condition), "} else {");
   open(true);
+  since_barrier_ = before;
   scope(n, tree::else_body(n), false);
   std::string code = std::move(frames_.back().code);
   frames_.pop_back();
@@ -157,7 +164,7 @@ void Renderer::declare(const Node& n) {
   p.name = unique(n.arg.text, top());
   p.level = p.write_level = top();
   touch(p);
-  std::string_view type = c_.variable_type(n.dtype);
+  const std::string_view type = p.shared ? c_.memory_type(n.dtype) : c_.variable_type(n.dtype);
   if (p.dims.empty()) {
     std::string start;
     if (tree::has_fold(n)) start = " = " + c_.literal(*kontor::identity(tree::fold_of(n), n.dtype)).text;
@@ -165,7 +172,9 @@ void Renderer::declare(const Node& n) {
   }
   int64_t count = 1;
   for (const Ref& d : p.dims) count *= const_int(*d);
-  line(fmt::format("{} {}[{}];", type, p.name, std::max<int64_t>(count, 1)));
+  if (p.shared && tree::pad(n) != 0) count += count / tree::padded_row(n) * tree::pad(n);
+  line(fmt::format("{}{} {}[{}];", p.shared ? "__shared__ __align__(16) " : "", type, p.name,
+                   std::max<int64_t>(count, 1)));
   if (tree::has_fold(n)) fill(p, n, {fmt::format("{}", count)});
 }
 
@@ -178,17 +187,23 @@ void Renderer::write(const Node& n) {
   Text to = element(n), out = v[0];
   if (n.op == Op::FoldStep) {
     const Fold fold = tree::fold_of(place);
-    v.insert(v.begin(), p.local ? to : c_.from_memory(place.dtype, to));
+    v.insert(v.begin(), p.in_memory() ? c_.from_memory(place.dtype, to) : to);
     out = c_.apply(fmt::format("{}_step_{}", row(fold).name, name(place.dtype)),
                    step_formula(fold, place.dtype), v);
   }
-  if (!p.local) out = c_.to_memory(place.dtype, out);
+  if (p.in_memory()) out = c_.to_memory(place.dtype, out);
   write_line(p, fmt::format("{} = {};", to.text, out.text));
   touch(p);
 }
 
-/// What all threads of a warp compute, one of them writes to memory, after all have read what was there.
+/// What all threads of a warp or a group compute, one of them writes to memory, after all have read what was there.
 void Renderer::write_line(const PlaceState& p, const std::string& text) {
+  if (!thread_.empty() && !in_nest_ && p.in_memory()) {
+    since_barrier_ = {};
+    line("__syncthreads();");
+    line(fmt::format("if ({} == 0) {}", thread_, text));
+    return line("__syncthreads();");
+  }
   if (lane_.empty() || p.local || in_lanes_) return line(text);
   line("__syncwarp();");
   line(fmt::format("if ({} == 0) {}", lane_, text));
@@ -196,6 +211,7 @@ void Renderer::write_line(const PlaceState& p, const std::string& text) {
 }
 
 void Renderer::statement(const Node& n) {
+  if (!thread_.empty() && !in_nest_) keep_order(n);
   switch (n.op) {
     case Op::Place:    return declare(n);
     case Op::Loop:     return loop(n);

@@ -41,12 +41,24 @@ void Renderer::survey_lanes(std::span<const Ref> list, const Node* range) {
   }
 }
 
+/// Of a place's dimensions, or indexes, those that are not the thread's number.
+static std::vector<Ref> of_thread(const PlaceState& p, std::span<const Ref> all) {
+  std::vector<Ref> out;
+  for (size_t d = 0; d < all.size(); d++) {
+    const int i = static_cast<int>(d);
+    if (!p.own || (!p.own->thread[d] && i != p.own->row && i != p.own->column)) out.push_back(all[d]);
+  }
+  return out;
+}
+
 void Renderer::survey_places(std::span<const Ref> list) {
   for (const Ref& s : list) {
     if (s->op == Op::Place && tree::space(*s) != Space::Param) {
       PlaceState& p = places_[s.get()];
       p.local = p.written = true;
-      for (const Ref& d : s->src) p.dims.push_back(index(upper_bound(d, *s)));
+      p.shared = tree::space(*s) == Space::Shared;
+      for (const Ref& d : of_thread(p, s->src)) p.dims.push_back(index(upper_bound(d, *s)));
+      if (p.own && p.own->row >= 0) p.dims.push_back(index(matrix_row.rows * matrix_row.columns / warp));
       if (p.spread) p.dims.back() = index((const_int(*p.dims.back()) + warp - 1) / warp);
     }
     const Node* written = s->op == Op::Store || s->op == Op::FoldStep ? s->src[0].get()
@@ -74,7 +86,15 @@ const Ref& Renderer::position(const Node& access) {
   std::vector<Ref> at(tree::at(access).begin(), tree::at(access).end());
   if (it != places_.end() && it->second.spread && access.op != Op::Merge)
     at.back() = turns_.at(at.back().get());
-  return found = dims.empty() ? index(0) : ix::flatten(at, dims);
+  if (it != places_.end() && it->second.own) {
+    at = of_thread(it->second, at);
+    if (it->second.own->row >= 0) at.push_back(index(element_));
+  }
+  if (dims.empty()) return found = index(0);
+  found = ix::flatten(at, dims);
+  if (it != places_.end() && it->second.shared && tree::pad(place) != 0)
+    found = ix::add(found, ix::mul(ix::idiv(found, tree::padded_row(place)), tree::pad(place)));
+  return found;
 }
 
 void Renderer::operands(const Node& n, std::vector<const Node*>& out) {
@@ -88,6 +108,8 @@ void Renderer::operands(const Node& n, std::vector<const Node*>& out) {
 }
 
 void Renderer::count_uses() {
+  for (const Node* n : topological(std::span(&kernel_, 1)))
+    if (n->op == Op::Load || n->op == Op::Merge) places_[n->src[0].get()].read = true;
   std::vector<const Node*> stack, next;
   std::unordered_map<const Node*, bool> seen;
   for (const Ref& r : roots_) uses_[r.get()]++, stack.push_back(r.get());

@@ -113,6 +113,8 @@ Entry Renderer::compute(const Node& n) {
 
 /// The element that a Load, Store or FoldStep goes to.
 Text Renderer::element(const Node& access) {
+  if (const auto wide = wide_.find(&access); wide != wide_.end())
+    return {fmt::format("{}[{}]", wide->second.name, value(wide->second.element).text)};
   PlaceState& p = place_of(*access.src[0]);
   if (p.local && p.dims.empty()) return {p.name};
   std::string at = is_int(position(access), 0) ? "0" : value(position(access)).text;
@@ -125,7 +127,7 @@ Entry Renderer::compute_load(const Node& n) {
   e.level = std::max(e.level, memo_[position(n).get()].level);
   if (p.written) e.level = std::max(e.level, p.write_level);
   e.text = element(n);
-  if (!p.local) e.text = c_.from_memory(n.dtype, e.text);
+  if (p.in_memory()) e.text = c_.from_memory(n.dtype, e.text);
   Ref guard = tree::guard(n);
   if (!guard || is_int(guard, 1)) return e;
   const Entry& g = memo_[guard.get()];

@@ -29,7 +29,8 @@ class Layouts {
     for (const Stage& s : program_.stages) count_reads(s, 1);
     for (size_t i = 0; i < program_.stages.size(); i++) {
       if (!target_.gpu) choose(i);
-      else if (const Decision* d = program_.given_of(Matter::Layout, program_.stages[i]))
+      else if (is_dot(program_.stages[i])) compute_operands(i);
+      if (const Decision* d = target_.gpu ? program_.given_of(Matter::Layout, program_.stages[i]) : nullptr)
         reject(*d, "on a GPU layouts are no decision");
       Stage& s = program_.stages[i];
       if (s.layout.order.empty()) set_layout(s);
@@ -256,6 +257,16 @@ class Layouts {
     program_.stages[i].layout.panel = operand;
     program_.stages.erase(program_.stages.begin() + number);
     i--;
+  }
+
+  /// On a GPU a tile's operands are computed while shared memory is filled, if that is next to nothing: a cast, a pair.
+  void compute_operands(size_t& i) {
+    for (int operand = 0; operand < 2; operand++) {
+      const Ref load = load_under(program_.stages[i].values[static_cast<size_t>(operand)]);
+      if (!load || tree::guard(*load) || !read_by_one(program_.stages[i], load)) continue;
+      const Stage& from = program_.stages[static_cast<size_t>(stage_number(program_, load->src[0]))];
+      if (!from.random && cost::computed_for_each_tile(from.values[0])) inline_operand(i, load, operand);
+    }
   }
 
   static double products(const Stage& s) {

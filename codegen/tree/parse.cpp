@@ -184,7 +184,7 @@ class Parser {
       declare(bound, expression());
       return {};
     }
-    if (lex_.peek(1).kind == Token::Name) return place();
+    if (lex_.peek(1).kind == Token::Name) return place(lex_.take("shared"));
     return write();
   }
 
@@ -215,11 +215,17 @@ class Parser {
     return tree::branch(c, std::move(yes), std::move(no));
   }
 
-  Ref place() {
+  Ref place(bool is_shared) {
     std::string name = lex_.name("a place");
     int f = fold();
     DType type = dtype();
-    Ref p = tree::place(type, dimensions(), name, f);
+    std::vector<Ref> dims = dimensions();
+    if (is_shared && f >= 0) lex_.error(fmt::format("'{}' is shared, and has a fold", name));
+    int64_t row = 0, pad = 0;
+    if (is_shared && lex_.take("row"))
+      row = parse_integer(lex_), lex_.expect("pad"), pad = parse_integer(lex_);
+    if (row < 0 || pad < 0 || (pad > 0 && row == 0)) lex_.error(fmt::format("row {} pad {}", row, pad));
+    Ref p = is_shared ? tree::shared_place(type, dims, name, row, pad) : tree::place(type, dims, name, f);
     declare(name, p);
     return p;
   }

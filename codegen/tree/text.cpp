@@ -356,7 +356,11 @@ class Printer {
   std::string declaration(const Node& p) {
     std::string fold = has_fold(p) ? fmt::format(" {}", row(fold_of(p)).name) : "";
     std::string shape = joined_values(dims(p));
-    return fmt::format("{}{} {}{}", name_of(p), fold, name(p.dtype), shape.empty() ? "" : "[" + shape + "]");
+    std::string what =
+        fmt::format("{}{} {}{}", name_of(p), fold, name(p.dtype), shape.empty() ? "" : "[" + shape + "]");
+    if (space(p) != Space::Shared) return what;
+    return fmt::format("shared {}{}", what,
+                       pad(p) ? fmt::format(" row {} pad {}", padded_row(p), pad(p)) : "");
   }
 
   void place_statement(const Node& p, int depth) {

@@ -4,12 +4,14 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "codegen/tree/groups.h"
 #include "graph/index/index.h"
 
 namespace kontor {
 
 std::string_view name(LoopKind kind) {
-  static constexpr std::string_view names[] = {"loop", "thread", "global", "lane", "unroll", "vector"};
+  static constexpr std::string_view names[] = {"loop",   "thread", "global", "local",
+                                               "matrix", "lane",   "unroll", "vector"};
   return names[static_cast<int>(kind)];
 }
 
@@ -24,8 +26,9 @@ static std::vector<Ref> join(std::initializer_list<Ref> head, std::span<const Re
 }
 
 static Ref make_place(DType dtype, std::vector<Ref> dims, Space space, int64_t number,
-                      const std::string& name, int fold) {
+                      const std::string& name, int fold, std::initializer_list<int64_t> more = {}) {
   Arg arg{.ints = {fresh_id(), static_cast<int64_t>(space), fold, number}, .text = name};
+  arg.ints.insert(arg.ints.end(), more);
   return make(Op::Place, std::move(dims), std::move(arg), dtype);
 }
 
@@ -34,6 +37,9 @@ Ref param(DType dtype, std::vector<Ref> dims, int64_t number, const std::string&
 }
 Ref place(DType dtype, std::vector<Ref> dims, const std::string& name, int fold) {
   return make_place(dtype, std::move(dims), Space::Local, -1, name, fold);
+}
+Ref shared_place(DType dtype, std::vector<Ref> dims, const std::string& name, int64_t row, int64_t pad) {
+  return make_place(dtype, std::move(dims), Space::Shared, -1, name, -1, {row, pad});
 }
 Ref loop(LoopKind kind, const Ref& range, std::vector<Ref> body, int64_t width) {
   return make(Op::Loop, join({range}, body), {.ints = {static_cast<int64_t>(kind), width}});
@@ -96,6 +102,8 @@ Space space(const Node& place) { return static_cast<Space>(place.at(1)); }
 bool has_fold(const Node& place) { return place.at(2) >= 0; }
 Fold fold_of(const Node& place) { return static_cast<Fold>(place.at(2)); }
 int64_t param_number(const Node& place) { return place.at(3); }
+int64_t padded_row(const Node& place) { return place.at(4); }
+int64_t pad(const Node& place) { return place.at(5); }
 std::span<const Ref> params(const Node& kernel) {
   return std::span(kernel.src).first(static_cast<size_t>(kernel.at(0)));
 }
@@ -132,7 +140,7 @@ bool has_lanes(const Node& kernel) {
 Ref work_items(const Node& kernel) {
   const Node* loop = parallel_loop(kernel);
   const Ref items = loop ? loop->src[0]->src[0] : index(1);
-  return has_lanes(kernel) ? ix::mul(items, index(warp)) : items;
+  return ix::mul(items, index(has_lanes(kernel) ? warp : group_threads(kernel)));
 }
 
 }  // namespace tree

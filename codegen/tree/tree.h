@@ -3,7 +3,7 @@
 //   Kernel   src: parameter Places, then statements            text: name; ints: number of parameters
 //   Loop     src: Range, then statements                       ints: kind, width (of a vector; else 0)
 //   If       src: condition (bool), then statements            ints: number of statements of the first branch; rest: else
-//   Place    src: dimensions (extents)                         ints: id, space, fold (-1: none), parameter; text: name
+//   Place    src: dimensions (extents)                         ints: id, space, fold (-1: none), parameter [, row, pad]; text: name
 //            As a statement it declares the place, and fills it with the fold's identity if it has a fold.
 //   Store    src: place, index of each dimension, value        one writer an element
 //   FoldStep src: place, index of each dimension, value(s)     p <- v by the place's fold (Dot takes two values)
@@ -22,20 +22,26 @@
 
 namespace kontor {
 
+/// Local: on a GPU, spread over the threads of a group (codegen/tree/groups.h). Matrix: of a group's loops, three that are one
+/// step of a matrix instruction, or the two of its result, by a warp.
 /// Lane: on a GPU, spread over the threads of a warp, each of which has its own elements of the places that the
 /// loop's index ends (they are joined by a Merge). What stands outside of such loops every thread of the warp computes.
-enum class LoopKind : uint8_t { Loop, Thread, Global, Lane, Unroll, Vector };
+enum class LoopKind : uint8_t { Loop, Thread, Global, Local, Matrix, Lane, Unroll, Vector };
 inline constexpr int64_t warp = 32;  ///< threads of a GPU that run in step and read each other's registers
 inline constexpr int64_t most_lanes = 64;  ///< of a vector loop, which every renderer takes
 std::string_view name(LoopKind kind);
 
-enum class Space : uint8_t { Local, Param };
+/// Shared: of all threads of a group.
+enum class Space : uint8_t { Local, Param, Shared };
 
 /// The tree's makers, so that no one else knows where an argument sits.
 namespace tree {
 
 Ref param(DType dtype, std::vector<Ref> dims, int64_t number, const std::string& name, int fold = -1);
 Ref place(DType dtype, std::vector<Ref> dims, const std::string& name, int fold = -1);
+/// In memory, `pad` elements lie unused after each `row` of them, so that rows begin in different banks.
+Ref shared_place(DType dtype, std::vector<Ref> dims, const std::string& name, int64_t row = 0,
+                 int64_t pad = 0);
 Ref loop(LoopKind kind, const Ref& range, std::vector<Ref> body, int64_t width = 0);
 Ref branch(const Ref& condition, std::vector<Ref> then_body, std::vector<Ref> else_body = {});
 Ref store(const Ref& place, std::vector<Ref> at, const Ref& value);
@@ -62,6 +68,8 @@ Space space(const Node& place);
 bool has_fold(const Node& place);
 Fold fold_of(const Node& place);
 int64_t param_number(const Node& place);
+int64_t pad(const Node& place);  ///< of a shared place, after each row of `padded_row` elements; 0: none
+int64_t padded_row(const Node& place);
 std::span<const Ref> params(const Node& kernel);
 std::span<const Ref> at(const Node& access);      ///< indexes of a Load, Store, FoldStep or Merge
 std::span<const Ref> values(const Node& access);  ///< value(s) of a Store or FoldStep
@@ -72,8 +80,8 @@ std::vector<Ref> slots(const Ref& kernel);
 const Node* parallel_loop(const Node& kernel);
 /// Whether it holds a Lane loop.
 bool has_lanes(const Node& kernel);
-/// What a launch shares out, an index expression: the parallel loop's extent (1 if there is none), times the threads of a
-/// warp where there are lanes.
+/// What a launch shares out, an index expression: the parallel loop's extent (1 if there is none), times the threads that
+/// run one iteration of it: of a warp where there are lanes, of a group where there are Local loops.
 Ref work_items(const Node& kernel);
 
 }  // namespace tree

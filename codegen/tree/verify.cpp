@@ -1,6 +1,8 @@
 // What every loop tree keeps, whoever made it: the scheduler, a move, or the parser.
 #include "codegen/tree/verify.h"
 
+#include "codegen/tree/groups.h"
+
 #include <algorithm>
 #include <random>
 
@@ -132,6 +134,10 @@ std::string of_loop(const TreeScope& scope, const Node& n) {
   return "";
 }
 
+std::string of_groups(const TreeScope&, const Node& n) {
+  return n.op == Op::Kernel ? groups_of(n).mistake : "";
+}
+
 std::string of_parameters(const TreeScope&, const Node& n) {
   if (n.op != Op::Kernel) return "";
   int64_t number = 0;
@@ -244,6 +250,7 @@ constexpr TreeCheck checks[] = {
     {"condition",     "conditions are bools; a check's id is at least 1",                         of_condition},
     {"loop",          "unrolled extents are constant, widths powers of two, parallel loops outside, no vector loop in another", of_loop},
     {"parameters",    "parameters are numbered in order",                                         of_parameters},
+    {"groups",        "the threads of a group have elements of their own, or see what others wrote", of_groups},
     {"writer",        "an element is stored once",                                                of_writer},
     {"bounds",        "what is read or written lies in its place",                                of_bounds},
 };

@@ -1,0 +1,214 @@
+// Moves for a dot on a GPU whose operands go through shared memory: a group of threads has a tile of the result, and reads what
+// some steps need of both operands into panels that all of its threads use. Sums of pairs go by matrix instructions.
+#include <algorithm>
+
+#include "codegen/cost.h"
+#include "codegen/moves/planner.h"
+#include "codegen/tree/groups.h"
+#include "graph/index/index.h"
+
+namespace kontor {
+
+/// An operand: the loop that it alone depends on, and the names of that loop's parts within a tile, outer to inner.
+struct Planner::Side {
+  const Ref* range;
+  int operand;
+  int64_t tile;
+  std::vector<std::string> parts = {};
+  bool along_steps = false;  // it lies in memory along the fold, not along its own loop
+};
+
+namespace {
+
+/// The largest tile that divides the extent and leaves the whole GPU work; 0 if none does.
+struct TileChoice {
+  int64_t rows = 0, columns = 0;
+};
+
+TileChoice tile_for(int64_t rows, int64_t columns, double others) {
+  TileChoice found;
+  for (const cost::GroupTile& t : cost::group_tiles) {
+    if (rows % t.rows != 0 || columns % t.columns != 0) continue;
+    found = {t.rows, t.columns};
+    if (others * static_cast<double>(rows / t.rows * (columns / t.columns)) >= cost::enough_groups) break;
+  }
+  return found;
+}
+
+}  // namespace
+
+// Which loops a tile has, if the dot is one: every other loop, a batch say, is one more number of the group.
+bool Planner::group_tile(const Stage& dot) {
+  if (dot.values.size() != 2 || dot.folds.empty() || tree::parallel_loop(*kernel_)) return false;
+  const Ref &steps = dot.folds.back(), *sides[2] = {nullptr, nullptr};
+  int64_t sizes[2] = {0, 0};
+  double others = cost::iterations(group_.outer_loops);
+  for (const Ref& l : group_.outer_loops) {
+    const bool first = ix::depends_on(dot.values[0], l), second = ix::depends_on(dot.values[1], l);
+    if (first == second || !l->src[0]->is_const()) continue;
+    const int k = second;
+    if (extent(l->src[0]) % cost::group_tiles.back().rows != 0 || extent(l->src[0]) < sizes[k]) continue;
+    sides[k] = &l, sizes[k] = extent(l->src[0]);
+  }
+  if (!sides[0] || !sides[1] || !steps->src[0]->is_const() ||
+      extent(steps->src[0]) % cost::group_steps_least != 0)
+    return false;
+  // The operand whose loop is the last one has the columns, which lie side by side in the result.
+  const int columns = sides[1] == &group_.outer_loops.back() || sides[0] != &group_.outer_loops.back();
+  const TileChoice t = tile_for(sizes[1 - columns], sizes[columns],
+                                others / static_cast<double>(sizes[0]) / static_cast<double>(sizes[1]));
+  if (t.rows == 0) return false;
+  Side a{sides[1 - columns], 1 - columns, t.rows}, b{sides[columns], columns, t.columns};
+  for (Side* s : {&a, &b}) s->along_steps = lies_along(dot, s->operand, steps, *s->range);
+  return attempt([&] {
+    const bool pairs = tree::fold_of(*sum_place(dot)) == Fold::PairDot;
+    pairs ? matrix_tile(dot, a, b) : scalar_tile(dot, a, b);
+    share_out_globally();
+  });
+}
+
+const Node* Planner::sum_place(const Stage& dot) const {
+  const std::string name = sum_of(dot);
+  for (const Node* n : topological(std::span(&kernel_, 1)))
+    if (n->op == Op::FoldStep && n->src[0]->arg.text == name) return n->src[0].get();
+  return nullptr;
+}
+
+// Whether an operand's neighbours along the steps are nearer than those along its own loop.
+bool Planner::lies_along(const Stage& dot, int operand, const Ref& steps, const Ref& own) const {
+  int votes = 0;
+  for (const Ref& load : loads_in(std::span(&dot.values[static_cast<size_t>(operand)], 1))) {
+    const int64_t along = std::abs(stride(program_, load, steps)),
+                  across = std::abs(stride(program_, load, own));
+    votes += along == 0 || across == 0 ? 0 : along < across ? 1 : -1;
+  }
+  return votes > 0;
+}
+
+/// Cuts a loop into a tile and its parts of these extents, outer to inner, the last of which is what is left.
+void Planner::cut_tile(Side& side, const std::string& name, std::span<const int64_t> parts) {
+  std::string loop = name_of(*side.range);
+  int64_t rest = side.tile;
+  move(MoveKind::Split, loop, rest, name + "0");
+  side.parts = {name + "0"};
+  for (size_t k = 0; k < parts.size(); k++) {
+    if (parts[k] == 1) continue;  // a loop of one iteration is none
+    rest /= parts[k];
+    if (rest == 1) break;
+    const std::string inner = name + std::to_string(k + 1);
+    move(MoveKind::Split, side.parts.back(), rest, inner);
+    side.parts.push_back(inner);
+  }
+}
+
+// f32 and all else: a thread has 4 x 4 elements or four times as many, each the sum of its own chain.
+void Planner::scalar_tile(const Stage& dot, Side& a, Side& b) {
+  const std::string steps = name_of(dot.folds.back()), sum = sum_of(dot);
+  const int64_t count =
+      extent(dot.folds.back()->src[0]) % cost::group_steps == 0 ? cost::group_steps : cost::group_steps_least;
+  constexpr int64_t own = 4;
+  for (Side* s : {&a, &b}) {
+    // Parts: halves of the tile that a thread has elements of, threads, elements side by side.
+    const int64_t halves =
+        s->tile >= 2 * cost::group_threads * own ? s->tile / (cost::group_threads * own) : 1;
+    cut_tile(*s, s == &a ? "it" : "jt", std::vector<int64_t>{halves, s->tile / halves / own});
+  }
+  const auto threads_part = [](const Side& s) { return s.parts[s.parts.size() - 2]; };
+  const int64_t threads = size(threads_part(a)) * size(threads_part(b));
+  const std::string inner = steps + "t";
+  move(MoveKind::Split, steps, count, inner);
+  for (const std::string& l : {threads_part(a), threads_part(b)}) move(MoveKind::Reorder, l);
+  for (const Side* s : {&a, &b})
+    if (s->parts.size() > 2) move(MoveKind::Reorder, s->parts[0]);
+  for (const Side* s : {&a, &b}) move(MoveKind::Reorder, s->parts.back());
+  char letter = 'f';
+  for (const Side* s : {&a, &b}) {
+    std::vector<std::string> dims = s->parts;
+    dims.insert(dims.begin(), inner);
+    const std::string panel = fmt::format("{}_{}", static_cast<char>(letter - 'f' + 'p'), sum);
+    move(MoveKind::Pack, steps, 0, fmt::format("{}.{}", sum, s->operand), dims);
+    move(MoveKind::Share, panel, s->tile, "4");
+    fill(letter++, {inner}, s->parts, s->along_steps ? own : 0, own, threads);
+  }
+  for (const Side* s : {&a, &b}) {
+    if (s->parts.size() > 2) move(MoveKind::Unroll, s->parts[0]);
+    move(MoveKind::Unroll, s->parts.back());
+    move(MoveKind::Local, threads_part(*s));
+  }
+  move(MoveKind::Unroll, inner);
+}
+
+// Pairs of bf16: a warp has 32 x 32 or 64 x 64 elements, in matrix instructions of 16 x 8, 8 pairs at once.
+void Planner::matrix_tile(const Stage& dot, Side& a, Side& b) {
+  const std::string steps = name_of(dot.folds.back()), sum = sum_of(dot);
+  const int64_t count =
+      extent(dot.folds.back()->src[0]) % cost::group_steps == 0 ? cost::group_steps : cost::group_steps_least;
+  for (Side* s : {&a, &b}) {
+    const int64_t warps = s->tile >= 64 ? 2 : 1, once = s == &a ? matrix_row.rows : matrix_row.columns;
+    cut_tile(*s, s == &a ? "it" : "jt", std::vector<int64_t>{warps, s->tile / warps / once});
+  }
+  const auto warps = [](const Side& s) { return s.tile >= 64 ? s.parts[0] : std::string(); };
+  const int64_t threads = warp * (a.tile >= 64 ? 2 : 1) * (b.tile >= 64 ? 2 : 1);
+  std::vector<std::string> inner = {steps + "t"};
+  move(MoveKind::Split, steps, count, inner[0]);
+  if (count > matrix_row.steps) {
+    move(MoveKind::Split, inner[0], matrix_row.steps, inner[0] + "x");
+    inner.push_back(inner[0] + "x");
+  }
+  for (const Side* s : {&a, &b})
+    if (!warps(*s).empty()) move(MoveKind::Reorder, warps(*s));
+  for (const Side* s : {&a, &b})
+    for (size_t k = warps(*s).empty() ? 0 : 1; k + 1 < s->parts.size(); k++)
+      move(MoveKind::Reorder, s->parts[k]);
+  for (const Side* s : {&a, &b}) move(MoveKind::Reorder, s->parts.back());
+  move(MoveKind::Reorder, inner.back());
+  char letter = 'f';
+  for (const Side* s : {&a, &b}) {
+    const std::string panel = fmt::format("{}_{}", static_cast<char>(letter - 'f' + 'p'), sum);
+    std::vector<std::string> dims = s->along_steps ? s->parts : inner;
+    const std::vector<std::string>& more = s->along_steps ? inner : s->parts;
+    dims.insert(dims.end(), more.begin(), more.end());
+    move(MoveKind::Pack, steps, 0, fmt::format("{}.{}", sum, s->operand), dims);
+    // Of a warp's 32 threads, 8 along the operand and 4 along the steps: so no two read the same bank.
+    move(MoveKind::Share, panel, s->along_steps ? count : s->tile, s->along_steps ? "4" : "8");
+    s->along_steps ? fill(letter++, s->parts, inner, 0, 4, threads)
+                   : fill(letter++, inner, s->parts, 0, 8, threads);
+  }
+  for (const Side* s : {&a, &b}) {
+    if (!warps(*s).empty()) move(MoveKind::Local, warps(*s));
+    for (size_t k = warps(*s).empty() ? 0 : 1; k + 1 < s->parts.size(); k++)
+      move(MoveKind::Unroll, s->parts[k]);
+  }
+  move(MoveKind::Matrix, a.parts.back(), 0, "", {b.parts.back(), inner.back()});
+  if (inner.size() > 1) move(MoveKind::Unroll, inner[0]);
+}
+
+// A panel's loops, named after the letter and what they fill, go to the threads: `side` elements of a thread lie side by side, in
+// the inner of the two dimensions, or, where `across` of them do, in the outer.
+void Planner::fill(char letter, const std::vector<std::string>& outer, const std::vector<std::string>& inner,
+                   int64_t across, int64_t side, int64_t threads) {
+  const auto joined = [&](const std::vector<std::string>& parts) {
+    const std::string first = letter + parts[0];
+    for (size_t k = 1; k < parts.size(); k++) move(MoveKind::Merge, first, 0, letter + parts[k]);
+    return first;
+  };
+  std::string x = joined(outer), y = joined(inner);
+  if (across > 0) {
+    move(MoveKind::Reorder, x, 0, "", {y});
+    std::swap(x, y);
+  }
+  const std::string element = y + "e", thread = x + "t";
+  if (size(y) > side) {
+    move(MoveKind::Split, y, side, element);
+    move(MoveKind::Merge, x, 0, y);
+  }
+  if (size(x) > threads) {
+    if (size(x) % threads != 0) fail("threads do not divide a panel");
+    move(MoveKind::Split, x, threads, thread);
+    move(MoveKind::Unroll, x);
+  }
+  move(MoveKind::Local, has(thread) ? thread : x);
+  move(MoveKind::Unroll, has(element) ? element : y);
+}
+
+}  // namespace kontor

@@ -1,0 +1,137 @@
+// Accesses of several elements at once: what an unrolled loop of a GPU's kernel reads and stores side by side.
+#include <algorithm>
+
+#include "base/error.h"
+#include "codegen/render_c/renderer.h"
+#include "codegen/tree/substitute.h"
+#include "graph/index/index.h"
+#include "graph/index/sum.h"
+
+namespace kontor::clike {
+
+namespace {
+
+constexpr int64_t widest = 16;  // bytes of one access
+
+/// Loads and stores in a body of nothing but stores, folds and unrolled loops; false of another.
+bool accesses_in(std::span<const Ref> body, std::vector<const Node*>& loads,
+                 std::vector<const Node*>& stores) {
+  for (const Ref& s : body) {
+    if (s->op == Op::Loop && tree::kind(*s) == LoopKind::Unroll) {
+      if (!accesses_in(tree::body(*s), loads, stores)) return false;
+      continue;
+    }
+    if (s->op != Op::Store && s->op != Op::FoldStep) return false;
+    if (s->op == Op::Store) stores.push_back(s.get());
+    for (const Node* n : topological(std::span(s->src).subspan(1)))
+      if (n->op == Op::Load) loads.push_back(n);
+  }
+  return true;
+}
+
+}  // namespace
+
+/// Of an access along a loop of `count`: where the elements that its iterations have together begin, and which of these is
+/// an iteration's; nothing if they are not side by side or begin at no multiple of what one access takes.
+std::optional<Renderer::Wide> Renderer::wide_along(const Node& access, const Ref& range) {
+  const PlaceState& p = places_[access.src[0].get()];
+  if ((p.local && !p.shared) || (access.op == Op::Load && tree::guard(access))) return std::nullopt;
+  const Ref& at = position(access);
+  int64_t apart = 0;
+  if (!ix::affine(at, range, apart) || apart < 1 || apart > 2) return std::nullopt;
+  const int64_t size = item_size(access.src[0]->dtype), elements = apart * extent(range->src[0]),
+                bytes = elements * size;
+  const int64_t once = std::min(bytes, widest) / size;
+  if (bytes > 64 || once < 2 || !std::has_single_bit(static_cast<uint64_t>(bytes))) return std::nullopt;
+  const Ref start = replace(at, {{range.get(), index(0)}});
+  const ix::Sum sum = ix::sum_of(start);
+  const int64_t within = ((sum.c % apart) + apart) % apart;
+  if ((sum.c - within) % once != 0 ||
+      std::any_of(sum.terms.begin(), sum.terms.end(), [&](const ix::Term& t) { return t.k % once != 0; }))
+    return std::nullopt;
+  return Wide{.place = access.src[0],
+              .start = ix::sub(start, within),
+              .elements = elements,
+              .element = ix::add(ix::mul(range, apart), within)};
+}
+
+std::string Renderer::wide_copy(const std::string& to, const std::string& from, int64_t bytes) {
+  const std::string_view type = bytes >= 16 ? "int4" : bytes == 8 ? "int2" : bytes == 4 ? "int" : "short";
+  return fmt::format("*({0}*)&{1} = *(const {0}*)&{2};", type, to, from);
+}
+
+/// Before an unrolled loop: what it reads side by side is loaded into arrays, what it stores so is to go through one. Returns
+/// those accesses.
+std::vector<const Node*> Renderer::open_wide(const Node& loop) {
+  std::vector<const Node*> loads, stores, through;
+  if (!c_.dialect().gpu || tree::kind(loop) != LoopKind::Unroll ||
+      !accesses_in(tree::body(loop), loads, stores))
+    return through;
+  const auto is_written = [&](const Node& access) {
+    const std::vector<const Node*>& list = writes_[&loop];
+    return std::find(list.begin(), list.end(), access.src[0].get()) != list.end();
+  };
+  for (const Node* n : loads)
+    if (!wide_.contains(n) && !is_written(*n))
+      if (std::optional<Wide> wide = wide_along(*n, loop.src[0]))
+        load_wide(*n, std::move(*wide)), through.push_back(n);
+  for (const Node* n : stores) {
+    const auto reads = [&](const Node* l) { return l->src[0] == n->src[0]; };
+    if (!in_nest_ || wide_.contains(n) || std::any_of(loads.begin(), loads.end(), reads)) continue;
+    std::optional<Wide> wide = wide_along(*n, loop.src[0]);
+    if (!wide || std::count_if(stores.begin(), stores.end(),
+                               [&](const Node* s) { return s->src[0] == n->src[0]; }) > 1)
+      continue;
+    wide->name = fmt::format("v{}", values_++);
+    roots_.insert(roots_.end(), {wide->start, wide->element});
+    line(fmt::format("__align__(16) {} {}[{}];", c_.memory_type(n->src[0]->dtype), wide->name,
+                     wide->elements));
+    wide_[n] = std::move(*wide);
+    through.push_back(n);
+  }
+  return through;
+}
+
+void Renderer::load_wide(const Node& load, Wide wide) {
+  const Node& place = *wide.place;
+  PlaceState& p = place_of(place);
+  roots_.insert(roots_.end(), {wide.start, wide.element});
+  const std::string start = value(wide.start).text;
+  const int level =
+      std::max({p.level, pin_level(), p.written ? p.write_level : 0, memo_[wide.start.get()].level});
+  for (const auto& [other, known] : wide_)  // a second load of the same elements
+    if (known.place == wide.place && known.start == wide.start && known.level <= level &&
+        known.serial == p.version && frames_[static_cast<size_t>(known.level)].serial == known.frame &&
+        other->op == Op::Load) {
+      wide.name = known.name, wide.level = known.level, wide.frame = known.frame, wide.serial = known.serial;
+      wide_[&load] = std::move(wide);
+      return;
+    }
+  wide.name = fmt::format("v{}", values_++);
+  wide.level = level, wide.frame = frames_[static_cast<size_t>(level)].serial, wide.serial = p.version;
+  const int64_t size = item_size(place.dtype), once = std::min(widest / size, wide.elements);
+  line(level, fmt::format("__align__(16) {} {}[{}];", c_.memory_type(place.dtype), wide.name, wide.elements));
+  for (int64_t e = 0; e < wide.elements; e += once)
+    line(level,
+         wide_copy(fmt::format("{}[{}]", wide.name, e),
+                   fmt::format("{}[{}{}]", p.name, in({start, Sum}, Sum), e ? fmt::format(" + {}", e) : ""),
+                   once * size));
+  wide_[&load] = std::move(wide);
+}
+
+/// After the loop: its stores go to memory.
+void Renderer::close_wide(std::span<const Node* const> through) {
+  for (const Node* n : through) {
+    const Wide wide = wide_.at(n);
+    wide_.erase(n);
+    if (n->op == Op::Load) continue;
+    const Node& place = *wide.place;
+    const int64_t size = item_size(place.dtype), once = std::min(widest / size, wide.elements);
+    const std::string start = value(wide.start).text;
+    for (int64_t e = 0; e < wide.elements; e += once)
+      line(wide_copy(fmt::format("{}[{}{}]", place_of(place).name, start, e ? fmt::format(" + {}", e) : ""),
+                     fmt::format("{}[{}]", wide.name, e), once * size));
+  }
+}
+
+}  // namespace kontor::clike

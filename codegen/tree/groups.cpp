@@ -1,0 +1,209 @@
+#include "codegen/tree/groups.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "graph/index/index.h"
+
+namespace kontor {
+
+namespace {
+
+constexpr int64_t most_threads = 1024;
+
+/// The loops that are shared out around a statement, and all that stands in the outermost of them.
+struct Nest {
+  const Node* outermost = nullptr;
+  std::vector<Ref> locals = {}, matrix = {};
+};
+
+class Survey {
+ public:
+  explicit Survey(const Node& kernel) {
+    found_.threads = threads_in(tree::body(kernel));
+    if (found_.threads > most_threads)
+      mistake("a group has {} threads, more than {}", found_.threads, most_threads);
+    const Node* parallel = tree::parallel_loop(kernel);
+    if (found_.threads > 1 && parallel && tree::kind(*parallel) == LoopKind::Thread)
+      mistake("threads of a CPU have no groups");
+    if (found_.threads > 1 && tree::has_lanes(kernel)) mistake("a group has lanes too");
+    in_body(tree::body(kernel), {});
+    for (const Node* place : uniform_)
+      if (found_.own.contains(place)) mistake("'{}' is read by other threads than have it", place->arg.text);
+  }
+
+  Groups found() { return std::move(found_); }
+
+ private:
+  Groups found_;
+  NodeSet private_, uniform_;  // declared in a nest; read as one that all threads have
+  struct Stored {
+    const Node *nest, *store;
+  };
+  std::vector<Stored> stores_;
+
+  template <class... A>
+  void mistake(fmt::format_string<A...> text, A&&... args) {
+    if (found_.mistake.empty()) found_.mistake = fmt::format(text, std::forward<A>(args)...);
+  }
+
+  int64_t threads_in(std::span<const Ref> body) {
+    int64_t most = 1;
+    for (const Ref& s : body) {
+      int64_t n = 1;
+      if (s->op == Op::If) n = threads_in(std::span(s->src).subspan(1));
+      if (s->op == Op::Loop) n = threads_of(*s);
+      if (n > 1 && most > 1 && n != most && in_nest_)
+        mistake("parts of a loop are run by {} and {} threads", most, n);
+      most = std::max(most, n);
+    }
+    return most;
+  }
+
+  bool in_nest_ = false;
+
+  int64_t threads_of(const Node& loop) {
+    if (!tree::is_shared_out(loop)) return threads_in(tree::body(loop));
+    const Ref& range = loop.src[0];
+    if (!range->src[0]->is_const()) return mistake("the extent of loop {} varies", range->arg.text), 1;
+    const bool outermost = !std::exchange(in_nest_, true);
+    const int64_t inside = threads_in(tree::body(loop));
+    if (outermost) in_nest_ = false;
+    int64_t all = std::max(inside, warp);
+    if (tree::kind(loop) == LoopKind::Local)
+      found_.strides[range.get()] = inside, all = inside * extent(range->src[0]);
+    if (outermost) found_.spread[&loop] = all;
+    return all;
+  }
+
+  void in_body(std::span<const Ref> body, const Nest& nest) {
+    for (const Ref& s : body) in_statement(*s, nest);
+  }
+
+  void in_statement(const Node& s, const Nest& nest) {
+    const bool is_simple =
+        s.op == Op::Store || s.op == Op::FoldStep || (s.op == Op::Loop && tree::kind(s) == LoopKind::Matrix);
+    if (!nest.matrix.empty() && !is_simple) mistake("more than stores and folds stand in a matrix loop");
+    if (s.op == Op::Place && nest.outermost) private_.insert(&s);
+    if (s.op == Op::Store || s.op == Op::FoldStep) {
+      in_expressions(std::span(s.src).subspan(1), nest);
+      return access(s, nest);
+    }
+    if (s.op == Op::Check) return in_expressions(s.src, nest);
+    if (s.op == Op::If) {
+      in_expressions(std::span(s.src).first(1), nest);
+      return in_body(std::span(s.src).subspan(1), nest);
+    }
+    if (s.op != Op::Loop) return;
+    in_expressions(std::span(s.src[0]->src), nest);
+    if (!tree::is_shared_out(s)) return in_body(tree::body(s), nest);
+    Nest inner = nest;
+    if (!inner.outermost) inner.outermost = &s;
+    (tree::kind(s) == LoopKind::Local ? inner.locals : inner.matrix).push_back(s.src[0]);
+    check_matrix(inner);
+    in_body(tree::body(s), inner);
+    std::erase_if(stores_, [&](const Stored& x) { return x.nest == &s; });
+  }
+
+  void check_matrix(const Nest& nest) {
+    const int64_t wanted[] = {matrix_row.rows, matrix_row.columns, matrix_row.steps};
+    for (size_t i = 0; i < nest.matrix.size(); i++)
+      if (i >= 3 || !is_int(nest.matrix[i]->src[0], wanted[i]))
+        return mistake("loop {} is none of a matrix instruction's {} x {} x {}", nest.matrix[i]->arg.text,
+                       matrix_row.rows, matrix_row.columns, matrix_row.steps);
+  }
+
+  void in_expressions(std::span<const Ref> roots, const Nest& nest) {
+    for (const Node* n : topological(roots))
+      if (n->op == Op::Load || n->op == Op::Merge) access(*n, nest);
+  }
+
+  void access(const Node& n, const Nest& nest) {
+    const Node& place = *n.src[0];
+    if (private_.contains(&place)) return;
+    if (tree::space(place) == Space::Local) return n.op == Op::Merge ? read(n, nest) : of_local(n, nest);
+    if (!nest.outermost) return;
+    if (n.op == Op::Load || n.op == Op::Merge) return read(n, nest);
+    if (n.op == Op::FoldStep)
+      return mistake("threads fold into '{}', which is no thread's own", place.arg.text);
+    stores_.push_back({nest.outermost, &n});
+  }
+
+  void read(const Node& n, const Nest& nest) {
+    if (n.op == Op::Merge && nest.outermost)
+      mistake("'{}' is merged where threads have elements", n.src[0]->arg.text);
+    for (const Stored& s : stores_)
+      if (s.nest == nest.outermost && s.store->src[0] == n.src[0] &&
+          !std::ranges::equal(tree::at(*s.store), tree::at(n)))
+        mistake("a thread reads of '{}' what another stores", n.src[0]->arg.text);
+    if (n.op == Op::Merge) uniform_.insert(n.src[0].get());
+  }
+
+  void of_local(const Node& n, const Nest& nest) {
+    const Node* place = n.src[0].get();
+    const Own own = own_of(n, nest);
+    const bool any =
+        own.row >= 0 || std::find(own.thread.begin(), own.thread.end(), true) != own.thread.end();
+    if (!any) {
+      if (nest.outermost && n.op != Op::Load) mistake("all threads write '{}'", place->arg.text);
+      uniform_.insert(place);
+      return;
+    }
+    for (const Ref& l : nest.locals)
+      if (extent(l->src[0]) > 1 && std::ranges::find(tree::at(n), l) == tree::at(n).end())
+        mistake("'{}' has no dimension for loop {}", place->arg.text, l->arg.text);
+    if ((own.row < 0) != (own.column < 0) || (!nest.matrix.empty() && own.row < 0))
+      mistake("'{}' is no result of a matrix instruction", place->arg.text);
+    const auto before = found_.own.find(place);
+    if (before == found_.own.end()) {
+      found_.own[place] = own, numbers_[place] = numbers_of(n);
+    } else if (before->second.thread != own.thread || before->second.row != own.row ||
+               before->second.column != own.column || numbers_[place] != numbers_of(n)) {
+      mistake("other threads have elements of '{}' in another loop", place->arg.text);
+    }
+  }
+
+  Own own_of(const Node& n, const Nest& nest) const {
+    Own own;
+    for (const Ref& i : tree::at(n)) {
+      const auto of = [&](const std::vector<Ref>& list) {
+        return std::find(list.begin(), list.end(), i) - list.begin();
+      };
+      const int d = static_cast<int>(own.thread.size());
+      own.thread.push_back(of(nest.locals) < std::ssize(nest.locals));
+      const auto matrix = of(nest.matrix);
+      if (matrix < std::ssize(nest.matrix) && matrix == 0) own.row = d;
+      if (matrix < std::ssize(nest.matrix) && matrix == 1) own.column = d;
+    }
+    return own;
+  }
+
+  // Which part of a thread's number each index is.
+  std::vector<int64_t> numbers_of(const Node& n) const {
+    std::vector<int64_t> out;
+    for (const Ref& i : tree::at(n)) {
+      const auto it = found_.strides.find(i.get());
+      out.push_back(it == found_.strides.end() ? 0 : it->second);
+    }
+    return out;
+  }
+  NodeMap<std::vector<int64_t>> numbers_;
+};
+
+}  // namespace
+
+Groups groups_of(const Node& kernel) { return Survey(kernel).found(); }
+
+bool tree::is_shared_out(const Node& loop) {
+  return loop.op == Op::Loop && (kind(loop) == LoopKind::Local || kind(loop) == LoopKind::Matrix);
+}
+
+int64_t tree::group_threads(const Node& kernel) {
+  const Ref root(&kernel);
+  const auto nodes = topological(std::span(&root, 1));
+  return std::any_of(nodes.begin(), nodes.end(), [](const Node* n) { return is_shared_out(*n); })
+             ? groups_of(kernel).threads
+             : 1;
+}
+
+}  // namespace kontor

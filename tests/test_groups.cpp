@@ -1,0 +1,247 @@
+// Groups of threads: tiles of a product in shared memory, matrix instructions, barriers, and what is refused.
+#include "codegen/tree/groups.h"
+
+#include <cmath>
+
+#include "backends/gpu.h"
+#include "base/error.h"
+#include "codegen/moves/moves.h"
+#include "codegen/render.h"
+#include "codegen/schedule.h"
+#include "codegen/tree/text.h"
+#include "codegen/tree/verify.h"
+#include "graph/functions/functions.h"
+#include "graph/graph.h"
+#include "graph/scalar.h"
+#include "graph/text/text.h"
+#include "tests/catch.h"
+#include "tests/device_trees.h"
+#include "tests/errors.h"
+
+using namespace kontor;
+
+namespace {
+
+constexpr const char* product =
+    R"(kernel product(c f32[64, 96], a f32[64, 48], b f32[48, 96], bias f32[96]) -> c
+  loop i 64
+    loop j 96
+      s dot f32
+      loop r 48
+        s <- a[i, r], b[r, j]
+      c[i, j] = max(s + bias[j], 0.0)
+)";
+
+// Blocks of 32 x 32, 8 steps at once; a thread has 4 x 4 elements.
+constexpr const char* tiled =
+    "split i 32 it; split it 4 ie; split j 32 jt; split jt 4 je; split r 8 rk; reorder it; reorder jt; reorder ie; "
+    "reorder je; pack r s.0 rk it ie; share p_s 32 4; merge fit fie; reorder frk fit; split frk 4 fv; local fit; local "
+    "frk; unroll fv; pack r s.1 rk jt je; share q_s 32 4; merge grk gjt; local grk; unroll gje; unroll ie; unroll je; "
+    "local it; local jt; merge i j; global i";
+
+constexpr const char* pairs = R"(kernel pairs(c f32[64, 64], a bf16[64, 96], b bf16[96, 64]) -> c
+  loop i 64
+    loop j 64
+      s pair_dot f32
+      loop r 48
+        s <- u32(bitcast(u16, a[i, r * 2])) | u32(bitcast(u16, a[i, r * 2 + 1])) << 16_u32, u32(bitcast(u16, b[r * 2, j])) | u32(bitcast(u16, b[r * 2 + 1, j])) << 16_u32
+      c[i, j] = s * 2.0
+)";
+
+// One block of 64 x 64, 16 pairs at once, by four warps of 32 x 32.
+constexpr const char* by_matrix =
+    "split i 64 iw; split j 64 jw; split iw 32 im; split im 16 ix; split jw 32 jn; split jn 8 jx; split r 16 rk; split "
+    "rk 8 rx; reorder iw; reorder jw; reorder im; reorder jn; reorder ix; reorder jx; reorder rx; pack r s.0 iw im ix "
+    "rk rx; share p_s 16 4; merge fiw fim; merge fiw fix; merge frk frx; split frk 4 fv; split fiw 32 ft; unroll fiw; "
+    "local ft; local frk; unroll fv; pack r s.1 rk rx jw jn jx; share q_s 64 8; merge grk grx; merge gjw gjn; merge "
+    "gjw gjx; split gjw 8 gv; merge grk gjw; local grk; unroll gv; local iw; local jw; unroll im; unroll jn; matrix ix "
+    "jx rx; unroll rk; merge i j; global i";
+
+Ref moved(const char* kernel, const std::string& moves) {
+  return apply_moves(tree::parse(kernel), parse_moves(moves));
+}
+
+int count(const std::string& text, const std::string& what) {
+  int n = 0;
+  for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) n++;
+  return n;
+}
+
+std::unique_ptr<Backend> gpu(std::string& why) {
+  try {
+    return open_backend("cuda");
+  } catch (const Error& error) {
+    why = error.what();
+    return nullptr;
+  }
+}
+
+}  // namespace
+
+TEST_CASE("[groups] a product in tiles is sound, and text that reads back") {
+  for (const auto& [kernel, moves] : {std::pair(product, tiled), std::pair(pairs, by_matrix)}) {
+    const Ref tree = moved(kernel, moves);
+    INFO(tree::print(tree));
+    CHECK(verify_tree(tree).empty());
+    CHECK(tree::print(tree::parse(tree::print(tree))) == tree::print(tree));
+    CHECK(tree::group_threads(*tree) == (kernel == product ? 64 : 128));
+  }
+}
+
+TEST_CASE("[groups] barriers stand where a place is read after it was written, and the other way round") {
+  const std::string text = render_c(moved(product, tiled), "k", Dialect::Cuda);
+  INFO(text);
+  CHECK(count(text, "__syncthreads();") == 2);
+  CHECK(count(text, "__shared__") == 2);
+  CHECK(text.find("// group: 64\n") != std::string::npos);
+  // 16 bytes at a time: of both operands, of what the panels hold, and of the result.
+  CHECK(count(text, "*(int4*)&") == 7);
+}
+
+TEST_CASE("[groups] on a GPU tiles have the interpreter's bits") {
+  std::string why;
+  const std::unique_ptr<Backend> device = gpu(why);
+  if (!device) KONTOR_SKIP(why);
+  CHECK(differs_from_interp(*device, moved(product, tiled)) == "");
+}
+
+TEST_CASE("[groups] on a GPU a matrix instruction multiplies what the loops say") {
+  std::string why;
+  const std::unique_ptr<Backend> device = gpu(why);
+  if (!device) KONTOR_SKIP(why);
+  // Whole numbers up to 7: sums of 96 products of them are exact in any order.
+  std::vector<uint64_t> whole;
+  for (int i = 0; i < 97; i++) whole.push_back(from_double(DType::BF16, i * 5 % 15 - 7).bits);
+  const std::vector<std::vector<uint64_t>> values = {{0}, whole, std::vector(whole.begin(), whole.end() - 6)};
+  CHECK(differs_from_interp(*device, moved(pairs, by_matrix), {}, values) == "");
+}
+
+namespace {
+
+/// Graphs of products that tiles divide: operands along either of their axes, batches, what is computed before and after.
+constexpr const char* tiled_products[] = {
+    "matmul(f32[64,40], f32[40,96])",
+    "matmul(transpose(f32[40,64]), f32[40,96])",
+    "matmul(f32[64,40], transpose(f32[96,40]))",
+    "matmul(transpose(f32[48,128]), transpose(f32[64,48]))",
+    "relu(matmul(f32[3,64,32], f32[3,32,64]) + f32[64]) * f32[3,64,64]",
+    "matmul(exp(f32[128,32]), f32[32,128])",
+    "matmul(f64[64,16], f64[16,64])",
+    "matmul(bf16[64,32], bf16[32,64])",
+    "matmul(f16[64,32], f16[32,64])",
+    "matmul(f32[32,16], f32[16,32])",
+    "matmul(f32[256,8], f32[8,512])",
+};
+
+bool has_groups(const Schedule& made) {
+  return std::any_of(made.kernels.begin(), made.kernels.end(),
+                     [](const ScheduledKernel& k) { return tree::group_threads(*k.tree) > 1; });
+}
+
+Graph graph_of(const char* expression) { return make_graph({parse_expression(expression)}); }
+
+}  // namespace
+
+TEST_CASE("[groups] products that tiles divide have them, and are sound") {
+  for (const char* text : tiled_products) {
+    INFO(text);
+    const Schedule made = schedule(graph_of(text), cuda_target());
+    CHECK(has_groups(made));
+    for (const ScheduledKernel& k : made.kernels) CHECK(verify_tree(k.tree).empty());
+  }
+}
+
+TEST_CASE("[groups] on a GPU products in tiles have the interpreter's bits") {
+  std::string why;
+  const std::unique_ptr<Backend> device = gpu(why);
+  if (!device) KONTOR_SKIP(why);
+  for (const char* text : tiled_products)
+    for (const ScheduledKernel& k : schedule(graph_of(text), cuda_target()).kernels) {
+      INFO(text << "\n" << tree::print(k.tree));
+      CHECK(differs_from_interp(*device, k.tree) == "");
+    }
+}
+
+TEST_CASE("[groups] on a GPU fast products of bf16 go by matrix instructions") {
+  std::string why;
+  const std::unique_ptr<Backend> device = gpu(why);
+  if (!device) KONTOR_SKIP(why);
+  Target fast = cuda_target();
+  fast.fast = true;
+  std::vector<uint64_t> whole;
+  for (int i = 0; i < 97; i++) whole.push_back(from_double(DType::BF16, i * 5 % 15 - 7).bits);
+  const std::vector<std::vector<uint64_t>> values(4, whole);
+  for (const char* text :
+       {"matmul(bf16[128,64], bf16[64,128])", "matmul(bf16[64,32], transpose(bf16[96,32])) + bf16[96]",
+        "matmul(transpose(bf16[16,32]), bf16[16,64])", "relu(matmul(bf16[3,64,48], bf16[3,48,32]))"})
+    for (const ScheduledKernel& k : schedule(graph_of(text), fast).kernels) {
+      const std::string source = render_c(k.tree, "k", Dialect::Cuda);
+      INFO(text << "\n" << tree::print(k.tree));
+      CHECK(count(source, "mma_m16n8k16_bf16(&") > 0);
+      CHECK(differs_from_interp(*device, k.tree, {}, values) == "");
+    }
+}
+
+// Groups that threads would run otherwise than the text says.
+TEST_CASE("[groups] what threads do not have, or others write at the same time, is refused") {
+  const auto refused = [](const std::string& body) {
+    const Ref tree = tree::parse("kernel k(x f32[64, 64], y f32[64, 64]) -> y\n  global b 64\n" + body);
+    const std::vector<std::string> mistakes = verify_tree(tree);
+    return mistakes.empty() ? "" : mistakes[0];
+  };
+  CHECK(refused("    local t 64: y[b, t] = x[b, t]\n") == "");
+  CHECK_THAT(refused("    local t 2048: y[b, t // 32] = x[b, t // 32]\n"),
+             Catch::Matchers::Contains("2048 threads"));
+  CHECK_THAT(refused("    s f32\n    local t 64: s = x[b, t]\n    y[b, 0] = s\n"),
+             Catch::Matchers::Contains("'s'"));
+  CHECK_THAT(refused("    s f32[64]\n    local t 64: s[t] = x[b, t]\n    local t 64: y[b, t] = s[63 - t]\n"),
+             Catch::Matchers::Contains("'s' is read by other threads than have it"));
+  CHECK_THAT(refused("    s f32[8, 8]\n    local t 8\n      local u 8: s[t, u] = x[b, t * 8 + u]\n"
+                     "    local t 8\n      local u 8: y[b, t * 8 + u] = s[u, t]\n"),
+             Catch::Matchers::Contains("other threads have elements of 's'"));
+  CHECK_THAT(
+      refused(
+          "    shared s f32[65]\n    s[64] = 0.0\n    local t 64\n      s[t] = x[b, t]\n      y[b, t] = s[t + 1]\n"),
+      Catch::Matchers::Contains("reads of 's' what another stores"));
+  CHECK(refused(
+            "    shared s f32[64]\n    local t 64: s[t] = x[b, t]\n    local t 64: y[b, t] = s[63 - t]\n") ==
+        "");
+  CHECK_THAT(refused("    matrix t 8: y[b, t] = x[b, t]\n"), Catch::Matchers::Contains("matrix instruction"));
+  CHECK_THAT(error_of([] { moved(product, "local i; local j"); }), Catch::Matchers::Contains("6144 threads"));
+  CHECK_THAT(error_of([] { moved(product, "share s"); }), Catch::Matchers::Contains("it has a fold"));
+  CHECK_THAT(error_of([] { moved(product, "share zz"); }), Catch::Matchers::Contains("no such place"));
+}
+
+// Each planted fault is one that simulated threads find.
+TEST_CASE("[groups] a barrier that is left out is found by simulated threads") {
+  std::string why;
+  const std::unique_ptr<Backend> device = gpu(why);
+  if (!device) KONTOR_SKIP(why);
+  if (device->description().find("Emulated") == std::string::npos) KONTOR_SKIP("a real device may be lucky");
+  const Ref tree = moved(product, tiled);
+  const std::string whole = render_c(tree, "product", Dialect::Cuda);
+  const auto run = [&](const std::string& text) {
+    const KernelSource source{.name = "product", .text = text};
+    const std::unique_ptr<Program> program =
+        device->load(source, device->compile(std::span(&source, 1), {}).at(0));
+    std::vector<void*> memory;
+    for (const size_t count : {64 * 96, 64 * 48, 48 * 96, 96}) {
+      std::vector<float> values(count);
+      for (size_t i = 0; i < count; i++) values[i] = static_cast<float>(i * 7 % 11) - 4;
+      memory.push_back(device->allocate(4 * count));
+      device->copy_in(memory.back(), values.data(), 4 * count);
+    }
+    device->launch({.program = program.get(), .buffers = memory, .scalars = {}, .shares = 6 * 64}, {});
+    std::vector<float> result(64 * 96);
+    device->copy_out(result.data(), memory[0], 4 * result.size());
+    for (void* m : memory) device->release(m);
+    return result;
+  };
+  const std::vector<float> right = run(whole);
+  for (size_t at = whole.find("__syncthreads();"); at != std::string::npos;
+       at = whole.find("__syncthreads();", at + 1)) {
+    std::string without = whole;
+    without.erase(at, std::string("__syncthreads();").size());
+    CHECK(run(without) != right);
+  }
+}

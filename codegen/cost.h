@@ -198,8 +198,8 @@ bool too_few_items(double items, double iterations);
 struct GroupTile {
   int64_t rows, columns;
 };
-inline constexpr std::array<GroupTile, 6> group_tiles = {
-    {{128, 128}, {128, 64}, {64, 128}, {64, 64}, {64, 32}, {32, 32}}};
+inline constexpr std::array<GroupTile, 9> group_tiles = {
+    {{128, 128}, {128, 64}, {64, 128}, {64, 64}, {32, 128}, {128, 32}, {64, 32}, {32, 64}, {32, 32}}};
 inline constexpr double enough_groups = 240;
 /// [steps] of a fold whose operands are in shared memory at once: 16 KB of f32 at 128 x 128, of 48. Chosen.
 inline constexpr int64_t group_steps = 16, group_steps_least = 8;

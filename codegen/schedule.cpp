@@ -48,6 +48,9 @@ bool has_loops_of(const Target& target, MoveKind move) {
   switch (move) {
     case MoveKind::Thread: return !target.gpu;
     case MoveKind::Global: return target.gpu;
+    case MoveKind::Local:
+    case MoveKind::Matrix:
+    case MoveKind::Share:
     case MoveKind::Lane:   return target.lanes == warp;
     default:               return true;
   }

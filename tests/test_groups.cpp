@@ -13,6 +13,7 @@
 #include "graph/functions/functions.h"
 #include "graph/graph.h"
 #include "graph/scalar.h"
+#include "graph/transforms/gradient.h"
 #include "graph/text/text.h"
 #include "tests/catch.h"
 #include "tests/device_trees.h"
@@ -130,6 +131,8 @@ constexpr const char* tiled_products[] = {
     "matmul(bf16[64,32], bf16[32,64])",
     "matmul(f16[64,32], f16[32,64])",
     "matmul(f32[32,16], f32[16,32])",
+    "conv2d(f32[4,16,12,12], f32[32,16,5,5])",
+    "relu(conv2d(f32[8,8,6,6], f32[64,8,3,3]))",
     "matmul(f32[256,8], f32[8,512])",
 };
 
@@ -139,6 +142,13 @@ bool has_groups(const Schedule& made) {
 }
 
 Graph graph_of(const char* expression) { return make_graph({parse_expression(expression)}); }
+
+/// What a convolution's gradients make: sums over images and positions, along taps, of pieces of a chain.
+Graph gradients_of_convolution() {
+  const Ref x = parse_expression("f32[16,16,12,12]"), w = parse_expression("f32[32,16,5,5]");
+  const Ref loss = fn::sum(fn::unary("relu", fn::conv2d(x, w, {}, Ints{1, 1}, Ints{0, 0}, Ints{1, 1}, 1)), Ints{0, 1, 2, 3}, false);
+  return make_graph(gradient(loss, std::vector<Ref>{x, w}));
+}
 
 }  // namespace
 
@@ -160,6 +170,12 @@ TEST_CASE("[groups] on a GPU products in tiles have the interpreter's bits") {
       INFO(text << "\n" << tree::print(k.tree));
       CHECK(differs_from_interp(*device, k.tree) == "");
     }
+  const Schedule made = schedule(gradients_of_convolution(), cuda_target());
+  CHECK(has_groups(made));
+  for (const ScheduledKernel& k : made.kernels) {
+    INFO(tree::print(k.tree));
+    CHECK(differs_from_interp(*device, k.tree) == "");
+  }
 }
 
 TEST_CASE("[groups] on a GPU fast products of bf16 go by matrix instructions") {

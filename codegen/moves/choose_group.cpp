@@ -9,27 +9,41 @@
 
 namespace kontor {
 
-/// An operand: the loop that it alone depends on, and the names of that loop's parts within a tile, outer to inner.
+/// An operand: the loops that it alone depends on, which become one, and the names of that one's parts within a tile, outer to
+/// inner.
 struct Planner::Side {
-  const Ref* range;
   int operand;
-  int64_t tile;
+  std::vector<Ref> loops = {};
+  int64_t tile = 0;
   std::vector<std::string> parts = {};
   bool along_steps = false;  // it lies in memory along the fold, not along its own loop
+  const std::string& name() const { return loops[0]->arg.text; }
 };
 
 namespace {
 
-/// The largest tile that divides the extent and leaves the whole GPU work; 0 if none does.
-struct TileChoice {
-  int64_t rows = 0, columns = 0;
-};
+int64_t product_of(std::span<const Ref> loops) {
+  int64_t n = 1;
+  for (const Ref& l : loops) n *= extent(l->src[0]);
+  return n;
+}
 
-TileChoice tile_for(int64_t rows, int64_t columns, double others) {
-  TileChoice found;
+/// The fewest of the last loops that are a multiple of one of the numbers together, the earlier number if one can be had; all
+/// of them if none can.
+std::vector<Ref> last_of(std::span<const Ref> loops, std::initializer_list<int64_t> multiples) {
+  for (const int64_t m : multiples)
+    for (size_t k = loops.size(); k-- > 0;)
+      if (product_of(loops.subspan(k)) % m == 0)
+        return {loops.begin() + static_cast<std::ptrdiff_t>(k), loops.end()};
+  return {loops.begin(), loops.end()};
+}
+
+/// The first tile that divides the result and leaves the whole GPU work, else the last that divides it; none: no rows.
+cost::GroupTile tile_for(int64_t rows, int64_t columns, double others) {
+  cost::GroupTile found = {0, 0};
   for (const cost::GroupTile& t : cost::group_tiles) {
     if (rows % t.rows != 0 || columns % t.columns != 0) continue;
-    found = {t.rows, t.columns};
+    found = t;
     if (others * static_cast<double>(rows / t.rows * (columns / t.columns)) >= cost::enough_groups) break;
   }
   return found;
@@ -40,31 +54,73 @@ TileChoice tile_for(int64_t rows, int64_t columns, double others) {
 // Which loops a tile has, if the dot is one: every other loop, a batch say, is one more number of the group.
 bool Planner::group_tile(const Stage& dot) {
   if (dot.values.size() != 2 || dot.folds.empty() || tree::parallel_loop(*kernel_)) return false;
-  const Ref &steps = dot.folds.back(), *sides[2] = {nullptr, nullptr};
-  int64_t sizes[2] = {0, 0};
-  double others = cost::iterations(group_.outer_loops);
+  Side sides[2] = {{.operand = 0}, {.operand = 1}};
   for (const Ref& l : group_.outer_loops) {
     const bool first = ix::depends_on(dot.values[0], l), second = ix::depends_on(dot.values[1], l);
-    if (first == second || !l->src[0]->is_const()) continue;
-    const int k = second;
-    if (extent(l->src[0]) % cost::group_tiles.back().rows != 0 || extent(l->src[0]) < sizes[k]) continue;
-    sides[k] = &l, sizes[k] = extent(l->src[0]);
+    if (!l->src[0]->is_const()) return false;
+    if (first != second) sides[second ? 1 : 0].loops.push_back(l);
   }
-  if (!sides[0] || !sides[1] || !steps->src[0]->is_const() ||
-      extent(steps->src[0]) % cost::group_steps_least != 0)
-    return false;
-  // The operand whose loop is the last one has the columns, which lie side by side in the result.
-  const int columns = sides[1] == &group_.outer_loops.back() || sides[0] != &group_.outer_loops.back();
-  const TileChoice t = tile_for(sizes[1 - columns], sizes[columns],
-                                others / static_cast<double>(sizes[0]) / static_cast<double>(sizes[1]));
-  if (t.rows == 0) return false;
-  Side a{sides[1 - columns], 1 - columns, t.rows}, b{sides[columns], columns, t.columns};
-  for (Side* s : {&a, &b}) s->along_steps = lies_along(dot, s->operand, steps, *s->range);
+  for (const Ref& f : dot.folds)
+    if (!f->src[0]->is_const()) return false;
+  if (sides[0].loops.empty() || sides[1].loops.empty()) return false;
+  // The operand that the last loop belongs to has the columns, which lie side by side in the result.
+  const bool swapped = sides[0].loops.back() == group_.outer_loops.back();
+  Side &a = sides[swapped ? 1 : 0], &b = sides[swapped ? 0 : 1];
+  for (Side* s : {&a, &b}) s->loops = last_of(s->loops, {128, 64, 32});
+  const std::vector<Ref> steps = last_of(dot.folds, {cost::group_steps, cost::group_steps_least});
+  const int64_t rows = product_of(a.loops), columns = product_of(b.loops);
+  const cost::GroupTile t = tile_for(
+      rows, columns,
+      cost::iterations(group_.outer_loops) / static_cast<double>(rows) / static_cast<double>(columns));
+  if (t.rows == 0 || product_of(steps) % cost::group_steps_least != 0) return false;
+  a.tile = t.rows, b.tile = t.columns;
+  for (Side* s : {&a, &b}) s->along_steps = lies_along(dot, s->operand, steps.back(), s->loops.back());
   return attempt([&] {
+    bring_together(a, b);
+    for (size_t k = 1; k < steps.size(); k++) move(MoveKind::Merge, name_of(steps[0]), 0, name_of(steps[k]));
+    const Ref merged = kernel_;
+    for (const Ref& p : tree::params(*merged)) attempt([&] { move(MoveKind::Join, p->arg.text); });
     const bool pairs = tree::fold_of(*sum_place(dot)) == Fold::PairDot;
-    pairs ? matrix_tile(dot, a, b) : scalar_tile(dot, a, b);
-    share_out_globally();
+    pairs ? matrix_tile(dot, steps, a, b) : scalar_tile(dot, steps, a, b);
+    number_groups();
   });
+}
+
+// The loops of each side become one, the other loops stand outside of both.
+void Planner::bring_together(const Side& a, const Side& b) {
+  std::vector<std::string> order, wanted, sides[2];
+  for (const Side* s : {&a, &b})
+    for (const Ref& l : s->loops) sides[s == &b].push_back(name_of(l));
+  for (const Ref& l : group_.outer_loops) {
+    order.push_back(name_of(l));
+    const auto in = [&](const std::vector<std::string>& side) {
+      return std::ranges::find(side, name_of(l)) != side.end();
+    };
+    if (!in(sides[0]) && !in(sides[1])) wanted.push_back(name_of(l));
+  }
+  for (const auto& side : sides) wanted.insert(wanted.end(), side.begin(), side.end());
+  for (size_t k = 0; k < wanted.size(); k++) {
+    size_t at = k;
+    while (order[at] != wanted[k]) at++;
+    for (; at > k; at--) {
+      move(MoveKind::Reorder, order[at - 1], 0, "", {order[at]});
+      std::swap(order[at - 1], order[at]);
+    }
+  }
+  for (const auto& side : sides)
+    for (size_t k = 1; k < side.size(); k++) move(MoveKind::Merge, side[0], 0, side[k]);
+}
+
+// All that stands outside of what the groups share out is one loop over groups.
+void Planner::number_groups() {
+  const std::string first = outermost();
+  while (true) {
+    const Node* loop = find(first);
+    const std::span<const Ref> body = tree::body(*loop);
+    if (body.size() != 1 || body[0]->op != Op::Loop || tree::kind(*body[0]) != LoopKind::Loop) break;
+    move(MoveKind::Merge, first, 0, name_of(body[0]->src[0]));
+  }
+  move(MoveKind::Global, first);
 }
 
 const Node* Planner::sum_place(const Stage& dot) const {
@@ -87,9 +143,8 @@ bool Planner::lies_along(const Stage& dot, int operand, const Ref& steps, const 
 
 /// Cuts a loop into a tile and its parts of these extents, outer to inner, the last of which is what is left.
 void Planner::cut_tile(Side& side, const std::string& name, std::span<const int64_t> parts) {
-  std::string loop = name_of(*side.range);
   int64_t rest = side.tile;
-  move(MoveKind::Split, loop, rest, name + "0");
+  move(MoveKind::Split, side.name(), rest, name + "0");
   side.parts = {name + "0"};
   for (size_t k = 0; k < parts.size(); k++) {
     if (parts[k] == 1) continue;  // a loop of one iteration is none
@@ -102,10 +157,10 @@ void Planner::cut_tile(Side& side, const std::string& name, std::span<const int6
 }
 
 // f32 and all else: a thread has 4 x 4 elements or four times as many, each the sum of its own chain.
-void Planner::scalar_tile(const Stage& dot, Side& a, Side& b) {
-  const std::string steps = name_of(dot.folds.back()), sum = sum_of(dot);
+void Planner::scalar_tile(const Stage& dot, std::span<const Ref> folds, Side& a, Side& b) {
+  const std::string steps = name_of(folds[0]), sum = sum_of(dot);
   const int64_t count =
-      extent(dot.folds.back()->src[0]) % cost::group_steps == 0 ? cost::group_steps : cost::group_steps_least;
+      product_of(folds) % cost::group_steps == 0 ? cost::group_steps : cost::group_steps_least;
   constexpr int64_t own = 4;
   for (Side* s : {&a, &b}) {
     // Parts: halves of the tile that a thread has elements of, threads, elements side by side.
@@ -139,10 +194,10 @@ void Planner::scalar_tile(const Stage& dot, Side& a, Side& b) {
 }
 
 // Pairs of bf16: a warp has 32 x 32 or 64 x 64 elements, in matrix instructions of 16 x 8, 8 pairs at once.
-void Planner::matrix_tile(const Stage& dot, Side& a, Side& b) {
-  const std::string steps = name_of(dot.folds.back()), sum = sum_of(dot);
+void Planner::matrix_tile(const Stage& dot, std::span<const Ref> folds, Side& a, Side& b) {
+  const std::string steps = name_of(folds[0]), sum = sum_of(dot);
   const int64_t count =
-      extent(dot.folds.back()->src[0]) % cost::group_steps == 0 ? cost::group_steps : cost::group_steps_least;
+      product_of(folds) % cost::group_steps == 0 ? cost::group_steps : cost::group_steps_least;
   for (Side* s : {&a, &b}) {
     const int64_t warps = s->tile >= 64 ? 2 : 1, once = s == &a ? matrix_row.rows : matrix_row.columns;
     cut_tile(*s, s == &a ? "it" : "jt", std::vector<int64_t>{warps, s->tile / warps / once});

@@ -36,6 +36,7 @@ const MoveRow move_rows[] = {
      [](const Ref& k, const Move& m) { return split(k, m.loop, m.factor, m.other); }},
     {MoveKind::Reorder, "reorder", [](const Ref& k, const Move& m) { return reorder(k, m.loop, m.through); }},
     {MoveKind::Merge, "merge", [](const Ref& k, const Move& m) { return merge(k, m.loop, m.other); }},
+    {MoveKind::Join, "join", [](const Ref& k, const Move& m) { return join(k, m.loop); }},
     {MoveKind::Vectorise, "vectorise",
      [](const Ref& k, const Move& m) { return vectorise(k, m.loop, m.factor); }},
     {MoveKind::Unroll, "unroll", [](const Ref& k, const Move& m) { return unroll(k, m.loop); }},

@@ -13,6 +13,7 @@ enum class MoveKind : uint8_t {
   Split,
   Reorder,
   Merge,
+  Join,
   Vectorise,
   Unroll,
   Thread,
@@ -52,6 +53,8 @@ Ref reorder(const Ref& kernel, const std::string& loop, const std::vector<std::s
 Ref sink(const Ref& kernel, const std::string& loop);
 /// Two loops, one directly and alone within the other, become one.
 Ref merge(const Ref& kernel, const std::string& outer, const std::string& inner);
+/// Dimensions of a parameter that are read as the quotient and the rest of one loop become one.
+Ref join(const Ref& kernel, const std::string& param);
 /// A place with one element for several iterations of the loop, which they fold into and read between the steps (a scan): what
 /// an iteration does must come after all of the one before. Null if there is none.
 const Node* running_in(const Ref& loop);

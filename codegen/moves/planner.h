@@ -57,8 +57,10 @@ class Planner {
   const Node* sum_place(const Stage& dot) const;
   bool lies_along(const Stage& dot, int operand, const Ref& steps, const Ref& own) const;
   void cut_tile(Side& side, const std::string& name, std::span<const int64_t> parts);
-  void scalar_tile(const Stage& dot, Side& a, Side& b);
-  void matrix_tile(const Stage& dot, Side& a, Side& b);
+  void bring_together(const Side& a, const Side& b);
+  void number_groups();
+  void scalar_tile(const Stage& dot, std::span<const Ref> folds, Side& a, Side& b);
+  void matrix_tile(const Stage& dot, std::span<const Ref> folds, Side& a, Side& b);
   void fill(char letter, const std::vector<std::string>& outer, const std::vector<std::string>& inner,
             int64_t across, int64_t side, int64_t threads);
 

@@ -17,7 +17,7 @@ void Renderer::local_loop(const Node& n) {
   if (ranges_.find(range.get()) == ranges_.end()) {
     const std::string i = unique(range->arg.text, 0),
                       of = stride == 1 ? thread_ : fmt::format("{} / {}", thread_, stride);
-    line(0, fmt::format("const {} {} = {}{};", c_.variable_type(DType::I64), i, of,
+    line(0, fmt::format("const {} {} = {}{};", type_of(*range), i, of,
                         stride * count == group_.threads ? "" : fmt::format(" % {}", count)));
     ranges_[range.get()] = {{i}, 0};
   }
@@ -85,7 +85,7 @@ void Renderer::bind_quads() {
   const auto bind = [&](const char* name, int64_t count, const std::string& text) {
     const Ref range = ix::range(count, name);
     const std::string variable = unique(name, 0);
-    line(0, fmt::format("const {} {} = {};", c_.variable_type(DType::I64), variable, text));
+    line(0, fmt::format("const {} {} = {};", type_of(*range), variable, text));
     ranges_[range.get()] = {{variable}, 0};
     return range;
   };

@@ -90,6 +90,8 @@ class Renderer {
   const std::vector<const Node*>& reads(const Node& n);
   Text element(const Node& access);
   bool is_heavy(const Node& n) const;
+  bool is_narrow(const Node& n);
+  std::string_view type_of(const Node& n);
 
   // Accesses of several elements at once.
   struct Wide {
@@ -163,6 +165,7 @@ class Renderer {
   std::unordered_map<const Node*, int> uses_;
   std::unordered_map<const Node*, Ref> positions_;
   std::unordered_map<const Node*, std::vector<const Node*>> reads_;
+  std::unordered_map<const Node*, bool> narrow_ = {};
   bool in_lanes_ = false;  // a Lane loop is open
   std::string lane_ = {};  // the thread's number within its warp, where the kernel has lanes
   std::unordered_map<const Node*, Ref>

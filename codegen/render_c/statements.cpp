@@ -62,8 +62,7 @@ void Renderer::loop(const Node& n) {
   std::string i = unique(n.src[0]->arg.text, top());
   ranges_[n.src[0].get()] = {{i}, top()};
   scope(n, tree::body(n), true);
-  std::string head =
-      fmt::format("for ({} {} = 0; {} < {}; {}++) {{", c_.variable_type(DType::I64), i, i, end, i);
+  std::string head = fmt::format("for ({} {} = 0; {} < {}; {}++) {{", type_of(*n.src[0]), i, i, end, i);
   if (tree::kind(n) == LoopKind::Unroll && !c_.dialect().items) line(top() - 1, "#pragma unroll");
   const int64_t together = c_.dialect().gpu ? turns_together(tree::body(n)) : 1;
   if (tree::kind(n) != LoopKind::Unroll && together > 1)
@@ -118,7 +117,7 @@ void Renderer::parallel(const Node& n) {
   const Ref& extent = n.src[0]->src[0];
   std::string end = extent->is_const() ? fmt::format("{}", const_int(*extent)) : in(value(extent), Shift);
   std::string i = unique(n.src[0]->arg.text, top());
-  line(fmt::format("const {} {} = {};", type, i, item()));
+  line(fmt::format("const {} {} = {};", type_of(*n.src[0]), i, item()));
   open(true);
   ranges_[n.src[0].get()] = {{i}, top()};
   scope(n, tree::body(n), false);

@@ -69,6 +69,24 @@ bool Renderer::is_heavy(const Node& n) const {
   return n.op == Op::IDiv || n.op == Op::Mod || n.op == Op::Where;
 }
 
+/// Of an i64 on a GPU: whether 32 bits hold it and all it is computed from, in which that is several times as fast.
+bool Renderer::is_narrow(const Node& n) {
+  constexpr int64_t most = int64_t{1} << 30;  // the last group of threads goes beyond an extent
+  if (!c_.dialect().gpu || n.dtype != DType::I64 || n.bounds.lo < -most || n.bounds.hi > most) return false;
+  const bool is_arithmetic = n.op == Op::Add || n.op == Op::Sub || n.op == Op::Mul || n.op == Op::IDiv ||
+                             n.op == Op::Mod || n.op == Op::Min || n.op == Op::Max || n.op == Op::Where;
+  if (n.op == Op::Const || n.op == Op::Range) return true;
+  if (!is_arithmetic) return false;
+  if (const auto known = narrow_.find(&n); known != narrow_.end()) return known->second;
+  const bool found = std::all_of(n.src.begin(), n.src.end(),
+                                 [&](const Ref& s) { return s->dtype != DType::I64 || is_narrow(*s); });
+  return narrow_[&n] = found;
+}
+
+std::string_view Renderer::type_of(const Node& n) {
+  return c_.variable_type(is_narrow(n) ? DType::I32 : n.dtype);
+}
+
 /// Names the value, if that is worth it, in the frame of its level.
 Entry Renderer::finish(const Node& n, Entry e) {
   bool leaf = n.src.empty() || n.op == Op::Range;
@@ -77,7 +95,7 @@ Entry Renderer::finish(const Node& n, Entry e) {
   bool long_text = e.text.text.size() > 80;
   if (leaf || !(shared || long_text || (e.level < top() && is_heavy(n)))) return e;
   std::string name = fmt::format("v{}", values_++);
-  line(e.level, fmt::format("const {} {} = {};", c_.variable_type(n.dtype), name, e.text.text));
+  line(e.level, fmt::format("const {} {} = {};", type_of(n), name, e.text.text));
   e.text = {name};
   return e;
 }
@@ -107,6 +125,10 @@ Entry Renderer::compute(const Node& n) {
   constexpr int64_t small = 1 << 30;
   if (beside && n.src[1]->is_const() && -small < const_int(*n.src[1]) && const_int(*n.src[1]) < small)
     args[1] = {fmt::format("{}", const_int(*n.src[1])), const_int(*n.src[1]) < 0 ? Unary : Primary};
+  if (n.dtype == DType::I64 && !is_narrow(n))  // of 32 bits each it would be computed in 32
+    for (size_t i = 0; i < args.size(); i++)
+      if (!n.src[i]->is_const() && is_narrow(*n.src[i]))
+        args[i] = {fmt::format("({}){}", c_.variable_type(DType::I64), in(args[i], Unary)), Unary};
   e.text = c_.apply(n, args);
   return finish(n, std::move(e));
 }

@@ -45,6 +45,13 @@ def bf16_cases():
     yield Case(f"matmul_bf16_{n}_fast", "products", f"{what}, numerics = fast", **matmul(n, n, n, limit=DOT))
 
 
+def large_cases():
+  """What fills a GPU and takes a CPU seconds."""
+  for n in (4096, 8192):
+    yield Case(f"matmul_{n}", "large", f"f32[{n},{n}] x f32[{n},{n}]", **matmul(n, n, n))
+    yield Case(f"matmul_bf16_{n}_fast", "large", f"bf16[{n},{n}] x bf16[{n},{n}], numerics = fast", **matmul(n, n, n, limit=DOT))
+
+
 CONVOLUTIONS = {  # of the MNIST model at batch 128: x, weight; valid, stride 1
     "conv1": ((128, 1, 28, 28), (32, 1, 5, 5)),
     "conv2": ((128, 32, 24, 24), (32, 32, 5, 5)),
@@ -98,6 +105,7 @@ CASES = [
     Case("matmul_1024", "products", "f32[1024,1024] x f32[1024,1024]", **matmul(1024, 1024, 1024)),
     Case("matmul_2048", "products", "f32[2048,2048] x f32[2048,2048]", **matmul(2048, 2048, 2048)),
     *bf16_cases(),
+    *large_cases(),
     *convolution_cases(),
     Case("vendors_512", "products", "f32[512,1024] x f32[4,1024,1024]", **matmul(512, 1024, 1024, 4)),
     Case("perturbed_512", "products", "the same, weights made: f32[1024,1024] + 1e-3 uniform noise of 4 vendors",
@@ -143,3 +151,4 @@ CASES = [
 ]
 BY_NAME = {case.name: case for case in CASES}
 GROUP_NAMES = list(dict.fromkeys(case.group for case in CASES))
+USUAL = [case for case in CASES if case.group != "large"]  # where no case is named

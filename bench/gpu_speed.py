@@ -18,7 +18,7 @@ from cases import BY_NAME
 from engines import Process, ROOT, parsed
 
 CASE_SECONDS = 25
-GROUPS = ("products", "memory-bound", "training", "marketplace", "engine")
+GROUPS = ("products", "large", "memory-bound", "training", "marketplace", "engine")
 PEER_LESS = ("schedule_", "first_", "start_", "compile_")  # of the CPU alone, or of a process
 
 

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 
-from cases import BY_NAME, CASES, GROUP_NAMES
+from cases import BY_NAME, CASES, GROUP_NAMES, USUAL
 from engines import CORES, LIMITS, PYTHON, ROOT, Runner, engines, limits_engine
 from report import Figures, Sample, sections, summary, value_text
 
@@ -183,7 +183,7 @@ def chosen_cases(text, parser):
 def options():
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   names = list(engines(pathlib.Path()))
-  parser.add_argument("--cases", help=f"names, or groups ({', '.join(GROUP_NAMES)}); default all")
+  parser.add_argument("--cases", help=f"names, or groups ({', '.join(GROUP_NAMES)}); default all but large")
   parser.add_argument("--engines", default=",".join(names), help=f"of {','.join(names)}; default all that are here")
   parser.add_argument("--threads", type=lambda text: sorted({int(n) for n in text.split(",")}),
                       default=sorted({1, min(2, len(CORES))}))
@@ -200,7 +200,7 @@ def options():
       parser.error(f"no engine {engine}; there are {', '.join(names)}")
   if found.threads[0] < 1 or found.threads[-1] > len(CORES):
     parser.error(f"--threads {found.threads} on {len(CORES)} cores")
-  found.cases = chosen_cases(found.cases, parser) if found.cases else CASES
+  found.cases = chosen_cases(found.cases, parser) if found.cases else USUAL
   return found
 
 

@@ -143,6 +143,10 @@ std::vector<BenchCase> products() {
     all.push_back(timed(fmt::format("matmul_{}", n), [n] { return matmul({n, n}, {n, n}); }));
     for (const char* numerics : {"strict", "fast"}) all.push_back(matmul_bf16(n, numerics));
   }
+  for (int64_t n : {4096, 8192}) {
+    all.push_back(timed(fmt::format("matmul_{}", n), [n] { return matmul({n, n}, {n, n}); }));
+    all.push_back(matmul_bf16(n, "fast"));
+  }
   int number = 0;
   for (const Convolution& c : kConvolutions) {
     const std::string name = fmt::format("conv{}", ++number);

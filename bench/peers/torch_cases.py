@@ -12,6 +12,7 @@ torch.backends.cudnn.allow_tf32 = False  # as of products: f32 is f32
 torch.manual_seed(1)
 compiled = torch.compile if options.compile else lambda function: function
 MATMULS = {"matmul_1024": ((1024, 1024), (1024, 1024)), "matmul_2048": ((2048, 2048), (2048, 2048)),
+           "matmul_4096": ((4096, 4096), (4096, 4096)), "matmul_8192": ((8192, 8192), (8192, 8192)),
            "vendors_512": ((512, 1024), (4, 1024, 1024)), "vendors_128": ((128, 1024), (4, 1024, 1024))}
 
 
@@ -94,7 +95,7 @@ def make(name):
 
 
 def form_of(name):
-  if options.compile and BY_NAME[name].group == "products" and not name.startswith("perturbed"):
+  if options.compile and BY_NAME[name].group in ("products", "large") and not name.startswith("perturbed"):
     return None  # the compiler leaves a single product to the library that eager mode calls
   if name.startswith("conv"):
     return convolution(name)

@@ -50,6 +50,7 @@ const MoveRow move_rows[] = {
      [](const Ref& k, const Move& m) { return share(k, m.loop, m.factor, number_of(m.other)); }},
     {MoveKind::Lane, "lane", [](const Ref& k, const Move& m) { return lanes(k, m.loop); }},
     {MoveKind::Pack, "pack", [](const Ref& k, const Move& m) { return pack(k, m.other, m.loop, m.through); }},
+    {MoveKind::Prefetch, "prefetch", [](const Ref& k, const Move& m) { return prefetch(k, m.loop, m.other); }},
     {MoveKind::Sink, "sink", [](const Ref& k, const Move& m) { return sink(k, m.loop); }},
 };
 

@@ -23,6 +23,7 @@ enum class MoveKind : uint8_t {
   Share,
   Lane,
   Pack,
+  Prefetch,
   Sink
 };
 
@@ -48,6 +49,8 @@ Ref apply_moves(const Ref& kernel, std::span<const Move> moves);
 Ref split(const Ref& kernel, const std::string& loop, int64_t factor, const std::string& inner);
 /// Moves a loop inside of the loops named, splitting it where it holds several statements; places it held get a dimension.
 Ref reorder(const Ref& kernel, const std::string& loop, const std::vector<std::string>& through);
+/// What fills a panel in the loop is read an iteration ahead, into elements of each thread's own.
+Ref prefetch(const Ref& kernel, const std::string& loop, const std::string& panel);
 /// The kernel's last loop takes in what stands before it, which each of its iterations then makes anew: only places of the
 /// kernel's own may be written there.
 Ref sink(const Ref& kernel, const std::string& loop);

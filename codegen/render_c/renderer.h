@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -86,11 +87,12 @@ class Renderer {
   std::string joined(const Node& place, std::span<const Text> pair);
   Entry finish(const Node& n, Entry e);
   const Ref& position(const Node& access);
+  const Ref& place_within(const Node& access);
   uint64_t stamp(const Node& n);
   const std::vector<const Node*>& reads(const Node& n);
   Text element(const Node& access);
   bool is_heavy(const Node& n) const;
-  bool is_narrow(const Node& n);
+  bool in_32_bits(const Node& n);
   std::string_view type_of(const Node& n);
 
   // Accesses of several elements at once.
@@ -105,6 +107,7 @@ class Renderer {
   std::optional<Wide> wide_along(const Node& access, const Ref& range);
   std::vector<const Node*> open_wide(const Node& loop);
   void load_wide(const Node& load, Wide wide);
+  bool copy_wide(const Node& store, const Ref& range);
   void close_wide(std::span<const Node* const> through);
   static std::string wide_copy(const std::string& to, const std::string& from, int64_t bytes);
 
@@ -153,6 +156,7 @@ class Renderer {
   int element_ = 0;  // of a thread's four of a matrix instruction's result
   PlacesUsed since_barrier_ = {};
   std::unordered_map<const Node*, PlacesUsed> used_ = {};
+  std::unordered_set<const Node*> copied_ = {};  // stores that are made already
   std::unordered_map<const Node*, Wide> wide_ = {};  // accesses that go through an array
   std::vector<Frame> frames_;
   int serials_ = 0, values_ = 0;

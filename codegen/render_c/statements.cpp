@@ -58,6 +58,7 @@ void Renderer::loop(const Node& n) {
   }
   std::string end = extent->is_const() ? fmt::format("{}", const_int(*extent)) : in(value(extent), Shift);
   const std::vector<const Node*> wide = open_wide(n);
+  if (std::ranges::all_of(tree::body(n), [&](const Ref& s) { return copied_.contains(s.get()); })) return close_wide(wide);
   open(extent->bounds.lo < 1);
   std::string i = unique(n.src[0]->arg.text, top());
   ranges_[n.src[0].get()] = {{i}, top()};
@@ -171,8 +172,9 @@ void Renderer::declare(const Node& n) {
   }
   int64_t count = 1;
   for (const Ref& d : p.dims) count *= const_int(*d);
+  const bool holds_words = p.own && !p.shared && item_size(n.dtype) < 4;
   if (p.shared && tree::pad(n) != 0) count += count / tree::padded_row(n) * tree::pad(n);
-  line(fmt::format("{}{} {}[{}];", p.shared ? "__shared__ __align__(16) " : "", type, p.name,
+  line(fmt::format("{}{} {}[{}];", p.shared ? "__shared__ __align__(16) " : holds_words ? "__align__(16) " : "", type, p.name,
                    std::max<int64_t>(count, 1)));
   if (tree::has_fold(n)) fill(p, n, {fmt::format("{}", count)});
 }
@@ -181,7 +183,7 @@ void Renderer::write(const Node& n) {
   const Node& place = *n.src[0];
   PlaceState& p = place_of(place);
   std::vector<Text> v;
-  value(position(n));
+  value(place_within(n));
   for (const Ref& x : tree::values(n)) v.push_back(value(x));
   Text to = element(n), out = v[0];
   if (n.op == Op::FoldStep) {

@@ -97,13 +97,19 @@ const Ref& Renderer::position(const Node& access) {
   return found;
 }
 
+/// Where an access goes: in its place, or in the array that holds what it reads or stores side by side.
+const Ref& Renderer::place_within(const Node& access) {
+  const auto wide = wide_.find(&access);
+  return wide == wide_.end() ? position(access) : wide->second.element;
+}
+
 void Renderer::operands(const Node& n, std::vector<const Node*>& out) {
   if (n.op == Op::Range || n.op == Op::Place) return;
   if (n.op != Op::Load && n.op != Op::Merge) {
     for (const Ref& s : n.src) out.push_back(s.get());
     return;
   }
-  out.push_back(position(n).get());
+  out.push_back(place_within(n).get());
   if (n.op == Op::Load && tree::guard(n)) out.push_back(n.src.back().get());
 }
 

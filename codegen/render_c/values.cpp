@@ -70,7 +70,7 @@ bool Renderer::is_heavy(const Node& n) const {
 }
 
 /// Of an i64 on a GPU: whether 32 bits hold it and all it is computed from, in which that is several times as fast.
-bool Renderer::is_narrow(const Node& n) {
+bool Renderer::in_32_bits(const Node& n) {
   constexpr int64_t most = int64_t{1} << 30;  // the last group of threads goes beyond an extent
   if (!c_.dialect().gpu || n.dtype != DType::I64 || n.bounds.lo < -most || n.bounds.hi > most) return false;
   const bool is_arithmetic = n.op == Op::Add || n.op == Op::Sub || n.op == Op::Mul || n.op == Op::IDiv ||
@@ -79,12 +79,12 @@ bool Renderer::is_narrow(const Node& n) {
   if (!is_arithmetic) return false;
   if (const auto known = narrow_.find(&n); known != narrow_.end()) return known->second;
   const bool found = std::all_of(n.src.begin(), n.src.end(),
-                                 [&](const Ref& s) { return s->dtype != DType::I64 || is_narrow(*s); });
+                                 [&](const Ref& s) { return s->dtype != DType::I64 || in_32_bits(*s); });
   return narrow_[&n] = found;
 }
 
 std::string_view Renderer::type_of(const Node& n) {
-  return c_.variable_type(is_narrow(n) ? DType::I32 : n.dtype);
+  return c_.variable_type(in_32_bits(n) ? DType::I32 : n.dtype);
 }
 
 /// Names the value, if that is worth it, in the frame of its level.
@@ -125,9 +125,9 @@ Entry Renderer::compute(const Node& n) {
   constexpr int64_t small = 1 << 30;
   if (beside && n.src[1]->is_const() && -small < const_int(*n.src[1]) && const_int(*n.src[1]) < small)
     args[1] = {fmt::format("{}", const_int(*n.src[1])), const_int(*n.src[1]) < 0 ? Unary : Primary};
-  if (n.dtype == DType::I64 && !is_narrow(n))  // of 32 bits each it would be computed in 32
+  if (n.dtype == DType::I64 && !in_32_bits(n))  // of 32 bits each it would be computed in 32
     for (size_t i = 0; i < args.size(); i++)
-      if (!n.src[i]->is_const() && is_narrow(*n.src[i]))
+      if (!n.src[i]->is_const() && in_32_bits(*n.src[i]))
         args[i] = {fmt::format("({}){}", c_.variable_type(DType::I64), in(args[i], Unary)), Unary};
   e.text = c_.apply(n, args);
   return finish(n, std::move(e));
@@ -146,7 +146,7 @@ Text Renderer::element(const Node& access) {
 Entry Renderer::compute_load(const Node& n) {
   PlaceState& p = place_of(*n.src[0]);
   Entry e{{}, std::max(p.level, pin_level())};
-  e.level = std::max(e.level, memo_[position(n).get()].level);
+  e.level = std::max(e.level, memo_[place_within(n).get()].level);
   if (p.written) e.level = std::max(e.level, p.write_level);
   e.text = element(n);
   if (p.in_memory()) e.text = c_.from_memory(n.dtype, e.text);

@@ -75,9 +75,11 @@ std::vector<const Node*> Renderer::open_wide(const Node& loop) {
     if (!wide_.contains(n) && !is_written(*n))
       if (std::optional<Wide> wide = wide_along(*n, loop.src[0]))
         load_wide(*n, std::move(*wide)), through.push_back(n);
+  for (const Node* n : stores)
+    if (copy_wide(*n, loop.src[0])) through.push_back(n);
   for (const Node* n : stores) {
     const auto reads = [&](const Node* l) { return l->src[0] == n->src[0]; };
-    if (!in_nest_ || wide_.contains(n) || std::any_of(loads.begin(), loads.end(), reads)) continue;
+    if (copied_.contains(n) || !in_nest_ || wide_.contains(n) || std::any_of(loads.begin(), loads.end(), reads)) continue;
     std::optional<Wide> wide = wide_along(*n, loop.src[0]);
     if (!wide || std::count_if(stores.begin(), stores.end(),
                                [&](const Node* s) { return s->src[0] == n->src[0]; }) > 1)
@@ -90,6 +92,27 @@ std::vector<const Node*> Renderer::open_wide(const Node& loop) {
     through.push_back(n);
   }
   return through;
+}
+
+/// A store of what lies side by side to elements of the thread's own that do too, and nothing else in the loop: memory goes
+/// there as it is, since to take it apart would be to wait for it.
+bool Renderer::copy_wide(const Node& store, const Ref& range) {
+  const Ref& value_stored = tree::values(store)[0];
+  const Node* load = value_stored->op == Op::Bitcast ? value_stored->src[0].get() : value_stored.get();
+  PlaceState& p = places_[store.src[0].get()];
+  const auto wide = wide_.find(load);
+  if (wide == wide_.end() || !p.own || p.in_memory() || item_size(store.src[0]->dtype) != item_size(load->dtype)) return false;
+  if (is_narrow(store.src[0]->dtype) || wide->second.element != range || wide->second.elements != extent(range->src[0])) return false;
+  int64_t apart = 0;
+  const Ref at = position(store);
+  if (!ix::affine(at, range, apart) || apart != 1) return false;
+  const Ref start = replace(at, {{range.get(), index(0)}});
+  roots_.push_back(start);
+  const int64_t bytes = wide->second.elements * item_size(load->dtype);
+  if (bytes > widest) return false;
+  line(wide_copy(fmt::format("{}[{}]", p.name, value(start).text), fmt::format("{}[0]", wide->second.name), bytes));
+  copied_.insert(&store);
+  return true;
 }
 
 void Renderer::load_wide(const Node& load, Wide wide) {
@@ -122,6 +145,10 @@ void Renderer::load_wide(const Node& load, Wide wide) {
 /// After the loop: its stores go to memory.
 void Renderer::close_wide(std::span<const Node* const> through) {
   for (const Node* n : through) {
+    if (copied_.erase(n)) {
+      touch(place_of(*n->src[0]));
+      continue;
+    }
     const Wide wide = wide_.at(n);
     wide_.erase(n);
     if (n->op == Op::Load) continue;

@@ -13,8 +13,8 @@
 #include "graph/functions/functions.h"
 #include "graph/graph.h"
 #include "graph/scalar.h"
-#include "graph/transforms/gradient.h"
 #include "graph/text/text.h"
+#include "graph/transforms/gradient.h"
 #include "tests/catch.h"
 #include "tests/device_trees.h"
 #include "tests/errors.h"
@@ -146,7 +146,8 @@ Graph graph_of(const char* expression) { return make_graph({parse_expression(exp
 /// What a convolution's gradients make: sums over images and positions, along taps, of pieces of a chain.
 Graph gradients_of_convolution() {
   const Ref x = parse_expression("f32[16,16,12,12]"), w = parse_expression("f32[32,16,5,5]");
-  const Ref loss = fn::sum(fn::unary("relu", fn::conv2d(x, w, {}, Ints{1, 1}, Ints{0, 0}, Ints{1, 1}, 1)), Ints{0, 1, 2, 3}, false);
+  const Ref loss = fn::sum(fn::unary("relu", fn::conv2d(x, w, {}, Ints{1, 1}, Ints{0, 0}, Ints{1, 1}, 1)),
+                           Ints{0, 1, 2, 3}, false);
   return make_graph(gradient(loss, std::vector<Ref>{x, w}));
 }
 
@@ -260,4 +261,23 @@ TEST_CASE("[groups] a barrier that is left out is found by simulated threads") {
     without.erase(at, std::string("__syncthreads();").size());
     CHECK(run(without) != right);
   }
+}
+
+TEST_CASE("[groups] on a GPU a row is read once and kept in a warp's registers") {
+  std::string why;
+  const std::unique_ptr<Backend> device = gpu(why);
+  for (const char* text : {"softmax(f32[3,1024])", "layer_norm(f32[5,512])", "log_softmax(f32[2,4096])",
+                           "softmax(bf16[3,512])"}) {
+    const Schedule made = schedule(graph_of(text), cuda_target());
+    INFO(text << "\n" << tree::print(made.kernels.back().tree));
+    CHECK(made.kernels.size() == 1);
+    const Node& kernel = *made.kernels.back().tree;
+    int loads = 0;  // in lanes
+    for (const Node* n : topological(std::span(&made.kernels.back().tree, 1)))
+      loads +=
+          n->op == Op::Load && n->src[0] == tree::params(kernel)[1] && tree::at(*n).back()->op != Op::Const;
+    CHECK(loads == 1);
+    if (device) CHECK(differs_from_interp(*device, made.kernels.back().tree) == "");
+  }
+  if (!device) KONTOR_SKIP(why);
 }

@@ -69,6 +69,7 @@ class CudaBackend final : public Backend {
   // The context is bound to a thread, and calls may come from any.
   void enter() const { cuda::expect(cuda::api().set_context(context_), "cuCtxSetCurrent"); }
   void open_stream();
+  unsigned block_of(int64_t items) const;
 
   cuda::Device device_ = 0;
   cuda::Context context_ = nullptr;
@@ -76,6 +77,7 @@ class CudaBackend final : public Backend {
   cuda::Address error_ = 0;
   size_t memory_bytes_ = 0;
   int capability_ = 0;  // 90 for compute capability 9.0
+  int multiprocessors_ = 0;
   std::string description_, fingerprint_;
 };
 
@@ -97,9 +99,10 @@ CudaBackend::CudaBackend() {
   cuda::expect(api.device_name(name, sizeof name - 1, device_), "cuDeviceGetName");
   cuda::expect(api.device_memory(&memory_bytes_, device_), "cuDeviceTotalMem");
   capability_ = attribute(device_, cuda::kCapabilityMajor) * 10 + attribute(device_, cuda::kCapabilityMinor);
-  description_ = fmt::format("{}, sm_{}, {} multiprocessors, {} MiB, driver for CUDA {}.{}", name,
-                             capability_, attribute(device_, cuda::kMultiprocessors), memory_bytes_ >> 20,
-                             driver / 1000, driver % 1000 / 10);
+  multiprocessors_ = attribute(device_, cuda::kMultiprocessors);
+  description_ =
+      fmt::format("{}, sm_{}, {} multiprocessors, {} MiB, driver for CUDA {}.{}", name, capability_,
+                  multiprocessors_, memory_bytes_ >> 20, driver / 1000, driver % 1000 / 10);
   // NVRTC is not asked for its version here: a start with a full cache does not open it.
   fingerprint_ = fmt::format("cuda sm_{} driver {}", capability_, driver);
   open_stream();
@@ -208,6 +211,13 @@ std::unique_ptr<Program> CudaBackend::load(const KernelSource& kernel, std::stri
 
 // ---- launches
 
+/// Threads of a block: whole warps, fewer of them where multiprocessors would have none otherwise.
+unsigned CudaBackend::block_of(int64_t items) const {
+  unsigned block = kBlock;
+  while (block > 32 && items < int64_t{2} * multiprocessors_ * block) block /= 2;
+  return block;
+}
+
 void CudaBackend::launch(const Launch& launch, const ParallelFor&) {
   if (launch.shares <= 0) return;
   const auto& program = static_cast<const CudaProgram&>(*launch.program);
@@ -220,8 +230,7 @@ void CudaBackend::launch(const Launch& launch, const ParallelFor&) {
       broken("cuda: a kernel reads slot {}, {} were given", slot, launch.scalars.size());
     arguments.push_back(const_cast<int64_t*>(&launch.scalars[slot]));
   }
-  const unsigned few = static_cast<unsigned>(std::min<int64_t>((launch.shares + 31) / 32 * 32, kBlock));
-  const unsigned block = program.group ? static_cast<unsigned>(program.group) : few;
+  const unsigned block = program.group ? static_cast<unsigned>(program.group) : block_of(launch.shares);
   const int64_t blocks = (launch.shares + block - 1) / block;
   if (blocks > kMostBlocks)
     fail("cuda: a kernel of {} work items is larger than a grid can be", launch.shares);

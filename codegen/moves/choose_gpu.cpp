@@ -12,6 +12,10 @@ namespace kontor {
 
 using namespace walk;
 
+static bool has_name(std::span<const Node* const> loops, const std::string& name) {
+  return std::ranges::any_of(loops, [&](const Node* l) { return l->src[0]->arg.text == name; });
+}
+
 void Planner::gpu() {
   const Stage* dot = nullptr;
   for (int i : group_.stages)
@@ -27,6 +31,7 @@ void Planner::gpu() {
   if (!tiled) share_out_globally();
   if (target_.lanes != warp) return;
   if (is_map()) attempt([&] { several_in_flight(); });
+  attempt([&] { rows_in_registers(); });
   spread_lanes();
 }
 
@@ -87,11 +92,71 @@ int64_t Planner::repeat_in_thread(const Ref& range, int64_t most, double items) 
   return 1;
 }
 
+// Rows that the kernel keeps go to the threads of a warp as lanes do, and so does what it reads several times of a row in memory:
+// each row is read once.
+void Planner::rows_in_registers() {
+  std::vector<std::string> rows;
+  int64_t length = 0;
+  for (const Ref& kernel = kernel_; const Node* n : topological(std::span(&kernel, 1))) {
+    if (n->op != Op::Place || tree::space(*n) != Space::Local || n->src.size() != 1 || tree::has_fold(*n))
+      continue;
+    if (!n->src[0]->is_const() || extent(n->src[0]) % most_lanes != 0) continue;
+    if (extent(n->src[0]) * item_size(n->dtype) <= target_.place_bytes) continue;
+    rows.push_back(n->arg.text), length = extent(n->src[0]);
+  }
+  std::vector<std::string> along, steps;
+  for (const int i : group_.stages) {
+    const Stage& s = stage(i);
+    if (!s.lane || !has(name_of(s.lane)) || s.folds.size() != 1 || size(name_of(s.lane)) != most_lanes)
+      continue;
+    steps.push_back(name_of(s.folds[0]));
+    if (rows.empty()) length = std::max(length, most_lanes * size(steps.back()));
+  }
+  if (steps.empty() || static_cast<double>(length) * sizeof(float) > cost::row_of_warp) return;
+  for (const Node* l : loops_in(kernel_))
+    if (tree::kind(*l) == LoopKind::Loop && size(name_of(l->src[0])) == length)
+      along.push_back(name_of(l->src[0]));
+  for (const std::string& l : along) move(MoveKind::Split, l, most_lanes, l + "l");
+  for (const std::string& r : rows) move(MoveKind::Part, r, most_lanes);
+  // Who reads a row before who makes it: then the row is of lanes everywhere.
+  for (int i : group_.stages)
+    if (stage(i).lane && has(name_of(stage(i).lane))) move(MoveKind::Lane, name_of(stage(i).lane));
+  for (size_t k = along.size(); k-- > 0;) move(MoveKind::Lane, along[k] + "l");
+  const std::string around = outermost();
+  const Ref before = kernel_;
+  int kept = 0;
+  for (const Ref& p : tree::params(*before)) {
+    int reads = 0;
+    for (const Node* n : topological(std::span(&before, 1)))
+      reads += n->op == Op::Load && n->src[0] == p && !tree::at(*n).empty();
+    kept += reads > 1 && attempt([&] { keep_row(around, p->arg.text); });
+  }
+  if (rows.empty() && kept == 0) fail("no row is used twice");
+  for (const std::vector<std::string>* list : {&along, &steps})
+    for (const std::string& l : *list) move(MoveKind::Unroll, l);
+}
+
+// What the loops around lanes read of a parameter is read into a row of its own first.
+void Planner::keep_row(const std::string& around, const std::string& param) {
+  const std::vector<const Node*> before = loops_in(kernel_);
+  move(MoveKind::Pack, around, 0, param);
+  std::vector<std::string> fills;
+  for (const Node* l : loops_in(kernel_))
+    if (name_of(l->src[0])[0] == 'f' && std::ranges::find(before, l) == before.end() &&
+        !has_name(before, name_of(l->src[0])))
+      fills.push_back(name_of(l->src[0]));
+  if (fills.size() != 2 || size(fills[1]) != most_lanes) fail("no row of lanes");
+  move(MoveKind::Lane, fills[1]);
+  move(MoveKind::Unroll, fills[0]);
+}
+
 // The lanes of folds go to the threads of a warp, where nothing else in the kernel keeps them from it.
 void Planner::spread_lanes() {
   for (int i : group_.stages) {
     if (!stage(i).lane || !has(name_of(stage(i).lane))) continue;
-    if (why_no_lanes(kernel_, name_of(stage(i).lane)).empty()) move(MoveKind::Lane, name_of(stage(i).lane));
+    const std::string lane = name_of(stage(i).lane);
+    if (tree::kind(*find(lane)) != LoopKind::Lane && why_no_lanes(kernel_, lane).empty())
+      move(MoveKind::Lane, lane);
   }
   for (const std::string& loop : rows_to_memory())
     if (why_no_lanes(kernel_, loop).empty()) move(MoveKind::Lane, loop);

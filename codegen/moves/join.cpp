@@ -1,5 +1,7 @@
-// The move join: dimensions of a parameter that a merged loop runs along become one, so that its index is the loop's again, not
+// The moves join and part.
+// join: dimensions of a parameter that a merged loop runs along become one, so that its index is the loop's again, not
 // the quotient and the rest of it.
+// part: the one dimension of a place becomes two, the inner of a given extent, which lanes can have.
 #include <algorithm>
 
 #include "base/error.h"
@@ -78,6 +80,32 @@ Ref join(const Ref& kernel, const std::string& param) {
   }
   if (out == kernel) fail("join {}: no index of it would be simpler", param);
   return out;
+}
+
+Ref part(const Ref& kernel, const std::string& place, int64_t inner) {
+  if (inner < 1) fail("part {}: into parts of {}", place, inner);
+  Substitution done;
+  map_kernel(kernel, [&](const Ref& s, Body&) {
+    if (s->op != Op::Place || s->arg.text != place || tree::space(*s) != Space::Local) return false;
+    if (s->src.size() != 1 || !s->src[0]->is_const() || extent(s->src[0]) % inner != 0)
+      fail("part {}: it is no row that {} divides", place, inner);
+    const int fold = tree::has_fold(*s) ? static_cast<int>(tree::fold_of(*s)) : -1;
+    done.emplace(s.get(), tree::place(s->dtype, {ix::idiv(s->src[0], inner), index(inner)}, place, fold));
+    return false;
+  });
+  if (done.empty()) fail("part {}: there is no such place", place);
+  const Substitution parted = done;
+  map_nodes(tree::body(*kernel), done, [&](const Node& n, std::vector<Ref> sources) {
+    if (!is_access(n) || !parted.contains(n.src[0].get())) return with_sources(n, std::move(sources));
+    if (n.op == Op::Merge) fail("part {}: its elements are merged", place);
+    const Ref at = sources[1];
+    sources[1] = ix::idiv(at, inner);
+    sources.insert(sources.begin() + 2, ix::mod(at, index(inner)));
+    return with_sources(n, std::move(sources));
+  });
+  Body body;
+  for (const Ref& s : tree::body(*kernel)) body.push_back(done.at(s.get()));
+  return with_body(kernel, std::move(body));
 }
 
 }  // namespace kontor

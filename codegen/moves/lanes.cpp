@@ -33,10 +33,10 @@ class LaneRules {
 
   void find_places(std::span<const Ref> body, const Node* lane) {
     for (const Ref& s : body) {
-      if (s->op == Op::FoldStep && lane && tree::space(*s->src[0]) == Space::Local) {
-        places_.insert(s->src[0].get());
+      const bool writes = s->op == Op::FoldStep || s->op == Op::Store;
+      if (writes && lane && tree::space(*s->src[0]) == Space::Local) places_.insert(s->src[0].get());
+      if (s->op == Op::FoldStep && lane && tree::space(*s->src[0]) == Space::Local)
         folds_.emplace_back(lane, s->src[0].get());
-      }
       if (s->op == Op::Store && lane) stores_.emplace_back(lane, s.get());
       if (s->op == Op::Loop) find_places(tree::body(*s), is_lane(*s) ? s->src[0].get() : lane);
       if (s->op == Op::If) find_places(std::span(s->src).subspan(1), lane);
@@ -97,8 +97,11 @@ class LaneRules {
     const std::span<const Ref> at = tree::at(access);
     if (places_.contains(access.src[0].get())) return lane && !at.empty() && at.back().get() == lane;
     if (access.op == Op::Load || !lane) return true;
-    return tree::space(*access.src[0]) == Space::Param && access.op == Op::Store && !at.empty() &&
-           at.back().get() == lane;
+    return tree::space(*access.src[0]) == Space::Param && access.op == Op::Store &&
+           std::ranges::any_of(at, [&](const Ref& i) {
+             int64_t apart = 0;
+             return ix::affine(i, Ref(lane), apart) && apart != 0;
+           });
   }
 
   std::string loop_;

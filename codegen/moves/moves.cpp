@@ -37,6 +37,7 @@ const MoveRow move_rows[] = {
     {MoveKind::Reorder, "reorder", [](const Ref& k, const Move& m) { return reorder(k, m.loop, m.through); }},
     {MoveKind::Merge, "merge", [](const Ref& k, const Move& m) { return merge(k, m.loop, m.other); }},
     {MoveKind::Join, "join", [](const Ref& k, const Move& m) { return join(k, m.loop); }},
+    {MoveKind::Part, "part", [](const Ref& k, const Move& m) { return part(k, m.loop, m.factor); }},
     {MoveKind::Vectorise, "vectorise",
      [](const Ref& k, const Move& m) { return vectorise(k, m.loop, m.factor); }},
     {MoveKind::Unroll, "unroll", [](const Ref& k, const Move& m) { return unroll(k, m.loop); }},
@@ -50,7 +51,8 @@ const MoveRow move_rows[] = {
      [](const Ref& k, const Move& m) { return share(k, m.loop, m.factor, number_of(m.other)); }},
     {MoveKind::Lane, "lane", [](const Ref& k, const Move& m) { return lanes(k, m.loop); }},
     {MoveKind::Pack, "pack", [](const Ref& k, const Move& m) { return pack(k, m.other, m.loop, m.through); }},
-    {MoveKind::Prefetch, "prefetch", [](const Ref& k, const Move& m) { return prefetch(k, m.loop, m.other); }},
+    {MoveKind::Prefetch, "prefetch",
+     [](const Ref& k, const Move& m) { return prefetch(k, m.loop, m.other); }},
     {MoveKind::Sink, "sink", [](const Ref& k, const Move& m) { return sink(k, m.loop); }},
 };
 

@@ -14,6 +14,7 @@ enum class MoveKind : uint8_t {
   Reorder,
   Merge,
   Join,
+  Part,
   Vectorise,
   Unroll,
   Thread,
@@ -58,6 +59,8 @@ Ref sink(const Ref& kernel, const std::string& loop);
 Ref merge(const Ref& kernel, const std::string& outer, const std::string& inner);
 /// Dimensions of a parameter that are read as the quotient and the rest of one loop become one.
 Ref join(const Ref& kernel, const std::string& param);
+/// A row of the kernel's own, of one dimension, has two: the inner one of that extent.
+Ref part(const Ref& kernel, const std::string& place, int64_t inner);
 /// A place with one element for several iterations of the loop, which they fold into and read between the steps (a scan): what
 /// an iteration does must come after all of the one before. Null if there is none.
 const Node* running_in(const Ref& loop);

@@ -69,6 +69,8 @@ class Planner {
   void share_out_globally();
   void thread_tile(const Stage& dot);
   int64_t repeat_in_thread(const Ref& range, int64_t most, double items);
+  void rows_in_registers();
+  void keep_row(const std::string& around, const std::string& param);
   void spread_lanes();
   std::vector<std::string> rows_to_memory() const;
 

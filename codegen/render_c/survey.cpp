@@ -30,8 +30,8 @@ void Renderer::survey_roots(const Node& s) {
 /// Which places are spread over a warp; thread t has the iterations t, t + 32, .. of a Lane loop, one a turn.
 void Renderer::survey_lanes(std::span<const Ref> list, const Node* range) {
   for (const Ref& s : list) {
-    if (s->op == Op::FoldStep && range && tree::space(*s->src[0]) == Space::Local)
-      places_[s->src[0].get()].spread = true;
+    const bool writes = s->op == Op::FoldStep || s->op == Op::Store;
+    if (writes && range && tree::space(*s->src[0]) == Space::Local) places_[s->src[0].get()].spread = true;
     if (s->op == Op::If) survey_lanes(std::span(s->src).subspan(1), range);
     if (s->op != Op::Loop) continue;
     const bool lanes = tree::kind(*s) == LoopKind::Lane;

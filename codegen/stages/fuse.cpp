@@ -217,8 +217,9 @@ class Fusion {
       return "it shares no outer loop with its reader";
     if (g.nodes + s.level.nodes > cost::kernel_nodes(elsewhere)) return "its kernel would be too long";
     const auto [left, whole] = left_inside(s);
-    if (!whole && left > static_cast<double>(cost::room_in_loop(s.random, target_)))
-      return fmt::format("{} bytes of it would be kept inside the loop", left);
+    const double room =
+        is_row_of_warp(s) ? cost::row_of_warp : static_cast<double>(cost::room_in_loop(s.random, target_));
+    if (!whole && left > room) return fmt::format("{} bytes of it would be kept inside the loop", left);
     if (is_dot(s) && !whole) return "a dot is kept whole";
     if (!whole && !s.random && ends_dot(s)) return "it ends a dot";
     const Facts& facts = facts_[static_cast<size_t>(number)];
@@ -236,6 +237,26 @@ class Fusion {
     if ((whole ? is_fold(s) : !s.random) && cost::too_few_to_share(outer, iterations(s)))
       return "too few outer iterations to share out";
     return "";
+  }
+
+  // Whether the threads of a warp can have what is left of the stage, a row, as they have lanes: all who read it read what
+  // they would have themselves.
+  bool is_row_of_warp(const Stage& s) const {
+    if (target_.lanes != warp || is_fold(s) || s.random || s.loops.empty() || !s.scatter_at.empty())
+      return false;
+    for (size_t d = 0; d < s.loops.size(); d++)
+      if ((s.level.outer[d] < 0) != (d + 1 == s.loops.size())) return false;
+    const Ref& row = s.loops.back()->src[0];
+    if (!row->is_const() || extent(row) % most_lanes != 0) return false;
+    const int number = stage_number(program_, s.place);
+    for (const int r : readers(static_cast<size_t>(number)))
+      for (const Reads::Read& read : reads_.of(r, number)) {
+        const Ref& at = tree::at(*read.load).back();
+        const Ref& lane = program_.stages[static_cast<size_t>(r)].lane;
+        const bool own = at->op == Op::Range && at->src[0] == row;
+        if (!own && (!lane || ix::mod(at, index(most_lanes)) != lane)) return false;
+      }
+    return true;
   }
 
   // Of a fold in lanes, those of one lane.

@@ -201,8 +201,14 @@ struct GroupTile {
 inline constexpr std::array<GroupTile, 9> group_tiles = {
     {{128, 128}, {128, 64}, {64, 128}, {64, 64}, {32, 128}, {128, 32}, {64, 32}, {32, 64}, {32, 32}}};
 inline constexpr double enough_groups = 240;
-/// [steps] of a fold whose operands are in shared memory at once: 16 KB of f32 at 128 x 128, of 48. Chosen.
-inline constexpr int64_t group_steps = 16, group_steps_least = 8;
+/// [steps] of a fold whose operands are in shared memory at once, the first that divides it. Products of 2048, H100: f32 43.0
+/// TFLOP/s with 8, read ahead, 41.1 with 16 so, 39.4 with 16 and not ahead; pairs of bf16 193 with 32, 171 with 16; at 8192 292
+/// and 226, and 181 with 16 ahead (2026-11-28).
+inline constexpr std::array<int64_t, 2> scalar_steps = {16, 8};
+inline constexpr std::array<int64_t, 3> matrix_steps = {32, 16, 8};
+/// Whether a tile reads ahead, and so few steps that its registers leave room for two groups: the largest alone (128 x 64: 481 us
+/// not ahead, 492 ahead).
+inline bool reads_ahead(int64_t rows, int64_t columns) { return rows * columns >= 128 * 128; }
 /// [threads] along each side of a tile that is that large, each of 4 or 8 rows or columns. Chosen.
 inline constexpr int64_t group_threads = 16;
 /// [elements] of a dot that a thread has at most, one above the other and side by side. 72f1687: matmul_1024 0.478 -> 0.220 ms.

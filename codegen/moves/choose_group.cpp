@@ -30,7 +30,7 @@ int64_t product_of(std::span<const Ref> loops) {
 
 /// The fewest of the last loops that are a multiple of one of the numbers together, the earlier number if one can be had; all
 /// of them if none can.
-std::vector<Ref> last_of(std::span<const Ref> loops, std::initializer_list<int64_t> multiples) {
+std::vector<Ref> last_of(std::span<const Ref> loops, std::span<const int64_t> multiples) {
   for (const int64_t m : multiples)
     for (size_t k = loops.size(); k-- > 0;)
       if (product_of(loops.subspan(k)) % m == 0)
@@ -66,13 +66,19 @@ bool Planner::group_tile(const Stage& dot) {
   // The operand that the last loop belongs to has the columns, which lie side by side in the result.
   const bool swapped = sides[0].loops.back() == group_.outer_loops.back();
   Side &a = sides[swapped ? 1 : 0], &b = sides[swapped ? 0 : 1];
-  for (Side* s : {&a, &b}) s->loops = last_of(s->loops, {128, 64, 32});
-  const std::vector<Ref> steps = last_of(dot.folds, {cost::group_steps, cost::group_steps_least});
+  constexpr int64_t tiles[] = {128, 64, 32};
+  for (Side* s : {&a, &b}) s->loops = last_of(s->loops, tiles);
+  const bool pairs = tree::fold_of(*sum_place(dot)) == Fold::PairDot;
+  const std::span<const int64_t> counts =
+      pairs ? std::span<const int64_t>(cost::matrix_steps) : cost::scalar_steps;
+  const std::vector<Ref> steps = last_of(dot.folds, counts);
+  const auto divides = [&](int64_t n) { return product_of(steps) % n == 0; };
+  const auto count = std::ranges::find_if(counts, divides);
   const int64_t rows = product_of(a.loops), columns = product_of(b.loops);
   const cost::GroupTile t = tile_for(
       rows, columns,
       cost::iterations(group_.outer_loops) / static_cast<double>(rows) / static_cast<double>(columns));
-  if (t.rows == 0 || product_of(steps) % cost::group_steps_least != 0) return false;
+  if (t.rows == 0 || count == counts.end()) return false;
   a.tile = t.rows, b.tile = t.columns;
   for (Side* s : {&a, &b}) s->along_steps = lies_along(dot, s->operand, steps.back(), s->loops.back());
   return attempt([&] {
@@ -80,8 +86,7 @@ bool Planner::group_tile(const Stage& dot) {
     for (size_t k = 1; k < steps.size(); k++) move(MoveKind::Merge, name_of(steps[0]), 0, name_of(steps[k]));
     const Ref merged = kernel_;
     for (const Ref& p : tree::params(*merged)) attempt([&] { move(MoveKind::Join, p->arg.text); });
-    const bool pairs = tree::fold_of(*sum_place(dot)) == Fold::PairDot;
-    pairs ? matrix_tile(dot, steps, a, b) : scalar_tile(dot, steps, a, b);
+    pairs ? matrix_tile(dot, steps, *count, a, b) : scalar_tile(dot, steps, *count, a, b);
     number_groups();
   });
 }
@@ -157,10 +162,10 @@ void Planner::cut_tile(Side& side, const std::string& name, std::span<const int6
 }
 
 // f32 and all else: a thread has 4 x 4 elements or four times as many, each the sum of its own chain.
-void Planner::scalar_tile(const Stage& dot, std::span<const Ref> folds, Side& a, Side& b) {
+void Planner::scalar_tile(const Stage& dot, std::span<const Ref> folds, int64_t count, Side& a, Side& b) {
   const std::string steps = name_of(folds[0]), sum = sum_of(dot);
-  const int64_t count =
-      product_of(folds) % cost::group_steps == 0 ? cost::group_steps : cost::group_steps_least;
+  const bool is_ahead = cost::reads_ahead(a.tile, b.tile);
+  if (is_ahead) count = cost::scalar_steps.back();
   constexpr int64_t own = 4;
   for (Side* s : {&a, &b}) {
     // Parts: halves of the tile that a thread has elements of, threads, elements side by side.
@@ -177,6 +182,7 @@ void Planner::scalar_tile(const Stage& dot, std::span<const Ref> folds, Side& a,
     if (s->parts.size() > 2) move(MoveKind::Reorder, s->parts[0]);
   for (const Side* s : {&a, &b}) move(MoveKind::Reorder, s->parts.back());
   char letter = 'f';
+  std::vector<std::string> panels;
   for (const Side* s : {&a, &b}) {
     std::vector<std::string> dims = s->parts;
     dims.insert(dims.begin(), inner);
@@ -184,6 +190,7 @@ void Planner::scalar_tile(const Stage& dot, std::span<const Ref> folds, Side& a,
     move(MoveKind::Pack, steps, 0, fmt::format("{}.{}", sum, s->operand), dims);
     move(MoveKind::Share, panel, s->tile, "4");
     fill(letter++, {inner}, s->parts, s->along_steps ? own : 0, own, threads);
+    if (is_ahead) panels.push_back(panel);
   }
   for (const Side* s : {&a, &b}) {
     if (s->parts.size() > 2) move(MoveKind::Unroll, s->parts[0]);
@@ -191,13 +198,12 @@ void Planner::scalar_tile(const Stage& dot, std::span<const Ref> folds, Side& a,
     move(MoveKind::Local, threads_part(*s));
   }
   move(MoveKind::Unroll, inner);
+  for (const std::string& p : panels) move(MoveKind::Prefetch, steps, 0, p);
 }
 
 // Pairs of bf16: a warp has 32 x 32 or 64 x 64 elements, in matrix instructions of 16 x 8, 8 pairs at once.
-void Planner::matrix_tile(const Stage& dot, std::span<const Ref> folds, Side& a, Side& b) {
+void Planner::matrix_tile(const Stage& dot, std::span<const Ref> folds, int64_t count, Side& a, Side& b) {
   const std::string steps = name_of(folds[0]), sum = sum_of(dot);
-  const int64_t count =
-      product_of(folds) % cost::group_steps == 0 ? cost::group_steps : cost::group_steps_least;
   for (Side* s : {&a, &b}) {
     const int64_t warps = s->tile >= 64 ? 2 : 1, once = s == &a ? matrix_row.rows : matrix_row.columns;
     cut_tile(*s, s == &a ? "it" : "jt", std::vector<int64_t>{warps, s->tile / warps / once});

@@ -59,8 +59,8 @@ class Planner {
   void cut_tile(Side& side, const std::string& name, std::span<const int64_t> parts);
   void bring_together(const Side& a, const Side& b);
   void number_groups();
-  void scalar_tile(const Stage& dot, std::span<const Ref> folds, Side& a, Side& b);
-  void matrix_tile(const Stage& dot, std::span<const Ref> folds, Side& a, Side& b);
+  void scalar_tile(const Stage& dot, std::span<const Ref> folds, int64_t count, Side& a, Side& b);
+  void matrix_tile(const Stage& dot, std::span<const Ref> folds, int64_t count, Side& a, Side& b);
   void fill(char letter, const std::vector<std::string>& outer, const std::vector<std::string>& inner,
             int64_t across, int64_t side, int64_t threads);
 

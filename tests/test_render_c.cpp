@@ -44,17 +44,17 @@ kernel scale($1 f32, x f32[8, 16]) -> y f32[8, 16]
 
 extern "C" __global__ void scale_1(const float* __restrict__ x, float* __restrict__ y, long long* error, long long s1_bits) {
   const float s1 = __uint_as_float((unsigned int)s1_bits);
-  const long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+  const int i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
   if (i < 8) {
     float s = 0.0f;
-    const long long v0 = i * 16;
+    const int v0 = i * 16;
     #pragma unroll 16
-    for (long long j = 0; j < 16; j++) {
+    for (int j = 0; j < 16; j++) {
       s = s + x[v0 + j];
     }
     const float v2 = s;
-    for (long long j = 0; j < 16; j++) {
-      const long long v1 = v0 + j;
+    for (int j = 0; j < 16; j++) {
+      const int v1 = v0 + j;
       y[v1] = x[v1] / v2 * s1;
     }
   }

@@ -66,8 +66,7 @@ bool Planner::group_tile(const Stage& dot) {
   // The operand that the last loop belongs to has the columns, which lie side by side in the result.
   const bool swapped = sides[0].loops.back() == group_.outer_loops.back();
   Side &a = sides[swapped ? 1 : 0], &b = sides[swapped ? 0 : 1];
-  constexpr int64_t tiles[] = {128, 64, 32};
-  for (Side* s : {&a, &b}) s->loops = last_of(s->loops, tiles);
+  for (Side* s : {&a, &b}) s->loops = last_of(s->loops, cost::group_sides);
   const bool pairs = tree::fold_of(*sum_place(dot)) == Fold::PairDot;
   const std::span<const int64_t> counts =
       pairs ? std::span<const int64_t>(cost::matrix_steps) : cost::scalar_steps;
@@ -201,15 +200,15 @@ void Planner::scalar_tile(const Stage& dot, std::span<const Ref> folds, int64_t 
   for (const std::string& p : panels) move(MoveKind::Prefetch, steps, 0, p);
 }
 
-// Pairs of bf16: a warp has 32 x 32 or 64 x 64 elements, in matrix instructions of 16 x 8, 8 pairs at once.
+// Pairs of bf16: a warp has up to 64 x 64 elements, in matrix instructions.
 void Planner::matrix_tile(const Stage& dot, std::span<const Ref> folds, int64_t count, Side& a, Side& b) {
   const std::string steps = name_of(folds[0]), sum = sum_of(dot);
   for (Side* s : {&a, &b}) {
-    const int64_t warps = s->tile >= 64 ? 2 : 1, once = s == &a ? matrix_row.rows : matrix_row.columns;
+    const int64_t warps = cost::warps_along(s->tile), once = s == &a ? matrix_row.rows : matrix_row.columns;
     cut_tile(*s, s == &a ? "it" : "jt", std::vector<int64_t>{warps, s->tile / warps / once});
   }
-  const auto warps = [](const Side& s) { return s.tile >= 64 ? s.parts[0] : std::string(); };
-  const int64_t threads = warp * (a.tile >= 64 ? 2 : 1) * (b.tile >= 64 ? 2 : 1);
+  const auto warps = [](const Side& s) { return cost::warps_along(s.tile) > 1 ? s.parts[0] : std::string(); };
+  const int64_t threads = warp * cost::warps_along(a.tile) * cost::warps_along(b.tile);
   std::vector<std::string> inner = {steps + "t"};
   move(MoveKind::Split, steps, count, inner[0]);
   if (count > matrix_row.steps) {
@@ -232,8 +231,8 @@ void Planner::matrix_tile(const Stage& dot, std::span<const Ref> folds, int64_t 
     move(MoveKind::Pack, steps, 0, fmt::format("{}.{}", sum, s->operand), dims);
     // Of a warp's 32 threads, 8 along the operand and 4 along the steps: so no two read the same bank.
     move(MoveKind::Share, panel, s->along_steps ? count : s->tile, s->along_steps ? "4" : "8");
-    s->along_steps ? fill(letter++, s->parts, inner, 0, 4, threads)
-                   : fill(letter++, inner, s->parts, 0, 8, threads);
+    s->along_steps ? fill(letter++, s->parts, inner, 0, cost::words_at_once, threads)
+                   : fill(letter++, inner, s->parts, 0, cost::pairs_at_once, threads);
   }
   for (const Side* s : {&a, &b}) {
     if (!warps(*s).empty()) move(MoveKind::Local, warps(*s));

@@ -13,7 +13,9 @@ using namespace walk;
 
 namespace {
 
-bool is_raw(const Node& n) { return n.op == Op::Load && tree::space(*n.src[0]) == Space::Param && !tree::guard(n); }
+bool is_raw(const Node& n) {
+  return n.op == Op::Load && tree::space(*n.src[0]) == Space::Param && !tree::guard(n);
+}
 
 /// The load under casts of integers and bits; null if there is none.
 const Node* load_under(const Node& n) {
@@ -23,7 +25,9 @@ const Node* load_under(const Node& n) {
 
 /// Two elements side by side as a word of memory has them: low | high << 16.
 bool is_word(const Node& n) {
-  if (n.op != Op::Or || n.dtype != DType::U32 || n.src[1]->op != Op::Shl || !is_int(n.src[1]->src[1], 16)) return false;
+  if (n.op != Op::Or || n.dtype != DType::U32 || n.src[1]->op != Op::Shl ||
+      !is_int(n.src[1]->src[1], kontor::row(DType::U16).bits))
+    return false;
   const Node *low = load_under(*n.src[0]), *high = load_under(*n.src[1]->src[0]);
   if (!low || !high || low->src[0] != high->src[0] || item_size(low->src[0]->dtype) != 2) return false;
   const auto position = [](const Node& l) { return ix::flatten(tree::at(l), tree::dims(*l.src[0])); };
@@ -49,7 +53,8 @@ struct Fill {
 
 bool is_fill(const Ref& statement, const std::string& panel, Fill& out) {
   const Node* s = statement.get();
-  for (; s->op == Op::Loop && tree::body(*s).size() == 1; s = tree::body(*s)[0].get()) out.loops.push_back(Ref(s));
+  for (; s->op == Op::Loop && tree::body(*s).size() == 1; s = tree::body(*s)[0].get())
+    out.loops.push_back(Ref(s));
   out.store = Ref(s);
   return s->op == Op::Store && s->src[0]->arg.text == panel;
 }
@@ -71,7 +76,8 @@ Body ahead(const Ref& loop, const std::string& panel, bool& found) {
     std::vector<Ref> raw, dims, at;
     raw_loads(tree::values(*fill.store)[0], raw);
     for (const Ref& l : fill.loops) {
-      if (!l->src[0]->src[0]->is_const()) fail("prefetch {}: the extent of loop {} varies", loop_name(loop), loop_name(l));
+      if (!l->src[0]->src[0]->is_const())
+        fail("prefetch {}: the extent of loop {} varies", loop_name(loop), loop_name(l));
       dims.push_back(l->src[0]->src[0]), at.push_back(l->src[0]);
     }
     Body reads;

@@ -127,6 +127,7 @@ std::string Renderer::render(const std::string& entry) {
   if (!lane_.empty()) {
     lane_ = unique(lane_, 0);
     line(fmt::format("const int {} = threadIdx.x % {};", lane_, warp));
+    ranges_[lanes_.thread.get()] = {{lane_}, 0};
   }
   if (!thread_.empty()) {
     thread_ = unique(thread_, 0);

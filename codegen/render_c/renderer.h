@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "codegen/render_c/dialect.h"
+#include "codegen/render_c/lanes.h"
 #include "codegen/tree/groups.h"
 #include "graph/index/index.h"
 
@@ -51,9 +52,10 @@ struct PlacesUsed {
 
 class Renderer {
  public:
-  Renderer(const Ref& kernel, Dialect dialect) : kernel_(kernel), c_(dialect), group_(groups_of(*kernel)) {
+  Renderer(const Ref& kernel, Dialect dialect)
+      : lanes_(lanes_as_turns(kernel)), kernel_(lanes_.kernel), c_(dialect), group_(groups_of(*kernel)) {
     frames_.push_back({.pins = true});
-    if (tree::has_lanes(*kernel)) lane_ = "lane";
+    if (lanes_.thread) lane_ = "lane";
     if (!lane_.empty() && !c_.dialect().gpu)
       broken("C renderer: kernel {} has lanes, which this dialect has not", kernel->arg.text);
     if (group_.threads > 1) thread_ = "thread";
@@ -61,9 +63,9 @@ class Renderer {
       broken("C renderer: kernel {} has groups: {}", kernel->arg.text,
              group_.mistake.empty() ? "which this dialect has not" : group_.mistake);
     for (const auto& [place, own] : group_.own) places_[place].own = &own;
-    survey_lanes(tree::body(*kernel), nullptr);
-    survey_places(tree::body(*kernel));
-    for (const Ref& p : tree::params(*kernel)) roots_.insert(roots_.end(), p->src.begin(), p->src.end());
+    for (const Node* place : lanes_.spread) places_[place].spread = true;
+    survey_places(tree::body(*kernel_));
+    for (const Ref& p : tree::params(*kernel_)) roots_.insert(roots_.end(), p->src.begin(), p->src.end());
     count_uses();
   }
 
@@ -71,7 +73,6 @@ class Renderer {
 
  private:
   // What must be known before.
-  void survey_lanes(std::span<const Ref> list, const Node* range);
   void survey_places(std::span<const Ref> list);
   void survey_roots(const Node& statement);
   void count_uses();
@@ -115,6 +116,7 @@ class Renderer {
   void body(std::span<const Ref> list);
   void statement(const Node& n);
   void loop(const Node& n);
+  void plain_loop(const Node& n);
   void lane_loop(const Node& n);
   void bind_quads();
   void local_loop(const Node& n);
@@ -146,6 +148,7 @@ class Renderer {
   PlaceState& place_of(const Node& place);
   void touch(PlaceState& p) { p.version++; }
 
+  Turns lanes_;
   Ref kernel_;
   Speller c_;
   Groups group_;
@@ -156,7 +159,7 @@ class Renderer {
   int element_ = 0;  // of a thread's four of a matrix instruction's result
   PlacesUsed since_barrier_ = {};
   std::unordered_map<const Node*, PlacesUsed> used_ = {};
-  std::unordered_set<const Node*> copied_ = {};  // stores that are made already
+  std::unordered_set<const Node*> copied_ = {};      // stores that are made already
   std::unordered_map<const Node*, Wide> wide_ = {};  // accesses that go through an array
   std::vector<Frame> frames_;
   int serials_ = 0, values_ = 0;
@@ -172,8 +175,6 @@ class Renderer {
   std::unordered_map<const Node*, bool> narrow_ = {};
   bool in_lanes_ = false;  // a Lane loop is open
   std::string lane_ = {};  // the thread's number within its warp, where the kernel has lanes
-  std::unordered_map<const Node*, Ref>
-      turns_;  // of a Lane loop's range: the range of a thread's turns through it
 };
 
 }  // namespace kontor::clike

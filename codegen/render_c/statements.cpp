@@ -49,6 +49,10 @@ void Renderer::loop(const Node& n) {
   if (tree::kind(n) == LoopKind::Lane) return lane_loop(n);
   if (tree::kind(n) == LoopKind::Local) return local_loop(n);
   if (tree::kind(n) == LoopKind::Matrix) return matrix_loops(n);
+  plain_loop(n);
+}
+
+void Renderer::plain_loop(const Node& n) {
   const Ref& extent = n.src[0]->src[0];
   if (is_int(extent, 0)) return;
   if (is_int(extent, 1)) {
@@ -58,7 +62,8 @@ void Renderer::loop(const Node& n) {
   }
   std::string end = extent->is_const() ? fmt::format("{}", const_int(*extent)) : in(value(extent), Shift);
   const std::vector<const Node*> wide = open_wide(n);
-  if (std::ranges::all_of(tree::body(n), [&](const Ref& s) { return copied_.contains(s.get()); })) return close_wide(wide);
+  if (std::ranges::all_of(tree::body(n), [&](const Ref& s) { return copied_.contains(s.get()); }))
+    return close_wide(wide);
   open(extent->bounds.lo < 1);
   std::string i = unique(n.src[0]->arg.text, top());
   ranges_[n.src[0].get()] = {{i}, top()};
@@ -72,31 +77,17 @@ void Renderer::loop(const Node& n) {
   close_wide(wide);
 }
 
-/// A thread's turns through the loop; in the last one some threads may have nothing to do.
+/// What each thread of a warp does for itself; in the last turn some may have nothing to do.
 void Renderer::lane_loop(const Node& n) {
-  const Ref& turn = turns_.at(n.src[0].get());
-  const int64_t count = extent(n.src[0]->src[0]), turns = extent(turn->src[0]);
   const Ref root(&n);
   for (const Node* inside : topological(std::span(&root, 1)))
-    if (inside->op == Op::Merge)
-      value(Ref(inside));  // all threads join in it, some of which have no last turn
-  open(false);
-  const std::string u = unique(turn->arg.text, top()), l = unique(n.src[0]->arg.text, top());
-  ranges_[turn.get()] = {{u}, top()};
-  ranges_[n.src[0].get()] = {{l}, top()};
-  const std::string_view type = c_.variable_type(DType::I64);
-  line(fmt::format("const {} {} = {} * {} + {};", type, l, u, warp, lane_));
-  const bool partial = count % warp != 0;
-  if (partial) open(true);
+    if (inside->op == Op::Merge) value(Ref(inside));  // all threads join in it
   in_lanes_ = true;
-  scope(n, tree::body(n), true);
+  plain_loop(n);
   in_lanes_ = false;
-  if (partial) close(fmt::format("if ({} < {}) {{", l, count));
-  if (turns <= 2) line(top() - 1, "#pragma unroll");
-  close(fmt::format("for ({0} {1} = 0; {1} < {2}; {1}++) {{", type, u, turns));
   const auto& written = writes_[&n];
-  const auto in_memory = [&](const Node* place) { return !places_[place].local; };
-  if (std::any_of(written.begin(), written.end(), in_memory)) line("__syncwarp();");
+  const auto is_seen = [&](const Node* place) { return !places_[place].local && places_[place].read; };
+  if (std::any_of(written.begin(), written.end(), is_seen)) line("__syncwarp();");
 }
 
 /// The iteration of the parallel loop that a thread is of.
@@ -174,8 +165,11 @@ void Renderer::declare(const Node& n) {
   for (const Ref& d : p.dims) count *= const_int(*d);
   const bool holds_words = p.own && !p.shared && item_size(n.dtype) < 4;
   if (p.shared && tree::pad(n) != 0) count += count / tree::padded_row(n) * tree::pad(n);
-  line(fmt::format("{}{} {}[{}];", p.shared ? "__shared__ __align__(16) " : holds_words ? "__align__(16) " : "", type, p.name,
-                   std::max<int64_t>(count, 1)));
+  line(fmt::format("{}{} {}[{}];",
+                   p.shared      ? "__shared__ __align__(16) "
+                   : holds_words ? "__align__(16) "
+                                 : "",
+                   type, p.name, std::max<int64_t>(count, 1)));
   if (tree::has_fold(n)) fill(p, n, {fmt::format("{}", count)});
 }
 

@@ -27,20 +27,6 @@ void Renderer::survey_roots(const Node& s) {
   }
 }
 
-/// Which places are spread over a warp; thread t has the iterations t, t + 32, .. of a Lane loop, one a turn.
-void Renderer::survey_lanes(std::span<const Ref> list, const Node* range) {
-  for (const Ref& s : list) {
-    const bool writes = s->op == Op::FoldStep || s->op == Op::Store;
-    if (writes && range && tree::space(*s->src[0]) == Space::Local) places_[s->src[0].get()].spread = true;
-    if (s->op == Op::If) survey_lanes(std::span(s->src).subspan(1), range);
-    if (s->op != Op::Loop) continue;
-    const bool lanes = tree::kind(*s) == LoopKind::Lane;
-    const Ref& own = s->src[0];
-    if (lanes) turns_[own.get()] = ix::range((extent(own->src[0]) + warp - 1) / warp, own->arg.text + "u");
-    survey_lanes(tree::body(*s), lanes ? own.get() : range);
-  }
-}
-
 /// Of a place's dimensions, or indexes, those that are not the thread's number.
 static std::vector<Ref> of_thread(const PlaceState& p, std::span<const Ref> all) {
   std::vector<Ref> out;
@@ -59,7 +45,6 @@ void Renderer::survey_places(std::span<const Ref> list) {
       p.shared = tree::space(*s) == Space::Shared;
       for (const Ref& d : of_thread(p, s->src)) p.dims.push_back(index(upper_bound(d, *s)));
       if (p.own && p.own->row >= 0) p.dims.push_back(index(matrix_row.rows * matrix_row.columns / warp));
-      if (p.spread) p.dims.back() = index((const_int(*p.dims.back()) + warp - 1) / warp);
     }
     const Node* written = s->op == Op::Store || s->op == Op::FoldStep ? s->src[0].get()
                           : s->op == Op::Place                        ? s.get()
@@ -84,8 +69,6 @@ const Ref& Renderer::position(const Node& access) {
   std::span<const Ref> dims = it != places_.end() && it->second.local ? it->second.dims : tree::dims(place);
   if (access.op == Op::Merge) dims = dims.first(dims.size() - 1);
   std::vector<Ref> at(tree::at(access).begin(), tree::at(access).end());
-  if (it != places_.end() && it->second.spread && access.op != Op::Merge)
-    at.back() = turns_.at(at.back().get());
   if (it != places_.end() && it->second.own) {
     at = of_thread(it->second, at);
     if (it->second.own->row >= 0) at.push_back(index(element_));

@@ -197,29 +197,33 @@ Entry Renderer::compute_merge(const Node& n) {
   return e;
 }
 
-/// The same pairs where lanes l and l + 32 are those of one thread: its own first, then those of threads 16, 8 .. 1 further.
-/// All threads get the result.
+/// The same pairs where a thread has lanes 2 t and 2 t + 1: both with those of threads 16, 8 .. 1 further, then its own. All
+/// threads get the result.
 Entry Renderer::merge_lanes(const Node& n, Entry e) {
   const PlaceState& p = place_of(*n.src[0]);
   const int64_t turns = const_int(*p.dims.back());
+  if (turns != 2) broken("C renderer: lanes of '{}' are not two a thread", p.name);
   const std::string start =
       is_int(position(n), 0) ? ""
                              : fmt::format("{} * {} + ", in(memo_[position(n).get()].text, Product), turns);
-  const std::string name = fmt::format("v{}", values_++), half = unique("half", e.level);
+  const std::string name = fmt::format("v{}", values_++), next = fmt::format("v{}", values_++),
+                    half = unique("half", e.level);
   const std::string_view type = c_.variable_type(n.dtype);
-  line(e.level, fmt::format("{} {} = {}[{}0];  // {} joined in pairs", type, name, p.name, start, p.name));
-  const auto with = [&](const std::string& other) {
-    const Text pair[2] = {{name}, {other}};
+  line(e.level, fmt::format("{0} {1} = {3}[{4}0], {2} = {3}[{4}1];  // {3} joined in pairs", type, name, next,
+                            p.name, start));
+  const auto with = [&](const std::string& one, const std::string& other) {
+    const Text pair[2] = {{one}, {other}};
     return joined(*n.src[0], pair);
   };
-  if (turns == 2) line(e.level, fmt::format("{} = {};", name, with(fmt::format("{}[{}1]", p.name, start))));
-  if (turns > 2) broken("C renderer: lanes of '{}' are more than two a thread", p.name);
-  const std::string other = unique("other", e.level);  // a value of its own: bools skip a second operand
+  const std::string other = unique("other", e.level);  // values of their own: bools skip a second operand
   line(e.level, fmt::format("for (int {0} = {1}; {0} > 0; {0} /= 2) {{", half, warp / 2));
-  line(e.level, fmt::format("  const {0} {1} = ({0})__shfl_down_sync(0xffffffffu, {2}, {3});", type, other,
-                            name, half));
-  line(e.level, fmt::format("  {} = {};", name, with(other)));
+  for (const std::string& x : {name, next}) {
+    line(e.level, fmt::format("  const {0} {1}_{2} = ({0})__shfl_down_sync(0xffffffffu, {2}, {3});", type,
+                              other, x, half));
+    line(e.level, fmt::format("  {} = {};", x, with(x, fmt::format("{}_{}", other, x))));
+  }
   line(e.level, "}");
+  line(e.level, fmt::format("{} = {};", name, with(name, next)));
   line(e.level, fmt::format("{0} = ({1})__shfl_sync(0xffffffffu, {0}, 0);", name, type));
   e.text = {name};
   return e;

@@ -79,7 +79,9 @@ std::vector<const Node*> Renderer::open_wide(const Node& loop) {
     if (copy_wide(*n, loop.src[0])) through.push_back(n);
   for (const Node* n : stores) {
     const auto reads = [&](const Node* l) { return l->src[0] == n->src[0]; };
-    if (copied_.contains(n) || !in_nest_ || wide_.contains(n) || std::any_of(loads.begin(), loads.end(), reads)) continue;
+    if (copied_.contains(n) || !(in_nest_ || in_lanes_) || wide_.contains(n) ||
+        std::any_of(loads.begin(), loads.end(), reads))
+      continue;
     std::optional<Wide> wide = wide_along(*n, loop.src[0]);
     if (!wide || std::count_if(stores.begin(), stores.end(),
                                [&](const Node* s) { return s->src[0] == n->src[0]; }) > 1)
@@ -101,8 +103,12 @@ bool Renderer::copy_wide(const Node& store, const Ref& range) {
   const Node* load = value_stored->op == Op::Bitcast ? value_stored->src[0].get() : value_stored.get();
   PlaceState& p = places_[store.src[0].get()];
   const auto wide = wide_.find(load);
-  if (wide == wide_.end() || !p.own || p.in_memory() || item_size(store.src[0]->dtype) != item_size(load->dtype)) return false;
-  if (is_narrow(store.src[0]->dtype) || wide->second.element != range || wide->second.elements != extent(range->src[0])) return false;
+  if (wide == wide_.end() || !p.own || p.in_memory() ||
+      item_size(store.src[0]->dtype) != item_size(load->dtype))
+    return false;
+  if (is_narrow(store.src[0]->dtype) || wide->second.element != range ||
+      wide->second.elements != extent(range->src[0]))
+    return false;
   int64_t apart = 0;
   const Ref at = position(store);
   if (!ix::affine(at, range, apart) || apart != 1) return false;
@@ -110,7 +116,8 @@ bool Renderer::copy_wide(const Node& store, const Ref& range) {
   roots_.push_back(start);
   const int64_t bytes = wide->second.elements * item_size(load->dtype);
   if (bytes > widest) return false;
-  line(wide_copy(fmt::format("{}[{}]", p.name, value(start).text), fmt::format("{}[0]", wide->second.name), bytes));
+  line(wide_copy(fmt::format("{}[{}]", p.name, value(start).text), fmt::format("{}[0]", wide->second.name),
+                 bytes));
   copied_.insert(&store);
   return true;
 }

@@ -1,3 +1,4 @@
+// Which thread of a group runs what, and has what: one walk over a kernel.
 #include "codegen/tree/groups.h"
 
 #include <algorithm>

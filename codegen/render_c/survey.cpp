@@ -42,6 +42,7 @@ void Renderer::survey_places(std::span<const Ref> list) {
     if (s->op == Op::Place && tree::space(*s) != Space::Param) {
       PlaceState& p = places_[s.get()];
       p.local = p.written = true;
+      p.dims.clear();  // a statement may stand in several places
       p.shared = tree::space(*s) == Space::Shared;
       for (const Ref& d : of_thread(p, s->src)) p.dims.push_back(index(upper_bound(d, *s)));
       if (p.own && p.own->row >= 0) p.dims.push_back(index(matrix_row.rows * matrix_row.columns / warp));

@@ -88,7 +88,7 @@ class v0::Node {
   bool is(Op o) const { return op == o; }
   bool is_const() const { return op == Op::Const; }
   size_t rank() const { return shape.size(); }
-  /// Handles of this node at this moment.
+  /// Handles of this node at this moment; what they mean, runtime/owners.h says.
   uint32_t uses() const { return count_.load(std::memory_order_relaxed); }
 
  private:
@@ -124,18 +124,44 @@ bool has_static_shape(const Node& node);
 
 /// All nodes that `roots` need, each once, sources before users. Iterative.
 std::vector<const Node*> topological(std::span<const Ref> roots);
+/// Appends what `root` needs beyond `met` to an order in which sources stand before users. `below(node)`, asked once for each
+/// node, says what it needs: a list that stays where it is.
+template <class F>
+void append_topological(const Node* root, NodeSet& met, std::vector<const Node*>& order, const F& below) {
+  std::vector<std::pair<const Node*, std::span<const Ref>>> stack;
+  const auto enter = [&](const Node* node) {
+    if (met.insert(node)) stack.emplace_back(node, below(*node));
+  };
+  enter(root);
+  while (!stack.empty()) {
+    auto& [node, rest] = stack.back();
+    if (rest.empty()) {
+      order.push_back(node);
+      stack.pop_back();
+      continue;
+    }
+    const Node* next = rest[0].get();
+    rest = rest.subspan(1);
+    enter(next);
+  }
+}
 /// `node` with `sources` in place of its own (the same node if they are equal).
 Ref with_sources(const Node& node, Refs sources);
 
 using Substitution = NodeMap<Ref>;
 /// A node's sources as `done` has them.
 std::vector<Ref> sources_in(const Substitution& done, const Node& node);
-/// Makes what lies below the roots anew, sources first: `change(node, sources)` is what a node becomes, given what its sources
-/// became. `done` holds what is decided already, and gets the rest; whoever keeps it keeps its keys alive too.
+/// Makes nodes anew, in an order in which sources stand before users: `change(node)` is what a node becomes. `done` holds what is
+/// decided already, and gets the rest; whoever keeps it keeps its keys alive too.
+template <class F>
+void map_nodes(std::span<const Node* const> order, Substitution& done, const F& change) {
+  for (const Node* n : order)
+    if (!done.contains(n)) done.emplace(n, change(*n));
+}
+/// The same of what lies below the roots: `change(node, sources)`, given what its sources became.
 template <class F>
 void map_nodes(std::span<const Ref> roots, Substitution& done, const F& change) {
-  for (const Node* n : topological(roots))
-    if (!done.contains(n)) done.emplace(n, change(*n, sources_in(done, *n)));
+  map_nodes(topological(roots), done, [&](const Node& n) { return change(n, sources_in(done, n)); });
 }
 /// Replaces nodes (keys) by others everywhere below the roots; what is put in is not looked into again.
 std::vector<Ref> substitute(std::span<const Ref> roots, const Substitution& map);

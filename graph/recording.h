@@ -66,8 +66,6 @@ class v0::Recording {
  public:
   static Ref node(const Tensor& tensor);  ///< throws Error if the Tensor is empty
   static Tensor tensor(Ref node);
-  /// The Tensor (and those that share its state) is `node` from now on: a realized value.
-  static void settle(const Tensor& tensor, Ref node);
   /// The Tensor's state; null if it is empty.
   static const std::shared_ptr<TensorState>& state(const Tensor& tensor) { return tensor.state_; }
   static void set_state(Tensor& tensor, std::shared_ptr<TensorState> state) {

@@ -57,11 +57,6 @@ Tensor& Tensor::operator=(Tensor&& other) {
   return *this;
 }
 
-void Recording::settle(const Tensor& tensor, Ref node) {
-  std::lock_guard lock(tensor.state_->mutex);
-  tensor.state_->node = std::move(node);
-}
-
 Ref scalar_leaf(const std::shared_ptr<ScalarState>& state) {
   int64_t bits = static_cast<int64_t>(state->bits.load());
   return make(Op::Scalar, {}, {.ints = {state->id, bits}, .payload = state}, state->dtype);

@@ -7,6 +7,8 @@
 #include "base/guard.h"
 #include "graph/graph.h"
 #include "graph/shape.h"
+#include "runtime/binding.h"
+#include "runtime/owners.h"
 #include "runtime/repro.h"
 
 namespace kontor {
@@ -18,86 +20,63 @@ using State = std::shared_ptr<TensorState>;
 /// computed before end it.
 class Needed {
  public:
-  Needed(ContextState& context, const std::vector<Ref>& wanted) : context_(context) {
-    for (const Ref& root : wanted) visit(root.get());
-    for (size_t i = 0; i < assigned_.size(); ++i) visit(assigned_[i].get());  // grows meanwhile
+  Needed(ContextState& context, std::vector<Ref> wanted) : context_(context), roots_(std::move(wanted)) {
+    for (size_t i = 0; i < roots_.size(); ++i) {  // grows meanwhile
+      const Ref root = roots_[i];
+      append_topological(root.get(), seen_, order_, [this](const Node& n) { return enter(n); });
+    }
   }
 
   const std::vector<const Node*>& order() const { return order_; }  // sources before users
-  /// Leaves of the latest pending version of each Storage that is read.
-  const std::vector<Ref>& assigned() const { return assigned_; }
-  /// The leaf of the value that was computed for this node before; null if there is none.
-  Ref known(const Node* node) const {
-    auto it = known_.find(node);
-    return it == known_.end() ? Ref() : it->second;
+  /// All that this object holds: what is wanted, and leaves of the latest pending version of each Storage that is read.
+  std::span<const Ref> roots() const { return roots_; }
+  /// The value that was computed for this node before; null if there is none.
+  const std::shared_ptr<Version>* known(const Node* node) const {
+    const auto it = known_.find(node);
+    return it == known_.end() ? nullptr : &it->second;
   }
-  const NodeMap<Ref>& all_known() const { return known_; }
   /// Where the order continues below a node.
-  std::span<const Ref> below(const Node* node) const {
-    if (known_.contains(node)) return {};
-    if (node->op != Op::Buffer) return node->src;
-    const Version& version = version_of(*node);
-    return version.pending() ? std::span(&version.definition, 1) : std::span<const Ref>();
+  std::span<const Ref> below(const Node& node) const {
+    return known_.contains(&node) ? std::span<const Ref>() : recorded_below(node);
   }
 
  private:
-  void visit(const Node* root) {
-    std::vector<std::pair<const Node*, size_t>> stack;
-    enter(root, stack);
-    while (!stack.empty()) {
-      auto& [node, next] = stack.back();
-      const std::span<const Ref> sources = below(node);
-      if (next == sources.size()) {
-        order_.push_back(node);
-        stack.pop_back();
-      } else {
-        enter(sources[next++].get(), stack);
-      }
-    }
-  }
-
-  void enter(const Node* node, std::vector<std::pair<const Node*, size_t>>& stack) {
-    if (!seen_.insert(node)) return;
-    if (node->op == Op::Buffer) {
-      note_assign(*node);
-    } else if (node->depth > 1) {
-      look_up(node);
-    }
-    stack.emplace_back(node, 0);
+  std::span<const Ref> enter(const Node& node) {
+    if (node.op == Op::Buffer) note_assign(node);
+    else if (node.depth > 1) look_up(node);
+    return below(node);
   }
 
   void note_assign(const Node& leaf) {
     const std::shared_ptr<Version> latest = version_of(leaf).storage->latest.lock();
-    if (latest && latest->pending()) assigned_.push_back(leaf_of(latest, leaf.dtype, leaf.src));
+    if (latest && latest->pending()) roots_.push_back(leaf_of(latest, leaf.dtype, leaf.src));
   }
 
-  void look_up(const Node* node) {
-    auto it = context_.realized.find(node);
+  void look_up(const Node& node) {
+    auto it = context_.realized.find(&node);
     if (it == context_.realized.end()) return;
-    const std::shared_ptr<Version> version = it->second.version.lock();
-    if (it->second.hash == node->hash && version && version->memory) {
-      known_.emplace(node, leaf_of(version, node->dtype, frozen(node->shape)));
-    } else {
-      context_.realized.erase(it);
-    }
+    std::shared_ptr<Version> version = it->second.version.lock();
+    if (it->second.hash == node.hash && version && version->memory) known_.emplace(&node, std::move(version));
+    else context_.realized.erase(it);
   }
 
   ContextState& context_;
+  std::vector<Ref> roots_;
   std::vector<const Node*> order_;
   NodeSet seen_;
-  std::vector<Ref> assigned_;
-  NodeMap<Ref> known_;
+  NodeMap<std::shared_ptr<Version>> known_;
 };
 
 /// One value that the graph's run leaves in memory.
 struct Output {
-  Ref node;  // as the scheduler gets it
+  const Node* recorded;  // the node that it is the value of
   DType dtype;
   std::vector<Ref> dims;
-  std::shared_ptr<Version> version;  // that it becomes
-  std::shared_ptr<Version> target;   // whose memory it may take; null
-  Ref target_leaf;
-  std::shared_ptr<Memory> memory;
+  std::shared_ptr<Version> version;      // that it becomes
+  std::shared_ptr<Version> target = {};  // whose memory it may take; null
+  Ref target_leaf = {};
+  Ref node = {};  // as the scheduler gets it
+  std::shared_ptr<Memory> memory = {};
   bool in_place = false, settled = false;
 };
 
@@ -105,6 +84,17 @@ struct Output {
   fail(
       "a value recorded by a jit function from its input {} is used outside of it; return it from the function",
       describe(leaf));
+}
+
+// Slot values of a graph's scalars. Scalars have the value that was recorded, Variables the present one.
+std::vector<int64_t> slot_values(std::span<const Ref> scalars) {
+  std::vector<int64_t> values;
+  values.reserve(scalars.size());
+  for (const Ref& leaf : scalars) {
+    values.push_back(leaf->op == Op::Scalar ? leaf->at(1)
+                                            : static_cast<int64_t>(scalar_state(*leaf).bits.load()));
+  }
+  return values;
 }
 
 class Realization {
@@ -118,13 +108,11 @@ class Realization {
 
   void run() {
     if (all_done()) return;
-    Needed needed(context_, wanted_);
-    rewrite(needed);
+    const Needed needed(context_, wanted_);
     collect_outputs(needed);
-    if (!outputs_.empty()) {
-      find_live(needed);
-      compute();
-    }
+    if (!outputs_.empty()) find_live(needed);
+    rewrite(needed);
+    if (!outputs_.empty()) compute();
     commit();
   }
 
@@ -135,126 +123,90 @@ class Realization {
     });
   }
 
-  // The nodes with pending leaves replaced by what defines them and known values by their leaves.
-  void rewrite(const Needed& needed) {
-    for (const Node* n : needed.order()) {
-      if (Ref leaf = needed.known(n)) {
-        rewritten_.emplace(n, std::move(leaf));
-      } else if (n->op == Op::Buffer) {
-        const Version& v = version_of(*n);
-        rewritten_.emplace(n, v.pending() ? rewritten_.at(v.definition.get()) : Ref(n));
-      } else {
-        rewritten_.emplace(n, with_sources(*n, sources_in(rewritten_, *n)));
-      }
-    }
-  }
-
   void collect_outputs(const Needed& needed) {
-    for (const Ref& leaf : needed.assigned()) add_pending(leaf, true);
+    for (const Ref& leaf : needed.roots().subspan(wanted_.size())) add_pending(*leaf, true);
     for (const Ref& node : wanted_) {
       if (node->op == Op::Buffer) {
         if (version_of(*node).placeholder) refuse_placeholder(*node);
-        if (version_of(*node).pending()) add_pending(node, false);
+        if (version_of(*node).pending()) add_pending(*node, false);
       } else if (!needed.known(node.get())) {
-        add_value(node);
+        add_value(*node);
       }
     }
-    add_held_versions(needed);
   }
 
-  void add_pending(const Ref& leaf, bool latest) {
-    if (!of_node_.emplace(leaf.get(), outputs_.size()).second) return;
-    std::shared_ptr<Version> version = share_version(*leaf);
-    outputs_.push_back({.node = stored(rewritten_.at(leaf.get())),
-                        .dtype = leaf->dtype,
-                        .dims = leaf->src,
-                        .version = version,
-                        .target = {},
-                        .target_leaf = {},
-                        .memory = {}});
+  void add_pending(const Node& leaf, bool latest) {
+    if (!of_node_.emplace(&leaf, outputs_.size()).second) return;
+    std::shared_ptr<Version> version = share_version(leaf), before = version->before.lock();
+    outputs_.push_back(
+        {.recorded = &leaf, .dtype = leaf.dtype, .dims = leaf.src, .version = std::move(version)});
     if (!latest) return;
-    std::shared_ptr<Version> before = version->before.lock();
     while (before && before->pending()) before = before->before.lock();
     const auto taken = [&](const Output& o) { return o.target == before; };
     if (!before || !before->memory || std::any_of(outputs_.begin(), outputs_.end(), taken)) return;
-    outputs_.back().target_leaf = leaf_of(before, leaf->dtype, leaf->src);
+    outputs_.back().target_leaf = leaf_of(before, leaf.dtype, leaf.src);
     outputs_.back().target = std::move(before);
   }
 
-  void add_value(const Ref& node) {
-    if (!of_node_.emplace(node.get(), outputs_.size()).second) return;
-    outputs_.push_back({.node = stored(rewritten_.at(node.get())),
-                        .dtype = node->dtype,
-                        .dims = frozen(node->shape),
-                        .version = make_version(),
-                        .target = {},
-                        .target_leaf = {},
-                        .memory = {}});
+  void add_value(const Node& node) {
+    if (!of_node_.emplace(&node, outputs_.size()).second) return;
+    outputs_.push_back(
+        {.recorded = &node, .dtype = node.dtype, .dims = frozen(node.shape), .version = make_version()});
   }
 
-  // Earlier pending versions that someone else still holds are computed along, else their work would be done again.
-  void add_held_versions(const Needed& needed) {
-    NodeMap<uint32_t> inside = references(needed);
-    for (const Node* n : needed.order()) {
-      if (n->op == Op::Buffer && version_of(*n).pending() && !of_node_.contains(n) && n->uses() > inside[n]) {
-        add_pending(Ref(n), false);
-      }
+  // Owners of what was recorded, from before anything is made of it: the Tensors that get their values let go of the nodes.
+  Owners owners_of(const Needed& needed) const {
+    Owners owners;
+    for (const Node* n : needed.order()) owners.disregard(needed.below(*n));
+    owners.disregard(wanted_);
+    owners.disregard(needed.roots());
+    for (size_t i = 0; i < states_.size(); ++i) {
+      std::lock_guard lock(states_[i]->mutex);
+      if (states_[i]->node == wanted_[i]) owners.disregard(states_[i]->node);
     }
+    for (const Output& o : outputs_)
+      if (o.target_leaf) owners.disregard(o.target_leaf);
+    return owners;
   }
 
-  // What is only a leaf has memory of another value; an output needs its own.
-  static Ref stored(const Ref& node) { return node->op == Op::Buffer ? make(Op::Copy, {node}) : node; }
-
-  NodeMap<uint32_t> references(const Needed& needed) const {
-    NodeMap<uint32_t> inside;
-    for (const Node* n : needed.order()) {
-      if (needed.known(n)) continue;
-      const std::span<const Ref> sources =
-          n->op == Op::Buffer ? needed.below(n) : std::span<const Ref>(n->src);
-      for (const Ref& s : sources) inside[s.get()]++;
-    }
-    return inside;
-  }
-
-  // Which recorded nodes someone outside of this graph can still read: held by more handles than those counted here,
-  // or below such a node. What is about to be replaced by its value (wanted nodes, pending leaves) holds nothing.
+  // Which recorded nodes someone can still read: they have owners, or are below such a node. Not by way of a pending leaf that
+  // gets its value: that lets go of what defined it.
   void find_live(const Needed& needed) {
-    NodeMap<uint32_t> inside = references(needed);
-    for (const Ref& n : wanted_) inside[n.get()] += 2;  // this object's, and that of the state
-    for (const Ref& leaf : needed.assigned()) inside[leaf.get()]++;
-    for (const auto& [node, leaf] : needed.all_known()) inside[leaf.get()]++;
-    for (const auto& [node, to] : rewritten_) inside[to.get()]++;
-    for (const Output& o : outputs_) {
-      inside[o.node.get()]++;
-      if (o.target_leaf) inside[o.target_leaf.get()]++;
-    }
-    for (const Node* copy : copies()) {
-      for (const Ref& s : copy->src) inside[s.get()]++;
-    }
+    const Owners owners = owners_of(needed);
+    add_owned_versions(needed, owners);
     const auto& order = needed.order();
     for (auto it = order.rbegin(); it != order.rend(); ++it) {
       const Node* n = *it;
       const bool replaced = n->op == Op::Buffer && of_node_.contains(n);
-      if (!replaced && n->uses() > inside[n]) live_.insert(n);
+      if (replaced) continue;
+      if (owners.own(n)) live_.insert(n);
       if (!live_.contains(n)) continue;
-      for (const Ref& s : needed.below(n)) live_.insert(s.get());
+      for (const Ref& s : needed.below(*n)) live_.insert(s.get());
     }
     for (const Output& o : outputs_) {  // a target that the graph does not read is in no order
-      if (o.target_leaf && o.target_leaf->uses() > inside[o.target_leaf.get()])
-        live_.insert(o.target_leaf.get());
+      if (o.target_leaf && owners.own(o.target_leaf.get())) live_.insert(o.target_leaf.get());
     }
   }
 
-  // Nodes that rewriting made: they hold sources too, and die with this object.
-  NodeSet copies() const {
-    NodeSet made;
-    for (const auto& [node, to] : rewritten_) {
-      if (to.get() != node && to->op != Op::Buffer && !rewritten_.contains(to.get())) made.insert(to.get());
+  // Earlier pending versions that someone else owns are computed along, else their work would be done again.
+  void add_owned_versions(const Needed& needed, const Owners& owners) {
+    for (const Node* n : needed.order()) {
+      const bool pending = n->op == Op::Buffer && version_of(*n).pending();
+      if (pending && !of_node_.contains(n) && owners.own(n)) add_pending(*n, false);
     }
-    for (const Output& o : outputs_) {
-      if (o.node->op == Op::Copy && !rewritten_.contains(o.node.get())) made.insert(o.node.get());
+  }
+
+  // The nodes with pending leaves replaced by what defines them and known values by their leaves.
+  void rewrite(const Needed& needed) {
+    map_nodes(needed.order(), rewritten_, [&](const Node& n) {
+      if (const auto* version = needed.known(&n)) return leaf_of(*version, n.dtype, frozen(n.shape));
+      return resolved(n, rewritten_);
+    });
+    for (Output& o : outputs_) {
+      const Ref& node = rewritten_.at(o.recorded);
+      // What is only a leaf has memory of another value; an output needs its own.
+      o.node = node->op == Op::Buffer ? make(Op::Copy, {node}) : node;
     }
-    return made;
   }
 
   void compute() {
@@ -275,26 +227,21 @@ class Realization {
 
   void launch(const Graph& graph, CompiledSchedule& compiled) {
     const std::vector<int64_t> slots = slot_values(graph.scalars);
-    std::vector<std::shared_ptr<Memory>> held;
-    std::vector<void*> inputs, outputs;
-    for (const Ref& leaf : graph.inputs) {
-      held.push_back(memory_on(context_, version_of(*leaf)));
-      inputs.push_back(held.back()->data());
-    }
+    BoundInputs inputs;
+    std::vector<void*> outputs;
+    for (const Ref& leaf : graph.inputs) inputs.add(context_, share_version(*leaf));
     for (size_t i = 0; i < outputs_.size(); ++i) {
       Output& o = outputs_[i];
       if (compiled.in_place(i)) {
         const size_t input = static_cast<size_t>(graph.target[i]);
-        o.in_place =
-            !live_.contains(o.target_leaf.get()) && held[input] == o.target->memory && unshared(held, input);
-        o.memory = o.in_place ? o.target->memory : copy_of(context_, *held[input]);
-        inputs[input] = o.memory->data();
+        o.in_place = !live_.contains(o.target_leaf.get()) && inputs.has_own_memory(input);
+        o.memory = inputs.to_write_over(context_, input, o.in_place);
       } else {
         o.memory = context_.device->allocate(static_cast<size_t>(compiled.output_bytes(i, slots)));
       }
       outputs.push_back(o.memory->data());
     }
-    run_compiled(context_, compiled, {inputs, outputs, slots});
+    run_compiled(context_, compiled, {inputs.addresses(), outputs, slots});
   }
 
   void commit() {
@@ -366,55 +313,10 @@ void realize(ContextState& context, std::span<const std::shared_ptr<TensorState>
   }  // what was recorded is freed without the lock
 }
 
-std::vector<int64_t> slot_values(std::span<const Ref> scalars) {
-  std::vector<int64_t> values;
-  values.reserve(scalars.size());
-  for (const Ref& leaf : scalars) {
-    values.push_back(leaf->op == Op::Scalar ? leaf->at(1)
-                                            : static_cast<int64_t>(scalar_state(*leaf).bits.load()));
-  }
-  return values;
-}
-
 std::vector<Ref> frozen(const std::vector<Ref>& dims) {
   std::vector<Ref> out;
   for (const Ref& d : dims) out.push_back(d->is_const() ? d : index(evaluate_variables(d)));
   return out;
-}
-
-bool usable_on(const ContextState& context, const Memory& memory) {
-  if (&memory.device() == context.device.get()) return true;
-  return memory.device().backend().host_visible() && context.device->backend().host_visible();
-}
-
-std::shared_ptr<Memory> memory_on(ContextState& context, const Version& version) {
-  const std::shared_ptr<Memory>& memory = version.memory;
-  if (!memory) broken("version {} of storage {} has no memory", version.number, version.storage->id);
-  return usable_on(context, *memory) ? memory : copy_of(context, *memory);
-}
-
-std::shared_ptr<Memory> copy_of(ContextState& context, const Memory& from) {
-  std::shared_ptr<Memory> copy = context.device->allocate(from.bytes());
-  if (from.device().backend().host_visible()) {
-    context.device->backend().copy_in(copy->data(), from.data(), from.bytes());
-  } else {
-    std::vector<char> host(from.bytes());
-    from.device().backend().copy_out(host.data(), from.data(), host.size());
-    context.device->backend().copy_in(copy->data(), host.data(), host.size());
-  }
-  return copy;
-}
-
-bool unshared(std::span<const std::shared_ptr<Memory>> bound, size_t i) {
-  return bound[i].use_count() == 1 + std::count(bound.begin(), bound.end(), bound[i]);
-}
-
-void run_compiled(ContextState& context, CompiledSchedule& compiled,
-                  const CompiledSchedule::Binding& binding) {
-  std::string failed =
-      guarded("run", [&] { return compiled.run(*context.device, context.parallel, binding); });
-  context.counters.launches += compiled.launches();
-  if (!failed.empty() && context.failure.empty()) context.failure = std::move(failed);
 }
 
 }  // namespace kontor

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "graph/shape.h"
+#include "runtime/owners.h"
 #include "runtime/realize.h"
 #include "runtime/trace.h"
 
@@ -13,26 +14,12 @@ namespace {
 
 // The nodes with each leaf that the trace assigned replaced by what defines it.
 Substitution resolve(std::span<const Ref> roots) {
-  Substitution resolved;
-  std::vector<std::pair<const Node*, bool>> stack;
-  for (auto it = roots.rbegin(); it != roots.rend(); ++it) stack.emplace_back(it->get(), false);
-  while (!stack.empty()) {
-    const auto [node, entered] = stack.back();
-    stack.pop_back();
-    if (resolved.contains(node)) continue;
-    const bool pending = node->op == Op::Buffer && version_of(*node).pending();
-    const std::span<const Ref> sources =
-        pending ? std::span(&version_of(*node).definition, 1) : std::span<const Ref>(node->src);
-    if (!entered) {
-      stack.emplace_back(node, true);
-      for (auto s = sources.rbegin(); s != sources.rend(); ++s) stack.emplace_back(s->get(), false);
-    } else if (pending) {
-      resolved.emplace(node, resolved.at(sources[0].get()));
-    } else {
-      resolved.emplace(node, with_sources(*node, sources_in(resolved, *node)));
-    }
-  }
-  return resolved;
+  NodeSet met;
+  std::vector<const Node*> order;
+  for (const Ref& r : roots) append_topological(r.get(), met, order, recorded_below);
+  Substitution done;
+  map_nodes(order, done, [&](const Node& n) { return resolved(n, done); });
+  return done;
 }
 
 Ref placeholder_like(const Ref& leaf) {
@@ -77,7 +64,7 @@ bool JitProgram::record_once(ContextState& context, const std::vector<Ref>& plac
     // A Tensor made by the function that outlives it (an optimiser's state at its first step) becomes state: it is
     // computed as it was when first assigned, and the function is recorded again.
     for (const Trace::Assigned& a : trace.assigned()) {
-      if (a.local && a.state.use_count() > 1) kept.push_back(a.state);
+      if (a.local && !sole_owner(a.state)) kept.push_back(a.state);
     }
     trace.undo();
     if (kept.empty()) {
@@ -222,7 +209,7 @@ void JitProgram::check_scalars(const Graph& graph, const Trace& trace) const {
 bool JitProgram::shared_states() const {
   for (const State& s : states_) {
     const std::shared_ptr<TensorState> state = s.state.lock();
-    if (!state || state->node->uses() > 1) return true;
+    if (!state || !sole_owner(state->node)) return true;
   }
   return false;
 }
@@ -293,20 +280,16 @@ bool JitProgram::call(ContextState& context, std::span<const Ref> arguments, std
 void JitProgram::execute(ContextState& context, std::span<const Ref> arguments) {
   for (const State& s : states_) held_.push_back(s.state.lock());
   for (const Input& i : inputs_) {
-    const std::shared_ptr<Version> version = version_at(i, arguments);
-    leaves_.push_back(i.from == From::Argument ? arguments[i.index]
-                      : i.from == From::State  ? held_[i.index]->node
-                                               : Ref());
-    memories_.push_back(memory_on(context, *version));
-    if (i.is_result && !leaves_.back()) leaves_.back() = leaf_of(version, i.dtype, i.dims);
-    input_addresses_.push_back(memories_.back()->data());
+    std::shared_ptr<Version> version = version_at(i, arguments);
+    returned_.push_back(i.is_result ? leaf_of(version, i.dtype, i.dims) : Ref());
+    bound_.add(context, std::move(version));
   }
   draw(context);
   for (const auto& [state, advance] : host_steps_) advance(state.get());
   for (const auto& scalar : scalars_) slots_.push_back(static_cast<int64_t>(scalar->bits.load()));
   for (size_t k = 0; k < outputs_.size(); ++k) bind_output(context, k);
   if (called_) context.counters.replays++;
-  if (compiled_) run_compiled(context, *compiled_, {input_addresses_, output_addresses_, slots_});
+  if (compiled_) run_compiled(context, *compiled_, {bound_.addresses(), output_addresses_, slots_});
   const bool called_before = std::exchange(called_, true);
   for (size_t k = 0; k < outputs_.size(); ++k) commit(context, k, called_before);
 }
@@ -326,20 +309,17 @@ void JitProgram::draw(ContextState& context) {
   random_base_->bits = context.draw(blocks);
 }
 
-// Memory of an output: that of the value it replaces, where nobody but the Tensor itself and this call hold that.
+// Memory of an output: that of the value it replaces, where the Tensor alone owns that.
 void JitProgram::bind_output(ContextState& context, size_t k) {
   const Output& output = outputs_[k];
   const size_t input = static_cast<size_t>(std::max(targets_[k], 0));
   const bool sole = output.state >= 0 && targets_[k] >= 0 && !output.old_is_result &&
-                    inputs_[input].from == From::State && leaves_[input]->uses() == 2 &&
-                    memories_[input] == version_of(*leaves_[input]).memory && unshared(memories_, input);
-  std::shared_ptr<Memory> memory;
-  if (compiled_->in_place(k)) {
-    memory = sole ? memories_[input] : copy_of(context, *memories_[input]);
-    input_addresses_[input] = memory->data();
-  } else {
-    memory = context.device->allocate(static_cast<size_t>(compiled_->output_bytes(k, slots_)));
-  }
+                    inputs_[input].from == From::State && sole_owner(held_[inputs_[input].index]->node) &&
+                    bound_.has_own_memory(input);
+  std::shared_ptr<Memory> memory =
+      compiled_->in_place(k)
+          ? bound_.to_write_over(context, input, sole)
+          : context.device->allocate(static_cast<size_t>(compiled_->output_bytes(k, slots_)));
   sole_.push_back(sole);
   output_addresses_.push_back(memory->data());
   output_memories_.push_back(std::move(memory));
@@ -378,7 +358,7 @@ std::vector<Tensor> JitProgram::collect() const {
   for (const Result& r : results_) {
     switch (r.kind) {
       case Result::Value:    results.push_back(tensor_of(output_leaves_[r.index])); break;
-      case Result::Leaf:     results.push_back(tensor_of(leaves_[r.index])); break;
+      case Result::Leaf:     results.push_back(tensor_of(returned_[r.index])); break;
       case Result::NewState: results.push_back(tensor_of(output_leaves_[states_[r.index].output])); break;
     }
   }
@@ -387,13 +367,12 @@ std::vector<Tensor> JitProgram::collect() const {
 
 // Values of a call must not outlive it here: they would count as readers at the next one.
 JitProgram::Forget::~Forget() {
-  program.leaves_.clear();
+  program.returned_.clear();
   program.held_.clear();
-  program.memories_.clear();
+  program.bound_.clear();
   program.output_memories_.clear();
   program.sole_.clear();
   program.output_leaves_.clear();
-  program.input_addresses_.clear();
   program.output_addresses_.clear();
   program.slots_.clear();
 }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "runtime/binding.h"
 #include "runtime/context_state.h"
 
 namespace kontor {
@@ -96,12 +97,13 @@ class JitProgram {
   bool called_ = false;
 
   // Filled at each call, under the context's lock; kept so that a call allocates nothing here.
-  std::vector<Ref> leaves_;                         // of the inputs
+  BoundInputs bound_;
+  std::vector<Ref> returned_;                       // leaves of the inputs that are results
   std::vector<std::shared_ptr<TensorState>> held_;  // of the states
-  std::vector<std::shared_ptr<Memory>> memories_, output_memories_;
+  std::vector<std::shared_ptr<Memory>> output_memories_;
   std::vector<bool> sole_;  // of each output: the state's old value has no other reader
   std::vector<Ref> output_leaves_;
-  std::vector<void*> input_addresses_, output_addresses_;
+  std::vector<void*> output_addresses_;
   std::vector<int64_t> slots_;
 };
 

@@ -52,4 +52,16 @@ std::shared_ptr<Version> share_version(const Node& buffer) {
   return std::static_pointer_cast<Version>(std::const_pointer_cast<void>(buffer.arg.payload));
 }
 
+std::span<const Ref> recorded_below(const Node& node) {
+  if (node.op != Op::Buffer) return node.src;
+  const Version& version = version_of(node);
+  return version.pending() ? std::span(&version.definition, 1) : std::span<const Ref>();
+}
+
+Ref resolved(const Node& node, const Substitution& done) {
+  if (node.op != Op::Buffer) return with_sources(node, sources_in(done, node));
+  const Version& version = version_of(node);
+  return version.pending() ? done.at(version.definition.get()) : Ref(&node);
+}
+
 }  // namespace kontor

@@ -45,5 +45,9 @@ Ref leaf_of(const std::shared_ptr<Version>& version, DType dtype, const std::vec
 /// The version behind a Buffer leaf.
 Version& version_of(const Node& buffer);
 std::shared_ptr<Version> share_version(const Node& buffer);
+/// Where what was recorded goes on below a node: its sources; below a leaf, the definition of a pending one.
+std::span<const Ref> recorded_below(const Node& node);
+/// The node without pending leaves, given what lies below it: a pending leaf is what defines it.
+Ref resolved(const Node& node, const Substitution& done);
 
 }  // namespace kontor

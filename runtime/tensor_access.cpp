@@ -5,6 +5,7 @@
 #include "base/guard.h"
 #include "graph/functions/functions.h"
 #include "graph/shape.h"
+#include "runtime/owners.h"
 #include "runtime/realize.h"
 #include "runtime/trace.h"
 
@@ -20,14 +21,14 @@ std::shared_ptr<TensorState> own_state(Ref node, bool original) {
   return state;
 }
 
-// The version that an assign makes to a Tensor of this state, whose handles are counted.
+// The version that an assign makes to a Tensor of this state.
 std::shared_ptr<Version> version_after(const std::shared_ptr<TensorState>& state, const Ref& old) {
   if (old->op != Op::Buffer) return make_version();
   const std::shared_ptr<Version> base = share_version(*old);
   Storage& storage = *base->storage;
   const bool latest = storage.latest.lock() == base;
   const bool copy = state->assigned && !state->original;
-  if (!copy && (!latest || (!state->assigned && state.use_count() > 1))) storage.ambiguity++;
+  if (!copy && (!latest || (!state->assigned && !sole_owner(state)))) storage.ambiguity++;
   if (latest && !copy) return next_version(base);
   std::shared_ptr<Version> fork = make_version();
   fork->before = base;

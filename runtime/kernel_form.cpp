@@ -134,22 +134,21 @@ Ref with_own_slots(const Ref& tree, const KernelForm& form, const std::vector<bo
   Substitution made;
   size_t constant = 0;
   int64_t next = count;
-  for (const Node* n : uses.order()) {
-    if (n->op == Op::Slot) {
-      const auto at = std::find(form.scalars.begin(), form.scalars.end(), n->at(0)) - form.scalars.begin();
-      made.emplace(n, tree::slot(n->dtype, at, n->arg.ints.size() > 1 ? n->bounds : Bounds{}));
-      continue;
+  map_nodes(uses.order(), made, [&](const Node& n) -> Ref {
+    if (n.op == Op::Slot) {
+      const auto at = std::find(form.scalars.begin(), form.scalars.end(), n.at(0)) - form.scalars.begin();
+      return tree::slot(n.dtype, at, n.arg.ints.size() > 1 ? n.bounds : Bounds{});
     }
     std::vector<Ref> sources;
-    sources.reserve(n->src.size());
-    for (size_t i = 0; i < n->src.size(); i++) {
-      const Ref& s = n->src[i];
-      const bool slot = uses.may_be_slot(*n, i) && !lifted.empty() && lifted[constant];
-      constant += uses.may_be_slot(*n, i);
+    sources.reserve(n.src.size());
+    for (size_t i = 0; i < n.src.size(); i++) {
+      const Ref& s = n.src[i];
+      const bool slot = uses.may_be_slot(n, i) && !lifted.empty() && lifted[constant];
+      constant += uses.may_be_slot(n, i);
       sources.push_back(slot ? tree::slot(s->dtype, next++, bounds_of(*s)) : made.at(s.get()));
     }
-    made.emplace(n, with_sources(*n, std::move(sources)));
-  }
+    return with_sources(n, std::move(sources));
+  });
   return made.at(tree.get());
 }
 

@@ -206,10 +206,21 @@ static constexpr bool verifies = false;
 static constexpr bool verifies = true;  // debug builds, and so the tests of one
 #endif
 
+std::vector<GraphPass> passes_of(const Target& target) {
+  std::vector<GraphPass> passes;
+  if (target.fast && target.natives.bf16_pairs) passes.push_back({"pair_dots", with_pair_dots});
+  passes.push_back({"rules", [](const Graph& graph) {
+                      Graph out = graph;
+                      out.outputs = canonical(graph.outputs);
+                      return out;
+                    }});
+  return passes;
+}
+
 Schedule schedule(const Graph& recorded, const Target& target, const Decisions& given) {
-  Graph graph = target.fast && target.natives.bf16_pairs ? with_pair_dots(recorded) : recorded;
-  graph.outputs = canonical(graph.outputs);
-  if (verifies) require_sound(graph, "the rules");
+  const Graph graph = run_passes(recorded, passes_of(target), [](const GraphPass& pass, const Graph& made) {
+    if (verifies) require_sound(made, pass.name);
+  });
   ProgramTree program = lower(graph, target);
   program.in_place = graph.target;
   program.slots = graph.scalars.size();

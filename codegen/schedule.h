@@ -7,6 +7,7 @@
 #include "codegen/target.h"
 #include "codegen/tree/tree.h"
 #include "graph/graph.h"
+#include "graph/transforms/passes.h"
 
 namespace kontor {
 
@@ -69,6 +70,10 @@ struct Lifetime {
 std::vector<Lifetime> lifetimes(const Schedule& schedule);
 /// The same of one buffer that kernels `touched` use, kept from piece to piece of stream number `kept` (-1: of none).
 Lifetime lifetime(std::span<const int> touched, std::span<const ScheduledStream> streams, int kept = -1);
+
+/// What schedule() does to a graph before it is lowered: sums of products as the device has instructions for them, where that is
+/// asked for, and the rules.
+std::vector<GraphPass> passes_of(const Target& target);
 
 /// What `given` says of a stage is followed, the rest is chosen. Never fails for a graph that its makers accepted; throws Error
 /// for a decision that can't be followed.

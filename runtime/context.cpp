@@ -9,6 +9,7 @@
 #include "runtime/context_state.h"
 #include "runtime/events.h"
 #include "runtime/inspect.h"
+#include "runtime/passes.h"
 #include "runtime/repro.h"
 
 namespace kontor {
@@ -47,6 +48,19 @@ Context& make_default() {
 }
 
 }  // namespace
+
+void ContextMutex::lock() {
+  if (holder_.load(std::memory_order_relaxed) == std::this_thread::get_id())
+    fail(
+        "only operations are recorded here: nothing can be read, realized or assigned, or asked of the Context");
+  mutex_.lock();
+  holder_.store(std::this_thread::get_id(), std::memory_order_relaxed);
+}
+
+void ContextMutex::unlock() {
+  holder_.store({}, std::memory_order_relaxed);
+  mutex_.unlock();
+}
 
 size_t GraphKeyHash::operator()(const std::vector<uint64_t>& key) const {
   uint64_t h = key.size();
@@ -110,15 +124,15 @@ static void keep_budget(ContextState& context, const CompiledSchedule& compiled)
   most = std::max(most, static_cast<uint64_t>(compiled.arena_bytes()));
 }
 
-static std::shared_ptr<CompiledSchedule> compile(ContextState& context, const Graph& graph) {
-  inspect::graph_made(graph);
+static std::shared_ptr<CompiledSchedule> compile(ContextState& context, const Graph& graph,
+                                                 const inspect::PassLog& log) {
   const auto start = std::chrono::steady_clock::now();
   Schedule made = schedule(graph, context.device->target(), inspect::decisions_for(graph));
   const auto end = std::chrono::steady_clock::now();
   context.counters.schedule_seconds += std::chrono::duration<double>(end - start).count();
   if (events::on())
     events::add("schedule", "schedule", start, end, {{"kernels", static_cast<int64_t>(made.kernels.size())}});
-  inspect::schedule_made(graph, context.device->target(), made);
+  inspect::schedule_made(graph, context.device->target(), made, log);
   auto kernels = context.kernels.get(made.kernels, context.parallel);
   auto compiled = std::make_shared<CompiledSchedule>(std::move(made), std::move(kernels), graph.inputs.size(),
                                                      graph.outputs.size());
@@ -127,10 +141,20 @@ static std::shared_ptr<CompiledSchedule> compile(ContextState& context, const Gr
   return compiled;
 }
 
-std::shared_ptr<CompiledSchedule> compiled_for(ContextState& context, const Graph& graph) {
+// The same for each list of passes: they are equal exactly if their names are, in order.
+static std::vector<uint64_t> schedule_key(const ContextState& context, const Graph& graph) {
   std::vector<uint64_t> key = graph_key(graph);
+  for (const GraphPass& pass : context.passes) key.push_back(std::hash<std::string>()(pass.name));
+  return key;
+}
+
+std::shared_ptr<CompiledSchedule> compiled_for(ContextState& context, const Graph& graph) {
+  std::vector<uint64_t> key = schedule_key(context, graph);
   if (const auto* found = context.schedules.find(key)) return *found;
-  auto compiled = with_repro(graph, [&] { return compile(context, graph); });
+  inspect::graph_made(graph);
+  inspect::PassLog log(graph);
+  const Graph last = run_passes(graph, context.passes, log.watch());
+  auto compiled = with_repro(last, [&] { return compile(context, last, log); });
   constexpr size_t bytes_a_kernel = 8192;
   const size_t bytes =
       2 * sizeof(uint64_t) * key.size() + bytes_a_kernel * compiled->schedule().kernels.size();
@@ -188,6 +212,16 @@ uint64_t Context::random_counter() const {
 void Context::set_random_counter(uint64_t counter) {
   std::lock_guard lock(state_->random_mutex);
   state_->random_counter = counter;
+}
+
+void Context::add_pass(const std::string& name, Pass pass) {
+  std::lock_guard lock(state_->mutex);
+  if (name.empty()) fail("add_pass: a pass without a name");
+  if (!pass) fail("add_pass: pass '{}' has no function", name);
+  for (const std::vector<GraphPass>& list : {state_->passes, passes_of(state_->device->target())})
+    for (const GraphPass& p : list)
+      if (p.name == name) fail("add_pass: there is a pass '{}' already", name);
+  state_->passes.push_back(pass_of(name, std::move(pass)));
 }
 
 Counters Context::counters() const {

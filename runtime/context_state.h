@@ -1,8 +1,10 @@
 // ContextState: what a Context owns, for the runtime's own files.
 #pragma once
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <unordered_map>
 #include <vector>
 
@@ -11,6 +13,7 @@
 #include "base/lru.h"
 #include "base/process.h"
 #include "graph/recording.h"
+#include "graph/transforms/passes.h"
 #include "runtime/compiled.h"
 #include "runtime/storage.h"
 #include "runtime/thread_pool.h"
@@ -21,17 +24,29 @@ struct GraphKeyHash {
   size_t operator()(const std::vector<uint64_t>& key) const;
 };
 
+/// Says so where the thread that holds it asks for it again: that is a pass, which runs while a graph is scheduled.
+class ContextMutex {
+ public:
+  void lock();
+  void unlock();
+
+ private:
+  std::mutex mutex_;
+  std::atomic<std::thread::id> holder_{};
+};
+
 struct v0::ContextState final : RandomSource {
   explicit ContextState(const ContextOptions& options);
 
   /// Held round everything that touches the device, the caches, Storages and Versions.
-  std::mutex mutex;
+  ContextMutex mutex;
   const int64_t id = fresh_id();
   const uint32_t generation = process_generation();  ///< another one in a child that was forked later
   ThreadPool pool;
   ParallelFor parallel;
   std::shared_ptr<Device> device;
   KernelStore kernels;
+  std::vector<GraphPass> passes;  ///< the program's own; the list only grows
   /// Those used last, by graph_key(); how much they may take in memory is estimated.
   static constexpr size_t most_bytes_of_schedules = 64 << 20;
   Lru<std::vector<uint64_t>, std::shared_ptr<CompiledSchedule>, GraphKeyHash> schedules{

@@ -26,8 +26,8 @@
 namespace kontor::inspect {
 namespace {
 
-constexpr std::string_view kStages[] = {"graph",  "stages", "decisions", "schedule",
-                                        "kernel", "source", "ir",        "asm"};
+constexpr std::string_view kStages[] = {"graph",  "passes", "stages", "decisions", "schedule",
+                                        "kernel", "source", "ir",     "asm"};
 
 struct Settings {
   int64_t level = 0;
@@ -65,10 +65,6 @@ Settings read_environment() {
     begin = end + 1;
   }
   return s;
-}
-
-bool dumps(std::string_view stage) {
-  return std::find(settings().dumped.begin(), settings().dumped.end(), stage) != settings().dumped.end();
 }
 
 void dump(const std::string& name, std::string_view ending, const std::string& text) {
@@ -226,6 +222,7 @@ std::vector<Piece> stage(const Graph& graph, std::string_view stage, std::string
   const BackendKind& kind = backend_kind(device);
   const Target target = target_of(device);
   const Schedule chosen = schedule(graph, target, decisions_for(graph));
+  if (stage == "passes") return {{"passes", PassLog(graph, true).with(graph, target, chosen)}};
   if (stage == "decisions") return {{"decisions", decisions_text(graph, chosen)}};
   const Schedule made = stage == "stages" ? schedule(graph, target, unfused(chosen.decisions)) : chosen;
   if (stage == "schedule") return {{"schedule", print(made)}};
@@ -273,7 +270,7 @@ void graph_made(const Graph& graph) {
   if (dumps("graph")) dump(fmt::format("{:04}", graphs.load()), "graph", text);
 }
 
-void schedule_made(const Graph& graph, const Target& target, const Schedule& schedule) {
+void schedule_made(const Graph& graph, const Target& target, const Schedule& schedule, const PassLog& log) {
   const int number = graphs++;
   if (settings().level >= 3) {
     for (const ScheduledKernel& k : schedule.kernels) {
@@ -285,7 +282,12 @@ void schedule_made(const Graph& graph, const Target& target, const Schedule& sch
   if (dumps("stages"))
     dump(fmt::format("{:04}", number), "stages",
          print(kontor::schedule(graph, target, unfused(schedule.decisions))));
+  if (dumps("passes")) dump(fmt::format("{:04}", number), "passes", log.with(graph, target, schedule));
   if (dumps("decisions")) dump(fmt::format("{:04}", number), "decisions", decisions_text(graph, schedule));
+}
+
+bool dumps(std::string_view stage) {
+  return std::find(settings().dumped.begin(), settings().dumped.end(), stage) != settings().dumped.end();
 }
 
 bool wants_source() { return sources; }

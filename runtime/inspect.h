@@ -9,6 +9,7 @@
 #include "backends/backend.h"
 #include "codegen/schedule.h"
 #include "graph/graph.h"
+#include "graph/transforms/passes.h"
 
 namespace kontor::inspect {
 
@@ -16,7 +17,7 @@ namespace kontor::inspect {
 struct Piece {
   std::string name, text;
 };
-/// The stage ("graph", "stages", "decisions", "schedule", "kernel", "source", "ir", "asm") of a graph for a device. Graph to source need no
+/// The stage ("graph", "passes", "stages", "decisions", "schedule", "kernel", "source", "ir", "asm") of a graph for a device. Graph to source need no
 /// such device on this machine. Throws Error naming the stages or devices there are.
 std::vector<Piece> stage(const Graph& graph, std::string_view stage, std::string_view device);
 /// What KONTOR_DECISIONS says of a graph: the lines of its file before the first `graph KEY`, and those behind the graph's own
@@ -24,6 +25,23 @@ std::vector<Piece> stage(const Graph& graph, std::string_view stage, std::string
 Decisions decisions_for(const Graph& graph);
 /// What the scheduler is told of a device: what it is, or what a common GPU is where it cannot be opened.
 Target target_of(std::string_view device);
+/// What a graph became, pass by pass, each under its name: `== rules`.
+class PassLog {
+ public:
+  /// Writes only if `wanted`, or by default if KONTOR_DUMP asks for it.
+  explicit PassLog(const Graph& recorded);
+  PassLog(const Graph& recorded, bool wanted);
+  /// Notes each pass over the graph; empty where nothing is to be written.
+  PassWatch watch();
+  /// What was written, and the passes of schedule(), which made `schedule` of `graph`.
+  std::string with(const Graph& graph, const Target& target, const Schedule& schedule) const;
+
+ private:
+  void add(std::string_view pass, const Graph& graph);
+
+  bool wanted_;
+  std::string text_, last_;
+};
 /// Kernels, their buffers and moves, and why they were not fused.
 std::string print(const Schedule& schedule);
 
@@ -34,7 +52,9 @@ std::string write_repro(const Graph& graph);
 using Time = std::chrono::steady_clock::time_point;
 void device_opened(const Backend& backend, int threads);
 void graph_made(const Graph& graph);
-void schedule_made(const Graph& graph, const Target& target, const Schedule& schedule);
+void schedule_made(const Graph& graph, const Target& target, const Schedule& schedule, const PassLog& log);
+/// Whether KONTOR_DUMP names the stage.
+bool dumps(std::string_view stage);
 /// Whether a kernel's source is wanted even if a finished program is found.
 bool wants_source();
 void kernel_rendered(const ScheduledKernel& kernel, const KernelSource& source, Backend& backend);

@@ -106,6 +106,7 @@ void JitProgram::build(ContextState& context, Trace& trace, const std::vector<Re
   random_blocks_ = trace.random_blocks();
   if (graph.outputs.empty()) return;
   std::lock_guard lock(context.mutex);
+  passes_ = context.passes.size();
   compiled_ = compiled_for(context, graph);
 }
 
@@ -223,7 +224,8 @@ bool JitProgram::fits(const ContextState& context, std::span<const Ref> argument
 }
 
 // Whether every Tensor that was read or assigned is still there as the same thing.
-bool JitProgram::valid() const {
+bool JitProgram::valid(const ContextState& context) const {
+  if (compiled_ && passes_ != context.passes.size()) return false;
   if (once_ && called_) return false;
   for (const auto& [watch, changes] : watches_)
     if (watch->changes != changes) return false;
@@ -263,7 +265,7 @@ bool JitProgram::call(ContextState& context, std::span<const Ref> arguments, std
     std::vector<std::shared_ptr<TensorState>> pending;
     {
       std::lock_guard lock(context.mutex);
-      if (!valid()) return false;
+      if (!valid(context)) return false;
       pending = unrealized();
       if (pending.empty()) {
         const Forget forget{*this};

@@ -69,7 +69,7 @@ class JitProgram {
   void check_scalars(const Graph& graph, const Trace& trace) const;
   bool shared_states() const;
 
-  bool valid() const;
+  bool valid(const ContextState& context) const;
   std::vector<std::shared_ptr<TensorState>> unrealized() const;
   void execute(ContextState& context, std::span<const Ref> arguments);
   std::shared_ptr<Version> version_at(const Input& input, std::span<const Ref> arguments) const;
@@ -79,6 +79,7 @@ class JitProgram {
   std::vector<Tensor> collect() const;
 
   int64_t context_id_;
+  size_t passes_ = 0;  // that the Context had
   std::vector<DType> argument_dtypes_;
   std::vector<std::vector<Ref>> argument_dims_;
   std::shared_ptr<CompiledSchedule> compiled_;

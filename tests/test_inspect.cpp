@@ -56,7 +56,7 @@ TEST_CASE("[inspect] each stage of a graph is text") {
   CHECK(contains(text_of("source", "llvm"), "define void @"));
   CHECK(contains(text_of("source", "interp"), "kernel "));
   CHECK(error_of([&] { text_of("soup", "llvm"); }) ==
-        "stage 'soup' is not one of graph, stages, decisions, schedule, kernel, source, ir, asm");
+        "stage 'soup' is not one of graph, passes, stages, decisions, schedule, kernel, source, ir, asm");
   CHECK(contains(error_of([&] { text_of("kernel", "abacus"); }), "device 'abacus'"));
 }
 
@@ -101,7 +101,7 @@ TEST_CASE("[inspect] an unknown stage in KONTOR_DUMP is an error that names it")
   const Setting dump("KONTOR_DUMP", "kernel,soup");
   CHECK(
       error_of([] { Context context({.device = "interp"}); }) ==
-      "KONTOR_DUMP: stage 'soup' is not one of graph, stages, decisions, schedule, kernel, source, ir, asm");
+      "KONTOR_DUMP: stage 'soup' is not one of graph, passes, stages, decisions, schedule, kernel, source, ir, asm");
 }
 
 TEST_CASE(

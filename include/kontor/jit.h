@@ -1,6 +1,7 @@
-// Context (device, caches, threads, random numbers) and jit, which records a function once and replays it.
+// Context (device, caches, threads, random numbers, passes) and jit, which records a function once and replays it.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -44,6 +45,27 @@ struct ContextOptions {
   std::string numerics = {};
 };
 
+/// How a value of a graph is computed, as `kontor dump --stage graph` prints it.
+struct KONTOR_API Operation {
+  std::string_view op;           ///< "add", "reduce", "call", "buffer", ...
+  std::string name;              ///< of a call ("softmax"), a mark, a fold ("sum"); else ""
+  std::vector<int64_t> numbers;  ///< what else it is given: axes, bits of a constant
+  std::vector<Tensor>
+      inputs;  ///< of a call: its body, written on its arguments, and these; then extents and positions
+};
+/// Throws Error if the Tensor is empty.
+KONTOR_API Operation operation(const Tensor& value);
+
+/// A transform over a graph: what its outputs become, in order, each with its dtype and shape. It records operations on Tensors, and can
+/// neither read, realize or assign them nor make them of memory or of random numbers.
+using Pass = std::function<std::vector<Tensor>(std::span<const Tensor> outputs)>;
+/// `value` as it was recorded, and the operation on what its inputs have become. Returns what stands in its place, of the same dtype
+/// and shape; an empty Tensor: the operation as it is now.
+using MapValue = std::function<Tensor(const Tensor& value, const Operation& now)>;
+/// Makes a graph anew, inputs before what is computed from them, each value once; extents and positions (i64 of rank 0) stay. Throws
+/// Error where a value becomes one of another dtype or shape.
+KONTOR_API std::vector<Tensor> map_values(std::span<const Tensor> outputs, const MapValue& change);
+
 /// Owns a device, its caches, thread pool, memory, and the state of random numbers. There is a default one. Every
 /// operation uses the current Context of its thread. May be used from several threads.
 class KONTOR_API Context {
@@ -77,6 +99,11 @@ class KONTOR_API Context {
   /// How many blocks of random numbers were drawn: with the seed, all there is to store in a checkpoint.
   uint64_t random_counter() const;
   void set_random_counter(uint64_t counter);
+  /// Has every graph that is scheduled from now on go through `pass` first, behind those added before: what was scheduled already is
+  /// scheduled again. `KONTOR_DUMP=passes` writes the graph after each by its name. The pass must give the same for the same graph.
+  /// Throws Error for a name that is empty or taken. What the pass throws, and what is wrong with what it returns, is an Error of
+  /// the realize or jit call whose graph it is, which names the pass; that computes nothing.
+  void add_pass(const std::string& name, Pass pass);
   Counters counters() const;
   /// What went wrong without stopping anything, each told once: a kernel cache that cannot be read or written.
   std::vector<std::string> take_warnings();

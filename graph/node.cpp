@@ -315,11 +315,7 @@ std::vector<Ref> sources_in(const Substitution& done, const Node& node) {
 }
 
 std::vector<Ref> substitute(std::span<const Ref> roots, const Substitution& map) {
-  Substitution done = map;
-  map_nodes(roots, done, with_sources);
-  std::vector<Ref> out;
-  for (const Ref& r : roots) out.push_back(done.at(r.get()));
-  return out;
+  return mapped(roots, with_sources, map);
 }
 
 Ref substitute(const Ref& root, const Substitution& map) { return substitute(std::span(&root, 1), map)[0]; }

@@ -163,6 +163,15 @@ template <class F>
 void map_nodes(std::span<const Ref> roots, Substitution& done, const F& change) {
   map_nodes(topological(roots), done, [&](const Node& n) { return change(n, sources_in(done, n)); });
 }
+/// What the roots become so; `given` is decided already.
+template <class F>
+std::vector<Ref> mapped(std::span<const Ref> roots, const F& change, const Substitution& given = {}) {
+  Substitution done = given;
+  map_nodes(roots, done, change);
+  std::vector<Ref> out;
+  for (const Ref& r : roots) out.push_back(done.at(r.get()));
+  return out;
+}
 /// Replaces nodes (keys) by others everywhere below the roots; what is put in is not looked into again.
 std::vector<Ref> substitute(std::span<const Ref> roots, const Substitution& map);
 Ref substitute(const Ref& root, const Substitution& map);

@@ -91,8 +91,7 @@ Operation v0::operation(const Tensor& value) {
 std::vector<Tensor> v0::map_values(std::span<const Tensor> outputs, const MapValue& change) {
   std::vector<Ref> roots;
   for (const Tensor& t : outputs) roots.push_back(node_of(t));
-  Substitution done;
-  map_nodes(roots, done, [&](const Node& n, const std::vector<Ref>& sources) -> Ref {
+  return tensors_of(mapped(roots, [&](const Node& n, const std::vector<Ref>& sources) -> Ref {
     if (is_index(n)) return with_sources(n, sources);
     const Tensor now = change(tensor_of(Ref(&n)), operation_of(n, sources));
     if (!Recording::state(now)) return with_sources(n, sources);
@@ -101,10 +100,7 @@ std::vector<Tensor> v0::map_values(std::span<const Tensor> outputs, const MapVal
       fail("{} {} becomes {}: a value keeps its dtype and shape", row(n.op).name, describe(n),
            describe(*made));
     return made;
-  });
-  std::vector<Tensor> out;
-  for (const Ref& r : roots) out.push_back(tensor_of(done.at(r.get())));
-  return out;
+  }));
 }
 
 }  // namespace kontor

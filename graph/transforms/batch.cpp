@@ -1,4 +1,4 @@
-// The batch transform: one rule an op class, one iterative driver.
+// The batch transform: a rule an op.
 #include "graph/transforms/batch.h"
 
 #include <algorithm>
@@ -9,6 +9,7 @@
 #include "graph/index/index.h"
 #include "graph/shape.h"
 #include "graph/transforms/calls.h"
+#include "graph/transforms/op_table.h"
 
 namespace kontor {
 
@@ -45,8 +46,7 @@ Ints shifted(std::span<const int64_t> axes) {
 Ref elementwise(const Step& s) {
   std::vector<Ref> src;
   for (size_t i = 0; i < s.src.size(); i++) src.push_back(s.with_axis(i));
-  bool given = s.node.is(Op::Cast) || s.node.is(Op::Bitcast);
-  return make(s.node.op, src, s.node.arg, given ? s.node.dtype : DType::Void);
+  return with_sources(s.node, src);
 }
 
 /// Sources after the first `fixed` come in groups of `width` an axis; those of the new axis stand first.
@@ -168,13 +168,8 @@ Ref call(const Step& s) {
   return make(Op::Call, src, arg);
 }
 
-struct OpRule {
-  Op op;
-  Rule rule;
-};
-
 // clang-format off
-constexpr OpRule special_rules[] = {
+constexpr OpRule<Rule> rows[] = {
     {Op::Reshape,  [](const Step& s) { return with_dims(s, 1, {s.extent}); }},
     {Op::Expand,   [](const Step& s) { return with_dims(s, 1, {s.extent}); }},
     {Op::Pad,      [](const Step& s) { return with_dims(s, 2, {index(0), index(0)}); }},
@@ -194,12 +189,7 @@ constexpr OpRule special_rules[] = {
 };
 // clang-format on
 
-Rule rule_of(Op op) {
-  if (is_elementwise(op)) return elementwise;
-  for (const OpRule& r : special_rules)
-    if (r.op == op) return r.rule;
-  return nullptr;
-}
+constexpr OpTable<Rule> table("batch", rows, elementwise);
 
 Ref common_extent(std::span<const BatchedLeaf> leaves) {
   Ref extent;
@@ -218,29 +208,20 @@ Ref common_extent(std::span<const BatchedLeaf> leaves) {
 
 }  // namespace
 
-bool has_batch_row(Op op) { return row(op).group == OpClass::Leaf || rule_of(op) != nullptr; }
+bool has_batch_row(Op op) { return row(op).group == OpClass::Leaf || table.has(op); }
 
 std::vector<Ref> batch(std::span<const Ref> roots, std::span<const BatchedLeaf> leaves) {
-  Ref extent = common_extent(leaves);
-  NodeMap<Ref> batched;  // only of nodes that have the axis
+  const Ref extent = common_extent(leaves);
+  Substitution batched;  // only of nodes that have the axis
   for (const BatchedLeaf& l : leaves) batched.emplace(l.node.get(), l.with);
-  for (const Node* n : topological(roots)) {
-    if (batched.count(n)) continue;
-    Step step{*n, {}, {}, extent};
-    bool any = false;
-    for (const Ref& s : n->src) {
-      auto it = batched.find(s.get());
-      step.has.push_back(it != batched.end());
-      step.src.push_back(it != batched.end() ? it->second : s);
-      any = any || step.has.back();
+  carry(roots, batched, [&](const Node& n, std::span<const Ref* const> sources) {
+    Step step{n, {}, {}, extent};
+    for (size_t i = 0; i < sources.size(); i++) {
+      step.has.push_back(sources[i] != nullptr);
+      step.src.push_back(sources[i] ? *sources[i] : n[i]);
     }
-    if (!any) continue;
-    // A body that ignores its arguments needs no axis.
-    if (n->is(Op::Call) && !step.has[0]) continue;
-    Rule rule = rule_of(n->op);
-    if (!rule) broken("batch: no row for {}", row(n->op).name);
-    batched.emplace(n, rule(step));
-  }
+    return table[n.op](step);
+  });
   std::vector<Ref> out;
   for (const Ref& r : roots) {
     auto it = batched.find(r.get());

@@ -12,6 +12,7 @@
 #include "graph/shape.h"
 #include "graph/transforms/calls.h"
 #include "graph/transforms/dot_gradient.h"
+#include "graph/transforms/op_table.h"
 #include "graph/transforms/tape.h"
 
 namespace kontor {
@@ -234,13 +235,8 @@ void call_back(Tape& to, const Node& n, const Term& g) {
   to.add(n[1], unary->gradient(wide(source(n, 1)), wide(output_of(n)), wide(g)).as(n.dtype).node);
 }
 
-struct OpRule {
-  Op op;
-  GradientRule rule;
-};
-
 // clang-format off
-constexpr OpRule op_rules[] = {
+constexpr OpRule<GradientRule> rows[] = {
     {Op::Const, nothing}, {Op::Scalar, nothing}, {Op::Variable, nothing}, {Op::Buffer, nothing}, {Op::Iota, nothing},
     {Op::Mark,     [](Tape& to, const Node& n, const Term& g) { to.add(n[0], g.node); }},
     {Op::Copy,     [](Tape& to, const Node& n, const Term& g) { to.add(n[0], g.node); }},
@@ -276,15 +272,11 @@ constexpr OpRule op_rules[] = {
 };
 // clang-format on
 
-const OpRule* rule_of(Op op) {
-  for (const OpRule& r : op_rules)
-    if (r.op == op) return &r;
-  return nullptr;
-}
+constexpr OpTable<GradientRule> table("gradient", rows);
 
 }  // namespace
 
-bool has_gradient_row(Op op) { return rule_of(op) != nullptr; }
+bool has_gradient_row(Op op) { return table.has(op); }
 
 std::vector<Ref> gradient(const Ref& loss, std::span<const Ref> wrt) {
   Ref count = ix::product(loss->shape);
@@ -295,9 +287,7 @@ std::vector<Ref> gradient(const Ref& loss, std::span<const Ref> wrt) {
     const Node& n = *tape.order()[i];
     Ref g = tape.of(&n);
     if (!g) continue;
-    const OpRule* rule = rule_of(n.op);
-    if (!rule) broken("gradient: no row for {}", row(n.op).name);
-    rule->rule(tape, n, Term(g));
+    table[n.op](tape, n, Term(g));
   }
   std::vector<Ref> out;
   for (const Ref& w : wrt) {

@@ -1,4 +1,4 @@
-// The incremental transform: one rule an op class, one iterative driver. A value is unchanged, has a new slab, or is new
+// The incremental transform: a rule an op. A value is unchanged, has a new slab, or is new
 // as a whole; a rule keeps the slab as long as it can.
 #include "graph/transforms/incremental.h"
 
@@ -8,6 +8,7 @@
 #include "graph/functions/functions.h"
 #include "graph/index/index.h"
 #include "graph/shape.h"
+#include "graph/transforms/op_table.h"
 
 namespace kontor {
 
@@ -97,8 +98,7 @@ Change elementwise(const Step& s, const Change& slab) {
     src.push_back(s.now_part(i, slab));
     if (!src.back()) return anew();
   }
-  const bool given = s.node.is(Op::Cast) || s.node.is(Op::Bitcast);
-  return as_slab(slab.axis, slab.begin, make(s.node.op, src, s.node.arg, given ? s.node.dtype : DType::Void));
+  return as_slab(slab.axis, slab.begin, with_sources(s.node, src));
 }
 
 /// A number if the product of dimensions has one, else -1.
@@ -258,24 +258,14 @@ Change wrapper(const Step&, const Change& slab) { return slab; }
 
 Change never(const Step&, const Change&) { return anew(); }
 
-struct OpRule {
-  Op op;
-  Rule rule;
-};
-
-constexpr OpRule special_rules[] = {
+constexpr OpRule<Rule> rows[] = {
     {Op::Reshape, reshape}, {Op::Permute, permute}, {Op::Expand, expand}, {Op::Pad, pad},
     {Op::Shrink, shrink},   {Op::Flip, flip},       {Op::Window, window}, {Op::Unwindow, unwindow},
     {Op::Reduce, reduce},   {Op::Scan, never},      {Op::Gather, gather}, {Op::Scatter, never},
     {Op::Put, never},       {Op::Mark, wrapper},    {Op::Copy, wrapper},  {Op::Call, wrapper},
 };
 
-Rule rule_of(Op op) {
-  if (is_elementwise(op)) return elementwise;
-  for (const OpRule& r : special_rules)
-    if (r.op == op) return r.rule;
-  return nullptr;
-}
+constexpr OpTable<Rule> table("incremental", rows, elementwise);
 
 class Incremental {
  public:
@@ -288,7 +278,10 @@ class Incremental {
   }
 
   std::vector<Ref> run(std::span<const Ref> roots) {
-    for (const Node* n : topological(roots)) visit(n);
+    carry(roots, changes_, [](const Node& n, std::span<const Change* const> sources) {
+      if (n.is(Op::Call) || n.is(Op::Mark)) return *sources[0];  // the value of its first source
+      return changed({n, {sources.begin(), sources.end()}});
+    });
     std::vector<Ref> out;
     for (const Ref& r : roots) {
       const auto it = changes_.find(r.get());
@@ -317,23 +310,6 @@ class Incremental {
     return as_whole(c.value);
   }
 
-  void visit(const Node* n) {
-    if (changes_.count(n)) return;
-    Step step{*n, {}};
-    bool any = false;
-    for (const Ref& s : n->src) {
-      const auto it = changes_.find(s.get());
-      step.change.push_back(it == changes_.end() ? nullptr : &it->second);
-      any = any || step.change.back();
-    }
-    if (!any) return;
-    if (n->is(Op::Call) || n->is(Op::Mark)) {  // the value of its first source
-      if (step.change[0]) changes_.emplace(n, *step.change[0]);
-      return;
-    }
-    changes_.emplace(n, changed(step));
-  }
-
   // A movement op moves the difference as it moves the value; what a pad fills with is the same before and after.
   static Ref moved_difference(const Step& step, const Change& slab, Rule rule) {
     if (step.node.dtype == DType::Bool) return {};
@@ -344,8 +320,7 @@ class Incremental {
   }
 
   static Change changed(const Step& step) {
-    const Rule rule = rule_of(step.node.op);
-    if (!rule) broken("incremental: no row for {}", row(step.node.op).name);
+    const Rule rule = table[step.node.op];
     if (const Change* slab = step.slab()) {
       Change c = rule(step, *slab);
       if (c.value && is_movement(step.node.op)) c.difference = moved_difference(step, *slab, rule);
@@ -359,7 +334,7 @@ class Incremental {
 
 }  // namespace
 
-bool has_incremental_row(Op op) { return row(op).group == OpClass::Leaf || rule_of(op) != nullptr; }
+bool has_incremental_row(Op op) { return row(op).group == OpClass::Leaf || table.has(op); }
 
 std::vector<Ref> incremental(std::span<const Ref> roots, std::span<const Slab> slabs) {
   return Incremental(slabs).run(roots);

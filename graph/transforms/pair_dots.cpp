@@ -77,12 +77,10 @@ Ref paired(const Node& n) {
 
 Graph with_pair_dots(const Graph& graph) {
   Graph out = graph;
-  Substitution now;
-  map_nodes(graph.outputs, now, [](const Node& n, std::vector<Ref> sources) {
+  out.outputs = mapped(graph.outputs, [](const Node& n, std::vector<Ref> sources) {
     const Ref same = with_sources(n, sources), pair = paired(*same);
     return pair ? pair : same;
   });
-  for (Ref& o : out.outputs) o = now.at(o.get());
   return out;
 }
 

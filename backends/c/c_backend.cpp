@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <utility>
 
@@ -84,6 +85,15 @@ std::string compiled(const KernelSource& kernel, const char* as, std::string& lo
   return good ? object.read() : "";
 }
 
+/// Another text for the same path at each call. A descriptor's number is used again when its file is closed, and the system's
+/// loader takes a library of a name that is open already for the one that it has.
+std::string spelled_anew(const MemoryFile& file) {
+  static std::atomic<uint32_t> calls{0};
+  std::string path = "/proc/self/fd/";
+  for (uint32_t bits = ++calls; bits != 0; bits >>= 1) path += bits & 1 ? "./" : "/";
+  return path + fmt::format("{}", file.file.get());
+}
+
 using Entry = void (*)(void* const* buffers, const int64_t* slots, int64_t begin, int64_t end,
                        int64_t* error);
 
@@ -144,7 +154,7 @@ class CBackend final : public HostBackend {
   std::unique_ptr<Program> load(const KernelSource& kernel, std::string_view binary) override {
     const MemoryFile file(binary);
     auto program = std::make_unique<CProgram>();
-    program->library = ::dlopen(file.path().c_str(), RTLD_NOW | RTLD_LOCAL);
+    program->library = ::dlopen(spelled_anew(file).c_str(), RTLD_NOW | RTLD_LOCAL);
     if (!program->library) fail("c: the library of kernel {} cannot be opened: {}", kernel.name, ::dlerror());
     const std::string name = fmt::format("{}{}", kernel.name, launcher);
     program->entry = reinterpret_cast<Entry>(::dlsym(program->library, name.c_str()));

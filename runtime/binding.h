@@ -1,4 +1,4 @@
-// What a run reads: values, and where they are on the device that runs it.
+// What a run reads: values, and where they are on the device that runs it, which may not be theirs.
 #pragma once
 #include <memory>
 #include <span>
@@ -12,12 +12,13 @@ namespace kontor {
 /// needs the context's lock.
 class BoundInputs {
  public:
-  /// The next input: the value's memory, or a copy of it where it lives on a device whose memory this one cannot use.
-  void add(ContextState& context, std::shared_ptr<Version> value);
+  /// The next input of a run on `device`: the value's memory, or a copy of it where it lives on a device whose memory this one
+  /// cannot use.
+  void add(Device& device, std::shared_ptr<Version> value);
   /// Whether the input is in the memory of its value, which no other value shares.
   bool has_own_memory(size_t input) const;
   /// Memory with the input's value that kernels write an output over: the value's own if `take`, else a copy of this run.
-  std::shared_ptr<Memory> to_write_over(ContextState& context, size_t input, bool take);
+  std::shared_ptr<Memory> to_write_over(Device& device, size_t input, bool take);
   std::span<void* const> addresses() const { return addresses_; }
   void clear();
 

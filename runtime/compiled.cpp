@@ -44,9 +44,17 @@ int64_t bytes_of(DType dtype, std::span<const Ref> dims, std::span<const int64_t
   return bytes;
 }
 
-CompiledSchedule::CompiledSchedule(Schedule schedule, std::vector<BoundKernel> kernels, size_t inputs,
-                                   size_t outputs)
-    : schedule_(std::move(schedule)), kernels_(std::move(kernels)), outputs_(outputs) {
+CompiledSchedule::CompiledSchedule(std::shared_ptr<Device> device, Schedule schedule,
+                                   std::vector<BoundKernel> kernels, size_t inputs, size_t outputs)
+    : device_(std::move(device)),
+      schedule_(std::move(schedule)),
+      kernels_(std::move(kernels)),
+      outputs_(outputs) {
+  for (const BoundKernel& k : kernels_) {
+    if (k.kernel->device != device_)
+      broken("kernel {} is of the device {}, its schedule of {}", k.kernel->name, k.kernel->device->name(),
+             device_->name());
+  }
   for (const ScheduledBuffer& b : schedule_.buffers) {
     const size_t number = static_cast<size_t>(b.number);
     if (b.role == ScheduledBuffer::Input && number >= inputs)
@@ -123,9 +131,9 @@ int64_t CompiledSchedule::shares(size_t launch, std::span<const int64_t> scalars
   return known >= 0 ? known : evaluate_slots(schedule_.kernels[launch].shares, scalars);
 }
 
-void CompiledSchedule::bind(Device& device, const Binding& binding) {
+void CompiledSchedule::bind(const Binding& binding) {
   char* arena =
-      arena_bytes_ > 0 ? static_cast<char*>(device.arena(static_cast<size_t>(arena_bytes_))) : nullptr;
+      arena_bytes_ > 0 ? static_cast<char*>(device_->arena(static_cast<size_t>(arena_bytes_))) : nullptr;
   for (size_t i = 0; i < sources_.size(); ++i) {
     const Source s = sources_[i];
     pointers_[i] = s.table == 0   ? binding.inputs[s.index]
@@ -134,9 +142,10 @@ void CompiledSchedule::bind(Device& device, const Binding& binding) {
   }
 }
 
-std::string CompiledSchedule::run(Device& device, const ParallelFor& parallel, const Binding& binding) {
-  bind(device, binding);
-  Run run{device.backend(), parallel, binding.scalars, inspect::timing()};
+std::string CompiledSchedule::run(const ParallelFor& parallel, const Binding& binding) {
+  const auto use = device_->use();
+  bind(binding);
+  Run run{device_->backend(), parallel, binding.scalars, inspect::timing()};
   if (schedule_.streams.empty()) {
     for (size_t k = 0; k < launches_.size(); ++k) launch(run, k);
     return std::move(run.failed);

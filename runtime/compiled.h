@@ -1,4 +1,4 @@
-// CompiledSchedule: a schedule with its programs, laid out flat, so that running it again only fills in addresses.
+// CompiledSchedule: a schedule with its programs for one device, laid out flat, so that running it again only fills in addresses.
 #pragma once
 #include <memory>
 #include <span>
@@ -12,7 +12,11 @@ namespace kontor {
 
 class CompiledSchedule {
  public:
-  CompiledSchedule(Schedule schedule, std::vector<BoundKernel> kernels, size_t inputs, size_t outputs);
+  CompiledSchedule(std::shared_ptr<Device> device, Schedule schedule, std::vector<BoundKernel> kernels,
+                   size_t inputs, size_t outputs);
+
+  /// On which it runs, and where its inputs and outputs must be.
+  Device& device() const { return *device_; }
 
   /// Addresses of one run, in the order of the graph's inputs and outputs; slots as KernelArgs has them.
   struct Binding {
@@ -20,7 +24,7 @@ class CompiledSchedule {
     std::span<const int64_t> scalars;
   };
   /// Runs all kernels. Returns what the first failed check says, or "".
-  std::string run(Device& device, const ParallelFor& parallel, const Binding& binding);
+  std::string run(const ParallelFor& parallel, const Binding& binding);
 
   /// Kernels launched by a run: those of a stream once for each of its pieces.
   size_t launches() const { return launched_; }
@@ -54,7 +58,7 @@ class CompiledSchedule {
   void plan_temporaries();
   void plan_slots(LaunchPlan& plan, std::span<const SlotSource> sources);
   std::span<const int64_t> slots_of(const LaunchPlan& plan, std::span<const int64_t> scalars);
-  void bind(Device& device, const Binding& binding);
+  void bind(const Binding& binding);
   int64_t shares(size_t launch, std::span<const int64_t> scalars) const;
   struct Run {
     Backend& backend;
@@ -66,6 +70,7 @@ class CompiledSchedule {
   void launch(Run& run, size_t k);
   int64_t traffic(size_t launch, std::span<const int64_t> scalars) const;
 
+  std::shared_ptr<Device> device_;
   Schedule schedule_;
   std::vector<BoundKernel> kernels_;
   std::vector<OutputPlan> outputs_;

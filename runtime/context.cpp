@@ -134,8 +134,8 @@ static std::shared_ptr<CompiledSchedule> compile(ContextState& context, const Gr
     events::add("schedule", "schedule", start, end, {{"kernels", static_cast<int64_t>(made.kernels.size())}});
   inspect::schedule_made(graph, context.device->target(), made, log);
   auto kernels = context.kernels.get(made.kernels, context.parallel);
-  auto compiled = std::make_shared<CompiledSchedule>(std::move(made), std::move(kernels), graph.inputs.size(),
-                                                     graph.outputs.size());
+  auto compiled = std::make_shared<CompiledSchedule>(context.device, std::move(made), std::move(kernels),
+                                                     graph.inputs.size(), graph.outputs.size());
   keep_budget(context, *compiled);
   context.counters.schedules++;
   return compiled;
@@ -248,7 +248,10 @@ Context* Context::default_if_made() { return default_context; }
 
 void Context::synchronise() {
   std::lock_guard lock(state_->mutex);
-  state_->device->backend().synchronise();
+  {
+    const auto use = state_->device->use();
+    state_->device->backend().synchronise();
+  }
   throw_failure(*state_);
 }
 

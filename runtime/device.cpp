@@ -26,6 +26,16 @@ size_t capacity_for(size_t bytes) {
 Memory::Memory(std::shared_ptr<Device> device, void* data, size_t bytes, size_t capacity)
     : device_(std::move(device)), data_(data), bytes_(bytes), capacity_(capacity) {}
 
+void Memory::copy_in(const void* host) {
+  const auto use = device_->use();
+  device_->backend().copy_in(data_, host, bytes_);
+}
+
+void Memory::copy_out(void* host) const {
+  const auto use = device_->use();
+  device_->backend().copy_out(host, data_, bytes_);
+}
+
 Memory::~Memory() { device_->give_back(data_, capacity_); }
 
 Target with_options(Target target, const ContextOptions& options) {
@@ -49,11 +59,30 @@ Device::~Device() {
   if (arena_ != nullptr) backend_->release(arena_);
 }
 
+bool Device::shares_memory_with(const Device& other) const {
+  return this == &other || (backend_->host_visible() && other.backend_->host_visible());
+}
+
+std::shared_ptr<Memory> Device::copy_of(const Memory& from) {
+  std::shared_ptr<Memory> copy = allocate(from.bytes());
+  if (from.device().backend_->host_visible()) {
+    copy->copy_in(from.data());
+  } else {
+    std::vector<char> host(from.bytes());
+    from.copy_out(host.data());
+    copy->copy_in(host.data());
+  }
+  return copy;
+}
+
 std::shared_ptr<Memory> Device::allocate(size_t bytes) {
   const size_t wanted = capacity_for(bytes);
   size_t capacity = wanted;
   void* data = take_idle(wanted, capacity);
-  if (data == nullptr) data = fresh(wanted);
+  if (data == nullptr) {
+    const auto using_it = use();
+    data = fresh(wanted);
+  }
   std::shared_ptr<Memory> memory;
   try {
     memory = std::make_shared<Memory>(shared_from_this(), data, bytes, capacity);

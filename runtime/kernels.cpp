@@ -91,6 +91,7 @@ bool KernelStore::load_cached(const Hash128& key, Kernel& kernel) {
   const std::shared_ptr<const CachedKernel> cached = cache_.get(key);
   if (!cached) return false;
   try {
+    const auto use = device_.use();
     kernel.program = device_.backend().load(
         {.name = cached->name, .text = {}, .scratch_bytes = cached->scratch_bytes}, cached->binary);
   } catch (const Error&) {
@@ -192,7 +193,10 @@ std::vector<BoundKernel> KernelStore::get(std::span<const ScheduledKernel> wante
 // A GPU may still run a kernel that is dropped.
 void KernelStore::keep(const std::unordered_map<Hash128, std::shared_ptr<Kernel>, HashOfHash>& made) {
   Backend& backend = device_.backend();
-  if (!backend.host_visible() && kernels_.size() + made.size() > kernels_.limit()) backend.synchronise();
+  if (!backend.host_visible() && kernels_.size() + made.size() > kernels_.limit()) {
+    const auto use = device_.use();
+    backend.synchronise();
+  }
   for (const auto& [key, kernel] : made) kernels_.put(key, kernel);
 }
 
@@ -203,6 +207,7 @@ void KernelStore::compile(std::vector<Missing>& missing, std::span<const BoundKe
   std::vector<KernelSource> sources;
   std::vector<std::string_view> names;
   for (const Missing& m : missing) sources.push_back(m.source), names.push_back(m.source.name);
+  const auto use = device_.use();
   std::vector<std::string> binaries = device_.backend().compile(sources, parallel);
   for (size_t i = 0; i < missing.size(); ++i) {
     const Missing& m = missing[i];

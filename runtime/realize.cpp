@@ -229,15 +229,15 @@ class Realization {
     const std::vector<int64_t> slots = slot_values(graph.scalars);
     BoundInputs inputs;
     std::vector<void*> outputs;
-    for (const Ref& leaf : graph.inputs) inputs.add(context_, share_version(*leaf));
+    for (const Ref& leaf : graph.inputs) inputs.add(compiled.device(), share_version(*leaf));
     for (size_t i = 0; i < outputs_.size(); ++i) {
       Output& o = outputs_[i];
       if (compiled.in_place(i)) {
         const size_t input = static_cast<size_t>(graph.target[i]);
         o.in_place = !live_.contains(o.target_leaf.get()) && inputs.has_own_memory(input);
-        o.memory = inputs.to_write_over(context_, input, o.in_place);
+        o.memory = inputs.to_write_over(compiled.device(), input, o.in_place);
       } else {
-        o.memory = context_.device->allocate(static_cast<size_t>(compiled.output_bytes(i, slots)));
+        o.memory = compiled.device().allocate(static_cast<size_t>(compiled.output_bytes(i, slots)));
       }
       outputs.push_back(o.memory->data());
     }

@@ -280,16 +280,17 @@ bool JitProgram::call(ContextState& context, std::span<const Ref> arguments, std
 }
 
 void JitProgram::execute(ContextState& context, std::span<const Ref> arguments) {
+  Device& device = *context.device;
   for (const State& s : states_) held_.push_back(s.state.lock());
   for (const Input& i : inputs_) {
     std::shared_ptr<Version> version = version_at(i, arguments);
     returned_.push_back(i.is_result ? leaf_of(version, i.dtype, i.dims) : Ref());
-    bound_.add(context, std::move(version));
+    bound_.add(device, std::move(version));
   }
   draw(context);
   for (const auto& [state, advance] : host_steps_) advance(state.get());
   for (const auto& scalar : scalars_) slots_.push_back(static_cast<int64_t>(scalar->bits.load()));
-  for (size_t k = 0; k < outputs_.size(); ++k) bind_output(context, k);
+  for (size_t k = 0; k < outputs_.size(); ++k) bind_output(k);
   if (called_) context.counters.replays++;
   if (compiled_) run_compiled(context, *compiled_, {bound_.addresses(), output_addresses_, slots_});
   const bool called_before = std::exchange(called_, true);
@@ -312,7 +313,7 @@ void JitProgram::draw(ContextState& context) {
 }
 
 // Memory of an output: that of the value it replaces, where the Tensor alone owns that.
-void JitProgram::bind_output(ContextState& context, size_t k) {
+void JitProgram::bind_output(size_t k) {
   const Output& output = outputs_[k];
   const size_t input = static_cast<size_t>(std::max(targets_[k], 0));
   const bool sole = output.state >= 0 && targets_[k] >= 0 && !output.old_is_result &&
@@ -320,8 +321,8 @@ void JitProgram::bind_output(ContextState& context, size_t k) {
                     bound_.has_own_memory(input);
   std::shared_ptr<Memory> memory =
       compiled_->in_place(k)
-          ? bound_.to_write_over(context, input, sole)
-          : context.device->allocate(static_cast<size_t>(compiled_->output_bytes(k, slots_)));
+          ? bound_.to_write_over(compiled_->device(), input, sole)
+          : compiled_->device().allocate(static_cast<size_t>(compiled_->output_bytes(k, slots_)));
   sole_.push_back(sole);
   output_addresses_.push_back(memory->data());
   output_memories_.push_back(std::move(memory));

@@ -74,7 +74,7 @@ class JitProgram {
   void execute(ContextState& context, std::span<const Ref> arguments);
   std::shared_ptr<Version> version_at(const Input& input, std::span<const Ref> arguments) const;
   void draw(ContextState& context);
-  void bind_output(ContextState& context, size_t k);
+  void bind_output(size_t k);
   void commit(ContextState& context, size_t k, bool called_before);
   std::vector<Tensor> collect() const;
 

@@ -78,7 +78,7 @@ Tensor Tensor::from_memory(const void* data, DType dtype, const Shape& shape) {
     {
       std::lock_guard lock(context.mutex);
       version->memory = context.device->allocate(bytes);
-      context.device->backend().copy_in(version->memory->data(), data, bytes);
+      version->memory->copy_in(data);
     }
     return tensor_of(leaf_of(version, dtype, dims));
   });
@@ -122,7 +122,7 @@ void Tensor::read(void* out, size_t bytes) const {
   if (memory->bytes() != bytes) {
     fail("read: {} has {} bytes, room for {} was given", describe(*leaf), memory->bytes(), bytes);
   }
-  memory->device().backend().copy_out(out, memory->data(), bytes);
+  memory->copy_out(out);
 }
 
 Tensor& Tensor::assign(const Tensor& value) {

@@ -148,7 +148,7 @@ Made by tests/test_support.cpp, which asks the renderers; `KONTOR_UPDATE_GOLDEN=
 | interp | any machine | nothing | it is what the others are compared with |
 | llvm | x86-64 with AVX2 or AVX-512, Linux | the module libkontor-llvm.so to compile; nothing to run what is in the cache | every row of the op table, values and gradients; random graphs |
 | opencl | any device with OpenCL 1.2 and a compiler | libOpenCL.so.1 and a driver | every op and cast in every dtype, every row of the op table, random graphs: on PoCL |
-| cuda | NVIDIA GPUs | the driver, libcuda.so.1, and libnvrtc to compile | every kernel of the op table compiles for sm_80 and sm_90; its text runs on an emulated driver, warps as fibres; `bench/gpu.sh` on an H100: the interpreter's bits ([results](../bench/RESULTS-gpu.md)) |
+| cuda | NVIDIA GPUs | the driver, libcuda.so.1, and libnvrtc to compile | every kernel of the op table compiles for sm_80 and sm_90; its text runs on an emulated driver, threads as fibres; `bench/gpu.sh` on an H100 and an H200: the interpreter's bits ([results](../bench/RESULTS-gpu.md)) |
 | c | any CPU; for kernels that leave the house | the system's C11 compiler `cc` | every row of the op table, values and gradients; random graphs |
 
 An OpenCL device that cannot round f32 divisions and square roots correctly (it lacks

@@ -17,7 +17,13 @@ folder = pathlib.Path.cwd()
 env = os.environ | {"LD_LIBRARY_PATH": str(folder), "KONTOR_NVRTC": str(emulated), "TMPDIR": str(folder)}
 failures = 0
 for case in ("[cuda] on a GPU the kernels have the interpreter's bits", "[cuda] memory and launches of the device",
-             "[cuda] a kernel that writes nothing is no success", "[ops] the op table on cuda"):
+             "[cuda] a kernel that writes nothing is no success", "[ops] the op table on cuda",
+             "[groups] on a GPU tiles have the interpreter's bits",
+             "[groups] on a GPU a matrix instruction multiplies what the loops say",
+             "[groups] on a GPU products in tiles have the interpreter's bits",
+             "[groups] on a GPU fast products of bf16 go by matrix instructions",
+             "[groups] on a GPU a row is read once and kept in a warp's registers",
+             "[groups] a barrier that is left out is found by simulated threads"):
   # Catch2 takes [x] for a tag: the name is matched by its end.
   done = subprocess.run([unit, "*" + case.split("] ", 1)[1]], env=env, capture_output=True, text=True, timeout=1000)
   ran = "SKIPPED" not in done.stdout and "No test" not in done.stdout and done.returncode == 0

@@ -1,41 +1,78 @@
 // The fold table: one row a way of combining values one after another, p <- step(p, v). Everything else asks this table.
+// What a fold has come to may have several parts (a maximum and where it is): one step makes all of them.
 #pragma once
+#include <array>
 #include <span>
 
 #include "graph/node.h"
 
 namespace kontor {
 
-/// Dot and Linear take two values a step; so does PairDot, each of which is two bf16.
-enum class Fold : uint8_t { Sum, Prod, Max, Min, Dot, Linear, PairDot };
+/// Dot and Linear take two values a step; so does PairDot, each of which is two bf16. ArgMax and what follows take such
+/// states as they have: how a value becomes one is what is recorded (graph/functions/reductions.cpp). ArgMax and ArgMin take
+/// integers, which order as what they stand for.
+enum class Fold : uint8_t { Sum, Prod, Max, Min, Dot, Linear, PairDot, ArgMax, ArgMin, SoftmaxStats };
 
 /// The element that a fold begins with: of Max the lowest value there is, of Min the highest.
 enum class FoldIdentity : uint8_t { Zero, One, Lowest, Highest };
 
+/// One of the numbers that a fold's state is made of.
+struct FoldPart {
+  std::string_view name = {};  // of a fold that has one part: none
+  FoldIdentity identity = FoldIdentity::Zero;
+  bool chosen = false;  // whether it is always one of the values that are folded into it, or the identity
+  DType dtype = DType::Void;  // Void: the state's
+};
+
+using FoldState = std::vector<Ref>;
+inline constexpr size_t most_parts = 4;
+
 struct FoldRow {
   std::string_view name;
-  int arity;                                               // values a step takes
-  Ref (*step)(const Ref& p, std::span<const Ref> values);  // what p becomes
-  FoldIdentity identity;
+  int arity;                              // values a step takes
+  std::array<FoldPart, most_parts> part;  // those in use come first, and all of several have names
+  FoldState (*step)(std::span<const Ref> state, std::span<const Ref> values);  // what the state becomes
   bool lanes;   // whether its chain may run in 64 lanes (codegen/stages/fold_order.h)
   bool splits;  // whether partial results can be joined: else only a Scan may have it
   bool is_dot;  // a sum of products: what is laid out and tiled for
-  Fold merge;   // the fold that joins them
-  DType state = DType::Void,
-        values = DType::Void;  // of a fold that takes values of one dtype and is of another
+  Fold merge;   // the fold that joins them in order: its values are states of this one
+  FoldState (*join)(std::span<const Ref> state,
+                    std::span<const Ref> other) = nullptr;  // of lanes; null: as `merge` does
+  std::array<DType, most_parts> values = {};                // dtypes of the values; Void: the state's
 };
 
 std::span<const FoldRow> folds();
 const FoldRow& row(Fold fold);
+size_t parts(Fold fold);
+/// "max", or with the name of a part "argmax.index".
+std::string part_name(Fold fold, size_t part);
 
-/// The dtype of what a fold of values of a dtype comes to, and back.
-DType state_dtype(Fold fold, DType values);
-DType value_dtype(Fold fold, DType state);
-/// The fold's identity as a constant of the state's dtype.
-Ref identity(Fold fold, DType state);
-/// A step as a formula over Slots: 0 is the state so far, those after it are the values.
-Ref step_formula(Fold fold, DType state);
-/// Two partial results, Slots 0 and 1, joined.
-Ref merge_formula(Fold fold, DType state);
+/// A Reduce's, Scan's or Scatter's first number: which fold, and of a Reduce which part of its state is the result.
+struct FoldCode {
+  Fold fold;
+  size_t part;
+};
+int64_t fold_code(Fold fold, size_t part = 0);
+FoldCode fold_of_code(int64_t code);
+bool is_fold_code(int64_t code);
+inline Fold fold_in(const Node& node) { return fold_of_code(node.at(0)).fold; }
+inline size_t part_in(const Node& node) { return fold_of_code(node.at(0)).part; }
+/// A Reduce of the same values by the same fold, whose result is another part of the state.
+Ref with_part(const Node& reduce, size_t part);
+/// Of a loop tree's Load or Merge: which part of the state it reads (0 of all other accesses).
+size_t part_of_access(Op op, const Arg& arg);
+/// Whether a Scan may have it: its state and its values are of one part and one dtype.
+bool may_scan(Fold fold);
+
+/// The dtype that a state is said to be of: its first part's. The dtypes of all parts and values follow from it.
+DType state_dtype(Fold fold, DType first_value);
+DType part_dtype(Fold fold, DType state, size_t part);
+DType value_dtype(Fold fold, DType state, size_t value);
+/// What a part begins with, as a constant.
+Ref identity(Fold fold, DType state, size_t part = 0);
+/// A step as a formula for each part over Slots: the first are the state so far, those after it the values.
+FoldState step_formulas(Fold fold, DType state);
+/// Two lanes joined: Slots are the parts of one, then those of the other.
+FoldState merge_formulas(Fold fold, DType state);
 
 }  // namespace kontor

@@ -35,7 +35,8 @@ enum OpTrait : uint32_t {
 //  Scatter       base, values, idx... : base with values[s.., rest..] folded in at idx
 //  Put           x, v, begin... : x with the box that starts at begin (one integer an axis) replaced by v
 //  Pad           x, fill, lo, hi of each axis      Shrink   x, begin, size of each axis
-//  Reduce        x (Dot, PairDot: x, y of one shape); arg: fold, axes, which are dropped
+//  Reduce        x (or as many values as the fold takes, of one shape); arg: fold and the part of its state that is the
+//                result, axes, which are dropped
 //  Scan          x, start (of x's shape without the axis); arg: fold, axis. out[.., j] = what a fold that begins with start has
 //                come to after x[.., 0], .. x[.., j]. Dot and Linear: x, y, start
 //  Mark          the value of its source under a name: what gradients and transforms are asked for

@@ -234,36 +234,42 @@ Bounds moved_bounds(Op op, Refs src) {
 
 Derived derive_reduce(Op op, Refs src, const Arg& arg) {
   need(!arg.ints.empty(), op, src, "no fold");
-  Fold fold = static_cast<Fold>(arg.ints[0]);
+  need(is_fold_code(arg.ints[0]), op, src, "no such fold");
+  const auto [fold, part] = fold_of_code(arg.ints[0]);
   need(row(fold).splits, op, src, "only a scan has this fold");
   need(static_cast<int>(src.size()) == row(fold).arity, op, src, "wrong number of sources for the fold");
-  need(src.size() == 1 || (src[0]->shape == src[1]->shape && src[0]->dtype == src[1]->dtype), op, src,
-       "sources differ");
+  const DType state = state_dtype(fold, src[0]->dtype);
+  for (size_t i = 0; i < src.size(); i++) {
+    need(src[i]->shape == src[0]->shape, op, src, "sources differ");
+    need(src[i]->dtype == value_dtype(fold, state, i), op, src, "the fold takes no such values");
+  }
   std::vector<Ref> shape;
   for (size_t i = 0; i < src[0]->rank(); i++)
     if (std::find(arg.ints.begin() + 1, arg.ints.end(), static_cast<int64_t>(i)) == arg.ints.end())
       shape.push_back(src[0]->shape[i]);
-  const DType dtype = state_dtype(fold, src[0]->dtype);
-  need(src[0]->dtype == value_dtype(fold, dtype), op, src, "the fold takes no such values");
-  Bounds b = fold == Fold::Max || fold == Fold::Min ? src[0]->bounds : dtype_bounds(dtype);
+  const FoldPart& of = row(fold).part[part];
+  const DType dtype = part_dtype(fold, state, part);
+  Bounds b = of.chosen ? src[part]->bounds : dtype_bounds(dtype);
+  if (of.chosen && of.identity == FoldIdentity::Zero) b = with_zero(b, dtype);
   return {dtype, is_float(dtype) ? Bounds{} : b, {}, std::move(shape)};
 }
 
 /// Values of one shape, and what the fold begins with for each chain of them.
 Derived derive_scan(Op op, Refs src, const Arg& arg) {
   need(arg.ints.size() == 2, op, src, "needs a fold and an axis");
-  const Fold fold = static_cast<Fold>(arg.ints[0]);
+  need(is_fold_code(arg.ints[0]), op, src, "no such fold");
+  const Fold fold = fold_of_code(arg.ints[0]).fold;
   need(static_cast<int>(src.size()) == row(fold).arity + 1, op, src, "wrong number of sources for the fold");
   const Node &x = *src[0], &start = *src.back();
   for (const Ref& s : src) need(s->dtype == x.dtype, op, src, "sources are of different dtypes");
-  need(row(fold).state == DType::Void, op, src, "only a Reduce has this fold");
+  need(may_scan(fold), op, src, "only a Reduce has this fold");
   need(src.size() == 2 || src[1]->shape == x.shape, op, src, "values differ in shape");
   std::vector<Ref> others = x.shape;
   need(arg.ints[1] >= 0 && arg.ints[1] < static_cast<int64_t>(others.size()), op, src, "has no such axis");
   others.erase(others.begin() + arg.ints[1]);
   need(start.shape == others, op, src, "its start is not of the other axes' shape");
   Bounds b = dtype_bounds(x.dtype);
-  if (fold == Fold::Max || fold == Fold::Min) b = join(x.bounds, start.bounds);
+  if (row(fold).part[0].chosen) b = join(x.bounds, start.bounds);
   return {x.dtype, is_float(x.dtype) ? Bounds{} : b, x.shape};
 }
 
@@ -284,6 +290,18 @@ Derived derive_indexed(Op op, Refs src, const Arg& arg) {
     if (std::find(arg.ints.begin(), arg.ints.end(), static_cast<int64_t>(i)) == arg.ints.end())
       shape.push_back(x.shape[i]);
   return {x.dtype, with_zero(x.bounds, x.dtype), {}, std::move(shape)};  // what an index out of range yields
+}
+
+/// What is read of a loop tree's place: an element, or a part of what a fold has come to there.
+Derived derive_access(Op op, Refs src, const Arg& arg) {
+  const Node& place = *src[0];
+  const size_t part = part_of_access(op, arg);
+  if (part == 0) return {place.dtype, dtype_bounds(place.dtype)};
+  need(place.op == Op::Place && place.at(2) >= 0, op, src, "the place has no parts");
+  const Fold fold = static_cast<Fold>(place.at(2));
+  need(part < parts(fold), op, src, "the fold has no such part");
+  const DType dtype = part_dtype(fold, place.dtype, part);
+  return {dtype, dtype_bounds(dtype)};
 }
 
 Bounds leaf_bounds(Op op, Refs src, const Arg& arg, DType dtype) {
@@ -319,7 +337,7 @@ static Derived derived(Op op, Refs src, const Arg& arg, DType dtype) {
     case OpClass::Reduce:      return op == Op::Scan ? derive_scan(op, src, arg) : derive_reduce(op, src, arg);
     case OpClass::Indexed:     return derive_indexed(op, src, arg);
     case OpClass::Wrapper:     return {src[0]->dtype, src[0]->bounds, src[0]->shape};
-    case OpClass::Value:       return {src[0]->dtype, dtype_bounds(src[0]->dtype)};
+    case OpClass::Value:       return derive_access(op, src, arg);
     case OpClass::Statement:   return {op == Op::Place ? dtype : DType::Void, {}};
   }
   broken("op {} has no class", r.name);

@@ -267,6 +267,7 @@ Tensor Tensor::cumprod(int64_t axis) const { return record([&] { return fn::cump
 Tensor Tensor::cummax(int64_t axis) const { return record([&] { return fn::cummax(of(*this), axis); }); }
 Tensor Tensor::cummin(int64_t axis) const { return record([&] { return fn::cummin(of(*this), axis); }); }
 Tensor Tensor::logcumsumexp(int64_t axis) const { return record([&] { return fn::logcumsumexp(of(*this), axis); }); }
+Tensor Tensor::logsumexp(const Axes& a, bool k) const { return record([&] { return fn::logsumexp(of(*this), list(a), k); }); }
 Tensor Tensor::any(const Axes& a, bool k) const { return record([&] { return fn::any(of(*this), list(a), k); }); }
 Tensor Tensor::all(const Axes& a, bool k) const { return record([&] { return fn::all(of(*this), list(a), k); }); }
 

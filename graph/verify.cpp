@@ -79,8 +79,10 @@ std::string of_window(const Node& n) {
 
 std::string of_fold(const Node& n) {
   if (row(n.op).group != OpClass::Reduce && n.op != Op::Scatter) return "";
-  bool known = !n.arg.ints.empty() && n.at(0) >= 0 && n.at(0) < static_cast<int64_t>(folds().size());
-  return known ? "" : "names no fold";
+  bool known = !n.arg.ints.empty() && is_fold_code(n.at(0));
+  if (!known) return "names no fold";
+  const bool one_part = n.op == Op::Reduce || may_scan(fold_in(n));
+  return one_part ? "" : "has a fold that only a reduce may have";
 }
 
 std::string of_boxes(const Node& n) {

@@ -74,7 +74,7 @@ double product_operations(std::span<const Tensor> values) {
 }
 
 double product_operations(const Node& node) {
-  if (node.op != Op::Reduce || !row(static_cast<Fold>(node.at(0))).is_dot) return 0;
+  if (node.op != Op::Reduce || !row(fold_in(node)).is_dot) return 0;
   double steps = 1;
   for (const Ref& d : node.src[0]->shape) steps *= static_cast<double>(d->bounds.hi);
   return 2 * steps;

@@ -114,8 +114,8 @@ double float_operations(std::span<const Ref> body, double times) {
     } else if (s->op == Op::Store) {
       count += times * float_operations(tree::values(*s));
     } else if (s->op == Op::FoldStep && is_float(s->src[0]->dtype)) {
-      const Ref step = step_formula(tree::fold_of(*s->src[0]), s->src[0]->dtype);
-      count += times * (float_operations(tree::values(*s)) + float_operations(std::span(&step, 1)));
+      const FoldState step = step_formulas(tree::fold_of(*s->src[0]), s->src[0]->dtype);
+      count += times * (float_operations(tree::values(*s)) + float_operations(step));
     }
   }
   return count;

@@ -263,6 +263,7 @@ TABLE = {
   "var": lambda c: np.var(c.x.astype("f8"), axis=c.axis_tuple(), keepdims=bool(c.keepdims), ddof=c.correction),
   "any": lambda c: np.any(c.x != 0, axis=c.axis_tuple(), keepdims=bool(c.keepdims)),
   "all": lambda c: np.all(c.x != 0, axis=c.axis_tuple(), keepdims=bool(c.keepdims)),
+  "logsumexp": lambda c: np.logaddexp.reduce(c.x.astype("f8"), axis=c.axis_tuple(), keepdims=bool(c.keepdims)),
   "argmax": position(np.argmax), "argmin": position(np.argmin),
   "cumsum": scan(np.cumsum), "cumprod": scan(np.cumprod), "cummax": scan(np.maximum.accumulate), "cummin": scan(np.minimum.accumulate),
   "logcumsumexp": lambda c: np.logaddexp.accumulate(c.x.astype("f8"), axis=c.axis), "linear_scan": linear_scan,
@@ -335,7 +336,7 @@ BETWEEN = {
   "linear_scan": lambda c: np.maximum.accumulate(np.nan_to_num(linear_scan(c, np.abs), nan=np.inf, posinf=np.inf), axis=c.axis),
 }
 # What functions of many terms and of steep slopes may be off by, absolutely, in units of the precision.
-SLOPPY = {"softmax": 1, "logcumsumexp": 60, "log_softmax": 60, "cross_entropy": 60, "layer_norm": 40, "instance_norm": 40, "sin": 2, "cos": 2}
+SLOPPY = {"softmax": 1, "logcumsumexp": 60, "logsumexp": 60, "log_softmax": 60, "cross_entropy": 60, "layer_norm": 40, "instance_norm": 40, "sin": 2, "cos": 2}
 
 # Several operations, each rounded to an f8 (f8e4m3 overflows to NaN): too coarse to be compared with what is right.
 STEPWISE = {"prod", "sum", "mean", "var", "matmul", "conv2d", "avg_pool2d", "softmax", "log_softmax", "cross_entropy", "layer_norm",

@@ -98,6 +98,19 @@ const char* const kTrees[] = {
     y[i] = p / 3.0_f64
   s = p
 )",
+    // The parts of a state have names of their own.
+    R"(kernel named(x i64[20, 33]) -> y i32[20], z i64[20]
+  global i 20
+    m_index sum i64
+    m argmax i64
+    loop r 33
+      m <- x[i, r] % 7, i32(r)
+      m_value sum i64
+      m_value <- x[i, r]
+      m_index <- m_value % 3
+    y[i] = m.index
+    z[i] = m.value + m_index
+)",
 };
 
 const char* const kWarpTrees[] = {
@@ -149,6 +162,19 @@ const char* const kWarpTrees[] = {
       lane l 64: q[l] <- (x[i, r * 64 + l] - %1) * (x[i, r * 64 + l] - %1)
     lane l 2 width 64: q[l] <- x[i, 128 + l] - %1
     y[i] = merge(q) + %1
+)",
+    // A state with two parts goes from thread to thread at once.
+    R"(kernel furthest(x i64[20, 150]) -> y i32[20], z i64[20], w i32[20]
+  global i 20
+    m argmax i64[64]; n argmin i64[64]
+    loop r 2
+      lane l 64
+        m[l] <- x[i, r * 64 + l] % 9, i32(r * 64 + l)
+        n[l] <- x[i, r * 64 + l] % 7, i32(r * 64 + l)
+    lane l 22 width 64: m[l] <- x[i, 128 + l] % 9, i32(128 + l)
+    y[i] = merge(m.index)
+    z[i] = merge(m.value)
+    w[i] = merge(n.index)
 )",
     // No parallel loop: one warp.
     R"(kernel one(x i64[128]) -> y i64

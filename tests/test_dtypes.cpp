@@ -79,6 +79,7 @@ constexpr Row rows[] = {
     {"any",           "any(T[3, 140], [1])"},
     {"all",           "all(T[3, 140], [1])"},
     {"argmax",        "argmax(T[3, 140], 1)"},
+    {"logsumexp",     "logsumexp(T[3, 140], [1])"},
     {"argmin",        "argmin(T[3, 140], 0)"},
     {"cumsum",        "cumsum(T[3, 140], 1)"},
     {"cumprod",       "cumprod(T[3, 9], 1)"},

@@ -25,7 +25,7 @@ Graph graph_of(std::string_view expression) { return make_graph({parse_expressio
 size_t pair_dots_in(const Graph& graph) {
   size_t count = 0;
   for (const Node* n : topological(graph.outputs))
-    count += n->op == Op::Reduce && static_cast<Fold>(n->at(0)) == Fold::PairDot;
+    count += n->op == Op::Reduce && fold_in(*n) == Fold::PairDot;
   return count;
 }
 

@@ -305,10 +305,11 @@ class Evaluator {
 
   Array reduce(const Node& n) {
     const Array& x = source(n, 0);
-    const Array& y = source(n, n.src.size() - 1);
     std::span<const int64_t> axes = std::span(n.arg.ints).subspan(1);
-    Fold fold = static_cast<Fold>(n.at(0));
-    Reduction reduction(fold, n.dtype, n[0]->shape, axes);
+    Fold fold = fold_in(n);
+    Reduction reduction(fold, part_in(n), state_dtype(fold, n[0]->dtype), n[0]->shape, axes);
+    std::vector<const Array*> values_of;
+    for (size_t i = 0; i < n.src.size(); i++) values_of.push_back(&source(n, i));
     std::vector<const Node*> partial;
     for (const Ref& s : n.src)
       if (row(fold).is_dot && holds_unwindow(s.get())) partial.push_back(s.get());
@@ -320,8 +321,8 @@ class Evaluator {
               bool is_reduced = std::find(axes.begin(), axes.end(), static_cast<int64_t>(i)) != axes.end();
               at[i] = is_reduced ? reduced[r++] : kept[k++];
             }
-            values[0] = x.get(flat(at, x.shape));
-            values[1] = y.get(flat(at, x.shape));
+            const int64_t position = flat(at, x.shape);
+            for (const Array* a : values_of) *values++ = a->get(position);
             return std::all_of(partial.begin(), partial.end(), [&](const Node* s) { return is_term(s, at); });
           },
           x.shape);
@@ -331,7 +332,7 @@ class Evaluator {
   /// One element after another.
   Array scan(const Node& n) {
     const size_t axis = static_cast<size_t>(n.at(1)), arity = n.src.size() - 1;
-    ScalarFormula step(step_formula(static_cast<Fold>(n.at(0)), n.dtype));
+    ScalarFormula step(step_formulas(fold_in(n), n.dtype)[0]);
     const Array& start = source(n, arity);
     Array out = Array::make(n.dtype, shape_of(n));
     for_each(start.shape, [&](const Index& chain, int64_t number) {
@@ -398,7 +399,7 @@ class Evaluator {
   Array scatter(const Node& n) {
     Array out = source(n, 0);
     const Array& values = source(n, 1);
-    ScalarFormula step(step_formula(static_cast<Fold>(n.at(0)), n.dtype));
+    ScalarFormula step(step_formulas(fold_in(n), n.dtype)[0]);
     Index index;
     for_each(values.shape, [&](const Index& at, int64_t position) {
       bool fits = false;

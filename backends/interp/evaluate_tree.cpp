@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "backends/interp/element.h"
+#include "backends/interp/reduce.h"
 #include "base/error.h"
 #include "codegen/tree/text.h"
 #include "codegen/tree/tree.h"
@@ -35,6 +36,18 @@ struct PlaceMemory {
   std::byte* data = nullptr;
   std::vector<int64_t> dims = {};
   std::vector<std::byte> own = {};
+  std::vector<size_t> part_at = {0};  // where in its memory each part of a fold's state begins
+
+  State state(int64_t at) const {
+    State out;
+    for (size_t i = 0; i < part_at.size(); i++)
+      out[i] = load_element(data + part_at[i], at, tree::part_dtype(*node, i));
+    return out;
+  }
+  void set_state(int64_t at, const State& s) {
+    for (size_t i = 0; i < part_at.size(); i++)
+      store_element(data + part_at[i], at, tree::part_dtype(*node, i), s[i]);
+  }
 };
 
 class Machine {
@@ -66,7 +79,7 @@ class Machine {
   std::vector<Value> values_;
   std::vector<PlaceMemory> places_;
   std::vector<Statement> param_dims_, body_;
-  std::unordered_map<const Node*, ScalarFormula> steps_, merges_;  // of places
+  std::unordered_map<const Node*, StateFormula> steps_, merges_;  // of places
   std::vector<Value> arguments_;
   int64_t error_ = 0;
 
@@ -201,22 +214,19 @@ class Machine {
   Value load(const Step& s) {
     if (tree::guard(*s.node) && !value(s.from.back()).bits) return {};
     PlaceMemory& p = places_[static_cast<size_t>(s.place)];
-    return load_element(p.data, position(p, s.from, *s.node), s.node->dtype);
+    const size_t part = tree::part(*s.node), begin = part ? p.part_at[part] : 0;
+    return load_element(p.data + begin, position(p, s.from, *s.node), s.node->dtype);
   }
 
   Value merge(const Step& s) {
     PlaceMemory& p = places_[static_cast<size_t>(s.place)];
     int64_t first = position(p, s.from, *s.node), n = p.dims.back();
-    DType dtype = p.node->dtype;
-    ScalarFormula& joined = formula_of(merges_, *p.node, merge_formula);
-    std::vector<Value> parts;
-    for (int64_t i = 0; i < n; i++) parts.push_back(load_element(p.data, first + i, dtype));
-    for (size_t half = parts.size() / 2; half > 0; half /= 2)
-      for (size_t l = 0; l < half; l++) {
-        Value pair[] = {parts[l], parts[l + half]};
-        parts[l] = joined(pair);
-      }
-    return parts.at(0);
+    StateFormula& join = formula_of(merges_, *p.node, merge_formulas);
+    std::vector<State> lanes;
+    for (int64_t i = 0; i < n; i++) lanes.push_back(p.state(first + i));
+    for (size_t half = lanes.size() / 2; half > 0; half /= 2)
+      for (size_t l = 0; l < half; l++) join(lanes[l], lanes[l + half]);
+    return lanes.at(0)[tree::part(*s.node)];
   }
 
   void run(const std::vector<Statement>& list) {
@@ -246,33 +256,38 @@ class Machine {
     p.dims = extents(s.values);
     int64_t count = 1;
     for (int64_t d : p.dims) count *= d;
+    size_t bytes = 0;
+    p.part_at.clear();
+    for (size_t i = 0; i < tree::parts(*s.node); i++) {
+      p.part_at.push_back(bytes);
+      bytes += static_cast<size_t>(std::max<int64_t>(count, 1) * item_size(tree::part_dtype(*s.node, i)));
+    }
     if (tree::space(*s.node) != Space::Param) {  // a parameter has its memory already, and is only cleared
-      p.own.assign(static_cast<size_t>(std::max<int64_t>(count, 1) * item_size(s.node->dtype)),
-                   std::byte{0xA5});
+      p.own.assign(bytes, std::byte{0xA5});
       p.data = p.own.data();
     }
     if (!tree::has_fold(*s.node)) return;
-    Value identity = value_of(*kontor::identity(tree::fold_of(*s.node), s.node->dtype));
-    for (int64_t i = 0; i < count; i++) store_element(p.data, i, s.node->dtype, identity);
+    const State identity = identity_of(tree::fold_of(*s.node), s.node->dtype);
+    for (int64_t i = 0; i < count; i++) p.set_state(i, identity);
   }
 
   void write(const Statement& s) {
     PlaceMemory& p = places_[static_cast<size_t>(s.target)];
-    DType dtype = p.node->dtype;
     int64_t at = position(p, s.values, *s.node);
-    if (s.node->op == Op::Store) return store_element(p.data, at, dtype, value(s.values.back()));
-    ScalarFormula& step = formula_of(steps_, *p.node, step_formula);
-    Value slots[3] = {load_element(p.data, at, dtype), {}, {}};
+    if (s.node->op == Op::Store) return store_element(p.data, at, p.node->dtype, value(s.values.back()));
+    Value values[most_parts];
     const size_t count = static_cast<size_t>(row(tree::fold_of(*p.node)).arity);
-    for (size_t i = 0; i < count; i++) slots[i + 1] = value(s.values[s.values.size() - count + i]);
-    store_element(p.data, at, dtype, step(slots));
+    for (size_t i = 0; i < count; i++) values[i] = value(s.values[s.values.size() - count + i]);
+    State state = p.state(at);
+    formula_of(steps_, *p.node, step_formulas)(state, std::span(values, count));
+    p.set_state(at, state);
   }
 
-  using Formulas = std::unordered_map<const Node*, ScalarFormula>;
-  static ScalarFormula& formula_of(Formulas& known, const Node& place, Ref (*make)(Fold, DType)) {
+  using Formulas = std::unordered_map<const Node*, StateFormula>;
+  static StateFormula& formula_of(Formulas& known, const Node& place, FoldState (*make)(Fold, DType)) {
     auto it = known.find(&place);
     if (it == known.end())
-      it = known.emplace(&place, ScalarFormula(make(tree::fold_of(place), place.dtype))).first;
+      it = known.emplace(&place, StateFormula(make(tree::fold_of(place), place.dtype))).first;
     return it->second;
   }
 };

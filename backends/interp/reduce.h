@@ -9,14 +9,40 @@
 
 namespace kontor {
 
+/// What a fold has come to: its parts.
+using State = std::array<Value, most_parts>;
+
+inline State identity_of(Fold fold, DType dtype) {
+  State out;
+  for (size_t i = 0; i < parts(fold); i++) out[i] = value_of(*identity(fold, dtype, i));
+  return out;
+}
+
+/// A step or a merge, with a formula for each part.
+class StateFormula {
+ public:
+  explicit StateFormula(const FoldState& formulas) : formulas_(formulas.begin(), formulas.end()) {}
+
+  void operator()(State& state, std::span<const Value> values) {
+    std::array<Value, 2 * most_parts> slots;
+    std::copy(values.begin(), values.end(), std::copy_n(state.begin(), formulas_.size(), slots.begin()));
+    for (size_t i = 0; i < formulas_.size(); i++) state[i] = formulas_[i](slots);
+  }
+
+ private:
+  std::vector<ScalarFormula> formulas_;
+};
+
 class Reduction {
  public:
-  /// `dtype` is that of the result.
-  Reduction(Fold fold, DType dtype, std::span<const Ref> shape, std::span<const int64_t> axes)
+  /// `dtype` is that of the state; of its parts `part` is the result.
+  Reduction(Fold fold, size_t part, DType dtype, std::span<const Ref> shape, std::span<const int64_t> axes)
       : fold_(fold),
+        part_(part),
         dtype_(dtype),
-        step_(step_formula(fold, dtype)),
-        merge_(merge_formula(fold, dtype)),
+        step_(step_formulas(fold, dtype)),
+        merge_(merge_formulas(fold, dtype)),
+        add_piece_(step_formulas(row(fold).merge, dtype)),
         axes_(axes.begin(), axes.end()),
         order_(fold_order(fold, shape, axes)) {}
 
@@ -26,39 +52,39 @@ class Reduction {
   Value value(Read&& read, const std::vector<int64_t>& shape) {
     extents_.clear();
     for (int64_t a : axes_) extents_.push_back(shape[static_cast<size_t>(a)]);
-    if (std::find(extents_.begin(), extents_.end(), 0) != extents_.end()) return identity(fold_);
+    if (std::find(extents_.begin(), extents_.end(), 0) != extents_.end()) return identity(fold_)[part_];
     size_t outer = extents_.size() - static_cast<size_t>(order_.trailing);
     block_ = 1;
     for (size_t i = outer; i < extents_.size(); i++) block_ *= extents_[i];
     std::vector<int64_t> steps(extents_.begin(), extents_.begin() + static_cast<ptrdiff_t>(outer));
     if (order_.lanes > 1) steps.push_back((block_ + order_.lanes - 1) / order_.lanes);
-    if (order_.chunk_loop < 0) return piece(read, std::vector<int64_t>(steps.size()), steps);
-    return pieces(read, steps);
+    if (order_.chunk_loop < 0) return piece(read, std::vector<int64_t>(steps.size()), steps)[part_];
+    return pieces(read, steps)[part_];
   }
 
  private:
   Fold fold_;
+  size_t part_;
   DType dtype_;
-  ScalarFormula step_, merge_;
+  StateFormula step_, merge_, add_piece_;
   std::vector<int64_t> axes_, extents_ = {};
   FoldOrder order_;
   int64_t block_ = 1;
 
-  Value identity(Fold fold) const { return value_of(*kontor::identity(fold, dtype_)); }
+  State identity(Fold fold) const { return identity_of(fold, dtype_); }
 
   /// Steps begin.. begin + count of each loop of the nest, in all lanes; lanes merged.
   template <class Read>
-  Value piece(Read&& read, const std::vector<int64_t>& begin, const std::vector<int64_t>& count) {
-    std::vector<Value> lanes(static_cast<size_t>(order_.lanes), identity(fold_));
+  State piece(Read&& read, const std::vector<int64_t>& begin, const std::vector<int64_t>& count) {
+    std::vector<State> lanes(static_cast<size_t>(order_.lanes), identity(fold_));
     std::vector<int64_t> at = begin, reduced(extents_.size());
     int64_t total = 1;
     for (int64_t c : count) total *= c;
     for (int64_t t = 0; t < total; t++) {
       for (int64_t lane = 0; lane < order_.lanes; lane++) {
         if (!place(at, lane, reduced)) continue;
-        Value& so_far = lanes[static_cast<size_t>(lane)];
-        Value slots[3] = {so_far, {}, {}};
-        if (read(reduced, slots + 1)) so_far = step_(slots);
+        Value values[most_parts];
+        if (read(reduced, values)) step_(lanes[static_cast<size_t>(lane)], values);
       }
       for (size_t i = at.size(); i-- > 0;) {
         if (++at[i] < begin[i] + count[i]) break;
@@ -66,10 +92,7 @@ class Reduction {
       }
     }
     for (size_t half = lanes.size() / 2; half > 0; half /= 2)
-      for (size_t l = 0; l < half; l++) {
-        Value pair[] = {lanes[l], lanes[l + half]};
-        lanes[l] = merge_(pair);
-      }
+      for (size_t l = 0; l < half; l++) merge_(lanes[l], lanes[l + half]);
     return lanes[0];
   }
 
@@ -88,11 +111,11 @@ class Reduction {
   }
 
   template <class Read>
-  Value pieces(Read&& read, const std::vector<int64_t>& steps) {
+  State pieces(Read&& read, const std::vector<int64_t>& steps) {
     size_t cut = static_cast<size_t>(order_.chunk_loop);
     std::vector<int64_t> counts(steps.begin(), steps.begin() + static_cast<ptrdiff_t>(cut));
     counts.push_back((steps[cut] + order_.chunk - 1) / order_.chunk);
-    std::vector<Value> partial;
+    std::vector<State> partial;
     std::vector<int64_t> p(counts.size());
     while (true) {
       std::vector<int64_t> begin(steps.size()), count = steps;
@@ -104,11 +127,8 @@ class Reduction {
       while (i > 0 && ++p[i - 1] == counts[i - 1]) p[--i] = 0;
       if (i == 0) break;
     }
-    Value total = identity(row(fold_).merge);
-    for (const Value& v : partial) {
-      const Value pair[] = {total, v};
-      total = merge_(pair);
-    }
+    State total = identity(row(fold_).merge);
+    for (const State& s : partial) add_piece_(total, s);
     return total;
   }
 };

@@ -27,7 +27,8 @@ struct Frame {
 
 struct PlaceState {
   std::string name = {};
-  std::vector<Ref> dims = {};  ///< of a local place their upper bounds
+  std::vector<std::string> parts = {};  ///< of a fold's state with several: the variable or array of each
+  std::vector<Ref> dims = {};           ///< of a local place their upper bounds
   bool local = false, written = false, read = false;
   bool in_memory() const { return !local || shared; }
   bool spread = false;       ///< its last dimension lies over the threads of a warp
@@ -85,13 +86,22 @@ class Renderer {
   Entry compute_load(const Node& n);
   Entry compute_merge(const Node& n);
   Entry merge_lanes(const Node& n, Entry e);
-  std::string joined(const Node& place, std::span<const Text> pair);
+  /// What a fold has come to: the text of each part.
+  using State = std::vector<Text>;
+  State applied(const Node& place, std::string_view what, const FoldState& formulas,
+                std::span<const Text> slots);
+  State joined(const Node& place, const State& x, const State& y);
+  static const std::string& name_of(const PlaceState& p, size_t part) {
+    return p.parts.empty() ? p.name : p.parts[part];
+  }
+  std::vector<std::string> assigned(const Node& place, const State& to, const State& from);
   Entry finish(const Node& n, Entry e);
   const Ref& position(const Node& access);
   const Ref& place_within(const Node& access);
   uint64_t stamp(const Node& n);
   const std::vector<const Node*>& reads(const Node& n);
-  Text element(const Node& access);
+  Text element(const Node& access) { return element(access, tree::part(access)); }
+  Text element(const Node& access, size_t part);
   bool is_heavy(const Node& n) const;
   bool in_32_bits(const Node& n);
   std::string_view type_of(const Node& n);

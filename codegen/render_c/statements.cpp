@@ -136,12 +136,14 @@ void Renderer::branch(const Node& n) {
 
 /// Writes the fold's identity into all elements.
 void Renderer::fill(const PlaceState& p, const Node& place, const Text& count) {
-  Text identity = c_.literal(*kontor::identity(tree::fold_of(place), place.dtype));
-  if (p.local && c_.dialect().gpu)
-    line("#pragma unroll");  // else an array in registers becomes one in memory
-  if (!p.local) identity = c_.to_memory(place.dtype, identity);
-  line(fmt::format("for ({0} {1} = 0; {1} < {2}; {1}++) {3}[{1}] = {4};", c_.variable_type(DType::I64),
-                   unique("at", top()), in(count, Shift), p.name, identity.text));
+  for (size_t part = 0; part < tree::parts(place); part++) {
+    Text identity = c_.literal(*kontor::identity(tree::fold_of(place), place.dtype, part));
+    if (p.local && c_.dialect().gpu)
+      line("#pragma unroll");  // else an array in registers becomes one in memory
+    if (!p.local) identity = c_.to_memory(place.dtype, identity);
+    line(fmt::format("for ({0} {1} = 0; {1} < {2}; {1}++) {3}[{1}] = {4};", c_.variable_type(DType::I64),
+                     unique("at", top()), in(count, Shift), name_of(p, part), identity.text));
+  }
 }
 
 void Renderer::declare(const Node& n) {
@@ -153,24 +155,33 @@ void Renderer::declare(const Node& n) {
   }
   PlaceState& p = places_[&n];
   p.name = unique(n.arg.text, top());
+  p.parts.clear();
+  for (size_t part = 0; part < tree::parts(n) && tree::parts(n) > 1; part++)
+    p.parts.push_back(unique(fmt::format("{}_{}", p.name, row(tree::fold_of(n)).part[part].name), top()));
   p.level = p.write_level = top();
   touch(p);
-  const std::string_view type = p.shared ? c_.memory_type(n.dtype) : c_.variable_type(n.dtype);
-  if (p.dims.empty()) {
-    std::string start;
-    if (tree::has_fold(n)) start = " = " + c_.literal(*kontor::identity(tree::fold_of(n), n.dtype)).text;
-    return line(fmt::format("{} {}{};", type, p.name, start));
-  }
   int64_t count = 1;
   for (const Ref& d : p.dims) count *= const_int(*d);
-  const bool holds_words = p.own && !p.shared && item_size(n.dtype) < 4;
   if (p.shared && tree::pad(n) != 0) count += count / tree::padded_row(n) * tree::pad(n);
-  line(fmt::format("{}{} {}[{}];",
-                   p.shared      ? "__shared__ __align__(16) "
-                   : holds_words ? "__align__(16) "
-                                 : "",
-                   type, p.name, std::max<int64_t>(count, 1)));
-  if (tree::has_fold(n)) fill(p, n, {fmt::format("{}", count)});
+  for (size_t part = 0; part < tree::parts(n); part++) {
+    const DType dtype = tree::part_dtype(n, part);
+    const std::string_view type = p.shared ? c_.memory_type(dtype) : c_.variable_type(dtype);
+    const std::string& name = name_of(p, part);
+    std::string start;
+    if (p.dims.empty() && tree::has_fold(n))
+      start = " = " + c_.literal(*kontor::identity(tree::fold_of(n), n.dtype, part)).text;
+    if (p.dims.empty()) {
+      line(fmt::format("{} {}{};", type, name, start));
+      continue;
+    }
+    const bool holds_words = p.own && !p.shared && item_size(dtype) < 4;
+    line(fmt::format("{}{} {}[{}];",
+                     p.shared      ? "__shared__ __align__(16) "
+                     : holds_words ? "__align__(16) "
+                                   : "",
+                     type, name, std::max<int64_t>(count, 1)));
+  }
+  if (tree::has_fold(n) && !p.dims.empty()) fill(p, n, {fmt::format("{}", count)});
 }
 
 void Renderer::write(const Node& n) {
@@ -179,15 +190,23 @@ void Renderer::write(const Node& n) {
   std::vector<Text> v;
   value(place_within(n));
   for (const Ref& x : tree::values(n)) v.push_back(value(x));
-  Text to = element(n), out = v[0];
-  if (n.op == Op::FoldStep) {
-    const Fold fold = tree::fold_of(place);
-    v.insert(v.begin(), p.in_memory() ? c_.from_memory(place.dtype, to) : to);
-    out = c_.apply(fmt::format("{}_step_{}", row(fold).name, name(place.dtype)),
-                   step_formula(fold, place.dtype), v);
+  for (size_t i = 0; i < v.size() && tree::parts(place) > 1; i++) {  // each part's formula reads it
+    if (v[i].text.size() <= 20) continue;
+    const std::string name = fmt::format("v{}", values_++);
+    line(fmt::format("const {} {} = {};", c_.variable_type(tree::values(n)[i]->dtype), name, v[i].text));
+    v[i] = {name};
   }
-  if (p.in_memory()) out = c_.to_memory(place.dtype, out);
-  write_line(p, fmt::format("{} = {};", to.text, out.text));
+  State to, out = {v[0]};
+  for (size_t i = 0; i < tree::parts(place); i++) to.push_back(element(n, i));
+  if (n.op == Op::FoldStep) {
+    for (size_t i = 0; i < to.size(); i++)
+      v.insert(v.begin() + static_cast<ptrdiff_t>(i),
+               p.in_memory() ? c_.from_memory(tree::part_dtype(place, i), to[i]) : to[i]);
+    out = applied(place, "step", step_formulas(tree::fold_of(place), place.dtype), v);
+  }
+  for (size_t i = 0; i < to.size() && p.in_memory(); i++)
+    out[i] = c_.to_memory(tree::part_dtype(place, i), out[i]);
+  for (const std::string& s : assigned(place, to, out)) write_line(p, s);
   touch(p);
 }
 

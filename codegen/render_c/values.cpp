@@ -134,13 +134,14 @@ Entry Renderer::compute(const Node& n) {
 }
 
 /// The element that a Load, Store or FoldStep goes to.
-Text Renderer::element(const Node& access) {
+Text Renderer::element(const Node& access, size_t part) {
   if (const auto wide = wide_.find(&access); wide != wide_.end())
     return {fmt::format("{}[{}]", wide->second.name, value(wide->second.element).text)};
   PlaceState& p = place_of(*access.src[0]);
-  if (p.local && p.dims.empty()) return {p.name};
+  const std::string& name = name_of(p, part);
+  if (p.local && p.dims.empty()) return {name};
   std::string at = is_int(position(access), 0) ? "0" : value(position(access)).text;
-  return {fmt::format("{}[{}]", p.name, at)};
+  return {fmt::format("{}[{}]", name, at)};
 }
 
 Entry Renderer::compute_load(const Node& n) {
@@ -159,13 +160,42 @@ Entry Renderer::compute_load(const Node& n) {
   return e;
 }
 
+/// A step's or a merge's formulas, as functions of these names where they are not short.
+Renderer::State Renderer::applied(const Node& place, std::string_view what, const FoldState& formulas,
+                                  std::span<const Text> slots) {
+  const FoldRow& fold = row(tree::fold_of(place));
+  State out;
+  for (size_t i = 0; i < formulas.size(); i++) {
+    std::string called = fmt::format("{}_{}_{}", fold.name, what, name(place.dtype));
+    if (formulas.size() > 1) called += fmt::format("_{}", fold.part[i].name);
+    out.push_back(c_.apply(called, formulas[i], slots));
+  }
+  return out;
+}
+
 /// Two partial results as one.
-std::string Renderer::joined(const Node& place, std::span<const Text> pair) {
-  const Fold fold = tree::fold_of(place);
-  return c_
-      .apply(fmt::format("{}_merge_{}", row(fold).name, name(place.dtype)), merge_formula(fold, place.dtype),
-             pair)
-      .text;
+Renderer::State Renderer::joined(const Node& place, const State& x, const State& y) {
+  State slots = x;
+  slots.insert(slots.end(), y.begin(), y.end());
+  return applied(place, "merge", merge_formulas(tree::fold_of(place), place.dtype), slots);
+}
+
+/// Statements that write all parts, none before all are computed.
+std::vector<std::string> Renderer::assigned(const Node& place, const State& to, const State& from) {
+  if (to.size() == 1) return {fmt::format("{} = {};", to[0].text, from[0].text)};
+  std::vector<std::string> out;
+  State fresh;
+  for (size_t i = 0; i < to.size(); i++) {
+    fresh.push_back({fmt::format("v{}", values_++)});
+    out.push_back(fmt::format("const {} {} = {};", c_.variable_type(tree::part_dtype(place, i)),
+                              fresh[i].text, from[i].text));
+  }
+  for (size_t i = 0; i < to.size(); i++) out.push_back(fmt::format("{} = {};", to[i].text, fresh[i].text));
+  return out;
+}
+
+static std::string in_braces(const std::vector<std::string>& statements) {
+  return statements.size() == 1 ? statements[0] : fmt::format("{{ {} }}", fmt::join(statements, " "));
 }
 
 /// Joins the last dimension in halving pairs, in an array of its own.
@@ -177,55 +207,82 @@ Entry Renderer::compute_merge(const Node& n) {
   const Entry& first = memo_[position(n).get()];
   Entry e{{}, std::max({p.level, pin_level(), p.written ? p.write_level : 0, first.level})};
   std::string start = is_int(position(n), 0) ? "" : fmt::format("{} * {} + ", in(first.text, Product), count);
-  auto part = [&](const std::string& lane) {
-    Text x{fmt::format("{}[{}{}]", p.name, start, lane)};
-    return p.local ? x : c_.from_memory(n.dtype, x);
+  const size_t wanted = tree::part(n), parts = tree::parts(place);
+  const auto elements = [&](const std::string& lane) {
+    State out;
+    for (size_t i = 0; i < parts; i++) {
+      const Text x{fmt::format("{}[{}{}]", name_of(p, i), start, lane)};
+      out.push_back(p.local ? x : c_.from_memory(tree::part_dtype(place, i), x));
+    }
+    return out;
   };
   if (p.spread) return merge_lanes(n, std::move(e));
-  if (count == 1) return e.text = part("0"), finish(n, std::move(e));
-  std::string name = fmt::format("v{}", values_++), lane = unique("lane", e.level);
-  line(e.level,
-       fmt::format("{} {}[{}];  // {} joined in pairs", c_.variable_type(n.dtype), name, count / 2, p.name));
-  for (int64_t half = count / 2; half > 0; half /= 2) {
-    std::string other = fmt::format("{} + {}", lane, half);
-    Text pair[2] = {{fmt::format("{}[{}]", name, lane)}, {fmt::format("{}[{}]", name, other)}};
-    if (half == count / 2) pair[0] = part(lane), pair[1] = part(other);
-    line(e.level, fmt::format("for (int {0} = 0; {0} < {1}; {0}++) {2}[{0}] = {3};", lane, half, name,
-                              joined(place, pair)));
+  if (count == 1) return e.text = elements("0")[wanted], finish(n, std::move(e));
+  std::vector<std::string> names;
+  for (size_t i = 0; i < parts; i++) {
+    names.push_back(fmt::format("v{}", values_++));
+    line(e.level,
+         fmt::format("{} {}[{}];  // {} joined in pairs", c_.variable_type(tree::part_dtype(place, i)),
+                     names[i], count / 2, name_of(p, i)));
   }
-  e.text = {name + "[0]"};
+  const std::string lane = unique("lane", e.level);
+  const auto halves = [&](const std::string& at) {
+    State out;
+    for (const std::string& name : names) out.push_back({fmt::format("{}[{}]", name, at)});
+    return out;
+  };
+  for (int64_t half = count / 2; half > 0; half /= 2) {
+    const std::string other = fmt::format("{} + {}", lane, half);
+    const bool first_half = half == count / 2;
+    const State pair[2] = {first_half ? elements(lane) : halves(lane),
+                           first_half ? elements(other) : halves(other)};
+    line(e.level, fmt::format("for (int {0} = 0; {0} < {1}; {0}++) {2}", lane, half,
+                              in_braces(assigned(place, halves(lane), joined(place, pair[0], pair[1])))));
+  }
+  e.text = {names[wanted] + "[0]"};
   return e;
 }
 
 /// The same pairs where a thread has lanes 2 t and 2 t + 1: both with those of threads 16, 8 .. 1 further, then its own. All
 /// threads get the result.
 Entry Renderer::merge_lanes(const Node& n, Entry e) {
-  const PlaceState& p = place_of(*n.src[0]);
+  const Node& place = *n.src[0];
+  const PlaceState& p = place_of(place);
   const int64_t turns = const_int(*p.dims.back());
   if (turns != 2) broken("C renderer: lanes of '{}' are not two a thread", p.name);
   const std::string start =
       is_int(position(n), 0) ? ""
                              : fmt::format("{} * {} + ", in(memo_[position(n).get()].text, Product), turns);
-  const std::string name = fmt::format("v{}", values_++), next = fmt::format("v{}", values_++),
-                    half = unique("half", e.level);
-  const std::string_view type = c_.variable_type(n.dtype);
-  line(e.level, fmt::format("{0} {1} = {3}[{4}0], {2} = {3}[{4}1];  // {3} joined in pairs", type, name, next,
-                            p.name, start));
-  const auto with = [&](const std::string& one, const std::string& other) {
-    const Text pair[2] = {{one}, {other}};
-    return joined(*n.src[0], pair);
+  const size_t parts = tree::parts(place);
+  const std::string half = unique("half", e.level), other = unique("other", e.level);
+  State own, next;
+  std::vector<std::string_view> types;
+  for (size_t i = 0; i < parts; i++) {
+    own.push_back({fmt::format("v{}", values_++)});
+    next.push_back({fmt::format("v{}", values_++)});
+    types.push_back(c_.variable_type(tree::part_dtype(place, i)));
+    line(e.level, fmt::format("{0} {1} = {3}[{4}0], {2} = {3}[{4}1];  // {3} joined in pairs", types[i],
+                              own[i].text, next[i].text, name_of(p, i), start));
+  }
+  const auto join = [&](std::string_view indent, const State& to, const State& from) {
+    for (const std::string& s : assigned(place, to, joined(place, to, from)))
+      line(e.level, fmt::format("{}{}", indent, s));
   };
-  const std::string other = unique("other", e.level);  // values of their own: bools skip a second operand
   line(e.level, fmt::format("for (int {0} = {1}; {0} > 0; {0} /= 2) {{", half, warp / 2));
-  for (const std::string& x : {name, next}) {
-    line(e.level, fmt::format("  const {0} {1}_{2} = ({0})__shfl_down_sync(0xffffffffu, {2}, {3});", type,
-                              other, x, half));
-    line(e.level, fmt::format("  {} = {};", x, with(x, fmt::format("{}_{}", other, x))));
+  for (const State& x : {own, next}) {
+    State far;  // values of their own: bools skip a second operand
+    for (size_t i = 0; i < parts; i++) {
+      far.push_back({fmt::format("{}_{}", other, x[i].text)});
+      line(e.level, fmt::format("  const {0} {1} = ({0})__shfl_down_sync(0xffffffffu, {2}, {3});", types[i],
+                                far[i].text, x[i].text, half));
+    }
+    join("  ", x, far);
   }
   line(e.level, "}");
-  line(e.level, fmt::format("{} = {};", name, with(name, next)));
-  line(e.level, fmt::format("{0} = ({1})__shfl_sync(0xffffffffu, {0}, 0);", name, type));
-  e.text = {name};
+  join("", own, next);
+  for (size_t i = 0; i < parts; i++)
+    line(e.level, fmt::format("{0} = ({1})__shfl_sync(0xffffffffu, {0}, 0);", own[i].text, types[i]));
+  e.text = own[tree::part(n)];
   return e;
 }
 

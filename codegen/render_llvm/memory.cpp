@@ -23,18 +23,20 @@ Access Renderer::access(const Node& n) {
     if (i > 0) position = product(std::move(position), linear(p.dims[i]));
     if (i < at.size()) add_scaled(position, linear(at[i]), 1);
   }
-  if (!p.lanes) return {&p, std::move(position), place.dtype};
+  const size_t part = tree::part(n);
+  const DType dtype = tree::part_dtype(place, part);
+  if (!p.lanes) return {&p, std::move(position), dtype, part};
   Linear mine;  // of a place inside a vector loop each element is a vector, of which every lane has its own
   add_scaled(mine, position, p.lanes);
   mine.lane++;
-  return {&p, std::move(mine), place.dtype};
+  return {&p, std::move(mine), dtype, part};
 }
 
 /// The address of the first lane's element (`offset` elements further); vector terms are left out.
 Val Renderer::address(const Access& a, int64_t offset) {
   Type element{in_memory(a.dtype), 0}, pointer{Scalar::Ptr, 0};
   int64_t constant = a.at.constant + offset;
-  Val p = a.place->base;
+  Val p = a.place->base[a.part];
   if (Val position = scalar_part(a.at, Scalar::I64, false))
     p = b_.emit_at(0, {}, pointer, "getelementptr ", element, ", ", typed(p), ", i64 ", position);
   if (constant == 0) return p;
@@ -118,6 +120,15 @@ void Renderer::store_access(const Access& a, Val v) {
   store_masked(a, lane_addresses(a), v, b_.splat(mask_ ? mask_ : b_.boolean(true), vector_));
 }
 
+// ---- parts of a fold's state
+
+Access Renderer::part_of(const Access& a, const Node& place, size_t part) {
+  Access out = a;
+  out.part = part;
+  out.dtype = tree::part_dtype(place, part);
+  return out;
+}
+
 // ---- local places
 
 static int64_t upper_bound(const Ref& dim, const Node& place) {
@@ -153,33 +164,45 @@ void Renderer::allocate(const Node& place) {
     count *= const_int(*(d = index(bound)));
   }
   count += p.unaligned;
-  Type element{in_memory(place.dtype), 0};
-  int64_t bytes = std::max<int64_t>(count, 1) * item_size(place.dtype);
-  if (bytes <= stack_bytes) {
-    if (!p.base) p.base = b_.alloca_array(element, std::max<int64_t>(count, 1));
-  } else {
-    Val scratch = argument(32, Scalar::Ptr);
-    p.base =
-        b_.emit_at(0, {}, {Scalar::Ptr, 0}, "getelementptr i8, ", typed(scratch), ", i64 ", scratch_top_);
-    scratch_top_ += (bytes + 63) & ~int64_t{63};
-    scratch_bytes_ = std::max(scratch_bytes_, scratch_top_);
+  for (size_t part = 0; part < tree::parts(place); part++) {
+    const DType dtype = tree::part_dtype(place, part);
+    Val& base = p.base[part];
+    int64_t bytes = std::max<int64_t>(count, 1) * item_size(dtype);
+    if (bytes <= stack_bytes) {
+      if (!base) base = b_.alloca_array({in_memory(dtype), 0}, std::max<int64_t>(count, 1));
+    } else {
+      Val scratch = argument(32, Scalar::Ptr);
+      base =
+          b_.emit_at(0, {}, {Scalar::Ptr, 0}, "getelementptr i8, ", typed(scratch), ", i64 ", scratch_top_);
+      scratch_top_ += (bytes + 63) & ~int64_t{63};
+      scratch_bytes_ = std::max(scratch_bytes_, scratch_top_);
+    }
+    regions_.push_back({b_.text(base), place.arg.text, bytes});
   }
-  regions_.push_back({b_.text(p.base), place.arg.text, bytes});
 }
 
-/// Stores `identity` into `count` elements from a.at on, in vectors of at most `chunk` lanes.
-void Renderer::fill_range(Access a, Val identity, int64_t count, int64_t chunk) {
+Renderer::State Renderer::identity_of(const Node& place) {
+  State out;
+  for (size_t i = 0; i < tree::parts(place); i++)
+    out.push_back(constant_value(b_, *kontor::identity(tree::fold_of(place), place.dtype, i)));
+  return out;
+}
+
+/// Stores the fold's identity into `count` elements from a.at on, in vectors of at most `chunk` lanes.
+void Renderer::fill_range(Access a, const Node& place, const State& identity, int64_t count, int64_t chunk) {
   for (int64_t done = 0; done < count; done += chunk, a.at.constant += chunk) {
     while (chunk > 1 && count - done < chunk) chunk /= 2;
-    Val v = chunk > 1 ? b_.splat(identity, static_cast<int>(chunk)) : identity;
-    store_text(a, address(a), v, alignment(a, 0));
+    for_parts(a, place, identity, [&](const Access& part, Val v) {
+      if (chunk > 1) v = b_.splat(v, static_cast<int>(chunk));
+      store_text(part, address(part), v, alignment(part, 0));
+    });
   }
 }
 
 void Renderer::fill(const Node& place) {
   constexpr int64_t most_stores = 32, wide = 64;  // what lives in registers is not filled by a loop
   PlaceState& p = place_of(place);
-  Val identity = constant_value(b_, *kontor::identity(tree::fold_of(place), place.dtype));
+  const State identity = identity_of(place);
   int64_t count = std::max(p.lanes, 1), chunk = std::max({p.lanes, p.chunk, 1});
   for (const Ref& d : p.dims) count *= const_int(*d);
   Access a{&p, {}, place.dtype};
@@ -188,13 +211,13 @@ void Renderer::fill(const Node& place) {
     int level = std::exchange(p.write_level, b_.depth());
     Access here = a;
     add_term(here.at, b_.counter(), wide);
-    fill_range(here, identity, wide, wide);
+    fill_range(here, place, identity, wide, wide);
     p.write_level = level;
     close_loop();
     a.at.constant = count / wide * wide;
     chunk = wide;
   }
-  fill_range(a, identity, count - a.at.constant, chunk);
+  fill_range(a, place, identity, count - a.at.constant, chunk);
 }
 
 /// A parameter whose size is known only at the launch, element by element.
@@ -208,25 +231,32 @@ void Renderer::fill_dynamic(const Node& place) {
   open_loop(b_.i64(0), count);
   Access a{&p, {}, place.dtype};
   add_term(a.at, b_.counter(), 1);
-  store_text(a, address(a), constant_value(b_, *kontor::identity(tree::fold_of(place), place.dtype)),
-             alignment(a, 0));
+  fill_range(a, place, identity_of(place), 1, 1);
   close_loop();
   close_branch();
 }
 
 // ---- folds
 
-Val Renderer::step(const Node& place, Val old, std::span<const Val> v) {
-  if (Val next = native_step(b_, tree::fold_of(place), old, v)) return next;
-  std::vector<Val> slots = {old};
+Renderer::State Renderer::step(const Node& place, const State& old, std::span<const Val> v) {
+  if (Val next = native_step(b_, tree::fold_of(place), old[0], v)) return {next};
+  std::vector<Val> slots = old;
   slots.insert(slots.end(), v.begin(), v.end());
-  return evaluate(b_, step_formula(tree::fold_of(place), place.dtype), slots);
+  return evaluate(b_, step_formulas(tree::fold_of(place), place.dtype), slots);
 }
 
 /// Two partial results as one.
-Val Renderer::merged(const Node& place, Val x, Val y) {
-  const Val pair[] = {x, y};
-  return evaluate(b_, merge_formula(tree::fold_of(place), place.dtype), pair);
+Renderer::State Renderer::merged(const Node& place, const State& x, const State& y) {
+  std::vector<Val> slots = x;
+  slots.insert(slots.end(), y.begin(), y.end());
+  return evaluate(b_, merge_formulas(tree::fold_of(place), place.dtype), slots);
+}
+
+/// So many lanes from an element on; 0: one element, no vector.
+Renderer::State Renderer::load_state(const Access& a, const Node& place, int64_t lanes) {
+  return each_part(a, place, [&](const Access& part) {
+    return load_text(part, address(part), static_cast<int>(lanes), {}, alignment(part, 0));
+  });
 }
 
 /// Many elements, each a vector: halved in loops, in memory of their own, until few are left.
@@ -235,7 +265,8 @@ Access Renderer::halve_in_loops(Access a, const Node& place, int64_t& count) {
   int64_t own = a.place->lanes;
   PlaceState& rest = merging_.emplace_back();
   rest.local = rest.written = true;
-  rest.base = b_.alloca_array({in_memory(place.dtype), 0}, count / 2 * own);
+  for (size_t i = 0; i < tree::parts(place); i++)
+    rest.base[i] = b_.alloca_array({in_memory(tree::part_dtype(place, i)), 0}, count / 2 * own);
   for (; count > few; count /= 2) {
     open_loop(b_.i64(0), b_.i64(count / 2));
     rest.write_level = b_.depth();
@@ -244,10 +275,9 @@ Access Renderer::halve_in_loops(Access a, const Node& place, int64_t& count) {
     add_term(a.at, b_.counter(), own);
     Access other = a;
     other.at.constant += count / 2 * own;
-    int lanes = static_cast<int>(own);
-    Val x = load_text(a, address(a), lanes, {}, alignment(a, 0));
-    Val y = load_text(other, address(other), lanes, {}, alignment(other, 0));
-    store_text(to, address(to), merged(place, x, y), alignment(to, 0));
+    const State x = load_state(a, place, own), y = load_state(other, place, own);
+    for_parts(to, place, merged(place, x, y),
+              [&](const Access& part, Val v) { store_text(part, address(part), v, alignment(part, 0)); });
     close_loop();
     a = {&rest, {}, a.dtype};
   }
@@ -256,7 +286,7 @@ Access Renderer::halve_in_loops(Access a, const Node& place, int64_t& count) {
 }
 
 /// The elements to be joined, as vectors of the width with which the place was filled (so that registers stay whole).
-std::vector<Val> Renderer::merge_parts(const Node& n) {
+std::vector<Renderer::State> Renderer::elements(const Node& n) {
   Access a = access(n);
   int64_t count = upper_bound(n.src[0]->src.back(), *n.src[0]), own = a.place->lanes, chunk = own;
   if (own) a.at.lane--;
@@ -264,10 +294,10 @@ std::vector<Val> Renderer::merge_parts(const Node& n) {
   if (!own) chunk = std::clamp<int64_t>(a.place->chunk, 1, count);
   // Where the place is not written further in, a merge is used once; else it must be straight to be hoisted.
   if (own && count > 8 && b_.depth() == a.place->write_level) a = halve_in_loops(a, *n.src[0], count);
-  std::vector<Val> parts;
+  std::vector<State> out;
   for (int64_t i = 0; i < count; i += own ? 1 : chunk, a.at.constant += chunk)
-    parts.push_back(load_text(a, address(a), chunk > 1 ? static_cast<int>(chunk) : 0, {}, alignment(a, 0)));
-  return parts;
+    out.push_back(load_state(a, *n.src[0], chunk > 1 ? chunk : 0));
+  return out;
 }
 
 Val Renderer::half(Val v, int from) {
@@ -278,17 +308,22 @@ Val Renderer::half(Val v, int from) {
   return b_.shuffle(v, {}, order);
 }
 
+Renderer::State Renderer::half(const State& v, int lanes, int from) {
+  State out;
+  for (Val part : v) out.push_back(half(b_.splat(part, lanes), from));
+  return out;
+}
+
 Val Renderer::merge(const Node& n) {
   const Node& place = *n.src[0];
   if (!tree::has_fold(place)) broken("LLVM renderer: merge of '{}', which has no fold", place.arg.text);
-  std::vector<Val> parts = merge_parts(n);
-  for (; parts.size() > 1; parts.resize(parts.size() / 2))
-    for (size_t i = 0; i < parts.size() / 2; i++)
-      parts[i] = merged(place, parts[i], parts[i + parts.size() / 2]);
-  Val v = parts[0];
-  if (place_of(place).lanes) return v;
-  while (int lanes = b_.lanes(v)) v = merged(place, half(v, 0), half(v, lanes / 2));
-  return v;
+  std::vector<State> rest = elements(n);
+  for (; rest.size() > 1; rest.resize(rest.size() / 2))
+    for (size_t i = 0; i < rest.size() / 2; i++) rest[i] = merged(place, rest[i], rest[i + rest.size() / 2]);
+  State v = rest[0];
+  if (place_of(place).lanes) return v[tree::part(n)];
+  while (int lanes = b_.lanes(v[0])) v = merged(place, half(v, lanes, 0), half(v, lanes, lanes / 2));
+  return v[tree::part(n)];
 }
 
 }  // namespace kontor::ir

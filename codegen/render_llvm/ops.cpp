@@ -281,8 +281,11 @@ Val native_step(Builder& b, Fold fold, Val so_far, std::span<const Val> v) {
   return parts[0];
 }
 
-Val evaluate(Builder& b, const Ref& formula, std::span<const Val> slots) {
-  return Evaluation(b, slots).value(formula);
+std::vector<Val> evaluate(Builder& b, std::span<const Ref> formulas, std::span<const Val> slots) {
+  Evaluation evaluation(b, slots);
+  std::vector<Val> out;
+  for (const Ref& f : formulas) out.push_back(evaluation.value(f));
+  return out;
 }
 
 Val cast(Builder& b, DType to, DType from, Val v) {

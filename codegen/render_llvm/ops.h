@@ -27,8 +27,8 @@ struct Facts {
 Val apply(Builder& b, Op op, DType dtype, std::span<const Val> v, const Facts& facts = {});
 /// A fold's step by an instruction of its own; none if the target has none for such values.
 Val native_step(Builder& b, Fold fold, Val so_far, std::span<const Val> values);
-/// The value of a formula over Slots 0, 1, ..
-Val evaluate(Builder& b, const Ref& formula, std::span<const Val> slots);
+/// The values of formulas over Slots 0, 1, ..
+std::vector<Val> evaluate(Builder& b, std::span<const Ref> formulas, std::span<const Val> slots);
 Val cast(Builder& b, DType to, DType from, Val v);
 Val bitcast(Builder& b, DType to, DType from, Val v);
 inline Val apply(Builder& b, Op op, DType dtype, std::initializer_list<Val> v, const Facts& facts = {}) {

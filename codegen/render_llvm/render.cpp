@@ -16,10 +16,10 @@ Renderer::Renderer(const Ref& kernel, const Natives& natives) : kernel_(kernel),
     state.dims = p->src;
     Val at =
         b_.emit({Scalar::Ptr, 0}, "getelementptr ptr, ", typed(buffers), ", i64 ", tree::param_number(*p));
-    state.base = b_.emit({Scalar::Ptr, 0}, "load ptr, ", typed(at), ", align 8, !invariant.load !0");
+    state.base[0] = b_.emit({Scalar::Ptr, 0}, "load ptr, ", typed(at), ", align 8, !invariant.load !0");
     const Ref size = ix::product(p->src);
     if (size->is_const())
-      regions_.push_back({b_.text(state.base), p->arg.text, extent(size) * item_size(p->dtype)});
+      regions_.push_back({b_.text(state.base[0]), p->arg.text, extent(size) * item_size(p->dtype)});
   }
   survey(tree::body(*kernel), nullptr);
 }
@@ -304,8 +304,8 @@ void Renderer::fold_at_lane(const Access& a, const Node& place, std::span<const 
   std::vector<Val> values;
   for (Val x : v) values.push_back(pick(x));
   a.place->write_level = b_.depth();
-  Val next = step(place, load_text(one, address(one), 0, {}, alignment(one, 0)), values);
-  store_text(one, address(one), next, alignment(one, 0));
+  for_parts(one, place, step(place, load_state(one, place, 0), values),
+            [&](const Access& part, Val next) { store_text(part, address(part), next, alignment(part, 0)); });
 }
 
 /// Lanes that may meet in one element take their steps one after the other.
@@ -335,9 +335,9 @@ void Renderer::fold(const Node& n) {
     vector_ = lanes;
     return;
   }
-  Val old = load_access(a, {});
-  for (Val& x : v) x = b_.splat(x, b_.lanes(old));
-  store_access(a, step(place, old, v));
+  const State old = each_part(a, place, [&](const Access& part) { return load_access(part, {}); });
+  for (Val& x : v) x = b_.splat(x, b_.lanes(old[0]));
+  for_parts(a, place, step(place, old, v), [&](const Access& part, Val next) { store_access(part, next); });
 }
 
 // ---- statements

@@ -1,6 +1,7 @@
 // The renderer of one kernel as LLVM IR: shared by its parts, values.cpp (expressions), memory.cpp (places),
 // loads.cpp and render.cpp (statements).
 #pragma once
+#include <array>
 #include <deque>
 #include <map>
 #include <optional>
@@ -27,9 +28,9 @@ void add_scaled(Linear& to, const Linear& e, int64_t factor);
 
 /// A place as it is rendered.
 struct PlaceState {
-  Val base = {};
-  std::vector<Ref> dims = {};  ///< of a local place their upper bounds
-  int chunk = 0;               ///< least number of lanes of the accesses to it that are vectors; 0: none
+  std::array<Val, most_parts> base = {};  ///< of each part of a fold's state, else of the only one
+  std::vector<Ref> dims = {};             ///< of a local place their upper bounds
+  int chunk = 0;           ///< least number of lanes of the accesses to it that are vectors; 0: none
   int partial = 0;         ///< largest of those that may reach beyond a row's end, with lanes switched off
   int unaligned = 0;       ///< and of those among them that do not begin at multiples of their lanes
   Ref extent = {};         ///< of the vector loops in which it is accessed, if that is one for all its life
@@ -48,6 +49,7 @@ struct Access {
   PlaceState* place;
   Linear at;
   DType dtype;
+  size_t part = 0;  ///< of a fold's state
 };
 
 /// A condition as the conjunction of one that all lanes share and one by lane (none: true). They are kept apart, since
@@ -121,6 +123,8 @@ class Renderer {
   int top_frame() const { return static_cast<int>(frames_.size()) - 1; }
 
   // Places (memory.cpp).
+  /// What a fold has come to, a value for each part.
+  using State = std::vector<Val>;
   PlaceState& place_of(const Node& place);
   Access access(const Node& n);
   Val address(const Access& a, int64_t offset = 0);
@@ -154,13 +158,28 @@ class Renderer {
   void allocate(const Node& place);
   void fill(const Node& place);
   void fill_dynamic(const Node& place);
-  void fill_range(Access a, Val identity, int64_t count, int64_t chunk);
+  State identity_of(const Node& place);
+  void fill_range(Access a, const Node& place, const State& identity, int64_t count, int64_t chunk);
   void touch(PlaceState& p);
   Val merge(const Node& n);
-  std::vector<Val> merge_parts(const Node& n);
+  /// An access to one part of it.
+  static Access part_of(const Access& a, const Node& place, size_t part);
+  template <class F>
+  static State each_part(const Access& a, const Node& place, const F& value) {
+    State out;
+    for (size_t i = 0; i < tree::parts(place); i++) out.push_back(value(part_of(a, place, i)));
+    return out;
+  }
+  template <class F>
+  static void for_parts(const Access& a, const Node& place, const State& state, const F& store) {
+    for (size_t i = 0; i < state.size(); i++) store(part_of(a, place, i), state[i]);
+  }
+  std::vector<State> elements(const Node& merge);
   Access halve_in_loops(Access a, const Node& place, int64_t& count);
-  Val step(const Node& place, Val old, std::span<const Val> v);
-  Val merged(const Node& place, Val x, Val y);
+  State load_state(const Access& a, const Node& place, int64_t lanes);
+  State step(const Node& place, const State& old, std::span<const Val> v);
+  State merged(const Node& place, const State& x, const State& y);
+  State half(const State& v, int lanes, int from);
   Val both(Val x, Val y);
 
   // Statements (render.cpp).

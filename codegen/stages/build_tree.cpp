@@ -28,10 +28,12 @@ class Builder {
   const Group& group_;
   std::vector<BufferRef>& buffers_;
   std::vector<Ref> params_;
-  NodeMap<Ref> memory_;           // logical place -> place in the tree
-  NodeMap<Ref> inlined_;          // logical place -> value (a map inside all loops that index it)
-  Substitution done_;             // physical form of each node met, by address:
-  Body kept_;                     // so what was met stays alive
+  NodeMap<Ref> memory_;   // logical place -> place in the tree
+  NodeMap<Ref> inlined_;  // logical place -> value (a map inside all loops that index it)
+  Substitution done_;     // physical form of each node met, by address:
+  Body kept_;             // so what was met stays alive
+  std::vector<std::pair<const Stage*, Ref>>
+      states_;                    // folds whose state has parts that others may read, and where it is
   std::map<int, Body> deferred_;  // by depth: stores into inputs, after all that reads these
 
   const Stage& stage(int i) const { return program_.stages[static_cast<size_t>(i)]; }
@@ -212,18 +214,49 @@ class Builder {
 
   // The folding loops; returns the result to be stored, or null if readers load the fold's own place.
   Ref fold_nest(const Stage& s, Body& inner, bool local) {
+    const Ref known = state_of_another(s), sum = known ? known : run_fold(s, inner, local);
+    Ref result = s.lane ? tree::merge(sum, {}, s.part) : tree::load(sum, {}, {}, s.part);
+    if (fully_bound(s)) inlined_[s.place.get()] = result;
+    return local && fully_bound(s) ? Ref() : result;
+  }
+
+  Ref run_fold(const Stage& s, Body& inner, bool local) {
     std::vector<Ref> dims;
     if (s.lane) dims.push_back(s.lane->src[0]);
-    Ref sum = tree::place(s.place->dtype, dims, s.name + (local && fully_bound(s) && !s.lane ? "" : "_sum"),
-                          s.fold);
+    const Fold fold = static_cast<Fold>(s.fold);
+    Ref sum = tree::place(state_dtype(fold, s.values[0]->dtype), dims,
+                          s.name + (local && fully_bound(s) && !s.lane ? "" : "_sum"), s.fold);
     inner.push_back(sum);
     if (s.piece.accumulator.place) resume(s, sum, inner);
     if (s.lane) lane_loops(s, sum, inner);
     else fold_loops(s, sum, inner);
     if (s.piece.accumulator.place) keep(s, sum, inner);
-    Ref result = s.lane ? tree::merge(sum, {}) : tree::load(sum, {});
-    if (fully_bound(s)) inlined_[s.place.get()] = result;
-    return local && fully_bound(s) ? Ref() : result;
+    if (parts(fold) > 1 && fully_bound(s)) states_.emplace_back(&s, sum);
+    return sum;
+  }
+
+  // The place of a fold that another stage runs in the same loops over the same values, for another part of its state.
+  Ref state_of_another(const Stage& s) {
+    if (!fully_bound(s)) return {};
+    for (const auto& [other, state] : states_)
+      if (is_same_fold(s, *other)) return state;
+    return {};
+  }
+
+  bool is_same_fold(const Stage& s, const Stage& other) {
+    const bool alike = s.fold == other.fold && s.level.depth == other.level.depth && s.checks.empty() &&
+                       other.checks.empty() && s.folds.size() == other.folds.size() &&
+                       !s.lane == !other.lane && s.lane_length == other.lane_length &&
+                       !s.lane_begin == !other.lane_begin;
+    if (!alike) return false;
+    Substitution map;
+    for (size_t f = 0; f < s.folds.size(); f++) map[s.folds[f].get()] = other.folds[f];
+    if (s.lane) map[s.lane.get()] = other.lane;
+    const auto same = [&](const Ref& x, const Ref& y) { return physical(resolve(x, map)) == physical(y); };
+    for (size_t f = 0; f < s.folds.size(); f++)
+      if (!same(s.folds[f]->src[0], other.folds[f]->src[0])) return false;
+    if (s.lane_begin && !same(s.lane_begin, other.lane_begin)) return false;
+    return std::equal(s.values.begin(), s.values.end(), other.values.begin(), other.values.end(), same);
   }
 
   // ---- a fold that goes on from piece to piece of a stream
@@ -240,7 +273,7 @@ class Builder {
       const Ref& resumes = s.piece.accumulator.resumes;
       const Fold fold = static_cast<Fold>(s.fold);
       Ref value = tree::load(accumulator(s), std::move(at), resumes);
-      if (row(fold).identity != FoldIdentity::Zero)
+      if (row(fold).part[0].identity != FoldIdentity::Zero)
         value = make(Op::Where, {resumes, value, identity(fold, s.place->dtype)});
       return tree::store(sum, lane, value);
     });

@@ -4,7 +4,7 @@
 
 namespace kontor {
 
-/// Sum, Prod, Max, Min whose reduced axes include a trailing block of 64 elements or more run in 64 lanes: with the block
+/// Folds that may run in lanes (Sum, Prod, Max, ArgMax, ..) whose reduced axes include a trailing block of 64 elements or more run in 64 lanes: with the block
 /// flattened, element j belongs to lane j mod 64, and lanes are merged in halving pairs (l with l + 32, then l + 16, ...).
 /// Every other fold has one lane. Steps of a lane run in row-major order of (outer reduced axes.., j div 64), or of the
 /// reduced axes. A chain of more than 4096 steps is cut: `steps` are the extents of that loop nest, the loop `chunk_loop`

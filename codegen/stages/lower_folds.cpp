@@ -9,7 +9,7 @@
 namespace kontor {
 
 void Lowering::add_reduce(const Node* n) {
-  Fold fold = static_cast<Fold>(n->at(0));
+  Fold fold = fold_in(*n);
   std::vector<int64_t> axes(n->arg.ints.begin() + 1, n->arg.ints.end());
   std::vector<Ref> dims;
   for (const Ref& d : n->src[0]->shape) dims.push_back(dimension(d));
@@ -35,6 +35,7 @@ void Lowering::add_scan(const Node* n) {
 void Lowering::fold_values(const Node* n, Stage& s, Fold fold, const std::vector<int64_t>& axes,
                            const std::vector<Ref>& dims, const FoldOrder& order, const Tuple& pieces) {
   s.fold = static_cast<int>(fold);
+  s.part = part_in(*n);
   size_t id = program_.stages.size() - 1;
   Tuple steps;
   for (size_t q = 0; q < order.steps.size(); q++) steps.push_back(step(s, order, pieces, q, id));
@@ -95,9 +96,9 @@ Tuple Lowering::source_index(Stage& s, const std::vector<int64_t>& axes, const s
   return at;
 }
 
-// A long chain: partial results of its pieces, then a fold over the pieces.
-void Lowering::add_cut_reduce(const Node* n, Fold fold, const std::vector<int64_t>& axes,
-                              const std::vector<Ref>& dims, const FoldOrder& order) {
+// What the pieces of a long chain come to: [pieces.., loops..] of one part of the state.
+Ref Lowering::add_partial(const Node* n, Fold fold, size_t part, const std::vector<int64_t>& axes,
+                          const std::vector<Ref>& dims, const FoldOrder& order) {
   Stage& partial = begin_stage(n, std::string(row(fold).name));
   Tuple pieces;
   size_t cut = static_cast<size_t>(order.chunk_loop);
@@ -108,21 +109,34 @@ void Lowering::add_cut_reduce(const Node* n, Fold fold, const std::vector<int64_
   partial.loops.insert(partial.loops.begin(), pieces.begin(), pieces.end());
   std::vector<Ref> sizes;
   for (const Ref& l : partial.loops) sizes.push_back(l->src[0]);
-  partial.place = tree::place(n->dtype, sizes, partial.name);
+  const DType dtype = part_dtype(fold, state_dtype(fold, n->src[0]->dtype), part);
+  partial.place = tree::place(dtype, sizes, partial.name);
   partial.must_store = true;
   fold_values(n, partial, fold, axes, dims, order, pieces);
-  Ref place = partial.place;
+  partial.part = part;
+  return partial.place;
+}
+
+// A long chain: partial results of its pieces, all parts of them, then a fold over the pieces.
+void Lowering::add_cut_reduce(const Node* n, Fold fold, const std::vector<int64_t>& axes,
+                              const std::vector<Ref>& dims, const FoldOrder& order) {
+  const Ref first = with_part(*n, 0);
+  kept_.push_back(first);
+  std::vector<Ref>& places = partial_[first.get()];
+  if (places.empty())
+    for (size_t part = 0; part < parts(fold); part++)
+      places.push_back(add_partial(n, fold, part, axes, dims, order));
 
   Stage& whole = begin_stage(n, std::string(row(fold).name));
   whole.fold = static_cast<int>(row(fold).merge);
-  FoldOrder rest;
-  for (size_t q = 0; q < pieces.size(); q++) {
-    rest.steps.push_back(pieces[q]->src[0]);
-    whole.folds.push_back(ix::range(pieces[q]->src[0], fmt::format("r{}_{}", q, program_.stages.size() - 1)));
-  }
+  whole.part = part_in(*n);
+  const size_t pieces = tree::dims(*places[0]).size() - whole.loops.size();
+  for (size_t q = 0; q < pieces; q++)
+    whole.folds.push_back(
+        ix::range(tree::dims(*places[0])[q], fmt::format("r{}_{}", q, program_.stages.size() - 1)));
   Tuple at = whole.folds;
   at.insert(at.end(), whole.loops.begin(), whole.loops.end());
-  whole.values.push_back(tree::load(place, at));
+  for (const Ref& place : places) whole.values.push_back(tree::load(place, at));
   end_stage(n);
 }
 

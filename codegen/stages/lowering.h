@@ -56,7 +56,9 @@ class Lowering {
   Substitution taps_;      // fold ranges of taps -> what they are of the taps in range alone
   std::vector<Ref> kept_;  // whose addresses are keys of taps_
   NodeSet checked_;        // whose expression has checks
-  Ref counts_;  // where what is lowered next counts, of the value that reads it (null: wherever that does)
+  NodeMap<std::vector<Ref>>
+      partial_;  // of a Reduce's first part: what the pieces of a cut chain come to, a place for each part
+  Ref counts_;   // where what is lowered next counts, of the value that reads it (null: wherever that does)
 
   // ---- lower_values.cpp
   Ref dimension(const Ref& d);
@@ -110,6 +112,8 @@ class Lowering {
                             const FoldOrder& order, const Tuple& steps, size_t first_loop, size_t id);
   void add_cut_reduce(const Node* n, Fold fold, const std::vector<int64_t>& axes,
                       const std::vector<Ref>& dims, const FoldOrder& order);
+  Ref add_partial(const Node* n, Fold fold, size_t part, const std::vector<int64_t>& axes,
+                  const std::vector<Ref>& dims, const FoldOrder& order);
 };
 
 }  // namespace kontor

@@ -44,7 +44,7 @@ class Selection {
     for (const Node* n : order_)
       if (is_stage_op(n)) stored_.insert(n);
     for (const Node* n : order_)
-      if (n->op == Op::Reduce && row(static_cast<Fold>(n->at(0))).is_dot) store_operands(n);
+      if (n->op == Op::Reduce && row(fold_in(*n)).is_dot) store_operands(n);
     for (const Node* n : order_)
       if (is_draw(n)) find_drawn(n);
     count_readers();

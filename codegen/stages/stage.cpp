@@ -12,7 +12,10 @@ bool is_dot(const Stage& s) { return s.fold >= 0 && row(static_cast<Fold>(s.fold
 
 double work_of(const Stage& s) {
   const double lanes = s.lane ? static_cast<double>(extent(s.lane->src[0])) : 1;
-  return cost::work(lanes * cost::iterations(s.loops) * cost::iterations(s.folds), s.values);
+  std::vector<Ref> done = s.values;
+  if (is_fold(s) && parts(static_cast<Fold>(s.fold)) > 1)
+    for (const Ref& step : step_formulas(static_cast<Fold>(s.fold), s.values[0]->dtype)) done.push_back(step);
+  return cost::work(lanes * cost::iterations(s.loops) * cost::iterations(s.folds), done);
 }
 
 // The table is made again when it turns out that stages were added or taken out.

@@ -65,6 +65,7 @@ struct Stage {
   std::vector<Ref> loops;  ///< one Range for each dimension of the value
   std::vector<Ref> folds;  ///< Ranges folded over, outer to inner; empty: a map
   int fold = -1;
+  size_t part = 0;          ///< of the fold's state: what the value is
   Ref lane;                 ///< the Range of the 64 lanes (innermost, not in folds), or null
   int64_t lane_length = 0;  ///< elements that the lanes share out; the last step may be partial
   Ref lane_begin;           ///< null, or the step at which this piece of a cut chain begins

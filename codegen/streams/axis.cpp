@@ -192,6 +192,7 @@ class Search {
   // Whether a fold can be left and taken up again between two iterations of its outermost loop.
   static bool can_go_on(const Stage& s) {
     if (s.lane_begin || s.layout.panel >= 0) return false;
+    if (parts(static_cast<Fold>(s.fold)) > 1) return false;  // an accumulator keeps one value
     return !s.lane || s.folds.size() > 1 || s.lane_length % kontor::extent(s.lane->src[0]) == 0;
   }
 

@@ -241,6 +241,12 @@ class Parser {
       lex_.error(fmt::format("'{}' takes {} indexes here, not {}", p->arg.text, wanted, given));
   }
 
+  void need_dtype(const Ref& p, const Ref& value, DType wanted) {
+    if (value->dtype != wanted)
+      lex_.error(
+          fmt::format("'{}' is {}, the value {}", p->arg.text, row(wanted).name, row(value->dtype).name));
+  }
+
   Ref write() {
     std::string name = lex_.name("a statement");
     Ref p = find(name);
@@ -252,15 +258,12 @@ class Parser {
     std::vector<Ref> list;
     do list.push_back(expression());
     while (folds && lex_.take(","));
-    const DType wanted = folds && has_fold(*p) ? value_dtype(fold_of(*p), p->dtype) : p->dtype;
-    for (const Ref& v : list)
-      if (v->dtype != wanted)
-        lex_.error(fmt::format("'{}' is {}, the value {}", name, row(wanted).name, row(v->dtype).name));
-    if (!folds) return store(p, std::move(where), list[0]);
+    if (!folds) return need_dtype(p, list[0], p->dtype), store(p, std::move(where), list[0]);
     if (!has_fold(*p)) lex_.error(fmt::format("'{}' has no fold", name));
     if (row(fold_of(*p)).arity != static_cast<int>(list.size()))
       lex_.error(fmt::format("{} takes {} values, not {}", row(fold_of(*p)).name, row(fold_of(*p)).arity,
                              list.size()));
+    for (size_t i = 0; i < list.size(); i++) need_dtype(p, list[i], value_dtype(fold_of(*p), p->dtype, i));
     return tree::fold(p, std::move(where), std::move(list));
   }
 
@@ -268,17 +271,28 @@ class Parser {
     std::string name = lex_.name("a value");
     if (name == "merge" && lex_.take("(")) {
       Ref p = find(lex_.name("a place"));
+      const size_t part = part_of(p);
       std::vector<Ref> leading = dimensions();
       if (p->op != Op::Place || p->src.empty()) lex_.error("merge takes a place with a dimension");
       need_rank(p, leading.size(), p->src.size() - 1);
       lex_.expect(")");
-      return merge(p, std::move(leading));
+      return merge(p, std::move(leading), part);
     }
     Ref node = find(name);
     return node->op == Op::Place ? read(node) : node;
   }
 
+  /// Of a place whose fold has several parts: the one that is named.
+  size_t part_of(const Ref& p) {
+    if (p->op != Op::Place || parts(*p) == 1) return 0;
+    lex_.expect(".");
+    for (size_t i = 0; i < parts(*p); i++)
+      if (lex_.take(row(fold_of(*p)).part[i].name)) return i;
+    lex_.error(fmt::format("{} has no part {}", row(fold_of(*p)).name, quoted(lex_.peek().text)));
+  }
+
   Ref read(const Ref& p) {
+    const size_t part = part_of(p);
     std::vector<Ref> where;
     Ref guard;
     if (lex_.take("[")) {
@@ -289,7 +303,7 @@ class Parser {
       lex_.expect("]");
     }
     need_rank(p, where.size(), p->src.size());
-    return load(p, std::move(where), guard);
+    return load(p, std::move(where), guard, part);
   }
 };
 

@@ -11,7 +11,7 @@ using namespace walk;
 Ref simplified(const Node& n, std::vector<Ref> sources) {
   if (sources == n.src) return Ref(&n);
   if (n.op == Op::Load && n.at(0) && is_int(sources.back(), 1))
-    return tree::load(sources[0], {sources.begin() + 1, sources.end() - 1});
+    return tree::load(sources[0], {sources.begin() + 1, sources.end() - 1}, {}, tree::part(n));
   Ref made = with_sources(n, std::move(sources));
   const bool integer = is_elementwise(made->op) &&
                        (made->dtype == DType::I64 || made->dtype == DType::Bool) &&

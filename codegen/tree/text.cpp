@@ -350,7 +350,13 @@ class Printer {
     std::string inside;
     for (const Ref& i : at(n)) inside += (inside.empty() ? "" : ", ") + expression(*i);
     if (n.op == Op::Load && guard(n)) inside += (inside.empty() ? "if " : " if ") + expression(*guard(n));
-    return name_of(*n[0]) + (inside.empty() ? "" : "[" + inside + "]");
+    return name_of(*n[0]) + part_of(n) + (inside.empty() ? "" : "[" + inside + "]");
+  }
+
+  /// Which part of the fold's state is read, where there are several: "best.index[i]".
+  static std::string part_of(const Node& n) {
+    if (parts(*n[0]) == 1 || (n.op != Op::Load && n.op != Op::Merge)) return "";
+    return fmt::format(".{}", row(fold_of(*n[0])).part[part(n)].name);
   }
 
   std::string declaration(const Node& p) {

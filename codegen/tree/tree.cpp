@@ -71,11 +71,17 @@ Ref shown_by(const Node& check) {
 Ref check(const Ref& condition, int64_t id, const Ref& value) {
   return make(Op::Check, {condition, error_word(id, value)}, {.ints = {id}});
 }
-Ref load(const Ref& place, std::vector<Ref> at, const Ref& guard) {
-  if (!guard || is_int(guard, 1)) return make(Op::Load, join({place}, at), {.ints = {0}});
-  return make(Op::Load, join({place}, at, std::span(&guard, 1)), {.ints = {1}});
+Ref load(const Ref& place, std::vector<Ref> at, const Ref& guard, size_t part) {
+  const bool guarded = guard && !is_int(guard, 1);
+  Arg arg{.ints = {guarded}};
+  if (part) arg.ints.push_back(static_cast<int64_t>(part));
+  return make(Op::Load, join({place}, at, std::span(&guard, guarded ? 1 : 0)), std::move(arg));
 }
-Ref merge(const Ref& place, std::vector<Ref> leading) { return make(Op::Merge, join({place}, leading)); }
+Ref merge(const Ref& place, std::vector<Ref> leading, size_t part) {
+  Arg arg;
+  if (part) arg.ints.push_back(static_cast<int64_t>(part));
+  return make(Op::Merge, join({place}, leading), std::move(arg));
+}
 Ref kernel(const std::string& name, std::vector<Ref> params, std::vector<Ref> body) {
   int64_t n = static_cast<int64_t>(params.size());
   return make(Op::Kernel, join({}, params, body), {.ints = {n}, .text = name});
@@ -113,6 +119,11 @@ std::span<const Ref> at(const Node& n) {
 }
 std::span<const Ref> values(const Node& n) { return std::span(n.src).subspan(1 + n.src[0]->src.size()); }
 Ref guard(const Node& load) { return load.at(0) ? load.src.back() : Ref(); }
+size_t part(const Node& n) { return part_of_access(n.op, n.arg); }
+size_t parts(const Node& place) { return has_fold(place) ? kontor::parts(fold_of(place)) : 1; }
+DType part_dtype(const Node& place, size_t part) {
+  return part ? kontor::part_dtype(fold_of(place), place.dtype, part) : place.dtype;
+}
 
 std::vector<Ref> slots(const Ref& kernel) {
   std::vector<Ref> found;

@@ -4,14 +4,16 @@
 //   Loop     src: Range, then statements                       ints: kind, width (of a vector; else 0)
 //   If       src: condition (bool), then statements            ints: number of statements of the first branch; rest: else
 //   Place    src: dimensions (extents)                         ints: id, space, fold (-1: none), parameter [, row, pad]; text: name
-//            As a statement it declares the place, and fills it with the fold's identity if it has a fold.
+//            As a statement it declares the place, and fills it with the fold's identity if it has a fold. The place
+//            of a fold whose state has parts is of the first part's dtype, and has an array for each part.
 //   Store    src: place, index of each dimension, value        one writer an element
-//   FoldStep src: place, index of each dimension, value(s)     p <- v by the place's fold (Dot takes two values)
+//   FoldStep src: place, index of each dimension, value(s)     p <- v by the place's fold (Dot takes two values); all parts at once
 //   Check    src: condition, error word (i64)                   ints: id; if false the launch's error word becomes that
 //   Load     src: place, index of each dimension [, guard]     ints: 1 if guarded; where the guard is false the value is 0
-//                                                              and nothing is read
+//                                                              and nothing is read; then the part of the state, if not 0
 //   Merge    src: place, leading indexes                       the last dimension's elements joined in pairs: element l
-//                                                              with l + n/2, n halving (n is a power of two)
+//                                                              with l + n/2, n halving (n is a power of two).
+//                                                              ints: the part of the state, if not 0
 //   Range    src: extent (how many iterations run)             ints: id; text: name
 //   Slot     a Scalar or Variable, by its number               ints: number [, lo, hi]
 //
@@ -53,8 +55,8 @@ inline constexpr int64_t most_shown = (int64_t{1} << (63 - check_id_bits)) - 1;
 Ref error_word(int64_t id, const Ref& value);
 Ref shown_by(const Node& check);  ///< the value; null if there is none
 Ref check(const Ref& condition, int64_t id, const Ref& value = {});
-Ref load(const Ref& place, std::vector<Ref> at, const Ref& guard = {});
-Ref merge(const Ref& place, std::vector<Ref> leading);
+Ref load(const Ref& place, std::vector<Ref> at, const Ref& guard = {}, size_t part = 0);
+Ref merge(const Ref& place, std::vector<Ref> leading, size_t part = 0);
 Ref kernel(const std::string& name, std::vector<Ref> params, std::vector<Ref> body);
 Ref slot(DType dtype, int64_t number, Bounds bounds = {});
 
@@ -74,6 +76,9 @@ std::span<const Ref> params(const Node& kernel);
 std::span<const Ref> at(const Node& access);      ///< indexes of a Load, Store, FoldStep or Merge
 std::span<const Ref> values(const Node& access);  ///< value(s) of a Store or FoldStep
 Ref guard(const Node& load);                      ///< null if it has none
+size_t part(const Node& access);  ///< of a Load or Merge: which part of a fold's state; of others 0
+size_t parts(const Node& place);  ///< 1 of a place without a fold
+DType part_dtype(const Node& place, size_t part);
 /// Slots a kernel reads, by number.
 std::vector<Ref> slots(const Ref& kernel);
 /// The outermost parallel loop (Thread or Global) of a kernel, or null.

@@ -76,10 +76,13 @@ std::string of_index_dtype(const TreeScope& scope, const Node& n) {
 std::string of_value_dtype(const TreeScope& scope, const Node& n) {
   if (!writes(n) || !accesses_place(n) || !of_rank(scope, n).empty()) return "";
   if (n.op == Op::FoldStep && !tree::has_fold(*n[0])) return "steps a place without a fold";
-  const DType place = n[0]->dtype,
-              wanted = n.op == Op::Store ? place : value_dtype(tree::fold_of(*n[0]), place);
-  for (const Ref& v : tree::values(n))
+  const DType place = n[0]->dtype;
+  if (n.op == Op::Store && tree::parts(*n[0]) > 1) return "stores one value where a fold's state has parts";
+  for (size_t i = 0; i < tree::values(n).size(); i++) {
+    const Ref& v = tree::values(n)[i];
+    const DType wanted = n.op == Op::Store ? place : value_dtype(tree::fold_of(*n[0]), place, i);
     if (v->dtype != wanted) return fmt::format("writes {} to a place of {}", name(v->dtype), name(place));
+  }
   return "";
 }
 

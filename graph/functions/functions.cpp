@@ -197,6 +197,7 @@ constexpr FunctionRow table[] = {
     KONTOR_FUNCTION(min,           "fold", "x, axes=none, keepdims=false", "Least; NaN if there is one."),
     KONTOR_FUNCTION(mean,          "fold", "x, axes=none, keepdims=false", "The sum divided by the number of elements; of integers in f32."),
     KONTOR_FUNCTION(var,           "fold", "x, axes=none, keepdims=false, correction=0", "Mean squared distance from the mean, in two passes; divides by n - correction, at least 1."),
+    KONTOR_FUNCTION(logsumexp,     "fold", "x, axes=none, keepdims=false", "log(sum(exp(x))) without overflow on the way, in one pass; of integers in f32."),
     KONTOR_FUNCTION(any,           "fold", "x, axes=none, keepdims=false", "Whether one is not 0."),
     KONTOR_FUNCTION(all,           "fold", "x, axes=none, keepdims=false", "Whether none is 0."),
     KONTOR_FUNCTION(argmax,        "fold", "x, axis=none, keepdims=false", "Position of the greatest (the first of equals; NaN counts as greatest)."),

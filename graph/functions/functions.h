@@ -131,12 +131,15 @@ Ref leaky_relu(const Ref& x, double slope);
 // Folds.
 Ref reduce(Fold fold, const std::vector<Ref>& sources, const Ints& axes,
            bool keepdims);  ///< axes sorted, >= 0
+/// One part of what a fold whose state has several comes to. Values are states themselves, of the fold's dtypes.
+Ref part_of(Fold fold, size_t part, const std::vector<Ref>& values, const Ints& axes, bool keepdims);
 Ref sum(const Ref& x, const AxisList& axes, bool keepdims);
 Ref prod(const Ref& x, const AxisList& axes, bool keepdims);
 Ref max(const Ref& x, const AxisList& axes, bool keepdims);
 Ref min(const Ref& x, const AxisList& axes, bool keepdims);
 Ref mean(const Ref& x, const AxisList& axes, bool keepdims);
 Ref var(const Ref& x, const AxisList& axes, bool keepdims, int64_t correction);
+Ref logsumexp(const Ref& x, const AxisList& axes, bool keepdims);
 Ref any(const Ref& x, const AxisList& axes, bool keepdims);
 Ref all(const Ref& x, const AxisList& axes, bool keepdims);
 Ref argmax(const Ref& x, std::optional<int64_t> axis, bool keepdims);

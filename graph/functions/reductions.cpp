@@ -1,5 +1,6 @@
 // Folds and what is made of them: sums, extremes, moments, softmax, losses, norms.
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "base/error.h"
@@ -21,6 +22,12 @@ Ints axes_of(std::string_view who, const Ref& x, const AxisList& axes) {
   return out;
 }
 
+static Ref with_axes_kept(const Ref& reduced, const Node& from, const Ints& axes) {
+  Dims shape = from.shape;
+  for (int64_t a : axes) shape[static_cast<size_t>(a)] = index(1);
+  return reshape(reduced, shape);
+}
+
 Ref reduce(Fold fold, const std::vector<Ref>& sources, const Ints& axes, bool keepdims) {
   if (axes.empty() && !row(fold).is_dot) return sources[0];
   Ints ints{static_cast<int64_t>(fold)};
@@ -29,10 +36,14 @@ Ref reduce(Fold fold, const std::vector<Ref>& sources, const Ints& axes, bool ke
   std::vector<Ref> terms;
   for (const Ref& s : sources) terms.push_back(rounds ? in_accumulator(s) : s);
   Ref out = cast(make(Op::Reduce, terms, {.ints = ints}), sources[0]->dtype);
-  if (!keepdims) return out;
-  Dims shape = sources[0]->shape;
-  for (int64_t a : axes) shape[static_cast<size_t>(a)] = index(1);
-  return reshape(out, shape);
+  return keepdims ? with_axes_kept(out, *sources[0], axes) : out;
+}
+
+Ref part_of(Fold fold, size_t part, const std::vector<Ref>& values, const Ints& axes, bool keepdims) {
+  Ints ints{fold_code(fold, part)};
+  ints.insert(ints.end(), axes.begin(), axes.end());
+  const Ref out = make(Op::Reduce, values, {.ints = ints});
+  return keepdims ? with_axes_kept(out, *values[0], axes) : out;
 }
 
 Ref widened(const Ref& x) {
@@ -49,11 +60,15 @@ Ref prod(const Ref& x, const AxisList& axes, bool keepdims) {
   return reduce(Fold::Prod, {widened(x)}, axes_of("prod", x, axes), keepdims);
 }
 
-static Ref extreme(std::string_view who, Fold fold, const Ref& x, const AxisList& axes, bool keepdims) {
-  Ints which = axes_of(who, x, axes);
-  for (int64_t a : which)
+static void require_elements(std::string_view who, const Ref& x, const Ints& axes) {
+  for (int64_t a : axes)
     if (is_int(x->shape[static_cast<size_t>(a)], 0))
       fail("{}: {}: axis {} has no elements", who, describe(*x), a);
+}
+
+static Ref extreme(std::string_view who, Fold fold, const Ref& x, const AxisList& axes, bool keepdims) {
+  Ints which = axes_of(who, x, axes);
+  require_elements(who, x, which);
   return reduce(fold, {x}, which, keepdims);
 }
 
@@ -141,26 +156,51 @@ Ref all(const Ref& x, const AxisList& axes, bool keepdims) {
   return reduce(Fold::Min, {cast(x, DType::Bool)}, axes_of("all", x, axes), keepdims);
 }
 
-/// The first position among those that equal the extreme (or are NaN).
-static Ref position(std::string_view who, Fold fold, const Ref& x, std::optional<int64_t> axis,
-                    bool keepdims) {
-  if (!axis) return position(who, fold, reshape(x, {ix::product(x->shape)}), 0, false);
-  int64_t a = axis_of(who, *x, *axis);
-  Ref best = extreme(who, fold, x, Ints{a}, true);
-  Ref hit = eq(x, best);
+/// Positions along an axis, to be read beside x.
+static Ref positions(const Ref& x, int64_t axis, DType dtype) {
+  Ref at = iota(x->shape[static_cast<size_t>(axis)], dtype);
+  for (int64_t i = axis + 1; i < static_cast<int64_t>(x->rank()); i++) at = unsqueeze(at, -1);
+  return at;
+}
+
+/// Of an axis that the fold's index does not count: the least position of what equals the extreme, or is NaN.
+static Ref long_position(const Ref& x, int64_t axis, bool greatest, bool keepdims) {
+  Ref hit = eq(x, reduce(greatest ? Fold::Max : Fold::Min, {x}, {axis}, true));
   if (is_float(x->dtype)) hit = logical_or(hit, isnan(x));
-  const Ref& n = x->shape[static_cast<size_t>(a)];
-  Ref at = iota(n, DType::I64);
-  for (int64_t i = a + 1; i < static_cast<int64_t>(x->rank()); i++) at = unsqueeze(at, -1);
-  Ref last = ix::sub(n, index(1));
-  return reduce(Fold::Min, {where(hit, at, Input(last))}, {a}, keepdims);
+  const Ref last = ix::sub(x->shape[static_cast<size_t>(axis)], index(1));
+  return reduce(Fold::Min, {where(hit, positions(x, axis, DType::I64), Input(last))}, {axis}, keepdims);
+}
+
+/// Integers that order as x does, with -0 equal to 0. NaN is the greatest, or the least.
+static Ref ordered(const Ref& x, bool nan_is_greatest) {
+  if (!is_float(x->dtype)) return x;
+  const DType wide = x->dtype == DType::F64 ? DType::F64 : DType::F32;
+  const DType integer = wide == DType::F64 ? DType::I64 : DType::I32;
+  const DType natural = unsigned_of(row(integer).bits);
+  const int64_t most = dtype_bounds(integer).hi;
+  const Term value = Term(x).as(wide), bits = (value + 0.0).bits(integer);
+  const Term negative = bits >> (row(integer).bits - 1);  // all bits, or none
+  const Term key = bits ^ (negative.bits(natural) >> 1).bits(integer);
+  return where(value != value, key.integer(nan_is_greatest ? most : -most - 1), key).node;
+}
+
+/// The position of the first that is as far out as any; NaN is further out than numbers.
+static Ref position(Fold fold, const Ref& x, std::optional<int64_t> axis, bool keepdims) {
+  if (!axis) return position(fold, reshape(x, {ix::product(x->shape)}), 0, false);
+  const std::string_view who = row(fold).name;
+  const int64_t a = axis_of(who, *x, *axis);
+  require_elements(who, x, {a});
+  if (x->shape[static_cast<size_t>(a)]->bounds.hi > std::numeric_limits<int32_t>::max())
+    return long_position(x, a, fold == Fold::ArgMax, keepdims);
+  const Ref at = broadcast(positions(x, a, DType::I32), x->shape);
+  return cast(part_of(fold, 1, {ordered(x, fold == Fold::ArgMax), at}, {a}, keepdims), DType::I64);
 }
 
 Ref argmax(const Ref& x, std::optional<int64_t> axis, bool keepdims) {
-  return position("argmax", Fold::Max, x, axis, keepdims);
+  return position(Fold::ArgMax, x, axis, keepdims);
 }
 Ref argmin(const Ref& x, std::optional<int64_t> axis, bool keepdims) {
-  return position("argmin", Fold::Min, x, axis, keepdims);
+  return position(Fold::ArgMin, x, axis, keepdims);
 }
 
 Ref softmax(const Ref& given, int64_t which) {
@@ -170,6 +210,16 @@ Ref softmax(const Ref& given, int64_t which) {
   // One division a row: its reciprocal costs half an ulp more and a quarter of the time.
   Ref out = mul(e, div(1, reduce(Fold::Sum, {e}, {axis}, true)));
   return call("softmax", cast(out, arg->dtype), {arg}, {axis});
+}
+
+Ref logsumexp(const Ref& given, const AxisList& axes, bool keepdims) {
+  const Ints which = axes_of("logsumexp", given, axes);
+  const Ref arg = as_float(given), x = in_accumulator(arg),
+            one = splat(constant(x->dtype, int64_t{1}), x->shape);
+  const Ref greatest = part_of(Fold::SoftmaxStats, 0, {x, one}, which, true);
+  const Ref sum = part_of(Fold::SoftmaxStats, 1, {x, one}, which, true);
+  const Ref out = call("logsumexp", cast(add(greatest, unary("log", sum)), arg->dtype), {arg});
+  return keepdims ? out : squeeze(out, which);
 }
 
 /// log of the sum of exp along `axis`, which is kept.

@@ -153,8 +153,8 @@ Ref of_constant(const Match& m) {
 // A fold of a single value that is that value: not sums, which make +0 of -0.
 Ref fold_of_one(const Match& m) {
   const Node& n = *m.root;
-  Fold fold = static_cast<Fold>(n.at(0));
-  if (row(fold).is_dot || (fold == Fold::Sum && is_float(n.dtype))) return {};
+  Fold fold = fold_in(n);
+  if (row(fold).is_dot || parts(fold) > 1 || (fold == Fold::Sum && is_float(n.dtype))) return {};
   for (size_t a = 1; a < n.arg.ints.size(); a++)
     if (!is_int(n[0]->shape[static_cast<size_t>(n.at(a))], 1)) return {};
   std::vector<Ref> src{n[0]};

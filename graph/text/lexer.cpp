@@ -68,7 +68,7 @@ struct Scanner {
     static constexpr std::string_view pairs[] = {"<-", "->", "<=", ">=", "==", "!=", "<<", ">>", "//", ".."};
     for (std::string_view p : pairs)
       if (text.substr(at, 2) == p) return at += 2, add(Token::Symbol, std::string(p));
-    if (std::string_view("()[]{},;:=<>+-*/%&|^!").find(look()) == std::string_view::npos)
+    if (std::string_view("()[]{},;:=<>+-*/%&|^!.").find(look()) == std::string_view::npos)
       fail("{}, line {}: character {} is not expected", what, line, shown(look()));
     add(Token::Symbol, std::string(1, text[at++]));
   }

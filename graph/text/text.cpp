@@ -106,9 +106,8 @@ class Printer {
     if (n.op == Op::Variable) ints.erase(ints.begin());
     std::string list;
     for (size_t i = 0; i < ints.size(); i++)
-      list += (i ? ", " : "") + (i == 0 && starts_with_fold(n.op)
-                                     ? std::string(row(static_cast<Fold>(ints[0])).name)
-                                     : fmt::format("{}", ints[i]));
+      list += (i ? ", " : "") + (i == 0 && starts_with_fold(n.op) ? part_name(fold_in(n), part_in(n))
+                                                                  : fmt::format("{}", ints[i]));
     bool named = !n.arg.text.empty() && n.op != Op::Variable;
     return (named ? " " + quoted(n.arg.text) : "") + (list.empty() ? "" : " {" + list + "}");
   }
@@ -242,8 +241,16 @@ class Parser {
 
   int64_t fold() {
     for (size_t i = 0; i < folds().size(); i++)
-      if (lex_.take(folds()[i].name)) return static_cast<int64_t>(i);
+      if (lex_.take(folds()[i].name)) return fold_code(static_cast<Fold>(i), part_of(static_cast<Fold>(i)));
     lex_.error(fmt::format("unknown fold {}", quoted(lex_.peek().text)));
+  }
+
+  size_t part_of(Fold fold) {
+    if (parts(fold) == 1) return 0;
+    lex_.expect(".");
+    for (size_t i = 0; i < parts(fold); i++)
+      if (lex_.take(row(fold).part[i].name)) return i;
+    lex_.error(fmt::format("{} has no part {}", row(fold).name, quoted(lex_.peek().text)));
   }
 
   Ref make_node(Line& l, const std::string& self) {

@@ -19,6 +19,12 @@ void log_softmax_back(Tape& to, const Node& n, const Term& g) {
   to.add(n[1], (up - unary("exp", y) * Term(fn::broadcast(total, n.shape))).as(n.dtype).node);
 }
 
+void logsumexp_back(Tape& to, const Node& n, const Term& g) {
+  const Term x = wide(source(n, 1)), y(fn::broadcast(wide(output_of(n)).node, n[1]->shape));
+  const Term up(fn::broadcast(wide(g).node, n[1]->shape));
+  to.add(n[1], (up * unary("exp", x - y)).as(n.dtype).node);
+}
+
 void cross_entropy_back(Tape& to, const Node& n, const Term& g) {
   const Ref &logits = n[1], &labels = n[2];
   Term p(fn::softmax(wide(Term(logits)).node, -1));
@@ -60,6 +66,7 @@ constexpr CallRow table[] = {
     {"softmax",       softmax_back,     CallRow::AlongAxis},
     {"log_softmax",   log_softmax_back, CallRow::AlongAxis},
     {"cross_entropy", cross_entropy_back},
+    {"logsumexp",     logsumexp_back},
     {"detach",        nothing},
     {"uniform",       nullptr,          CallRow::Draw},
     {"normal",        nullptr,          CallRow::Draw},

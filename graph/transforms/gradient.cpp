@@ -126,6 +126,8 @@ Ref spread(const Node& n, const Ref& g) {
   return fn::broadcast(fn::reshape(g, kept), n[0]->shape);
 }
 
+Ints reduced_axes(const Node& n) { return as_ints(std::span(n.arg.ints).subspan(1)); }
+
 /// Right where factors are 0: there the product of the others is what counts.
 void product_back(Tape& to, const Node& n, const Term& g) {
   Term x = source(n, 0), zero = x == 0.0, safe = where(zero, 1.0, x);
@@ -151,23 +153,40 @@ void dot_back(Tape& to, const Node& n, const Term& g) {
   }
 }
 
+/// Of values (m, l) with the maximum M: dL/dl = exp(m - M), dL/dm = l exp(m - M) less L where M follows m.
+void softmax_stats_back(Tape& to, const Node& n, const Term& g) {
+  const bool is_sum = part_in(n) == 1;
+  const Ref most = with_part(n, 0);
+  const Term hit = source(n, 0) == Term(spread(n, most));
+  const Term count(fn::reduce(Fold::Sum, {hit.as(n.dtype).node}, reduced_axes(n), false));
+  const Term moved = is_sum ? -(g * output_of(n)) : g;  // what the maximum gets
+  Term of_max = where(hit, Term(spread(n, (moved / count).node)), 0.0);
+  if (!is_sum) return to.add(n[0], of_max.node);
+  const Term share = unary("exp", source(n, 0) - Term(spread(n, most))) * Term(spread(n, g.node));
+  to.add(n[0], fma(share, source(n, 1), of_max).node);
+  to.add(n[1], share.node);
+}
+
 void reduce_back(Tape& to, const Node& n, const Term& g) {
-  switch (static_cast<Fold>(n.at(0))) {
-    case Fold::Sum:     return to.add(n[0], spread(n, g.node));
-    case Fold::Prod:    return product_back(to, n, g);
+  switch (fold_in(n)) {
+    case Fold::Sum:          return to.add(n[0], spread(n, g.node));
+    case Fold::Prod:         return product_back(to, n, g);
     case Fold::Max:
-    case Fold::Min:     return extreme_back(to, n, g);
-    case Fold::Dot:     return dot_back(to, n, g);
+    case Fold::Min:          return extreme_back(to, n, g);
+    case Fold::Dot:          return dot_back(to, n, g);
+    case Fold::ArgMax:
+    case Fold::ArgMin:       return;  // of integers
+    case Fold::SoftmaxStats: return softmax_stats_back(to, n, g);
     case Fold::Linear:
-    case Fold::PairDot: break;  // no Reduce has the one; the other is made of what has its gradient
+    case Fold::PairDot:      break;  // no Reduce has the one; the other is made of what has its gradient
   }
-  broken("gradient: no row for a reduction by {}", row(static_cast<Fold>(n.at(0))).name);
+  broken("gradient: no row for a reduction by {}", row(fold_in(n)).name);
 }
 
 /// What a step hands back to the value that it began with is a recurrence from the end; what it hands to its values is that
 /// times their slopes.
 void scan_back(Tape& to, const Node& n, const Term& g) {
-  const Fold fold = static_cast<Fold>(n.at(0));
+  const Fold fold = fold_in(n);
   const int64_t axis = n.at(1);
   const Term before(fn::shifted(Ref(&n), n.src.back(), axis)), one = before.constant(1);
   std::optional<Term> so_far;  // none: 1
@@ -181,9 +200,9 @@ void scan_back(Tape& to, const Node& n, const Term& g) {
       so_far = where(stays, one, 0.0), slopes[0] = where(stays, 0.0, one);
       break;
     }
-    case Fold::Dot:     slopes = {source(n, 1), source(n, 0)}; break;
-    case Fold::Linear:  so_far = source(n, 0), slopes[0] = before; break;
-    case Fold::PairDot: broken("gradient: a scan by {}", row(fold).name);
+    case Fold::Dot:    slopes = {source(n, 1), source(n, 0)}; break;
+    case Fold::Linear: so_far = source(n, 0), slopes[0] = before; break;
+    default:           broken("gradient: a scan by {}", row(fold).name);
   }
   const Term back(fn::from_the_end(so_far ? wide(*so_far).node : Ref(), wide(g).node, axis));
   for (size_t i = 0; i < slopes.size(); i++) to.add(n[i], (back * wide(slopes[i])).as(n.dtype).node);
@@ -204,7 +223,7 @@ void gather_back(Tape& to, const Node& n, const Term& g) {
 }
 
 void scatter_back(Tape& to, const Node& n, const Term& g) {
-  if (static_cast<Fold>(n.at(0)) != Fold::Sum) fail("gradient: a scatter that does not sum");
+  if (fold_in(n) != Fold::Sum) fail("gradient: a scatter that does not sum");
   to.add(n[0], g.node);
   std::vector<Ref> src{g.node};
   src.insert(src.end(), n.src.begin() + 2, n.src.end());

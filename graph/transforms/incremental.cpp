@@ -217,7 +217,7 @@ Ref folded(const Node& node, std::vector<Ref> sources) {
 
 /// What a sum over the slab's own axis was, plus the sum of differences (of products: new less old).
 Change corrected(const Step& s, const Change& slab, const std::vector<Ref>& now) {
-  const Fold fold = static_cast<Fold>(s.node.at(0));
+  const Fold fold = fold_in(s.node);
   if (fold != Fold::Sum && fold != Fold::Dot) return anew();
   const auto changed = std::count_if(s.change.begin(), s.change.end(), [](const Change* c) { return c; });
   std::vector<Ref> sources, before;

@@ -54,7 +54,7 @@ bool is_even(const Ref& dim) { return dim->is_const() && extent(dim) > 0 && exte
 
 /// The dot by pairs, or null where it is none of bf16 or has no axis that can be halved.
 Ref paired(const Node& n) {
-  if (n.op != Op::Reduce || static_cast<Fold>(n.at(0)) != Fold::Dot || n.dtype != DType::F32) return {};
+  if (n.op != Op::Reduce || fold_in(n) != Fold::Dot || n.dtype != DType::F32) return {};
   std::optional<Factor> a = factor(n[0]), b = factor(n[1]);
   if (!a || !b) return {};
   for (size_t i = n.arg.ints.size(); i-- > 1;) {

@@ -49,6 +49,15 @@ static FoldState softmax_step(Values p, Values v) {
           where(most == other, sum + more, scaled).node};  // also where both are infinite
 }
 
+/// How many, their mean and the sum of their squared distances from it (Chan, Golub and LeVeque, Updating formulae and a
+/// pairwise algorithm for computing sample variances, 1979, equation 2.1).
+static FoldState moments_step(Values p, Values v) {
+  const Term n = Term(p[0]) + Term(v[0]), apart = Term(v[1]) - Term(p[1]),
+             share = Term(v[0]) / where(n == 0.0, 1.0, n);
+  const Term squares = Term(p[2]) + Term(v[2]);
+  return {n.node, fma(apart, share, Term(p[1])).node, fma(apart * apart, Term(p[0]) * share, squares).node};
+}
+
 using enum FoldIdentity;
 
 // clang-format off
@@ -81,6 +90,8 @@ static constexpr FoldRow rows[] = {
      .values = {DType::Void, DType::I32}},
     {.name = "softmax_stats", .arity = 2, .part = {{{"max", Lowest}, {"sum", Zero}}}, .step = softmax_step,
      .lanes = true, .splits = true, .is_dot = false, .merge = Fold::SoftmaxStats},
+    {.name = "moments", .arity = 3, .part = {{{"count", Zero}, {"mean", Zero}, {"squares", Zero}}}, .step = moments_step,
+     .lanes = true, .splits = true, .is_dot = false, .merge = Fold::Moments},
 };
 // clang-format on
 

@@ -11,7 +11,19 @@ namespace kontor {
 /// Dot and Linear take two values a step; so does PairDot, each of which is two bf16. ArgMax and what follows take such
 /// states as they have: how a value becomes one is what is recorded (graph/functions/reductions.cpp). ArgMax and ArgMin take
 /// integers, which order as what they stand for.
-enum class Fold : uint8_t { Sum, Prod, Max, Min, Dot, Linear, PairDot, ArgMax, ArgMin, SoftmaxStats };
+enum class Fold : uint8_t {
+  Sum,
+  Prod,
+  Max,
+  Min,
+  Dot,
+  Linear,
+  PairDot,
+  ArgMax,
+  ArgMin,
+  SoftmaxStats,
+  Moments
+};
 
 /// The element that a fold begins with: of Max the lowest value there is, of Min the highest.
 enum class FoldIdentity : uint8_t { Zero, One, Lowest, Highest };

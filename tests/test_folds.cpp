@@ -6,6 +6,7 @@
 #include "codegen/tree/tree.h"
 #include "graph/index/index.h"
 #include "graph/recording.h"
+#include "graph/transforms/gradient.h"
 #include "tests/catch.h"
 #include "tests/everywhere.h"
 #include "tests/run_graph.h"
@@ -115,12 +116,14 @@ TEST_CASE("[folds] argmax and argmin: ties, zeros of both signs, infinities and 
 }
 
 TEST_CASE("[folds] logsumexp against a loop over doubles") {
-  for (int64_t length : {1, 9, 64, 300, 5000}) {
+  for (int64_t length : {1, 9, 64, 300, 140000}) {
     std::vector<double> values;
     for (int64_t i = 0; i < 2 * length; i++) values.push_back(std::sin(static_cast<double>(i)) * 40);
     const Array x = array_of(DType::F32, {2, length}, values);
     const std::vector<double> rounded = doubles(x);
-    const auto body = [](const std::vector<Ref>& in) { return fn::logsumexp(in[0], AxisList({1}), false); };
+    const auto body = [](const std::vector<Ref>& in) {
+      return fn::logsumexp(in[0], AxisList(Ints{1}), false);
+    };
     for (const Found& found : everywhere(body, {x}))
       for (int64_t r = 0; r < 2; r++) {
         long double sum = 0;
@@ -131,6 +134,61 @@ TEST_CASE("[folds] logsumexp against a loop over doubles") {
               1e-5);
       }
   }
+}
+
+TEST_CASE("[folds] var of long rows against a loop over doubles") {
+  std::vector<double> values;
+  for (int64_t i = 0; i < 150000; i++) values.push_back(1000 + std::sin(static_cast<double>(i * i % 1001)));
+  const Array x = array_of(DType::F32, {150000}, values);
+  double mean = 0, squares = 0;
+  for (double v : doubles(x)) mean += v / 150000;
+  for (double v : doubles(x)) squares += (v - mean) * (v - mean) / 150000;
+  const auto body = [](const std::vector<Ref>& in) { return fn::var(in[0], {}, false, 0); };
+  for (const Found& found : everywhere(body, {x}))
+    CHECK(std::abs(doubles(found.value)[0] - squares) < 2e-6 * squares);
+}
+
+TEST_CASE("[folds] the slopes of parts, by finite differences") {
+  const std::vector<int64_t> shape = {3, 7};
+  for (Fold fold : {Fold::SoftmaxStats, Fold::Moments})
+    for (size_t part = 0; part < parts(fold); part++) {
+      std::vector<Ref> leaves, wrt;
+      std::vector<Array> inputs;
+      for (size_t i = 0; i < static_cast<size_t>(row(fold).arity); i++) {
+        leaves.push_back(buffer_leaf(DType::F64, {index(3), index(7)}, {}, fresh_id(), 0));
+        std::vector<double> values;
+        for (int64_t k = 0; k < 21; k++)
+          values.push_back(1.5 + std::sin(static_cast<double>(k * 3) + static_cast<double>(i)));
+        inputs.push_back(array_of(DType::F64, shape, values));
+        if (fold != Fold::Moments || i > 0) wrt.push_back(leaves.back());
+      }
+      const size_t skipped = leaves.size() - wrt.size();
+      const Ref loss = fn::sum(
+          fn::mul(fn::part_of(fold, part, leaves, {1}, false), fn::iota(index(3), DType::F64)), {}, false);
+      const auto value = [&](const std::vector<Ref>& outputs, const std::vector<Array>& given) {
+        const Graph graph = make_graph(outputs);
+        std::vector<Array> ordered;
+        for (const Ref& leaf : graph.inputs)
+          ordered.push_back(
+              given[static_cast<size_t>(std::find(leaves.begin(), leaves.end(), leaf) - leaves.begin())]);
+        return evaluate_graph(graph, ordered).outputs;
+      };
+      const std::vector<Array> slopes = value(gradient(loss, wrt), inputs);
+      for (size_t i = 0; i < wrt.size(); i++)
+        for (int64_t k = 0; k < 21; k++) {
+          constexpr double step = 1e-6;
+          double ends[2];
+          for (int side : {0, 1}) {
+            std::vector<Array> moved = inputs;
+            Array& a = moved[i + skipped];
+            a.set(k, from_double(DType::F64, to_double(DType::F64, a.get(k)) + (side ? step : -step)));
+            ends[side] = doubles(value({loss}, moved)[0])[0];
+          }
+          INFO(part_name(fold, part) << ", value " << i + skipped << ", element " << k);
+          CHECK(std::abs(doubles(slopes[i])[static_cast<size_t>(k)] - (ends[1] - ends[0]) / (2 * step)) <
+                1e-5);
+        }
+    }
 }
 
 }  // namespace kontor

@@ -167,6 +167,17 @@ void softmax_stats_back(Tape& to, const Node& n, const Term& g) {
   to.add(n[1], share.node);
 }
 
+/// Of values (n, mean, squares) with the mean M of N: dM/dmean = n / N, dS/dmean = 2 n (mean - M), dS/dsquares = 1. Counts
+/// have no slope.
+void moments_back(Tape& to, const Node& n, const Term& g) {
+  const size_t part = part_in(n);
+  if (part == 0) return;
+  const Term up(spread(n, g.node)), weight = source(n, 0);
+  if (part == 1) return to.add(n[1], (up * weight / Term(spread(n, with_part(n, 0)))).node);
+  to.add(n[1], (up * weight * (source(n, 1) - Term(spread(n, with_part(n, 1)))) * 2.0).node);
+  to.add(n[2], up.node);
+}
+
 void reduce_back(Tape& to, const Node& n, const Term& g) {
   switch (fold_in(n)) {
     case Fold::Sum:          return to.add(n[0], spread(n, g.node));
@@ -177,6 +188,7 @@ void reduce_back(Tape& to, const Node& n, const Term& g) {
     case Fold::ArgMax:
     case Fold::ArgMin:       return;  // of integers
     case Fold::SoftmaxStats: return softmax_stats_back(to, n, g);
+    case Fold::Moments:      return moments_back(to, n, g);
     case Fold::Linear:
     case Fold::PairDot:      break;  // no Reduce has the one; the other is made of what has its gradient
   }

@@ -119,6 +119,8 @@ CASES = [
     Case("cumsum_64m", "memory-bound", "cumsum of f32[67108864]", 0, 2 * F32 * 64 * MILLION, COPY),
     Case("cumsum_rows", "memory-bound", "cumsum of f32[65536,1024] along axis 0", 0, 2 * F32 * 64 * MILLION, COPY),
     Case("softmax", "memory-bound", "softmax of f32[16384,4096], last axis", 0, 2 * F32 * 16384 * 4096, COPY),
+    *(Case(name + ending, "memory-bound", f"{name} of f32[{shape}], last axis", 0, F32 * 64 * MILLION, READ)
+      for name in ("argmax", "logsumexp", "var") for ending, shape in (("", "16384,4096"), ("_long", "64,1048576"))),
     Case("mnist_step", "training", "training step of the MNIST CNN, batch 128, Adam 1e-3", 3 * 128 * sum(GROUPS), 0, FMA),
     Case("first_step", "training", "process start to the end of the first mnist_step, empty caches", kind="process",
          empty=True),

@@ -177,6 +177,7 @@ constexpr OpCase rows[] = {
     {.name = "min_u64",        .expression = "min(u64[6, 37], [1])", .greatest = 1000, .gradient = false},
     {.name = "mean",           .expression = "mean(f32[6, 37], [0])"},
     {.name = "var",            .expression = "var(f32[6, 37], [1], correction=1)"},
+    {.name = "var_long",       .expression = "var(f32[140000], correction=1)", .gradient = false},
     {.name = "mean_and_var",   .expression = "x = f32[6, 37]; mean(x, [1]) + var(x, [1])"},
     {.name = "any_all",        .expression = "any(f32[3, 9] > 1.5, [1]) ^ all(f32[3, 9] > -1.9, [1])", .gradient = false},
     {.name = "argmax",         .expression = "argmax(f32[6, 37], 1)", .gradient = false},
@@ -198,7 +199,7 @@ constexpr OpCase rows[] = {
     {.name = "logsumexp_kept", .expression = "x = f32[5, 3, 70]; x - logsumexp(x, [0, 2], keepdims=true)", .low = -30, .high = 30},
     {.name = "logsumexp_inf",  .expression = "logsumexp(f32[4, 61], [0])", .gradient = false, .specials = true},
     {.name = "logsumexp_low",  .expression = "x = f32[4, 300]; logsumexp(where(x > 1.9, x, log(x * 0)), [1])", .gradient = false},
-    {.name = "logsumexp_long", .expression = "logsumexp(f32[263000])", .gradient = false},
+    {.name = "logsumexp_long", .expression = "logsumexp(f32[2, 140000], [1])", .gradient = false},
     {.name = "logsumexp_bf16", .expression = "logsumexp(bf16[3, 200], [1])", .gradient = false},
     {.name = "argmin",         .expression = "argmin(f32[6, 37], 1, keepdims=true)", .gradient = false},
 

@@ -178,7 +178,13 @@ std::vector<BenchCase> memory_bound() {
           of_one("cumsum_64m", {large}, [](const Tensor& x) { return x.cumsum(0); }),
           of_one("sum_rows", {65536, 1024}, [](const Tensor& x) { return x.sum({0}); }),
           of_one("cumsum_rows", {65536, 1024}, [](const Tensor& x) { return x.cumsum(0); }),
-          of_one("softmax", {16384, 4096}, [](const Tensor& x) { return x.softmax(); })};
+          of_one("softmax", {16384, 4096}, [](const Tensor& x) { return x.softmax(); }),
+          of_one("argmax", {16384, 4096}, [](const Tensor& x) { return x.argmax(1); }),
+          of_one("argmax_long", {64, 1 << 20}, [](const Tensor& x) { return x.argmax(1); }),
+          of_one("logsumexp", {16384, 4096}, [](const Tensor& x) { return x.logsumexp({1}); }),
+          of_one("logsumexp_long", {64, 1 << 20}, [](const Tensor& x) { return x.logsumexp({1}); }),
+          of_one("var", {16384, 4096}, [](const Tensor& x) { return x.var({1}); }),
+          of_one("var_long", {64, 1 << 20}, [](const Tensor& x) { return x.var({1}); })};
 }
 
 // --- Training ---------------------------------------------------------------------------------------------------------

@@ -139,6 +139,9 @@ def make(name):
     return jit(lambda x: jnp.cumsum(x, 0), normal(65536, 1024))
   if name == "softmax":
     return jit(jax.nn.softmax, normal(16384, 4096))
+  if name.removesuffix("_long") in ("argmax", "logsumexp", "var"):
+    of = {"argmax": jnp.argmax, "logsumexp": jax.nn.logsumexp, "var": jnp.var}[name.removesuffix("_long")]
+    return jit(lambda x: of(x, 1), normal(64, 1 << 20) if name.endswith("_long") else normal(16384, 4096))
   if name == "replay_64":
     return chain(normal(16, 16), normal(16, 16) / 16)
   if name in ("mnist_step", "first_step"):

@@ -122,6 +122,9 @@ def form_of(name):
     return of_one((65536, 1024), lambda x: x.cumsum(0))
   if name == "softmax":
     return of_one((16384, 4096), lambda x: x.softmax(-1))
+  if name.removesuffix("_long") in ("argmax", "logsumexp", "var"):
+    shape = (64, 1 << 20) if name.endswith("_long") else (16384, 4096)
+    return of_one(shape, lambda x: getattr(x, name.removesuffix("_long"))(1))
   if name == "replay_64":
     x, w = torch.randn(16, 16), torch.randn(16, 16) / 16
     return without_gradient(lambda: chain(x, w))

@@ -85,6 +85,12 @@ static Ref count_of(const Ref& x, const Ints& axes) {
   return n;
 }
 
+/// Whether a row is read from memory anew by each pass over it: then one pass pays, though it computes more (bench/RESULTS.md).
+static bool is_beyond_caches(const Ref& x, const Ints& axes) {
+  constexpr int64_t most = 1 << 17;  // 512 KiB of f32, half of the L2 cache of a Zen 4
+  return count_of(x, axes)->bounds.lo > most;
+}
+
 /// Divides by `count` - correction; a count that is known is multiplied as a divisor once, not as a reciprocal.
 static Ref divided(const Ref& total, const Ref& count, int64_t correction) {
   Ref n = ix::sub(count, index(correction));
@@ -141,6 +147,12 @@ Ref var(const Ref& x, const AxisList& axes, bool keepdims, int64_t correction) {
     fail("var: {} over axes ({}): {} values with a correction of {}", describe(*x), fmt::join(which, ", "),
          describe_dim(count), correction);
   // Distances from a mean that was rounded add up to something: the square of their mean is what that adds to the squares'.
+  if (is_beyond_caches(x, which)) {
+    const Ref far = from_first(x, which), one = splat(constant(far->dtype, int64_t{1}), far->shape);
+    const Ref squares =
+        part_of(Fold::Moments, 2, {one, far, fill(far->dtype, 0, far->shape)}, which, keepdims);
+    return cast(divided(squares, count, correction), is_float(x->dtype) ? x->dtype : DType::F32);
+  }
   const Ref far = centred(x, which);
   const Ref squares = reduce(Fold::Sum, {square(far)}, which, keepdims);
   const Ref rest = detach(reduce(Fold::Sum, {far}, which, keepdims));
@@ -214,10 +226,17 @@ Ref softmax(const Ref& given, int64_t which) {
 
 Ref logsumexp(const Ref& given, const AxisList& axes, bool keepdims) {
   const Ints which = axes_of("logsumexp", given, axes);
-  const Ref arg = as_float(given), x = in_accumulator(arg),
-            one = splat(constant(x->dtype, int64_t{1}), x->shape);
-  const Ref greatest = part_of(Fold::SoftmaxStats, 0, {x, one}, which, true);
-  const Ref sum = part_of(Fold::SoftmaxStats, 1, {x, one}, which, true);
+  const Ref arg = as_float(given), x = in_accumulator(arg);
+  Ref greatest, sum;
+  if (is_beyond_caches(x, which)) {
+    const Ref one = splat(constant(x->dtype, int64_t{1}), x->shape);
+    greatest = part_of(Fold::SoftmaxStats, 0, {x, one}, which, true);
+    sum = part_of(Fold::SoftmaxStats, 1, {x, one}, which, true);
+  } else {
+    const Term most(reduce(Fold::Max, {x}, which, true)), size = abs(most);
+    greatest = where(size == number(size, std::numeric_limits<double>::infinity()), 0.0, most).node;
+    sum = reduce(Fold::Sum, {unary("exp", sub(x, greatest))}, which, true);
+  }
   const Ref out = call("logsumexp", cast(add(greatest, unary("log", sum)), arg->dtype), {arg});
   return keepdims ? out : squeeze(out, which);
 }

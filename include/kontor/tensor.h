@@ -235,7 +235,7 @@ class KONTOR_API Tensor {
   Tensor mean(const Axes& axes = {}, bool keepdims = false) const;  ///< of integers: f32
   /// Mean squared distance from the mean, divided by n - correction, which must be at least 1. Of integers: f32.
   Tensor var(const Axes& axes = {}, bool keepdims = false, int64_t correction = 0) const;
-  /// log(sum(exp(x))) without overflow on the way, in one pass; of integers in f32.
+  /// log(sum(exp(x))) without overflow on the way; of integers in f32.
   Tensor logsumexp(const Axes& axes = {}, bool keepdims = false) const;
   Tensor argmax() const;  ///< position in row-major order; i64
   Tensor argmax(int64_t axis,

@@ -28,10 +28,10 @@ Target gpu_target(int64_t device_memory) {
   return target;
 }
 
-Target cuda_target(int64_t device_memory) {
+Target cuda_target(int64_t device_memory, int capability) {
   Target target = gpu_target(device_memory);
   target.lanes = warp;
-  target.natives.bf16_pairs = true;
+  target.natives.bf16_pairs = capability >= 80;  // mma.m16n8k16 of bf16
   return target;
 }
 

@@ -13,8 +13,8 @@ void* open_library(std::span<const char* const> files, std::string& log);
 /// Those of a device of whose vectors and registers its own compiler takes care. Temporaries may take half of its memory
 /// (bytes; 0: it is that of the host) before a schedule runs in pieces.
 Target gpu_target(int64_t device_memory = 0);
-/// The same of an NVIDIA GPU, which has warps.
-Target cuda_target(int64_t device_memory = 0);
+/// The same of an NVIDIA GPU, which has warps, of a compute capability (80: 8.0).
+Target cuda_target(int64_t device_memory = 0, int capability = 90);
 inline constexpr int64_t usual_gpu_memory = int64_t{16} << 30;  ///< bytes of a card that is not at hand
 
 /// Code for a device, with what a launch must know of it.

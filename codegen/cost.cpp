@@ -40,6 +40,11 @@ double operations(Op op) {
   return is_elementwise(op) ? 1 : 0;
 }
 
+bool tile_divides(int64_t rows, int64_t columns, int64_t steps) {
+  return rows % group_sides.back() == 0 && columns % group_sides.back() == 0 &&
+         steps % scalar_steps.back() == 0;
+}
+
 bool computed_for_each_tile(const Ref& value) {
   double sum = 0;
   for (const Node* n : topological(std::span(&value, 1)))

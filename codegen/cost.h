@@ -47,6 +47,8 @@ inline constexpr double dear = 8;
 /// Whether a value that is repeated is computed once for each of its own elements and stored: 60 operations and 8 times.
 /// Chosen: what has an exponential or a random draw is above it.
 bool pays_to_store_repeated(double operations, double times);
+/// Whether some tile divides a product of so many rows, columns and steps.
+bool tile_divides(int64_t rows, int64_t columns, int64_t steps);
 /// Whether an operand of a dot is so little work that each tile of a GPU computes it anew: less than storing it. Chosen.
 bool computed_for_each_tile(const Ref& value);
 /// [times] that a dot reads an element of a value, above which that is stored. Chosen: a copy is a write and a read.

@@ -131,6 +131,8 @@ constexpr const char* tiled_products[] = {
     "matmul(bf16[64,32], bf16[32,64])",
     "matmul(f16[64,32], f16[32,64])",
     "matmul(f32[32,16], f32[16,32])",
+    "relu(matmul(f32[64,64], f32[64,64]) + transpose(f32[64,64]))",
+    "matmul(transpose(bf16[32,64]), bf16[32,64])",
     "conv2d(f32[4,16,12,12], f32[32,16,5,5])",
     "relu(conv2d(f32[8,8,6,6], f32[64,8,3,3]))",
     "matmul(f32[256,8], f32[8,512])",
@@ -223,6 +225,22 @@ TEST_CASE("[groups] what threads do not have, or others write at the same time, 
   CHECK(refused(
             "    shared s f32[64]\n    local t 64: s[t] = x[b, t]\n    local t 64: y[b, t] = s[63 - t]\n") ==
         "");
+  CHECK_THAT(refused("    local t 64: y[b, t] = y[b, 63 - t]\n"),
+             Catch::Matchers::Contains("reads of 'y' what another stores"));
+  CHECK_THAT(
+      refused("    local t 8\n      y[b, t] = y[b, t] + 1.0\n      local u 8: y[b, t * 8 + u] = x[b, t]\n"),
+      Catch::Matchers::Contains("reads of 'y' what another stores"));
+  CHECK_THAT(
+      refused("    local t 8\n      s sum f32\n      local u 8: s <- x[b, t * 8 + u]\n      y[b, t] = s\n"),
+      Catch::Matchers::Contains("declared outside of that"));
+  CHECK_THAT(refused("    local t 64\n      shared s f32[64]\n      s[t] = x[b, t]\n      y[b, t] = s[t]\n"),
+             Catch::Matchers::Contains("declared by one thread"));
+  CHECK_THAT(refused("    shared s f32[64]\n    loop t 64: s[t] = x[b, t]\n    loop t 64: y[b, t] = s[t]\n"),
+             Catch::Matchers::Contains("no loop is"));
+  CHECK_THAT(
+      refused(
+          "    shared s f32[64, 256]\n    local t 64: s[t, 0] = x[b, t]\n    local t 64: y[b, t] = s[63 - t, 0]\n"),
+      Catch::Matchers::Contains("a group shares 65536 bytes"));
   CHECK_THAT(refused("    matrix t 8: y[b, t] = x[b, t]\n"), Catch::Matchers::Contains("matrix instruction"));
   CHECK_THAT(error_of([] { moved(product, "local i; local j"); }), Catch::Matchers::Contains("6144 threads"));
   CHECK_THAT(error_of([] { moved(product, "share s"); }), Catch::Matchers::Contains("it has a fold"));
@@ -280,4 +298,27 @@ TEST_CASE("[groups] on a GPU a row is read once and kept in a warp's registers")
     if (device) CHECK(differs_from_interp(*device, made.kernels.back().tree) == "");
   }
   if (!device) KONTOR_SKIP(why);
+}
+
+TEST_CASE("[groups] a row that a product reads is not kept in a warp") {
+  const Schedule made = schedule(graph_of("matmul(exp(f32[65536,1024]), f32[1024,64])"), cuda_target());
+  CHECK(made.kernels.size() == 2);
+  CHECK(tree::group_threads(*made.kernels[1].tree) > 1);
+}
+
+// Simulated threads would wait for ever, or read too early, if a barrier were thought to have run in a branch that did not.
+TEST_CASE("[groups] what may not run is no barrier for what follows") {
+  const std::string text = render_c(tree::parse(R"(kernel k(x f32[8, 64], y f32[8, 64]) -> y
+  global b 8
+    shared p f32[64]
+    shared q f32[64]
+    local t 64: p[t] = x[b, t]
+    if b < 4
+      local t 64: q[t] = x[b, t] * 2.0
+      local t 64: y[b, t] = q[63 - t]
+    local t 64: y[b, t] = p[63 - t]
+)"),
+                                    "k", Dialect::Cuda);
+  INFO(text);
+  CHECK(count(text, "__syncthreads();") == 2);
 }

@@ -88,7 +88,11 @@ class Chooser {
   Move any(const Ref& kernel) {
     std::vector<const Node*> loops = walk::loops_in(kernel);
     const Node& loop = *loops[below(loops.size())];
-    Move m{static_cast<MoveKind>(below(9)), loop[0]->arg.text, 0, "", {}};
+    Move m{static_cast<MoveKind>(below(static_cast<uint64_t>(MoveKind::Sink) + 1)),
+           loop[0]->arg.text,
+           0,
+           "",
+           {}};
     const std::string another = (*loops[below(loops.size())])[0]->arg.text;
     constexpr int64_t factors[] = {2, 3, 4, 5, 16, -2, -3, -8}, widths[] = {0, 4, 8, 16, 64};
     if (m.kind == MoveKind::Split) m.factor = factors[below(std::size(factors))], m.other = m.loop + "x";
@@ -99,12 +103,26 @@ class Chooser {
     if (m.kind == MoveKind::Pack) m.other = params[below(params.size())]->arg.text;
     if (std::string sum = any_fold(kernel); m.kind == MoveKind::Pack && !sum.empty() && below(2))
       m.other = sum + (below(2) ? ".0" : ".1");
+    if (m.kind == MoveKind::Join) m.loop = params[below(params.size())]->arg.text;
+    if (m.kind == MoveKind::Matrix) m.through = {another};
+    const std::string place = any_place(kernel);
+    if (m.kind == MoveKind::Prefetch) m.other = place;
+    if (m.kind == MoveKind::Share || m.kind == MoveKind::Part) m.loop = place;
+    if (m.kind == MoveKind::Part) m.factor = factors[below(5)];
+    if (m.kind == MoveKind::Share && below(2)) m.factor = 4, m.other = "1";
     return m;
   }
 
  private:
   uint64_t seed_, counter_ = 0;
   uint64_t below(uint64_t n) { return random_below(seed_, counter_++, n); }
+
+  std::string any_place(const Ref& kernel) {
+    std::vector<std::string> names;
+    for (const Node* n : topological(std::span(&kernel, 1)))
+      if (n->op == Op::Place && tree::space(*n) == Space::Local) names.push_back(n->arg.text);
+    return names.empty() ? "none" : names[below(names.size())];
+  }
 
   static std::string any_fold(const Ref& kernel) {
     for (const Node* n : topological(std::span(&kernel, 1)))
@@ -181,9 +199,12 @@ TEST_CASE("[moves] any, in any order: equal or refused") {
         if (walk::loops_in(tree).empty()) break;
       }
     }
-  for (int kind = 0; kind < 9; kind++) {
-    INFO("move " << kind);
-    CHECK(applied[static_cast<MoveKind>(kind)] > 0);
+  // What makes GPU's kernels wants loops and places of a certain form: tests/test_groups.cpp.
+  for (const MoveKind kind : {MoveKind::Split, MoveKind::Reorder, MoveKind::Merge, MoveKind::Join,
+                              MoveKind::Part, MoveKind::Vectorise, MoveKind::Unroll, MoveKind::Thread,
+                              MoveKind::Global, MoveKind::Local, MoveKind::Lane, MoveKind::Pack}) {
+    INFO("move " << static_cast<int>(kind));
+    CHECK(applied[kind] > 0);
   }
 }
 

@@ -50,7 +50,7 @@ class CudaBackend final : public Backend {
   const BackendKind& kind() const override { return cuda_backend; }
   std::string description() const override { return description_; }
   std::string fingerprint() const override { return fingerprint_; }
-  Target target() const override { return cuda_target(static_cast<int64_t>(memory_bytes_)); }
+  Target target() const override { return cuda_target(static_cast<int64_t>(memory_bytes_), capability_); }
 
   void* allocate(size_t bytes) override;
   void release(void* memory) override;

@@ -70,6 +70,9 @@ class LaneRules {
   // A merge that all threads make before the loop may be read in it.
   std::string in_expression(const Ref& root, const Node* lane) const {
     for (const Node* n : topological(std::span(&root, 1))) {
+      if (n->op == Op::Merge && places_.contains(n->src[0].get()) &&
+          !is_int(n->src[0]->src.back(), most_lanes))
+        return fmt::format("a warp has {} lanes of '{}' to join", most_lanes, n->src[0]->arg.text);
       if (n->op == Op::Merge && lane && (is_folded(*n->src[0], lane) || ix::depends_on(Ref(n), Ref(lane))))
         return "lanes are merged inside it";
       if (n->op == Op::Load && !is_own(*n, lane))

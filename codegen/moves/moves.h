@@ -33,7 +33,7 @@ struct Move {
   MoveKind kind;
   std::string loop;
   int64_t factor =
-      0;  ///< Split: extent of the inner loop; Vectorise: width (0: the extent, rounded up to 2^n); Share: row
+      0;  ///< Split: extent of the inner loop; Vectorise: width (0: the extent, rounded up to 2^n); Share: row; Part: the inner extent
   std::string
       other;  ///< Split: name of the inner loop; Merge: the inner loop; Pack: what is copied; Share: pad
   std::vector<std::string>

@@ -66,6 +66,7 @@ Ref nest(const std::vector<Ref>& loops, Body body) {
 
 Body ahead(const Ref& loop, const std::string& panel, bool& found) {
   const Ref& range = loop->src[0];
+  if (range->src[0]->bounds.lo < 1) fail("prefetch {}: it may have no iteration", loop_name(loop));
   Body before, body;
   for (const Ref& s : tree::body(*loop)) {
     Fill fill;

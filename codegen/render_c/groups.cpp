@@ -50,12 +50,8 @@ static bool meet(const NodeSet& a, const NodeSet& b) {
   return std::any_of(a.begin(), a.end(), [&](const Node* n) { return b.contains(n); });
 }
 
-static void join(NodeSet& into, const NodeSet& more) {
-  for (const Node* n : more) into.insert(n);
-}
-
-/// A barrier, if since the last one a place was written that is now read, or read that is now written. (An element is stored
-/// once while its place is declared: two that write never meet.)
+/// A barrier, if since the last one a place was written that is now read, or read that is now written. (Each store
+/// writes an element once while its place is declared, and no tree has two stores to one.)
 void Renderer::wait_for(const PlacesUsed& used) {
   if (!meet(used.read, since_barrier_.written) && !meet(used.written, since_barrier_.read)) return;
   line("__syncthreads();");
@@ -70,8 +66,8 @@ void Renderer::keep_order(const Node& statement) {
   }
   const PlacesUsed& used = used_by(statement);
   wait_for(used);
-  join(since_barrier_.read, used.read);
-  join(since_barrier_.written, used.written);
+  if (statement.op == Op::If) return;  // its branches say what they use
+  since_barrier_.join(used);
 }
 
 // ---- matrix instructions

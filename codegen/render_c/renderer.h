@@ -49,6 +49,11 @@ struct Entry {
 /// Places of a statement that several threads of a group may use.
 struct PlacesUsed {
   NodeSet read, written;
+
+  void join(const PlacesUsed& more) {
+    for (const Node* n : more.read) read.insert(n);
+    for (const Node* n : more.written) written.insert(n);
+  }
 };
 
 class Renderer {

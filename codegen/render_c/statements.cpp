@@ -61,6 +61,7 @@ void Renderer::plain_loop(const Node& n) {
     return body(tree::body(n));
   }
   std::string end = extent->is_const() ? fmt::format("{}", const_int(*extent)) : in(value(extent), Shift);
+  const PlacesUsed before = since_barrier_;
   const std::vector<const Node*> wide = open_wide(n);
   if (std::ranges::all_of(tree::body(n), [&](const Ref& s) { return copied_.contains(s.get()); }))
     return close_wide(wide);
@@ -74,6 +75,7 @@ void Renderer::plain_loop(const Node& n) {
   if (tree::kind(n) != LoopKind::Unroll && together > 1)
     line(top() - 1, fmt::format("#pragma unroll {}", together));
   close(head);
+  if (extent->bounds.lo < 1) since_barrier_.join(before);  // it may not have run
   close_wide(wide);
 }
 
@@ -123,11 +125,15 @@ void Renderer::branch(const Node& n) {
   const PlacesUsed before = since_barrier_;
   scope(n, tree::then_body(n), false);
   bool both = !tree::else_body(n).empty();
-  if (!both) return close(fmt::format("if ({}) {{", condition));
+  const PlacesUsed after = std::exchange(since_barrier_, before);
+  if (!both) {
+    since_barrier_.join(after);  // it may not have run
+    return close(fmt::format("if ({}) {{", condition));
+  }
   close(fmt::format("if ({}) {{", condition), "} else {");
   open(true);
-  since_barrier_ = before;
   scope(n, tree::else_body(n), false);
+  since_barrier_.join(after);
   std::string code = std::move(frames_.back().code);
   frames_.pop_back();
   frames_.back().code += code;
@@ -174,17 +180,18 @@ void Renderer::declare(const Node& n) {
       line(fmt::format("{} {}{};", type, name, start));
       continue;
     }
-    const bool holds_words = p.own && !p.shared && item_size(dtype) < 4;
+    const bool is_own = p.own && !p.shared;  // perhaps of words as memory has them
     line(fmt::format("{}{} {}[{}];",
-                     p.shared      ? "__shared__ __align__(16) "
-                     : holds_words ? "__align__(16) "
-                                   : "",
+                     p.shared ? "__shared__ __align__(16) "
+                     : is_own ? "__align__(16) "
+                              : "",
                      type, name, std::max<int64_t>(count, 1)));
   }
   if (tree::has_fold(n) && !p.dims.empty()) fill(p, n, {fmt::format("{}", count)});
 }
 
 void Renderer::write(const Node& n) {
+  if (copied_.contains(&n)) return;
   const Node& place = *n.src[0];
   PlaceState& p = place_of(place);
   std::vector<Text> v;

@@ -13,20 +13,34 @@ namespace {
 
 constexpr int64_t widest = 16;  // bytes of one access
 
-/// Loads and stores in a body of nothing but stores, folds and unrolled loops; false of another.
-bool accesses_in(std::span<const Ref> body, std::vector<const Node*>& loads,
-                 std::vector<const Node*>& stores) {
-  for (const Ref& s : body) {
-    if (s->op == Op::Loop && tree::kind(*s) == LoopKind::Unroll) {
-      if (!accesses_in(tree::body(*s), loads, stores)) return false;
-      continue;
+/// What a body of nothing but stores, folds and unrolled loops accesses, and the ranges of those loops.
+struct Accesses {
+  std::vector<const Node*> loads = {}, stores = {};
+  std::vector<Ref> inner = {};
+
+  bool add(std::span<const Ref> body) {  // false of a body with anything else
+    for (const Ref& s : body) {
+      if (s->op == Op::Loop && tree::kind(*s) == LoopKind::Unroll) {
+        inner.push_back(s->src[0]);
+        if (!add(tree::body(*s))) return false;
+        continue;
+      }
+      if (s->op != Op::Store && s->op != Op::FoldStep) return false;
+      if (s->op == Op::Store) stores.push_back(s.get());
+      for (const Node* n : topological(std::span(s->src).subspan(1)))
+        if (n->op == Op::Load) loads.push_back(n);
     }
-    if (s->op != Op::Store && s->op != Op::FoldStep) return false;
-    if (s->op == Op::Store) stores.push_back(s.get());
-    for (const Node* n : topological(std::span(s->src).subspan(1)))
-      if (n->op == Op::Load) loads.push_back(n);
+    return true;
   }
-  return true;
+
+  /// Whether an access goes to the same elements whatever the inner loops are at.
+  bool is_known(const Ref& position) const {
+    return std::ranges::none_of(inner, [&](const Ref& r) { return ix::depends_on(position, r); });
+  }
+};
+
+bool begins_at_multiple(const ix::Sum& sum, int64_t of) {
+  return sum.c % of == 0 && std::ranges::all_of(sum.terms, [&](const ix::Term& t) { return t.k % of == 0; });
 }
 
 }  // namespace
@@ -44,11 +58,8 @@ std::optional<Renderer::Wide> Renderer::wide_along(const Node& access, const Ref
   const int64_t once = std::min(bytes, widest) / size;
   if (bytes > 64 || once < 2 || !std::has_single_bit(static_cast<uint64_t>(bytes))) return std::nullopt;
   const Ref start = replace(at, {{range.get(), index(0)}});
-  const ix::Sum sum = ix::sum_of(start);
-  const int64_t within = ((sum.c % apart) + apart) % apart;
-  if ((sum.c - within) % once != 0 ||
-      std::any_of(sum.terms.begin(), sum.terms.end(), [&](const ix::Term& t) { return t.k % once != 0; }))
-    return std::nullopt;
+  const int64_t c = ix::sum_of(start).c, within = ((c % apart) + apart) % apart;
+  if (!begins_at_multiple(ix::sum_of(ix::sub(start, within)), once)) return std::nullopt;
   return Wide{.place = access.src[0],
               .start = ix::sub(start, within),
               .elements = elements,
@@ -63,28 +74,30 @@ std::string Renderer::wide_copy(const std::string& to, const std::string& from, 
 /// Before an unrolled loop: what it reads side by side is loaded into arrays, what it stores so is to go through one. Returns
 /// those accesses.
 std::vector<const Node*> Renderer::open_wide(const Node& loop) {
-  std::vector<const Node*> loads, stores, through;
-  if (!c_.dialect().gpu || tree::kind(loop) != LoopKind::Unroll ||
-      !accesses_in(tree::body(loop), loads, stores))
+  Accesses found;
+  std::vector<const Node*> through;
+  if (!c_.dialect().gpu || tree::kind(loop) != LoopKind::Unroll || !found.add(tree::body(loop)))
     return through;
+  const auto& [loads, stores, inner] = found;
   const auto is_written = [&](const Node& access) {
     const std::vector<const Node*>& list = writes_[&loop];
     return std::find(list.begin(), list.end(), access.src[0].get()) != list.end();
   };
   for (const Node* n : loads)
-    if (!wide_.contains(n) && !is_written(*n))
+    if (!wide_.contains(n) && !is_written(*n) && found.is_known(position(*n)))
       if (std::optional<Wide> wide = wide_along(*n, loop.src[0]))
         load_wide(*n, std::move(*wide)), through.push_back(n);
   for (const Node* n : stores)
-    if (copy_wide(*n, loop.src[0])) through.push_back(n);
+    if (found.is_known(position(*n)) && copy_wide(*n, loop.src[0])) through.push_back(n);
   for (const Node* n : stores) {
     const auto reads = [&](const Node* l) { return l->src[0] == n->src[0]; };
     if (copied_.contains(n) || !(in_nest_ || in_lanes_) || wide_.contains(n) ||
-        std::any_of(loads.begin(), loads.end(), reads))
+        !found.is_known(position(*n)) || std::any_of(loads.begin(), loads.end(), reads))
       continue;
     std::optional<Wide> wide = wide_along(*n, loop.src[0]);
-    if (!wide || std::count_if(stores.begin(), stores.end(),
-                               [&](const Node* s) { return s->src[0] == n->src[0]; }) > 1)
+    const bool is_whole = wide && wide->elements == extent(loop.src[0]->src[0]);  // none between is another's
+    if (!is_whole || std::count_if(stores.begin(), stores.end(),
+                                   [&](const Node* s) { return s->src[0] == n->src[0]; }) > 1)
       continue;
     wide->name = fmt::format("v{}", values_++);
     roots_.insert(roots_.end(), {wide->start, wide->element});
@@ -96,8 +109,8 @@ std::vector<const Node*> Renderer::open_wide(const Node& loop) {
   return through;
 }
 
-/// A store of what lies side by side to elements of the thread's own that do too, and nothing else in the loop: memory goes
-/// there as it is, since to take it apart would be to wait for it.
+/// A store of what lies side by side to elements of the thread's own that do too: memory goes there as it is, since to take it
+/// apart would be to wait for it.
 bool Renderer::copy_wide(const Node& store, const Ref& range) {
   const Ref& value_stored = tree::values(store)[0];
   const Node* load = value_stored->op == Op::Bitcast ? value_stored->src[0].get() : value_stored.get();
@@ -115,7 +128,7 @@ bool Renderer::copy_wide(const Node& store, const Ref& range) {
   const Ref start = replace(at, {{range.get(), index(0)}});
   roots_.push_back(start);
   const int64_t bytes = wide->second.elements * item_size(load->dtype);
-  if (bytes > widest) return false;
+  if (bytes > widest || !begins_at_multiple(ix::sum_of(start), wide->second.elements)) return false;
   line(wide_copy(fmt::format("{}[{}]", p.name, value(start).text), fmt::format("{}[0]", wide->second.name),
                  bytes));
   copied_.insert(&store);

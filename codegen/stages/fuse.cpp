@@ -249,14 +249,17 @@ class Fusion {
     const Ref& row = s.loops.back()->src[0];
     if (!row->is_const() || extent(row) % most_lanes != 0) return false;
     const int number = stage_number(program_, s.place);
+    bool in_lanes = false;
     for (const int r : readers(static_cast<size_t>(number)))
       for (const Reads::Read& read : reads_.of(r, number)) {
         const Ref& at = tree::at(*read.load).back();
-        const Ref& lane = program_.stages[static_cast<size_t>(r)].lane;
-        const bool own = at->op == Op::Range && at->src[0] == row;
-        if (!own && (!lane || ix::mod(at, index(most_lanes)) != lane)) return false;
+        const Stage& reader = program_.stages[static_cast<size_t>(r)];
+        const bool by_lane = reader.lane && ix::mod(at, index(most_lanes)) == reader.lane;
+        const bool by_map = !is_fold(reader) && at->op == Op::Range && at->src[0] == row;
+        if (!by_lane && !by_map) return false;
+        in_lanes = in_lanes || by_lane;
       }
-    return true;
+    return in_lanes;
   }
 
   // Of a fold in lanes, those of one lane.

@@ -259,11 +259,28 @@ class Layouts {
     i--;
   }
 
+  static bool has_tile(const Stage& dot) {
+    int64_t of[2] = {1, 1}, steps = 1;
+    for (const std::vector<Ref>* list : {&dot.loops, &dot.folds})
+      for (const Ref& r : *list)
+        if (!r->src[0]->is_const()) return false;
+    for (const Ref& r : dot.loops)
+      for (const int k : {0, 1})
+        if (ix::depends_on(dot.values[static_cast<size_t>(k)], r) &&
+            !ix::depends_on(dot.values[static_cast<size_t>(1 - k)], r))
+          of[k] *= extent(r->src[0]);
+    for (const Ref& r : dot.folds) steps *= extent(r->src[0]);
+    return cost::tile_divides(of[0], of[1], steps);
+  }
+
   /// On a GPU a tile's operands are computed while shared memory is filled, if that is next to nothing: a cast, a pair.
   void compute_operands(size_t& i) {
+    if (target_.lanes != warp || !has_tile(program_.stages[i])) return;
     for (int operand = 0; operand < 2; operand++) {
       const Ref load = load_under(program_.stages[i].values[static_cast<size_t>(operand)]);
       if (!load || tree::guard(*load) || !read_by_one(program_.stages[i], load)) continue;
+      const Ref& other = program_.stages[i].values[static_cast<size_t>(1 - operand)];
+      if (!loads_of(std::span(&other, 1), load->src[0]).empty()) continue;
       const Stage& from = program_.stages[static_cast<size_t>(stage_number(program_, load->src[0]))];
       if (!from.random && cost::computed_for_each_tile(from.values[0])) inline_operand(i, load, operand);
     }

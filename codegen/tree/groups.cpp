@@ -10,7 +10,8 @@ namespace kontor {
 
 namespace {
 
-constexpr int64_t most_threads = 1024;
+constexpr int64_t most_threads = 1024,
+                  most_shared_bytes = 48 << 10;  // of a group: what every CUDA device has
 
 /// The loops that are shared out around a statement, and all that stands in the outermost of them.
 struct Nest {
@@ -37,11 +38,11 @@ class Survey {
 
  private:
   Groups found_;
-  NodeSet private_, uniform_;  // declared in a nest; read as one that all threads have
-  struct Stored {
-    const Node *nest, *store;
-  };
-  std::vector<Stored> stores_;
+  NodeMap<size_t> private_;                  // declared in a nest: in how many loops that are shared out
+  NodeSet uniform_;                          // read as one that all threads have
+  std::vector<const Node*> stores_, reads_;  // of memory and shared places in the nest at hand
+  std::vector<Ref> locals_;                  // its Local loops
+  int64_t shared_bytes_ = 0;
 
   template <class... A>
   void mistake(fmt::format_string<A...> text, A&&... args) {
@@ -85,7 +86,7 @@ class Survey {
     const bool is_simple =
         s.op == Op::Store || s.op == Op::FoldStep || (s.op == Op::Loop && tree::kind(s) == LoopKind::Matrix);
     if (!nest.matrix.empty() && !is_simple) mistake("more than stores and folds stand in a matrix loop");
-    if (s.op == Op::Place && nest.outermost) private_.insert(&s);
+    if (s.op == Op::Place) declare(s, nest);
     if (s.op == Op::Store || s.op == Op::FoldStep) {
       in_expressions(std::span(s.src).subspan(1), nest);
       return access(s, nest);
@@ -101,9 +102,10 @@ class Survey {
     Nest inner = nest;
     if (!inner.outermost) inner.outermost = &s;
     (tree::kind(s) == LoopKind::Local ? inner.locals : inner.matrix).push_back(s.src[0]);
+    if (tree::kind(s) == LoopKind::Local) locals_.push_back(s.src[0]);
     check_matrix(inner);
     in_body(tree::body(s), inner);
-    std::erase_if(stores_, [&](const Stored& x) { return x.nest == &s; });
+    if (inner.outermost == &s) end_nest();
   }
 
   void check_matrix(const Nest& nest) {
@@ -121,23 +123,53 @@ class Survey {
 
   void access(const Node& n, const Nest& nest) {
     const Node& place = *n.src[0];
-    if (private_.contains(&place)) return;
+    if (const auto declared = private_.find(&place); declared != private_.end()) {
+      if (n.op != Op::Load && declared->second != nest.locals.size() + nest.matrix.size())
+        mistake("'{}' is written in a loop that is shared out, and declared outside of that", place.arg.text);
+      return;
+    }
     if (tree::space(place) == Space::Local) return n.op == Op::Merge ? read(n, nest) : of_local(n, nest);
     if (!nest.outermost) return;
     if (n.op == Op::Load || n.op == Op::Merge) return read(n, nest);
     if (n.op == Op::FoldStep)
       return mistake("threads fold into '{}', which is no thread's own", place.arg.text);
-    stores_.push_back({nest.outermost, &n});
+    stores_.push_back(&n);
   }
 
   void read(const Node& n, const Nest& nest) {
     if (n.op == Op::Merge && nest.outermost)
       mistake("'{}' is merged where threads have elements", n.src[0]->arg.text);
-    for (const Stored& s : stores_)
-      if (s.nest == nest.outermost && s.store->src[0] == n.src[0] &&
-          !std::ranges::equal(tree::at(*s.store), tree::at(n)))
-        mistake("a thread reads of '{}' what another stores", n.src[0]->arg.text);
+    if (nest.outermost) reads_.push_back(&n);
     if (n.op == Op::Merge) uniform_.insert(n.src[0].get());
+  }
+
+  void declare(const Node& place, const Nest& nest) {
+    if (tree::space(place) == Space::Param) return;
+    if (nest.outermost) private_[&place] = nest.locals.size() + nest.matrix.size();
+    if (tree::space(place) != Space::Shared) return;
+    if (nest.outermost) mistake("'{}' is shared, and declared by one thread", place.arg.text);
+    int64_t count = 1;
+    for (const Ref& d : tree::dims(place)) count *= d->bounds.hi;
+    if (tree::pad(place)) count += count / tree::padded_row(place) * tree::pad(place);
+    shared_bytes_ += count * item_size(place.dtype);
+    if (shared_bytes_ > most_shared_bytes)
+      mistake("a group shares {} bytes, more than {}", shared_bytes_, most_shared_bytes);
+  }
+
+  // Threads run a nest without waiting for each other: what one stores no other may read in it.
+  void end_nest() {
+    for (const Node* store : stores_)
+      for (const Node* read : reads_) {
+        if (read->src[0] != store->src[0]) continue;
+        const auto tells_apart = [&](const Ref& l) {
+          return extent(l->src[0]) <= 1 ||
+                 std::ranges::any_of(tree::at(*store), [&](const Ref& i) { return ix::depends_on(i, l); });
+        };
+        if (!std::ranges::equal(tree::at(*store), tree::at(*read)) ||
+            !std::ranges::all_of(locals_, tells_apart))
+          mistake("a thread reads of '{}' what another stores", read->src[0]->arg.text);
+      }
+    stores_.clear(), reads_.clear(), locals_.clear();
   }
 
   void of_local(const Node& n, const Nest& nest) {

@@ -184,7 +184,8 @@ class Parser {
       declare(bound, expression());
       return {};
     }
-    if (lex_.peek(1).kind == Token::Name) return place(lex_.take("shared"));
+    if (lex_.peek(1).kind == Token::Name)
+      return place(lex_.peek(2).kind == Token::Name && lex_.take("shared"));
     return write();
   }
 

@@ -39,7 +39,7 @@ Ref place(DType dtype, std::vector<Ref> dims, const std::string& name, int fold)
   return make_place(dtype, std::move(dims), Space::Local, -1, name, fold);
 }
 Ref shared_place(DType dtype, std::vector<Ref> dims, const std::string& name, int64_t row, int64_t pad) {
-  return make_place(dtype, std::move(dims), Space::Shared, -1, name, -1, {row, pad});
+  return make_place(dtype, std::move(dims), Space::Shared, -1, name, -1, {pad ? row : 0, pad});
 }
 Ref loop(LoopKind kind, const Ref& range, std::vector<Ref> body, int64_t width) {
   return make(Op::Loop, join({range}, body), {.ints = {static_cast<int64_t>(kind), width}});

@@ -138,7 +138,14 @@ std::string of_loop(const TreeScope& scope, const Node& n) {
 }
 
 std::string of_groups(const TreeScope&, const Node& n) {
-  return n.op == Op::Kernel ? groups_of(n).mistake : "";
+  if (n.op != Op::Kernel) return "";
+  const Groups groups = groups_of(n);
+  const Ref root(&n);
+  const auto nodes = topological(std::span(&root, 1));
+  const bool shares = std::ranges::any_of(
+      nodes, [](const Node* p) { return p->op == Op::Place && tree::space(*p) == Space::Shared; });
+  return groups.mistake.empty() && shares && groups.threads == 1 ? "a place is shared, and no loop is"
+                                                                 : groups.mistake;
 }
 
 std::string of_parameters(const TreeScope&, const Node& n) {

@@ -260,7 +260,7 @@ TEST_CASE("[groups] a barrier that is left out is found by simulated threads") {
     const std::unique_ptr<Program> program =
         device->load(source, device->compile(std::span(&source, 1), {}).at(0));
     std::vector<void*> memory;
-    for (const size_t count : {64 * 96, 64 * 48, 48 * 96, 96}) {
+    for (const size_t count : std::initializer_list<size_t>{64 * 96, 64 * 48, 48 * 96, 96}) {
       std::vector<float> values(count);
       for (size_t i = 0; i < count; i++) values[i] = static_cast<float>(i * 7 % 11) - 4;
       memory.push_back(device->allocate(4 * count));

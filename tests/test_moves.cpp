@@ -185,7 +185,7 @@ TEST_CASE("[moves] any, in any order: equal or refused") {
       if (walk::loops_in(k.tree).empty()) continue;
       Chooser chooser(seed);
       Ref tree = k.tree;
-      for (int step = 0; step < 5; step++) {
+      for (int step = 0; step < (sanitized ? 12 : 5); step++) {
         Move m = chooser.any(tree);
         Ref next;
         std::string refused = error_of([&] { next = apply(tree, m); });
@@ -201,11 +201,23 @@ TEST_CASE("[moves] any, in any order: equal or refused") {
     }
   // What makes GPU's kernels wants loops and places of a certain form: tests/test_groups.cpp.
   for (const MoveKind kind : {MoveKind::Split, MoveKind::Reorder, MoveKind::Merge, MoveKind::Join,
-                              MoveKind::Part, MoveKind::Vectorise, MoveKind::Unroll, MoveKind::Thread,
-                              MoveKind::Global, MoveKind::Local, MoveKind::Lane, MoveKind::Pack}) {
+                              MoveKind::Vectorise, MoveKind::Unroll, MoveKind::Thread, MoveKind::Global,
+                              MoveKind::Local, MoveKind::Lane, MoveKind::Pack}) {
     INFO("move " << static_cast<int>(kind));
     CHECK(applied[kind] > 0);
   }
+}
+
+TEST_CASE("[moves] a row in parts, dimensions as one: equal") {
+  const Ref row = tree::parse(
+      "kernel k(x f32[4, 128], y f32[4, 128]) -> y\n  loop i 4\n    v f32[128]\n"
+      "    loop j 128: v[j] = x[i, j] * 2.0\n    loop l 128: y[i, l] = v[127 - l]\n");
+  CHECK(change(row, apply_moves(row, parse_moves("part v 64"))) == "");
+  const Ref map = tree::parse(
+      "kernel k(x f32[4, 128], y f32[4, 128]) -> y\n  loop i 4\n    loop j 128: y[i, j] = x[i, j] * 2.0\n");
+  const Ref joined = apply_moves(map, parse_moves("merge i j; join x; join y"));
+  CHECK(tree::dims(*tree::params(*joined)[0]).size() == 1);
+  CHECK(tree::print(joined).find("//") == std::string::npos);
 }
 
 TEST_CASE("[moves] pack of what is read under an if deeper in the loop is refused") {

@@ -72,6 +72,17 @@ TEST_CASE("[cuda] floats are neither contracted nor flushed nor divided approxim
   }
 }
 
+// To which the least i16 is the greatest: on an H100 -32768 // -1 was 32767.
+TEST_CASE("[cuda] no size of 16 bits is taken by abs.s16") {
+  if (std::string why = nvrtc::why_missing(); !why.empty()) KONTOR_SKIP(why);
+  for (const Op op : {Op::Abs, Op::IDiv, Op::Mod}) {
+    const std::string ptx = compile(op_kernel(op, DType::I16, 64), "compute_90");
+    INFO(ptx);
+    CHECK(ptx.find("abs.s16") == std::string::npos);
+    CHECK(ptx.find("s16") != std::string::npos);
+  }
+}
+
 TEST_CASE("[cuda] a kernel that does not compile is told with NVRTC's log and the dumped source") {
   if (std::string why = nvrtc::why_missing(); !why.empty()) KONTOR_SKIP(why);
   KernelSource source{.name = "wrong",

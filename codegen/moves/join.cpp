@@ -43,8 +43,7 @@ Ref join_at(const Ref& kernel, const Ref& param, size_t d) {
   std::vector<Ref> dims(param->src.begin(), param->src.end());
   dims[d] = ix::mul(dims[d], dims[d + 1]);
   dims.erase(dims.begin() + static_cast<std::ptrdiff_t>(d) + 1);
-  const Ref now = tree::param(param->dtype, dims, tree::param_number(*param), param->arg.text,
-                              tree::has_fold(*param) ? static_cast<int>(tree::fold_of(*param)) : -1);
+  const Ref now = with_dims(*param, dims);
   Substitution done{{param.get(), now}};
   map_nodes(tree::body(*kernel), done, [&](const Node& n, std::vector<Ref> sources) {
     if (!is_access(n) || n.src[0] != param) return with_sources(n, std::move(sources));
@@ -89,8 +88,7 @@ Ref part(const Ref& kernel, const std::string& place, int64_t inner) {
     if (s->op != Op::Place || s->arg.text != place || tree::space(*s) != Space::Local) return false;
     if (s->src.size() != 1 || !s->src[0]->is_const() || extent(s->src[0]) % inner != 0)
       fail("part {}: it is no row that {} divides", place, inner);
-    const int fold = tree::has_fold(*s) ? static_cast<int>(tree::fold_of(*s)) : -1;
-    done.emplace(s.get(), tree::place(s->dtype, {ix::idiv(s->src[0], inner), index(inner)}, place, fold));
+    done.emplace(s.get(), with_dims(*s, {ix::idiv(s->src[0], inner), index(inner)}));
     return false;
   });
   if (done.empty()) fail("part {}: there is no such place", place);

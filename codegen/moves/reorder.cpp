@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "codegen/tree/substitute.h"
 #include "codegen/tree/walk.h"
 #include "graph/index/index.h"
 
@@ -99,8 +100,7 @@ class Reordering {
     if (auto it = grown_.find(place.get()); it != grown_.end()) return it->second;
     std::vector<Ref> dims(tree::dims(*place).begin(), tree::dims(*place).end());
     dims.insert(lanes() ? dims.end() : dims.begin(), lanes() ? index(tree::width(*loop_)) : range_->src[0]);
-    int fold = tree::has_fold(*place) ? static_cast<int>(tree::fold_of(*place)) : -1;
-    Ref grown = tree::place(place->dtype, dims, place->arg.text, fold);
+    Ref grown = with_dims(*place, dims);
     grown_.emplace(place.get(), grown);
     return grown;
   }

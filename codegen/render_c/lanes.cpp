@@ -40,8 +40,7 @@ class Transform {
         const Node& p = *s->src[0];
         std::vector<Ref> dims(p.src.begin(), p.src.end());
         dims.back() = index(side_by_side * rounds(extent(dims.back())));
-        places_.emplace(&p, tree::place(p.dtype, dims, p.arg.text,
-                                        tree::has_fold(p) ? static_cast<int>(tree::fold_of(p)) : -1));
+        places_.emplace(&p, with_dims(p, dims));
       }
       if (s->op == Op::Loop) find(tree::body(*s), in_lanes || tree::kind(*s) == LoopKind::Lane);
       if (s->op == Op::If) find(std::span(s->src).subspan(1), in_lanes);

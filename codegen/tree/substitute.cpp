@@ -54,6 +54,13 @@ Ref normalise(const Ref& kernel) {
   return with_body(kernel, Walk::body(tree::body(*kernel), {}));
 }
 
+Ref with_dims(const Node& place, std::vector<Ref> dims) {
+  const int fold = tree::has_fold(place) ? static_cast<int>(tree::fold_of(place)) : -1;
+  if (tree::space(place) == Space::Param)
+    return tree::param(place.dtype, std::move(dims), tree::param_number(place), place.arg.text, fold);
+  return tree::place(place.dtype, std::move(dims), place.arg.text, fold);
+}
+
 const Node* varying_along(const Ref& statement, const Ref& range) {
   for (const Node* n : topological(std::span(&statement, 1)))
     if (n->op == Op::Loop && ix::depends_on(n->src[0]->src[0], range)) return n;

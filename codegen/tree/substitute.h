@@ -15,6 +15,8 @@ std::vector<Ref> replace(std::span<const Ref> roots, const Substitution& map);
 Ref replace(const Ref& root, const Substitution& map);
 /// Loops of one iteration dropped, index expressions simplified.
 Ref normalise(const Ref& kernel);
+/// Another place of the kernel's own, or another parameter of the same number, that differs in its dimensions.
+Ref with_dims(const Node& place, std::vector<Ref> dims);
 /// A loop in the statement whose extent depends on the range, or null.
 const Node* varying_along(const Ref& statement, const Ref& range);
 

@@ -10,6 +10,7 @@
 #include "graph/text/text.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
+#include "tests/everywhere.h"
 
 using namespace kontor;
 
@@ -178,10 +179,40 @@ TEST_CASE("[interp] a long chain is cut into pieces") {
   for (size_t i = 0; i < x.size(); i++) x[i] = 1.0f / static_cast<float>(i % 977 + 1);
   Graph graph = parse_graph("graph\n x = buffer f32[5000, 2]\n y = reduce f32[2] {sum, 0} x\n return y");
   Array input = array<float>(DType::F32, {5000, 2}, x);
-  float pieces[2] = {};
-  for (size_t i = 0; i < 5000; i++) pieces[i / 4096] += x[2 * i + 1];
-  REQUIRE(values<float>(evaluate_graph(graph, std::span(&input, 1)).outputs[0])[1] ==
-          0 + pieces[0] + pieces[1]);
+  float pieces[5] = {}, sum = 0;
+  for (size_t i = 0; i < 5000; i++) pieces[i / 1024] += x[2 * i + 1];
+  for (const float p : pieces) sum += p;
+  REQUIRE(values<float>(evaluate_graph(graph, std::span(&input, 1)).outputs[0])[1] == sum);
+  // Of a dot every 4096 steps.
+  Graph dots = parse_graph("graph\n x = buffer f32[5000, 2]\n y = reduce f32[2] {dot, 0} x x\n return y");
+  float halves[2] = {};
+  for (size_t i = 0; i < 5000; i++) halves[i / 4096] = std::fma(x[2 * i + 1], x[2 * i + 1], halves[i / 4096]);
+  REQUIRE(values<float>(evaluate_graph(dots, std::span(&input, 1)).outputs[0])[1] ==
+          0 + halves[0] + halves[1]);
+}
+
+static float in_lanes(std::span<const float> x) {
+  float lanes[64] = {};
+  for (size_t j = 0; j < x.size(); j++) lanes[j % 64] += x[j];
+  for (int half = 32; half > 0; half /= 2)
+    for (int l = 0; l < half; l++) lanes[l] += lanes[l + half];
+  return lanes[0];
+}
+
+TEST_CASE("[interp] many pieces are folded as an array of them is") {
+  constexpr size_t piece = 64 * 1024;
+  std::vector<float> x(65 * piece + 7), pieces;
+  for (size_t i = 0; i < x.size(); i++) x[i] = 1.0f / static_cast<float>(i % 977 + 1);
+  for (size_t i = 0; i < x.size(); i += piece)
+    pieces.push_back(in_lanes(std::span(x).subspan(i, std::min(piece, x.size() - i))));
+  REQUIRE(pieces.size() == 66);
+  Array input = array<float>(DType::F32, {4259847}, x);
+  const Body sum = [](const std::vector<Ref>& in) { return fn::reduce(Fold::Sum, {in[0]}, {0}, false); };
+  for (const Found& found : everywhere(sum, {input})) {
+    INFO(found.where);
+    CHECK(found.error.empty());
+    CHECK(values<float>(found.value)[0] == in_lanes(pieces));
+  }
 }
 
 TEST_CASE("[interp] scalars and symbolic dimensions") {

@@ -1,6 +1,9 @@
 // One reduction in the promised order of arithmetic: lanes, steps, pieces and merges as codegen/stages/fold_order.h describes them.
 #pragma once
 #include <algorithm>
+#include <functional>
+#include <memory>
+#include <numeric>
 #include <vector>
 
 #include "codegen/stages/fold_order.h"
@@ -42,16 +45,42 @@ class Reduction {
         dtype_(dtype),
         step_(step_formulas(fold, dtype)),
         merge_(merge_formulas(fold, dtype)),
-        add_piece_(step_formulas(row(fold).merge, dtype)),
         axes_(axes.begin(), axes.end()),
-        order_(fold_order(fold, shape, axes)) {}
+        order_(fold_order(fold, shape, axes)) {
+    if (order_.chunk_loop < 0) return;
+    std::vector<Ref> left = pieces_of(order_);
+    std::vector<int64_t> over(left.size());
+    std::iota(over.begin(), over.end(), 0);
+    for (size_t a = 0; a < shape.size(); a++)
+      if (std::ranges::find(axes, static_cast<int64_t>(a)) == axes.end()) left.push_back(shape[a]);
+    of_pieces_ = std::make_unique<Reduction>(row(fold).merge, part, dtype, left, over);
+  }
 
   /// read(reduced index, values): the value(s) at an index over the reduced axes; false where there is no such term.
   /// `shape` is the source's, as numbers.
   template <class Read>
   Value value(Read&& read, const std::vector<int64_t>& shape) {
-    extents_.clear();
-    for (int64_t a : axes_) extents_.push_back(shape[static_cast<size_t>(a)]);
+    std::vector<int64_t> extents;
+    for (int64_t a : axes_) extents.push_back(shape[static_cast<size_t>(a)]);
+    return over(read, extents);
+  }
+
+ private:
+  Fold fold_;
+  size_t part_;
+  DType dtype_;
+  StateFormula step_, merge_;
+  std::vector<int64_t> axes_, extents_ = {};
+  FoldOrder order_;
+  int64_t block_ = 1;
+  std::unique_ptr<Reduction> of_pieces_ = {};  // of a chain that is cut: what folds the results of its pieces
+
+  State identity(Fold fold) const { return identity_of(fold, dtype_); }
+
+  /// `extents` are those of the reduced axes.
+  template <class Read>
+  Value over(Read&& read, const std::vector<int64_t>& extents) {
+    extents_ = extents;
     if (std::find(extents_.begin(), extents_.end(), 0) != extents_.end()) return identity(fold_)[part_];
     size_t outer = extents_.size() - static_cast<size_t>(order_.trailing);
     block_ = 1;
@@ -59,19 +88,8 @@ class Reduction {
     std::vector<int64_t> steps(extents_.begin(), extents_.begin() + static_cast<ptrdiff_t>(outer));
     if (order_.lanes > 1) steps.push_back((block_ + order_.lanes - 1) / order_.lanes);
     if (order_.chunk_loop < 0) return piece(read, std::vector<int64_t>(steps.size()), steps)[part_];
-    return pieces(read, steps)[part_];
+    return pieces(read, steps);
   }
-
- private:
-  Fold fold_;
-  size_t part_;
-  DType dtype_;
-  StateFormula step_, merge_, add_piece_;
-  std::vector<int64_t> axes_, extents_ = {};
-  FoldOrder order_;
-  int64_t block_ = 1;
-
-  State identity(Fold fold) const { return identity_of(fold, dtype_); }
 
   /// Steps begin.. begin + count of each loop of the nest, in all lanes; lanes merged.
   template <class Read>
@@ -111,7 +129,7 @@ class Reduction {
   }
 
   template <class Read>
-  State pieces(Read&& read, const std::vector<int64_t>& steps) {
+  Value pieces(Read&& read, const std::vector<int64_t>& steps) {
     size_t cut = static_cast<size_t>(order_.chunk_loop);
     std::vector<int64_t> counts(steps.begin(), steps.begin() + static_cast<ptrdiff_t>(cut));
     counts.push_back((steps[cut] + order_.chunk - 1) / order_.chunk);
@@ -127,9 +145,14 @@ class Reduction {
       while (i > 0 && ++p[i - 1] == counts[i - 1]) p[--i] = 0;
       if (i == 0) break;
     }
-    State total = identity(row(fold_).merge);
-    for (const State& s : partial) add_piece_(total, s);
-    return total;
+    const std::function<bool(const std::vector<int64_t>&, Value*)> result =
+        [&](const std::vector<int64_t>& at, Value* values) {
+          int64_t piece = 0;
+          for (size_t i = 0; i < counts.size(); i++) piece = piece * counts[i] + at[i];
+          std::copy_n(partial[static_cast<size_t>(piece)].begin(), parts(fold_), values);
+          return true;
+        };
+    return of_pieces_->over(result, counts);
   }
 };
 

@@ -21,21 +21,20 @@ static bool all_static(std::span<const Ref> dims) {
 }
 
 // Iterations in a piece of a loop whose body has a chain of `inner` steps.
-static int64_t piece_of(int64_t inner) {
-  const int64_t most = static_cast<int64_t>(
-      std::bit_floor(static_cast<uint64_t>(std::max<int64_t>(1, longest_chain / inner))));
+static int64_t piece_of(int64_t longest, int64_t inner) {
+  const int64_t most =
+      static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(std::max<int64_t>(1, longest / inner))));
   return inner == 1 ? most : std::min(most, fold_lanes);
 }
 
-void cut_chain(FoldOrder& order) {
-  order.chunk_loop = -1;
+static void cut_chain(FoldOrder& order, int64_t longest) {
   if (!all_static(order.steps)) return;
   int64_t inner = 1;
   for (size_t q = order.steps.size(); q-- > 0;) {
     int64_t e = extent(order.steps[q]);
-    if (inner * e > longest_chain) {
+    if (inner * e > longest) {
       order.chunk_loop = static_cast<int>(q);
-      order.chunk = piece_of(inner);
+      order.chunk = piece_of(longest, inner);
       return;
     }
     inner *= e;
@@ -54,8 +53,15 @@ FoldOrder fold_order(Fold fold, std::span<const Ref> shape, std::span<const int6
   size_t outer = axes.size() - static_cast<size_t>(order.trailing);
   for (size_t i = 0; i < outer; i++) order.steps.push_back(shape[static_cast<size_t>(axes[i])]);
   if (lanes) order.steps.push_back(ix::ceil_div(length, index(fold_lanes)));
-  cut_chain(order);
+  cut_chain(order, longest_chain(row(fold).is_dot));
   return order;
+}
+
+std::vector<Ref> pieces_of(const FoldOrder& order) {
+  const size_t cut = static_cast<size_t>(order.chunk_loop);
+  std::vector<Ref> counts(order.steps.begin(), order.steps.begin() + order.chunk_loop);
+  counts.push_back(ix::ceil_div(order.steps[cut], index(order.chunk)));
+  return counts;
 }
 
 }  // namespace kontor

@@ -9,14 +9,19 @@
 namespace kontor {
 
 void Lowering::add_reduce(const Node* n) {
-  Fold fold = fold_in(*n);
-  std::vector<int64_t> axes(n->arg.ints.begin() + 1, n->arg.ints.end());
-  std::vector<Ref> dims;
-  for (const Ref& d : n->src[0]->shape) dims.push_back(dimension(d));
-  FoldOrder order = fold_order(fold, dims, axes);
-  if (order.chunk_loop >= 0) return add_cut_reduce(n, fold, axes, dims, order);
-  Stage& s = begin_stage(n, std::string(row(fold).name));
-  fold_values(n, s, fold, axes, dims, order, {});
+  Folded what{fold_in(*n),
+              state_dtype(fold_in(*n), n->src[0]->dtype),
+              {},
+              {n->arg.ints.begin() + 1, n->arg.ints.end()},
+              {}};
+  for (const Ref& d : n->src[0]->shape) what.dims.push_back(dimension(d));
+  FoldOrder order = fold_order(what.fold, what.dims, what.axes);
+  for (size_t level = 0; order.chunk_loop >= 0; level++) {
+    what = pieces_folded(n, what, order, level);
+    order = fold_order(what.fold, what.dims, what.axes);
+  }
+  Stage& s = begin_stage(n, std::string(row(what.fold).name));
+  fold_values(n, s, what, order, {});
   end_stage(n);
 }
 
@@ -32,17 +37,21 @@ void Lowering::add_scan(const Node* n) {
 }
 
 // The fold's loops, lane and values of stage s; `pieces` are the ranges of the cut, outermost first.
-void Lowering::fold_values(const Node* n, Stage& s, Fold fold, const std::vector<int64_t>& axes,
-                           const std::vector<Ref>& dims, const FoldOrder& order, const Tuple& pieces) {
-  s.fold = static_cast<int>(fold);
+void Lowering::fold_values(const Node* n, Stage& s, const Folded& what, const FoldOrder& order,
+                           const Tuple& pieces) {
+  s.fold = static_cast<int>(what.fold);
   s.part = part_in(*n);
   size_t id = program_.stages.size() - 1;
   Tuple steps;
   for (size_t q = 0; q < order.steps.size(); q++) steps.push_back(step(s, order, pieces, q, id));
-  Tuple at = source_index(s, axes, dims, order, steps, pieces.size(), id);
+  Tuple at = source_index(s, what, order, steps, pieces.size(), id);
+  if (!what.places.empty()) {
+    for (const Ref& place : what.places) s.values.push_back(tree::load(place, at));
+    return;
+  }
   taps_.clear();
   for (const Ref& src : n->src) {
-    term_ = row(fold).is_dot;
+    term_ = row(what.fold).is_dot;
     s.values.push_back(lower(src, at, {}));
   }
   term_ = false;
@@ -76,13 +85,13 @@ Ref Lowering::step(Stage& s, const FoldOrder& order, const Tuple& pieces, size_t
   return begin ? ix::add(begin, r) : r;
 }
 
-Tuple Lowering::source_index(Stage& s, const std::vector<int64_t>& axes, const std::vector<Ref>& dims,
-                             const FoldOrder& order, const Tuple& steps, size_t first_loop, size_t id) {
-  Tuple at(dims.size());
-  size_t outer = axes.size() - static_cast<size_t>(order.trailing);
-  for (size_t i = 0; i < outer; i++) at[static_cast<size_t>(axes[i])] = steps[i];
+Tuple Lowering::source_index(Stage& s, const Folded& what, const FoldOrder& order, const Tuple& steps,
+                             size_t first_loop, size_t id) {
+  Tuple at(what.dims.size());
+  size_t outer = what.axes.size() - static_cast<size_t>(order.trailing);
+  for (size_t i = 0; i < outer; i++) at[static_cast<size_t>(what.axes[i])] = steps[i];
   if (order.lanes > 1) {
-    std::span<const Ref> block = std::span(dims).last(static_cast<size_t>(order.trailing));
+    std::span<const Ref> block = std::span(what.dims).last(static_cast<size_t>(order.trailing));
     Ref length = ix::product(block);
     s.lane = ix::range(order.lanes, fmt::format("lane{}", id));
     Ref j = ix::add(ix::mul(steps.back(), order.lanes), s.lane);
@@ -96,48 +105,39 @@ Tuple Lowering::source_index(Stage& s, const std::vector<int64_t>& axes, const s
   return at;
 }
 
-// What the pieces of a long chain come to: [pieces.., loops..] of one part of the state.
-Ref Lowering::add_partial(const Node* n, Fold fold, size_t part, const std::vector<int64_t>& axes,
-                          const std::vector<Ref>& dims, const FoldOrder& order) {
-  Stage& partial = begin_stage(n, std::string(row(fold).name));
+// A stage of what the pieces of a long chain come to: [pieces.., loops..] of one part of the state.
+Ref Lowering::add_partial(const Node* n, size_t part, const Folded& what, const FoldOrder& order) {
+  Stage& partial = begin_stage(n, std::string(row(what.fold).name));
   Tuple pieces;
-  size_t cut = static_cast<size_t>(order.chunk_loop);
-  for (size_t q = 0; q <= cut; q++) {
-    Ref length = q < cut ? order.steps[q] : ix::ceil_div(order.steps[q], index(order.chunk));
-    pieces.push_back(ix::range(length, fmt::format("p{}_{}", q, program_.stages.size() - 1)));
-  }
+  for (const Ref& count : pieces_of(order))
+    pieces.push_back(ix::range(count, fmt::format("p{}_{}", pieces.size(), program_.stages.size() - 1)));
   partial.loops.insert(partial.loops.begin(), pieces.begin(), pieces.end());
   std::vector<Ref> sizes;
   for (const Ref& l : partial.loops) sizes.push_back(l->src[0]);
-  const DType dtype = part_dtype(fold, state_dtype(fold, n->src[0]->dtype), part);
-  partial.place = tree::place(dtype, sizes, partial.name);
+  partial.place = tree::place(part_dtype(what.fold, what.state, part), sizes, partial.name);
   partial.must_store = true;
-  fold_values(n, partial, fold, axes, dims, order, pieces);
+  fold_values(n, partial, what, order, pieces);
   partial.part = part;
   return partial.place;
 }
 
-// A long chain: partial results of its pieces, all parts of them, then a fold over the pieces.
-void Lowering::add_cut_reduce(const Node* n, Fold fold, const std::vector<int64_t>& axes,
-                              const std::vector<Ref>& dims, const FoldOrder& order) {
+// What is left of a long chain whose pieces have been folded: a fold of what they came to, of all parts.
+Lowering::Folded Lowering::pieces_folded(const Node* n, const Folded& what, const FoldOrder& order,
+                                         size_t level) {
   const Ref first = with_part(*n, 0);
   kept_.push_back(first);
-  std::vector<Ref>& places = partial_[first.get()];
-  if (places.empty())
-    for (size_t part = 0; part < parts(fold); part++)
-      places.push_back(add_partial(n, fold, part, axes, dims, order));
-
-  Stage& whole = begin_stage(n, std::string(row(fold).name));
-  whole.fold = static_cast<int>(row(fold).merge);
-  whole.part = part_in(*n);
-  const size_t pieces = tree::dims(*places[0]).size() - whole.loops.size();
-  for (size_t q = 0; q < pieces; q++)
-    whole.folds.push_back(
-        ix::range(tree::dims(*places[0])[q], fmt::format("r{}_{}", q, program_.stages.size() - 1)));
-  Tuple at = whole.folds;
-  at.insert(at.end(), whole.loops.begin(), whole.loops.end());
-  for (const Ref& place : places) whole.values.push_back(tree::load(place, at));
-  end_stage(n);
+  std::vector<std::vector<Ref>>& levels = partial_[first.get()];
+  if (levels.size() == level) {
+    std::vector<Ref> places;
+    for (size_t part = 0; part < parts(what.fold); part++)
+      places.push_back(add_partial(n, part, what, order));
+    levels.push_back(std::move(places));
+  }
+  Folded left{row(what.fold).merge, what.state, {}, {}, levels[level]};
+  const std::span<const Ref> dims = tree::dims(*left.places[0]);
+  left.dims.assign(dims.begin(), dims.end());
+  for (size_t q = 0; q < pieces_of(order).size(); q++) left.axes.push_back(static_cast<int64_t>(q));
+  return left;
 }
 
 }  // namespace kontor

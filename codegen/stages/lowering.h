@@ -56,9 +56,9 @@ class Lowering {
   Substitution taps_;      // fold ranges of taps -> what they are of the taps in range alone
   std::vector<Ref> kept_;  // whose addresses are keys of taps_
   NodeSet checked_;        // whose expression has checks
-  NodeMap<std::vector<Ref>>
-      partial_;  // of a Reduce's first part: what the pieces of a cut chain come to, a place for each part
-  Ref counts_;   // where what is lowered next counts, of the value that reads it (null: wherever that does)
+  // Of a Reduce's first part: what the pieces of a cut chain come to, a place for each part; of these as pieces, and so on.
+  NodeMap<std::vector<std::vector<Ref>>> partial_;
+  Ref counts_;  // where what is lowered next counts, of the value that reads it (null: wherever that does)
 
   // ---- lower_values.cpp
   Ref dimension(const Ref& d);
@@ -102,18 +102,23 @@ class Lowering {
   void add_scatter(const Node* n, Stage& s);
 
   // ---- lower_folds.cpp
+  /// A fold of an array of these extents over these axes: of the node's sources, or of what pieces came to.
+  struct Folded {
+    Fold fold;
+    DType state;
+    std::vector<Ref> dims;
+    std::vector<int64_t> axes;
+    std::vector<Ref> places;  // of pieces: one for each part
+  };
   void add_reduce(const Node* n);
   void add_scan(const Node* n);
-  void fold_values(const Node* n, Stage& s, Fold fold, const std::vector<int64_t>& axes,
-                   const std::vector<Ref>& dims, const FoldOrder& order, const Tuple& pieces);
+  void fold_values(const Node* n, Stage& s, const Folded& what, const FoldOrder& order, const Tuple& pieces);
   static Ref term(const Ref& v, const Ref& terms);
   static Ref step(Stage& s, const FoldOrder& order, const Tuple& pieces, size_t q, size_t id);
-  static Tuple source_index(Stage& s, const std::vector<int64_t>& axes, const std::vector<Ref>& dims,
-                            const FoldOrder& order, const Tuple& steps, size_t first_loop, size_t id);
-  void add_cut_reduce(const Node* n, Fold fold, const std::vector<int64_t>& axes,
-                      const std::vector<Ref>& dims, const FoldOrder& order);
-  Ref add_partial(const Node* n, Fold fold, size_t part, const std::vector<int64_t>& axes,
-                  const std::vector<Ref>& dims, const FoldOrder& order);
+  static Tuple source_index(Stage& s, const Folded& what, const FoldOrder& order, const Tuple& steps,
+                            size_t first_loop, size_t id);
+  Folded pieces_folded(const Node* n, const Folded& what, const FoldOrder& order, size_t level);
+  Ref add_partial(const Node* n, size_t part, const Folded& what, const FoldOrder& order);
 };
 
 }  // namespace kontor

@@ -1,4 +1,4 @@
-// Binaries of GPU kernels: five lines of text, then the code.
+// Binaries of GPU kernels: six lines of text, then the code.
 #include "backends/gpu.h"
 
 #include <dlfcn.h>
@@ -37,7 +37,7 @@ Target cuda_target(int64_t device_memory, int capability) {
 
 namespace {
 
-constexpr std::string_view kMagic = "kontor gpu kernel 2";
+constexpr std::string_view kMagic = "kontor gpu kernel 3";
 
 /// Takes a line off the front; false where there is none.
 bool take_line(std::string_view& text, std::string_view& line) {
@@ -83,20 +83,24 @@ std::string_view slots_line(const KernelSource& kernel) {
 std::string pack_gpu_binary(const KernelSource& kernel, std::string_view fingerprint, std::string_view kind,
                             std::string_view code) {
   const std::string_view group = line_after("// group:", kernel).value_or("");
-  return fmt::format("{}\n{}\n{}\n{}\n{}\n{}", kMagic, fingerprint, kind, slots_line(kernel), group, code);
+  const std::string_view shared = line_after("// shared:", kernel).value_or("");
+  return fmt::format("{}\n{}\n{}\n{}\n{}\n{}\n{}", kMagic, fingerprint, kind, slots_line(kernel), group,
+                     shared, code);
 }
 
 GpuBinary unpack_gpu_binary(std::string_view binary, std::string_view fingerprint) {
-  std::string_view magic, device, kind, slots, group;
-  std::vector<size_t> threads;
+  std::string_view magic, device, kind, slots, group, shared;
+  std::vector<size_t> threads, bytes;
   GpuBinary out;
   const bool whole = take_line(binary, magic) && take_line(binary, device) && take_line(binary, kind) &&
-                     take_line(binary, slots) && take_line(binary, group) && magic == kMagic &&
-                     take_numbers(slots, out.slots) && take_numbers(group, threads) && threads.size() <= 1;
+                     take_line(binary, slots) && take_line(binary, group) && take_line(binary, shared) &&
+                     magic == kMagic && take_numbers(slots, out.slots) && take_numbers(group, threads) &&
+                     threads.size() <= 1 && take_numbers(shared, bytes) && bytes.size() <= 1;
   if (!whole) fail("a compiled kernel is damaged or of another version of Kontor");
   if (device != fingerprint) fail("a compiled kernel is for '{}', not for '{}'", device, fingerprint);
   out.kind = kind;
   out.group = threads.empty() ? 0 : static_cast<int64_t>(threads[0]);
+  out.shared = bytes.empty() ? 0 : static_cast<int64_t>(bytes[0]);
   out.code = binary;
   return out;
 }

@@ -195,21 +195,26 @@ int64_t block_of_row(int64_t n, bool shared);
 /// Whether so many work items leave a GPU idle for longer than a launch takes (5 us): fewer than 132 multiprocessors x 128
 /// threads, unless no stage has more than 2^13 iterations. 72f1687: the MNIST step 229 -> 2.6 ms (H100), with tiles and lanes.
 bool too_few_items(double items, double iterations);
+/// [groups] that leave the whole GPU work: nearly two for each of 132 multiprocessors.
+inline constexpr double enough_groups = 240;
 /// [elements] of a dot's result that a group of threads has, whose operands go through shared memory: the first that divides
 /// the result and leaves enough_groups; else the last that divides it. Chosen.
 struct GroupTile {
   int64_t rows, columns;
+  double groups = enough_groups;  // that leave the whole GPU work
+  int64_t ahead = 0;              // [iterations] that panels are filled ahead
 };
 inline constexpr std::array<GroupTile, 9> group_tiles = {
     {{128, 128}, {128, 64}, {64, 128}, {64, 64}, {32, 128}, {128, 32}, {64, 32}, {32, 64}, {32, 32}}};
+/// The same of matrices in shared memory: with 64 pairs at once panels of 128 x 256 take 213 KB, of 128 x 128 105 KB.
+inline constexpr std::array<GroupTile, 5> shared_matrix_tiles = {
+    {{128, 256, 384, 3}, {128, 128, 240, 2}, {64, 128, 240, 3}, {128, 64, 240, 3}, {64, 64, 240, 3}}};
 /// [elements] that a side of a tile may have.
 inline constexpr std::array<int64_t, 3> group_sides = {128, 64, 32};
 /// [warps] of a group side by side along such a side, where matrix instructions compute the tile: of 64 elements, or 32. Chosen.
 inline int64_t warps_along(int64_t side) { return side >= 64 ? 2 : 1; }
 /// [elements] side by side that a thread reads into a panel of words: 16 bytes of words, or of what makes eight of them.
 inline constexpr int64_t words_at_once = 4, pairs_at_once = 8;
-/// [groups] that leave the whole GPU work: nearly two for each of 132 multiprocessors.
-inline constexpr double enough_groups = 240;
 /// [steps] of a fold whose operands are in shared memory at once, the first that divides it. Products of 2048, H100: f32 43.0
 /// TFLOP/s with 8, read ahead, 41.1 with 16 so, 39.4 with 16 and not ahead; pairs of bf16 193 with 32, 171 with 16; at 8192 292
 /// and 226, and 181 with 16 ahead (2026-11-28).

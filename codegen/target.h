@@ -6,8 +6,9 @@ namespace kontor {
 
 /// What a device's language has of what others have not (codegen/tree/decompose.h).
 struct Natives {
-  bool f16 = false;         ///< conversions between f16 and f32
-  bool bf16_pairs = false;  ///< a step of Fold::PairDot
+  bool f16 = false;              ///< conversions between f16 and f32
+  bool bf16_pairs = false;       ///< a step of Fold::PairDot
+  bool shared_matrices = false;  ///< the same, of whole matrices in a group's shared memory
 };
 
 /// Facts of a device. Sizes in bytes.

@@ -233,8 +233,9 @@ int64_t shares_of(const Ref& kernel, std::span<const int64_t> scalars) {
 }
 
 int64_t run_on(Backend& device, const Ref& kernel, std::span<const int64_t> scalars,
-               std::vector<Bytes>& memory) {
-  const KernelSource source = device.kind().render(kernel, "entry", device.target());
+               std::vector<Bytes>& memory, const std::string& text) {
+  KernelSource source = device.kind().render(kernel, "entry", device.target());
+  if (!text.empty()) source.text = text;
   std::string binary = device.compile(std::span(&source, 1), {}).at(0);
   std::unique_ptr<Program> program = device.load(source, binary);
   std::vector<void*> buffers;
@@ -260,7 +261,7 @@ int64_t run_on(Backend& device, const Ref& kernel, std::span<const int64_t> scal
 }  // namespace
 
 std::string differs_from_interp(Backend& device, const Ref& kernel, std::span<const int64_t> scalars,
-                                std::span<const std::vector<uint64_t>> values) {
+                                std::span<const std::vector<uint64_t>> values, const std::string& text) {
   std::mt19937_64 random(7);
   std::vector<Bytes> want, got;
   std::vector<void*> pointers;
@@ -269,10 +270,11 @@ std::string differs_from_interp(Backend& device, const Ref& kernel, std::span<co
     want.push_back(filled(*params[i], i < values.size() ? values[i] : std::vector<uint64_t>(), random));
   got = want;
   for (Bytes& bytes : want) pointers.push_back(bytes.data());
-  int64_t expected = evaluate_tree(kernel, pointers, scalars), error = run_on(device, kernel, scalars, got);
+  int64_t expected = evaluate_tree(kernel, pointers, scalars),
+          error = run_on(device, kernel, scalars, got, text);
   if ((error != 0) != (expected != 0)) return fmt::format("error word {} instead of {}", error, expected);
   for (size_t i = 0; i < params.size(); i++)
-    if (std::string text = first_difference(*params[i], want[i], got[i]); !text.empty()) return text;
+    if (std::string found = first_difference(*params[i], want[i], got[i]); !found.empty()) return found;
   return "";
 }
 

@@ -11,9 +11,11 @@
 namespace kontor {
 
 /// "" if all parameters are equal afterwards (a NaN equals any NaN) and the error words are; else what differs.
-/// `values` (of 64-bit patterns, cut to the dtype) fill each parameter in turn, cycled; random bits where it is empty.
+/// `values` (of 64-bit patterns, cut to the dtype) fill each parameter in turn, cycled; random bits where it is empty. The device
+/// runs `text` where there is one, not what the kernel is rendered as.
 std::string differs_from_interp(Backend& device, const Ref& kernel, std::span<const int64_t> scalars = {},
-                                std::span<const std::vector<uint64_t>> values = {});
+                                std::span<const std::vector<uint64_t>> values = {},
+                                const std::string& text = {});
 
 /// Trees with loops, folds, merges, scans, guards, branches and checks; slots 0 (f32) and 2 (i64, 1..100).
 std::span<const char* const> hand_made_trees();

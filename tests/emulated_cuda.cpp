@@ -91,6 +91,50 @@ static void emulated_mma(float* c, unsigned a0, unsigned a1, unsigned a2, unsign
   }
   meet();
 }
+// Shared memory that a launch gives, and copies to it, which land when they are waited for.
+alignas(128) static unsigned char shared_memory[232448];
+static unsigned __cvta_generic_to_shared(const void* p) {
+  const auto at = (const unsigned char*)p - shared_memory;
+  if (at < 0 || at >= (long)sizeof shared_memory) std::abort();
+  return unsigned(at);
+}
+struct Copy { void* to; const void* from; };
+struct Copies { int count, groups, ends[4096]; Copy list[4096]; };
+static Copies copies[1024];
+static void emulated_copy(void* to, const void* from) {
+  if ((unsigned long long)to % 16 || (unsigned long long)from % 16 || copies[self].count == 4096) std::abort();
+  copies[self].list[copies[self].count++] = {to, from};
+}
+static void emulated_end_of_copies() {
+  if (copies[self].groups == 4096) std::abort();
+  copies[self].ends[copies[self].groups++] = copies[self].count;
+}
+static void emulated_await(int left) {
+  Copies& c = copies[self];
+  if (c.groups <= left) return;
+  const int done = c.groups - left, landed = c.ends[done - 1];
+  for (int i = 0; i < landed; i++) std::memcpy(c.list[i].to, c.list[i].from, 16);
+  c.count -= landed, c.groups = left;
+  std::memmove(c.list, c.list + landed, sizeof(Copy) * unsigned(c.count));
+  for (int g = 0; g < left; g++) c.ends[g] = c.ends[done + g] - landed;
+}
+// wgmma.m64nNk16 of bf16: descriptors of matrices without swizzles, and who has which element of c (64 x N).
+static float element_of(unsigned long long matrix, bool along, unsigned i, unsigned k) {
+  const unsigned char* start = shared_memory + (matrix & 0x3fff) * 16;
+  const unsigned long long steps = (matrix >> 16 & 0x3fff) * 16, side = (matrix >> 32 & 0x3fff) * 16;
+  unsigned short bits;
+  std::memcpy(&bits, start + i / 8 * side + k / 8 * steps + (along ? k % 8 * 16 + i % 8 * 2 : i % 8 * 16 + k % 8 * 2), 2);
+  return __builtin_bit_cast(float, unsigned(bits) << 16);
+}
+static void emulated_wgmma(float* c, unsigned long long a, unsigned long long b, unsigned columns, bool a_along, bool b_along) {
+  const unsigned lane = self % 32;
+  for (unsigned e = 0; e < columns / 2; e++) {
+    const unsigned row = self % 128 / 32 * 16 + lane / 4 + e / 2 % 2 * 8, column = e / 4 * 8 + lane % 4 * 2 + e % 2;
+    double sum = c[e];
+    for (unsigned k = 0; k < 16; k++) sum += double(element_of(a, a_along, row, k)) * element_of(b, b_along, column, k);
+    c[e] = float(sum);
+  }
+}
 static void (*fibre_main)(void**);
 static void** fibre_arguments;
 static void fibre_entry() { fibre_main(fibre_arguments); fibres[self].done = true; }
@@ -98,6 +142,7 @@ static void run_together(void (*main)(void**), void** arguments, unsigned thread
   fibre_main = main, fibre_arguments = arguments;
   for (unsigned f = 0; f < threads; f++) {
     fibres[f].done = false;
+    copies[f].count = copies[f].groups = 0;
     getcontext(&fibres[f].context);
     fibres[f].context.uc_stack.ss_sp = fibres[f].stack;
     fibres[f].context.uc_stack.ss_size = sizeof fibres[f].stack;
@@ -136,7 +181,7 @@ int contexts = 0;
 thread_local bool current = false;
 
 bool has(const std::string& source, const char* what) { return source.find(what) != std::string::npos; }
-bool has_barriers(const std::string& source) { return has(source, "__syncthreads") || has(source, "mma_"); }
+bool has_barriers(const std::string& source) { return has(source, "__syncthreads") || has(source, "mma_m"); }
 bool needs_fibres(const std::string& source) {
   return has_barriers(source) || has(source, "__shfl") || has(source, "__syncwarp");
 }
@@ -181,12 +226,37 @@ std::string entry_of(const std::string& source) {
   return source.substr(at, source.find('(', at) - at);
 }
 
-/// The one instruction that kernels write in PTX, as the function above.
+/// What stands for an instruction in PTX; "" if it is none that is known.
+std::string instead_of(const std::string& ptx) {
+  const auto begins = [&](const char* what) { return ptx.compare(0, std::strlen(what), what) == 0; };
+  if (begins("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "))
+    return "emulated_mma(c, a0, a1, a2, a3, b0, b1);";
+  if (begins("cp.async.cg.shared.global [%0], [%1], 16;")) return "emulated_copy(to, from);";
+  if (begins("cp.async.commit_group;")) return "emulated_end_of_copies();";
+  if (begins("cp.async.wait_group "))
+    return "emulated_await(" + std::to_string(std::atoi(ptx.c_str() + 20)) + ");";
+  for (const char* fence : {"wgmma.fence.sync.aligned;", "fence.proxy.async.shared::cta;",
+                            "wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;"})
+    if (begins(fence)) return ";";
+  const std::string wgmma = "{.reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n";
+  if (!begins(wgmma.c_str())) return "";
+  const size_t tail = ptx.find(", p, 1, 1, ") + 11;
+  return "emulated_wgmma(c, a, b, " + std::to_string(std::atoi(ptx.c_str() + wgmma.size())) + ", " +
+         ptx.substr(tail, 4) + ");";
+}
+
+/// Instructions that kernels write in PTX, as the functions above; shared memory that a launch gives is theirs.
 std::string without_ptx(std::string source) {
-  const size_t begin = source.find("  asm volatile(\"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32");
-  if (begin == std::string::npos) return source;
-  const size_t end = source.find("));", begin);
-  return source.replace(begin, end + 3 - begin, "  emulated_mma(c, a0, a1, a2, a3, b0, b1);");
+  for (size_t begin = 0; (begin = source.find("asm volatile(\"", begin)) != std::string::npos;) {
+    const size_t text = begin + 14, end = source.find(");\n}", begin);
+    const std::string instead = instead_of(source.substr(text, source.find('"', text) - text));
+    if (instead.empty()) return "#error unknown PTX\n";
+    source.replace(begin, end + 2 - begin, instead);
+  }
+  const std::string given = "extern __shared__ __align__(128) unsigned char shared[];";
+  if (const size_t at = source.find(given); at != std::string::npos)
+    source.replace(at, given.size(), "unsigned char* shared = shared_memory;");
+  return source;
 }
 
 bool build(const std::string& source, const std::string& path) {
@@ -258,8 +328,8 @@ class WatchWrites {
 
 /// What nvrtc.cpp asks of NVRTC, and why: no flag may get lost.
 const char* const kFlags[] = {
-    "--gpu-architecture=sm_90", "--std=c++17",      "--fmad=false",      "--ftz=false",
-    "--prec-div=true",          "--prec-sqrt=true", "--disable-warnings"};
+    "--gpu-architecture=sm_90a", "--std=c++17",      "--fmad=false",      "--ftz=false",
+    "--prec-div=true",           "--prec-sqrt=true", "--disable-warnings"};
 
 }  // namespace
 
@@ -353,10 +423,13 @@ EMULATED int cuModuleGetFunction(void** out, void* module, const char* name) {
   *out = ::dlsym(static_cast<Module*>(module)->library, (std::string("run_") + name).c_str());
   return *out ? 0 : kNotFound;
 }
+EMULATED int cuFuncSetAttribute(void* function, int attribute, int value) {
+  return function && attribute == 8 && value > 0 && value <= 232448 ? 0 : kInvalid;
+}
 EMULATED int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                             unsigned bz, unsigned shared, void*, void** arguments, void** extra) {
   const bool valid = current && gx > 0 && gx <= 0x7fffffff && gy == 1 && gz == 1 && bx > 0 && bx <= 1024 &&
-                     by == 1 && bz == 1 && shared == 0 && !extra;
+                     by == 1 && bz == 1 && shared <= 232448 && !extra;
   if (!valid) return kInvalid;
   const WatchWrites watch;
   for (unsigned block = 0; block < gx; block++) reinterpret_cast<Run>(function)(block, gx, bx, arguments);

@@ -58,6 +58,24 @@ constexpr const char* by_matrix =
     "gjw gjx; split gjw 8 gv; merge grk gjw; local grk; unroll gv; local iw; local jw; unroll im; unroll jn; matrix ix "
     "jx rx; unroll rk; merge i j; global i";
 
+constexpr const char* more_pairs = R"(kernel pairs(c f32[128, 256], a bf16[128, 256], b bf16[256, 256]) -> c
+  loop i 128
+    loop j 256
+      s pair_dot f32
+      loop r 128
+        s <- u32(bitcast(u16, a[i, r * 2])) | u32(bitcast(u16, a[i, r * 2 + 1])) << 16_u32, u32(bitcast(u16, b[r * 2, j])) | u32(bitcast(u16, b[r * 2 + 1, j])) << 16_u32
+      c[i, j] = s + 1.0
+)";
+
+// One block of 128 x 256 by eight warps, whose instructions read shared memory; 32 pairs at once, three such panels ahead.
+constexpr const char* by_shared_matrix =
+    "split i 128 it; split it 64 ix; split j 256 jx; split r 32 rt; split rt 8 rx; reorder it; reorder ix; reorder jx; "
+    "reorder rx; pack r s.0 rt rx/4 it ix rx%4 half; share p_s 1024 8; reorder frxd fit fix; reorder frt fit fix; merge "
+    "frxm fhalf; merge fit fix; merge fit frt; merge fit frxd; split fit 256 fn; unroll fit; local fn; unroll frxm; "
+    "pack r s.1 rt rx/4 jx/8 rx%4 half jx%8; share q_s 64 8; reorder gjxd grxm ghalf; merge grt grxd; merge grt grxm; "
+    "merge grt ghalf; merge grt gjxd; split grt 256 gn; unroll grt; local gn; unroll gjxm; local it; matrix ix jx rx; "
+    "unroll rt; pipeline r 3 p_s q_s; merge i j; global i";
+
 Ref moved(const char* kernel, const std::string& moves) {
   return apply_moves(tree::parse(kernel), parse_moves(moves));
 }
@@ -80,12 +98,13 @@ std::unique_ptr<Backend> gpu(std::string& why) {
 }  // namespace
 
 TEST_CASE("[groups] a product in tiles is sound, and text that reads back") {
-  for (const auto& [kernel, moves] : {std::pair(product, tiled), std::pair(pairs, by_matrix)}) {
+  for (const auto& [kernel, moves] :
+       {std::pair(product, tiled), std::pair(pairs, by_matrix), std::pair(more_pairs, by_shared_matrix)}) {
     const Ref tree = moved(kernel, moves);
     INFO(tree::print(tree));
     CHECK(verify_tree(tree).empty());
     CHECK(tree::print(tree::parse(tree::print(tree))) == tree::print(tree));
-    CHECK(tree::group_threads(*tree) == (kernel == product ? 64 : 128));
+    CHECK(tree::group_threads(*tree) == (kernel == product ? 64 : kernel == pairs ? 128 : 256));
   }
 }
 
@@ -115,6 +134,7 @@ TEST_CASE("[groups] on a GPU a matrix instruction multiplies what the loops say"
   for (int i = 0; i < 97; i++) whole.push_back(from_double(DType::BF16, i * 5 % 15 - 7).bits);
   const std::vector<std::vector<uint64_t>> values = {{0}, whole, std::vector(whole.begin(), whole.end() - 6)};
   CHECK(differs_from_interp(*device, moved(pairs, by_matrix), {}, values) == "");
+  CHECK(differs_from_interp(*device, moved(more_pairs, by_shared_matrix), {}, values) == "");
 }
 
 namespace {
@@ -164,6 +184,15 @@ TEST_CASE("[groups] products that tiles divide have them, and are sound") {
   }
 }
 
+TEST_CASE("[groups] products of nothing have no tiles") {
+  for (const char* text : {"matmul(f32[0,64], f32[64,64])", "matmul(f32[64,0], f32[0,64])",
+                           "matmul(f32[0,1,1], f32[0,1,2])", "matmul(f32[0,1,1,1], f32[1,1,1,2])"}) {
+    INFO(text);
+    for (const ScheduledKernel& k : schedule(graph_of(text), cuda_target()).kernels)
+      CHECK(verify_tree(k.tree).empty());
+  }
+}
+
 TEST_CASE("[groups] on a GPU products in tiles have the interpreter's bits") {
   std::string why;
   const std::unique_ptr<Backend> device = gpu(why);
@@ -181,24 +210,76 @@ TEST_CASE("[groups] on a GPU products in tiles have the interpreter's bits") {
   }
 }
 
+namespace {
+
+// Tiles of 64 x 64, the first in four turns of its panels.
+constexpr const char* fast_products[] = {
+    "matmul(bf16[64,256], bf16[256,128])", "matmul(bf16[64,128], transpose(bf16[192,128])) + bf16[192]",
+    "matmul(transpose(bf16[128,64]), bf16[128,64])", "relu(matmul(bf16[3,64,96], bf16[3,96,64]))"};
+
+Target fast_target(int capability) {
+  Target target = cuda_target(usual_gpu_memory, capability);
+  target.fast = true;
+  target.natives.shared_matrices = capability == 90;
+  return target;
+}
+
+/// Of operands up to 7: sums of up to 2^18 products of them are exact in any order.
+std::vector<std::vector<uint64_t>> whole_numbers_in_bf16() {
+  std::vector<uint64_t> whole;
+  for (int i = 0; i < 97; i++) whole.push_back(from_double(DType::BF16, i * 5 % 15 - 7).bits);
+  return std::vector(4, whole);
+}
+
+}  // namespace
+
 TEST_CASE("[groups] on a GPU fast products of bf16 go by matrix instructions") {
   std::string why;
   const std::unique_ptr<Backend> device = gpu(why);
   if (!device) KONTOR_SKIP(why);
-  Target fast = cuda_target();
-  fast.fast = true;
-  std::vector<uint64_t> whole;
-  for (int i = 0; i < 97; i++) whole.push_back(from_double(DType::BF16, i * 5 % 15 - 7).bits);
-  const std::vector<std::vector<uint64_t>> values(4, whole);
-  for (const char* text :
-       {"matmul(bf16[128,64], bf16[64,128])", "matmul(bf16[64,32], transpose(bf16[96,32])) + bf16[96]",
-        "matmul(transpose(bf16[16,32]), bf16[16,64])", "relu(matmul(bf16[3,64,48], bf16[3,48,32]))"})
-    for (const ScheduledKernel& k : schedule(graph_of(text), fast).kernels) {
-      const std::string source = render_c(k.tree, "k", Dialect::Cuda);
-      INFO(text << "\n" << tree::print(k.tree));
-      CHECK(count(source, "mma_m16n8k16_bf16(&") > 0);
-      CHECK(differs_from_interp(*device, k.tree, {}, values) == "");
-    }
+  for (const char* text : fast_products)
+    for (const int capability : {80, 90})
+      for (const ScheduledKernel& k : schedule(graph_of(text), fast_target(capability)).kernels) {
+        const std::string source = render_c(k.tree, "k", Dialect::Cuda);
+        INFO(text << "\n" << tree::print(k.tree));
+        CHECK(count(source, capability == 80 ? "mma_m16n8k16_bf16(&" : "wgmma_m64n") > 0);
+        CHECK((count(source, "end_of_copies();") > 0) == (capability == 90));
+        CHECK(differs_from_interp(*device, k.tree, {}, whole_numbers_in_bf16()) == "");
+      }
+}
+
+TEST_CASE("[groups] a copy that is not waited for is found by simulated threads") {
+  std::string why;
+  const std::unique_ptr<Backend> device = gpu(why);
+  if (!device) KONTOR_SKIP(why);
+  if (device->description().find("Emulated") == std::string::npos) KONTOR_SKIP("a real device may be lucky");
+  const Ref tree = schedule(graph_of(fast_products[0]), fast_target(90)).kernels.at(0).tree;
+  const std::string whole = render_c(tree, "entry", Dialect::Cuda);
+  const size_t loop = whole.find("await_copies_", whole.find("await_copies_", whole.find("__global__")) + 1);
+  const auto with = [&](const std::string& what, const std::string& instead) {
+    std::string text = whole;
+    const size_t at = text.find(what, loop);
+    REQUIRE(at != std::string::npos);
+    return text.replace(at, what.size(), instead);
+  };
+  const auto runs_right = [&](const std::string& text) {
+    return differs_from_interp(*device, tree, {}, whole_numbers_in_bf16(), text) == "";
+  };
+  CHECK(runs_right(whole));
+  CHECK_FALSE(runs_right(with("await_copies_2();", "")));
+  CHECK_FALSE(runs_right(with("__syncthreads();", "")));
+  CHECK_FALSE(runs_right(with("end_of_copies();", "")));
+}
+
+TEST_CASE("[groups] a matrix in shared memory lies in blocks, or is refused") {
+  const Ref tree = schedule(graph_of(fast_products[1]), fast_target(90)).kernels.at(0).tree;
+  std::string text = tree::print(tree);
+  CHECK(render_c(tree, "k", Dialect::Cuda).find("wgmma_m64n64k16_bf16(&") != std::string::npos);
+  const std::string good = "row 512 pad 8", bad = "row 8 pad 4";
+  REQUIRE(text.find(good) != std::string::npos);
+  text.replace(text.find(good), good.size(), bad);
+  CHECK_THROWS_WITH(render_c(tree::parse(text), "k", Dialect::Cuda),
+                    Catch::Matchers::Contains("is not in blocks of 8 x 8 numbers"));
 }
 
 // Groups that threads would run otherwise than the text says.
@@ -239,8 +320,8 @@ TEST_CASE("[groups] what threads do not have, or others write at the same time, 
              Catch::Matchers::Contains("no loop is"));
   CHECK_THAT(
       refused(
-          "    shared s f32[64, 256]\n    local t 64: s[t, 0] = x[b, t]\n    local t 64: y[b, t] = s[63 - t, 0]\n"),
-      Catch::Matchers::Contains("a group shares 65536 bytes"));
+          "    shared s f32[64, 1024]\n    local t 64: s[t, 0] = x[b, t]\n    local t 64: y[b, t] = s[63 - t, 0]\n"),
+      Catch::Matchers::Contains("a group shares 262144 bytes"));
   CHECK_THAT(refused("    matrix t 8: y[b, t] = x[b, t]\n"), Catch::Matchers::Contains("matrix instruction"));
   CHECK_THAT(error_of([] { moved(product, "local i; local j"); }), Catch::Matchers::Contains("6144 threads"));
   CHECK_THAT(error_of([] { moved(product, "share s"); }), Catch::Matchers::Contains("it has a fold"));

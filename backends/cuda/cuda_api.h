@@ -19,6 +19,7 @@ inline constexpr Result kSuccess = 0, kOutOfMemory = 2;
 inline constexpr int kMultiprocessors = 16, kCapabilityMajor = 75,
                      kCapabilityMinor = 76;  // CU_DEVICE_ATTRIBUTE_*
 inline constexpr unsigned kNonBlockingStream = 1;
+inline constexpr int kMostSharedBytes = 8;  // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 
 // X(member, name in libcuda, parameters)
 #define KONTOR_CUDA_FUNCTIONS(X)                                                                     \
@@ -45,6 +46,7 @@ inline constexpr unsigned kNonBlockingStream = 1;
   X(load_module, cuModuleLoadData, (Module*, const void*))                                           \
   X(unload_module, cuModuleUnload, (Module))                                                         \
   X(find_function, cuModuleGetFunction, (Function*, Module, const char*))                            \
+  X(set_function, cuFuncSetAttribute, (Function, int, int))                                          \
   X(launch, cuLaunchKernel,                                                                          \
     (Function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, Stream, void**, \
      void**))

@@ -20,7 +20,12 @@ cuda::Address address_of(const void* memory) { return reinterpret_cast<uintptr_t
 class CudaProgram final : public Program {
  public:
   CudaProgram(cuda::Context context, cuda::Module module, cuda::Function entry, const GpuBinary& parts)
-      : function(entry), slots(parts.slots), group(parts.group), context_(context), module_(module) {}
+      : function(entry),
+        slots(parts.slots),
+        group(parts.group),
+        shared(parts.shared),
+        context_(context),
+        module_(module) {}
   ~CudaProgram() override {
     if (cuda::api().set_context(context_) == cuda::kSuccess) cuda::api().unload_module(module_);
   }
@@ -29,7 +34,8 @@ class CudaProgram final : public Program {
 
   const cuda::Function function;
   const std::vector<size_t> slots;
-  const int64_t group;  // threads of a block; 0: any number
+  const int64_t group;   // threads of a block; 0: any number
+  const int64_t shared;  // bytes that a launch gives each block
 
  private:
   cuda::Context context_;
@@ -168,7 +174,7 @@ void CudaBackend::copy_out(void* host, const void* device, size_t bytes) {
 static std::string target_for(int capability) {
   const std::vector<int> known = nvrtc::architectures();
   if (std::find(known.begin(), known.end(), capability) != known.end())
-    return fmt::format("sm_{}", capability);
+    return fmt::format("sm_{}{}", capability, capability == 90 ? "a" : "");  // with what only that device has
   const auto next = std::upper_bound(known.begin(), known.end(), capability);
   if (next == known.begin())
     fail("cuda: NVRTC {} compiles for sm_{} and later, the device is sm_{}", nvrtc::version(),
@@ -206,6 +212,12 @@ std::unique_ptr<Program> CudaBackend::load(const KernelSource& kernel, std::stri
   const cuda::Result found = cuda::api().find_function(&function, module, kernel.name.c_str());
   if (found != cuda::kSuccess) cuda::api().unload_module(module);
   cuda::expect(found, fmt::format("finding kernel {} in its module", kernel.name));
+  if (parts.shared > 0) {
+    const cuda::Result given =
+        cuda::api().set_function(function, cuda::kMostSharedBytes, static_cast<int>(parts.shared));
+    if (given != cuda::kSuccess) cuda::api().unload_module(module);
+    cuda::expect(given, fmt::format("giving kernel {} {} bytes of shared memory", kernel.name, parts.shared));
+  }
   return std::make_unique<CudaProgram>(context_, module, function, parts);
 }
 
@@ -235,8 +247,8 @@ void CudaBackend::launch(const Launch& launch, const ParallelFor&) {
   if (blocks > kMostBlocks)
     fail("cuda: a kernel of {} work items is larger than a grid can be", launch.shares);
   enter();
-  cuda::expect(cuda::api().launch(program.function, static_cast<unsigned>(blocks), 1, 1, block, 1, 1, 0,
-                                  stream_, arguments.data(), nullptr),
+  cuda::expect(cuda::api().launch(program.function, static_cast<unsigned>(blocks), 1, 1, block, 1, 1,
+                                  static_cast<unsigned>(program.shared), stream_, arguments.data(), nullptr),
                "cuLaunchKernel");
 }
 

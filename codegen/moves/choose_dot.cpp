@@ -169,11 +169,17 @@ void Planner::lanes_of(const std::string& loop, int64_t w) {
 }
 
 // The name of the place that the dot folds into.
-std::string Planner::sum_of(const Stage& dot) const {
+// Where a dot is summed; null where nothing is, since a loop has no iteration.
+const Node* Planner::sum_place(const Stage& dot) const {
   for (const Node* n : topological(std::span(&kernel_, 1)))
     if (n->op == Op::FoldStep && row(tree::fold_of(*n->src[0])).is_dot &&
         n->src[0]->arg.text.starts_with(dot.name))
-      return n->src[0]->arg.text;
+      return n->src[0].get();
+  return nullptr;
+}
+
+std::string Planner::sum_of(const Stage& dot) const {
+  if (const Node* place = sum_place(dot)) return place->arg.text;
   broken("heuristic: no sum of {}", dot.name);
 }
 

@@ -39,12 +39,13 @@ std::vector<Ref> last_of(std::span<const Ref> loops, std::span<const int64_t> mu
 }
 
 /// The first tile that divides the result and leaves the whole GPU work, else the last that divides it; none: no rows.
-cost::GroupTile tile_for(int64_t rows, int64_t columns, double others) {
+cost::GroupTile tile_for(std::span<const cost::GroupTile> tiles, int64_t rows, int64_t columns,
+                         double others) {
   cost::GroupTile found = {0, 0};
-  for (const cost::GroupTile& t : cost::group_tiles) {
+  for (const cost::GroupTile& t : tiles) {
     if (rows % t.rows != 0 || columns % t.columns != 0) continue;
     found = t;
-    if (others * static_cast<double>(rows / t.rows * (columns / t.columns)) >= cost::enough_groups) break;
+    if (others * static_cast<double>(rows / t.rows * (columns / t.columns)) >= t.groups) break;
   }
   return found;
 }
@@ -57,37 +58,56 @@ bool Planner::group_tile(const Stage& dot) {
   Side sides[2] = {{.operand = 0}, {.operand = 1}};
   for (const Ref& l : group_.outer_loops) {
     const bool first = ix::depends_on(dot.values[0], l), second = ix::depends_on(dot.values[1], l);
-    if (!l->src[0]->is_const()) return false;
     if (first != second) sides[second ? 1 : 0].loops.push_back(l);
   }
-  for (const Ref& f : dot.folds)
-    if (!f->src[0]->is_const()) return false;
+  for (const std::vector<Ref>* loops : {&group_.outer_loops, &dot.folds})
+    for (const Ref& l : *loops)
+      if (!l->src[0]->is_const()) return false;
   if (sides[0].loops.empty() || sides[1].loops.empty()) return false;
   // The operand that the last loop belongs to has the columns, which lie side by side in the result.
   const bool swapped = sides[0].loops.back() == group_.outer_loops.back();
   Side &a = sides[swapped ? 1 : 0], &b = sides[swapped ? 0 : 1];
   for (Side* s : {&a, &b}) s->loops = last_of(s->loops, cost::group_sides);
-  const bool pairs = tree::fold_of(*sum_place(dot)) == Fold::PairDot;
+  const Node* sum = sum_place(dot);
+  if (!sum) return false;
+  const bool pairs = tree::fold_of(*sum) == Fold::PairDot;
   const std::span<const int64_t> counts =
       pairs ? std::span<const int64_t>(cost::matrix_steps) : cost::scalar_steps;
   const std::vector<Ref> steps = last_of(dot.folds, counts);
   const auto divides = [&](int64_t n) { return product_of(steps) % n == 0; };
   const auto count = std::ranges::find_if(counts, divides);
-  const int64_t rows = product_of(a.loops), columns = product_of(b.loops);
-  const cost::GroupTile t = tile_for(
-      rows, columns,
-      cost::iterations(group_.outer_loops) / static_cast<double>(rows) / static_cast<double>(columns));
-  if (t.rows == 0 || count == counts.end()) return false;
-  a.tile = t.rows, b.tile = t.columns;
+  if (count == counts.end()) return false;
   for (Side* s : {&a, &b}) s->along_steps = lies_along(dot, s->operand, steps.back(), s->loops.back());
-  return attempt([&] {
-    bring_together(a, b);
-    for (size_t k = 1; k < steps.size(); k++) move(MoveKind::Merge, name_of(steps[0]), 0, name_of(steps[k]));
-    const Ref merged = kernel_;
-    for (const Ref& p : tree::params(*merged)) attempt([&] { move(MoveKind::Join, p->arg.text); });
-    pairs ? matrix_tile(dot, steps, *count, a, b) : scalar_tile(dot, steps, *count, a, b);
-    number_groups();
-  });
+  const int64_t rows = product_of(a.loops), columns = product_of(b.loops);
+  const double others =
+      cost::iterations(group_.outer_loops) / static_cast<double>(rows) / static_cast<double>(columns);
+  const auto in_tiles = [&](std::span<const cost::GroupTile> tiles, const auto& moves) {
+    const cost::GroupTile t = tile_for(tiles, rows, columns, others);
+    Side left = a, right = b;
+    left.tile = t.rows, right.tile = t.columns;
+    return t.rows != 0 && attempt([&] {
+             bring_together(left, right);
+             for (size_t k = 1; k < steps.size(); k++)
+               move(MoveKind::Merge, name_of(steps[0]), 0, name_of(steps[k]));
+             const Ref merged = kernel_;
+             for (const Ref& p : tree::params(*merged)) attempt([&] { move(MoveKind::Join, p->arg.text); });
+             moves(t, left, right);
+             number_groups();
+           });
+  };
+  using cost::GroupTile;
+  if (!pairs)
+    return in_tiles(cost::group_tiles, [&](const GroupTile&, Side& left, Side& right) {
+      scalar_tile(dot, steps, *count, left, right);
+    });
+  return (target_.natives.shared_matrices && in_tiles(cost::shared_matrix_tiles,
+                                                      [&](const GroupTile& t, Side& left, Side& right) {
+                                                        shared_matrix_tile(dot, steps, *count, t.ahead, left,
+                                                                           right);
+                                                      })) ||
+         in_tiles(cost::group_tiles, [&](const GroupTile&, Side& left, Side& right) {
+           matrix_tile(dot, steps, *count, left, right);
+         });
 }
 
 // The loops of each side become one, the other loops stand outside of both.
@@ -125,13 +145,6 @@ void Planner::number_groups() {
     move(MoveKind::Merge, first, 0, name_of(body[0]->src[0]));
   }
   move(MoveKind::Global, first);
-}
-
-const Node* Planner::sum_place(const Stage& dot) const {
-  const std::string name = sum_of(dot);
-  for (const Node* n : topological(std::span(&kernel_, 1)))
-    if (n->op == Op::FoldStep && n->src[0]->arg.text == name) return n->src[0].get();
-  return nullptr;
 }
 
 // Whether an operand's neighbours along the steps are nearer than those along its own loop.
@@ -204,15 +217,15 @@ void Planner::scalar_tile(const Stage& dot, std::span<const Ref> folds, int64_t 
 void Planner::matrix_tile(const Stage& dot, std::span<const Ref> folds, int64_t count, Side& a, Side& b) {
   const std::string steps = name_of(folds[0]), sum = sum_of(dot);
   for (Side* s : {&a, &b}) {
-    const int64_t warps = cost::warps_along(s->tile), once = s == &a ? matrix_row.rows : matrix_row.columns;
+    const int64_t warps = cost::warps_along(s->tile), once = s == &a ? warp_matrix.rows : warp_matrix.columns;
     cut_tile(*s, s == &a ? "it" : "jt", std::vector<int64_t>{warps, s->tile / warps / once});
   }
   const auto warps = [](const Side& s) { return cost::warps_along(s.tile) > 1 ? s.parts[0] : std::string(); };
   const int64_t threads = warp * cost::warps_along(a.tile) * cost::warps_along(b.tile);
   std::vector<std::string> inner = {steps + "t"};
   move(MoveKind::Split, steps, count, inner[0]);
-  if (count > matrix_row.steps) {
-    move(MoveKind::Split, inner[0], matrix_row.steps, inner[0] + "x");
+  if (count > warp_matrix.steps) {
+    move(MoveKind::Split, inner[0], warp_matrix.steps, inner[0] + "x");
     inner.push_back(inner[0] + "x");
   }
   for (const Side* s : {&a, &b})
@@ -243,14 +256,89 @@ void Planner::matrix_tile(const Stage& dot, std::span<const Ref> folds, int64_t 
   if (inner.size() > 1) move(MoveKind::Unroll, inner[0]);
 }
 
+// The same where instructions read whole matrices in shared memory: four warps have 64 rows and all columns of the tile. Panels
+// hold the numbers as they are, in blocks of 8 x 8, and are filled some iterations ahead.
+void Planner::shared_matrix_tile(const Stage& dot, std::span<const Ref> folds, int64_t count, int64_t ahead,
+                                 Side& a, Side& b) {
+  constexpr int64_t rows = 64, block = 8;
+  const std::string sum = sum_of(dot), loop = name_of(folds[0]);
+  cut_tile(a, "it", std::vector<int64_t>{a.tile / rows});
+  cut_tile(b, "jt", {});
+  std::vector<std::string> steps = {loop + "t"};
+  move(MoveKind::Split, loop, count, steps[0]);
+  if (count > block) {
+    move(MoveKind::Split, steps[0], block, steps[0] + "x");
+    steps.push_back(steps[0] + "x");
+  }
+  for (const std::string& part : a.parts) move(MoveKind::Reorder, part);
+  move(MoveKind::Reorder, b.parts[0]);
+  move(MoveKind::Reorder, steps.back());
+  char letter = 'f';
+  std::vector<std::string> panels;
+  for (const Side* s : {&a, &b}) {
+    panels.push_back(fmt::format("{}_{}", static_cast<char>(letter - 'f' + 'p'), sum));
+    std::vector<std::string> dims(steps.begin(), steps.end() - 1), own = s->parts;
+    dims.push_back(steps.back() + "/4");
+    if (!s->along_steps) own.back() += "/8";
+    dims.insert(dims.end(), own.begin(), own.end());
+    dims.insert(dims.end(), {steps.back() + "%4", "half"});
+    if (!s->along_steps) dims.push_back(s->parts.back() + "%8");
+    move(MoveKind::Pack, loop, 0, fmt::format("{}.{}", sum, s->operand), dims);
+    move(MoveKind::Share, panels.back(), s->along_steps ? s->tile * block : block * block, "8");
+    fill_blocks(letter++, steps, *s, a.tile / rows * 4 * warp);
+  }
+  if (a.parts.size() > 1) move(MoveKind::Local, a.parts[0]);
+  move(MoveKind::Matrix, a.parts.back(), 0, "", {b.parts[0], steps.back()});
+  if (steps.size() > 1) move(MoveKind::Unroll, steps[0]);
+  ahead = std::min(ahead, size(loop) - 1);
+  if (ahead > 0) move(MoveKind::Pipeline, loop, ahead, "", panels);
+}
+
+// Each thread copies 8 numbers at a time that lie side by side in memory; next to it the next of these, so that threads read
+// lines. Where they lie along the steps these are the steps of a row, else the rows of a step.
+void Planner::fill_blocks(char letter, const std::vector<std::string>& steps, const Side& side,
+                          int64_t threads) {
+  const auto named = [&](const std::string& loop) { return letter + loop; };
+  std::vector<std::string> far, own;
+  for (size_t k = 0; k + 1 < steps.size(); k++) far.push_back(named(steps[k]));
+  const std::string blocks = named(steps.back() + "d"), step = named(steps.back() + "m"),
+                    half = named("half");
+  far.push_back(blocks);
+  for (const std::string& p : side.parts) own.push_back(named(p));
+  std::string element;
+  if (side.along_steps) {
+    for (size_t k = far.size(); k-- > 0;) move(MoveKind::Reorder, far[k], 0, "", own);
+    element = merged({step, half});
+    own.insert(own.end(), far.begin(), far.end());
+    std::swap(own, far);
+  } else {
+    element = own.back() + "m";
+    own.back() += "d";
+    for (size_t k = own.size(); k-- > 0;) move(MoveKind::Reorder, own[k], 0, "", {step, half});
+    far.insert(far.end(), {step, half});
+    far.insert(far.end(), own.begin(), own.end());
+  }
+  const std::string copies = merged(far), thread = copies + "t";
+  if (size(copies) % threads != 0) fail("threads do not divide a panel");
+  move(MoveKind::Split, copies, threads, thread);
+  move(MoveKind::Unroll, copies);
+  move(MoveKind::Local, has(thread) ? thread : copies);
+  move(MoveKind::Unroll, element);
+}
+
+// Loops that stand directly in one another, outer to inner, become the first.
+std::string Planner::merged(const std::vector<std::string>& loops) {
+  for (size_t k = 1; k < loops.size(); k++) move(MoveKind::Merge, loops[0], 0, loops[k]);
+  return loops[0];
+}
+
 // A panel's loops, named after the letter and what they fill, go to the threads: `side` elements of a thread lie side by side, in
 // the inner of the two dimensions, or, where `across` of them do, in the outer.
 void Planner::fill(char letter, const std::vector<std::string>& outer, const std::vector<std::string>& inner,
                    int64_t across, int64_t side, int64_t threads) {
-  const auto joined = [&](const std::vector<std::string>& parts) {
-    const std::string first = letter + parts[0];
-    for (size_t k = 1; k < parts.size(); k++) move(MoveKind::Merge, first, 0, letter + parts[k]);
-    return first;
+  const auto joined = [&](std::vector<std::string> parts) {
+    for (std::string& p : parts) p.insert(p.begin(), letter);
+    return merged(parts);
   };
   std::string x = joined(outer), y = joined(inner);
   if (across > 0) {

@@ -40,7 +40,7 @@ Ref share(const Ref& kernel, const std::string& place, int64_t row, int64_t pad)
   map_kernel(kernel, [&](const Ref& s, Body&) {
     if (s->op != Op::Place || s->arg.text != place || tree::space(*s) != Space::Local) return false;
     if (tree::has_fold(*s)) fail("share {}: it has a fold", place);
-    map.emplace(s.get(), tree::shared_place(s->dtype, {s->src.begin(), s->src.end()}, place, row, pad));
+    map.emplace(s.get(), tree::shared_place(s->dtype, {s->src.begin(), s->src.end()}, place, {row, pad}));
     return false;
   });
   if (map.empty()) fail("share {}: there is no such place", place);

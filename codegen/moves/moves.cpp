@@ -53,6 +53,8 @@ const MoveRow move_rows[] = {
     {MoveKind::Pack, "pack", [](const Ref& k, const Move& m) { return pack(k, m.other, m.loop, m.through); }},
     {MoveKind::Prefetch, "prefetch",
      [](const Ref& k, const Move& m) { return prefetch(k, m.loop, m.other); }},
+    {MoveKind::Pipeline, "pipeline",
+     [](const Ref& k, const Move& m) { return pipeline(k, m.loop, m.factor, m.through); }},
     {MoveKind::Sink, "sink", [](const Ref& k, const Move& m) { return sink(k, m.loop); }},
 };
 
@@ -93,7 +95,8 @@ static Move parse_move(std::string_view text) {
       if (read != end || wrong != std::errc()) break;
       i++;
     }
-    const bool lists = r.kind == MoveKind::Reorder || r.kind == MoveKind::Matrix;
+    const bool lists =
+        r.kind == MoveKind::Reorder || r.kind == MoveKind::Matrix || r.kind == MoveKind::Pipeline;
     if (!lists && i < w.size()) m.other = w[i++];
     m.through.assign(w.begin() + static_cast<ptrdiff_t>(i), w.end());
     return m;

@@ -25,6 +25,7 @@ enum class MoveKind : uint8_t {
   Lane,
   Pack,
   Prefetch,
+  Pipeline,
   Sink
 };
 
@@ -52,6 +53,9 @@ Ref split(const Ref& kernel, const std::string& loop, int64_t factor, const std:
 Ref reorder(const Ref& kernel, const std::string& loop, const std::vector<std::string>& through);
 /// What fills a panel in the loop is read an iteration ahead, into elements of each thread's own.
 Ref prefetch(const Ref& kernel, const std::string& loop, const std::string& panel);
+/// What fills these shared panels in the loop is copied `ahead` iterations ahead, into the next of ahead + 1 panels.
+Ref pipeline(const Ref& kernel, const std::string& loop, int64_t ahead,
+             const std::vector<std::string>& panels);
 /// The kernel's last loop takes in what stands before it, which each of its iterations then makes anew: only places of the
 /// kernel's own may be written there.
 Ref sink(const Ref& kernel, const std::string& loop);
@@ -78,7 +82,8 @@ Ref lanes(const Ref& kernel, const std::string& loop);
 /// Why that cannot be; "" if it can.
 std::string why_no_lanes(const Ref& kernel, const std::string& loop);
 /// Copies what the loop's body reads of a parameter into a place of its own, contiguous in the order in which it is read.
-/// `dims` names the loops of its dimensions in another order.
+/// `dims` names the loops of its dimensions in another order, or parts of them ("j/8", "j%8"); "half" that the two numbers of 16
+/// bits of a word are elements of their own, along a dimension of that name.
 /// "p.1" names the second value that is folded into place p, whatever it is: a cast, a perturbation with its noise.
 Ref pack(const Ref& kernel, const std::string& place, const std::string& loop,
          const std::vector<std::string>& dims = {});

@@ -25,6 +25,22 @@ void inner_ranges(std::span<const Ref> body, const Ref& e, std::vector<Ref>& out
   }
 }
 
+/// A dimension of a panel: a loop that what is copied depends on, or its quotient by a number, or the rest.
+struct Dimension {
+  Ref range;
+  int64_t divisor = 0;  // 0: the whole loop
+  bool is_rest = false;
+
+  Ref extent() const {
+    if (divisor == 0) return range->src[0];
+    return is_rest ? index(divisor) : index(kontor::extent(range->src[0]) / divisor);
+  }
+  Ref at(const Ref& i) const {
+    return divisor == 0 ? i : is_rest ? ix::mod(i, divisor) : ix::idiv(i, divisor);
+  }
+  std::string name() const { return range->arg.text + (divisor == 0 ? "" : is_rest ? "m" : "d"); }
+};
+
 struct Panel {
   Ref place, element;  // what is copied, over `ranges`
   std::vector<Ref> ranges;
@@ -33,7 +49,8 @@ struct Panel {
 // What `pack` is to copy: loads of the parameter of that name, or, as "place.n", the n-th value folded into a place.
 class Packed {
  public:
-  Packed(const std::string& what, const std::vector<std::string>& dims) : what_(what), dims_(dims) {
+  Packed(const std::string& what, const std::vector<std::string>& dims)
+      : what_(what), dims_(dims), by_halves_(std::ranges::find(dims, "half") != dims.end()) {
     size_t dot = what.rfind('.');
     if (dot == std::string::npos) return;
     fold_ = what.substr(0, dot);
@@ -54,15 +71,32 @@ class Packed {
     for (const Node* n : topological(std::span(&kernel, 1)))
       if (n->op == Op::Place && n->arg.text == panel_name()) return number_++, tell_apart(kernel);
   }
+  /// Whether the two numbers of a word are elements of their own, along a dimension `half`.
+  bool by_halves() const { return by_halves_; }
+  const Ref& half() const { return half_; }
   /// Loops as the panel has them as dimensions.
-  std::vector<Ref> ordered(std::vector<Ref> ranges) const {
-    if (dims_.empty()) return ranges;
-    std::vector<Ref> out;
+  std::vector<Dimension> dimensions(std::vector<Ref> ranges) const {
+    std::vector<Dimension> out;
+    if (by_halves_) ranges.push_back(half_);
     for (const std::string& d : dims_)
-      for (const Ref& r : ranges)
-        if (r->arg.text == d) out.push_back(r);
-    if (out.size() != ranges.size())
-      fail("pack: what is copied depends on {} loops, {} of them are named", ranges.size(), out.size());
+      for (const Ref& r : ranges) {
+        const std::string& loop = r->arg.text;
+        if (!d.starts_with(loop)) continue;
+        if (d == loop) out.push_back({r});
+        if (d.size() < loop.size() + 2 || (d[loop.size()] != '/' && d[loop.size()] != '%')) continue;
+        const int64_t by = std::atoll(d.c_str() + loop.size() + 1);
+        if (by < 1 || !r->src[0]->is_const() || extent(r->src[0]) % by != 0)
+          fail("pack: '{}' does not divide loop {}", d, loop);
+        out.push_back({r, by, d[loop.size()] == '%'});
+      }
+    if (dims_.empty())
+      for (const Ref& r : ranges) out.push_back({r});
+    for (const Ref& r : ranges) {
+      int64_t halves = 0;
+      for (const Dimension& d : out)
+        if (d.range == r) halves += d.divisor == 0 ? 2 : 1;
+      if (halves != 2) fail("pack: the panel's dimensions do not make up loop {}", r->arg.text);
+    }
     return out;
   }
   std::string panel_name() const {
@@ -76,6 +110,8 @@ class Packed {
   int number_ = 0;
   std::string what_, fold_ = {};
   std::vector<std::string> dims_;
+  bool by_halves_ = false;
+  Ref half_ = ix::range(2, "half");
   size_t value_ = 0;
 };
 
@@ -100,24 +136,31 @@ void refuse_to_pack(const Ref& loop, std::span<const Ref> body, const Ref& value
 }
 
 // The panel for one value, made unless an equal one is there: parts of a split loop read alike.
-const Panel& panel_for(const Ref& loop, const Ref& value, const Packed& what, const std::vector<Ref>& ranges,
-                       std::vector<Panel>& panels) {
+const Panel& panel_for(const Ref& loop, const Ref& value, const Packed& what,
+                       const std::vector<Dimension>& dimensions, std::vector<Panel>& panels) {
   std::vector<Ref> dims;
-  for (const Ref& r : ranges) {
-    if (!r->src[0]->is_const()) fail("pack {}: loop {} has a varying extent", loop_name(loop), r->arg.text);
-    dims.push_back(r->src[0]);
+  for (const Dimension& d : dimensions) {
+    if (!d.range->src[0]->is_const())
+      fail("pack {}: loop {} has a varying extent", loop_name(loop), d.range->arg.text);
+    dims.push_back(d.extent());
   }
   auto element = [&](const std::vector<Ref>& fresh) {
     Substitution own;
-    for (size_t i = 0; i < ranges.size(); i++) own.emplace(ranges[i].get(), fresh[i]);
+    for (size_t i = 0; i < dimensions.size(); i++) {
+      const Dimension& d = dimensions[i];
+      const Ref part = d.divisor == 0 || d.is_rest ? fresh[i] : ix::mul(fresh[i], d.divisor);
+      Ref& whole = own[d.range.get()];
+      whole = whole ? ix::add(whole, part) : part;
+    }
     return replace(value, own);
   };
   for (const Panel& p : panels)
-    if (p.ranges.size() == ranges.size() && std::equal(dims.begin(), dims.end(), p.place->src.begin()) &&
+    if (p.ranges.size() == dims.size() && std::equal(dims.begin(), dims.end(), p.place->src.begin()) &&
         element(p.ranges) == p.element)
       return p;
   Panel p{tree::place(value->dtype, dims, what.panel_name()), {}, {}};
-  for (const Ref& r : ranges) p.ranges.push_back(ix::range(r->src[0], what.fill_name(r->arg.text)));
+  for (size_t i = 0; i < dims.size(); i++)
+    p.ranges.push_back(ix::range(dims[i], what.fill_name(dimensions[i].name())));
   p.element = element(p.ranges);
   return panels.emplace_back(std::move(p));
 }
@@ -135,8 +178,26 @@ Body pack_body(const Ref& loop, std::span<const Ref> body, const Packed& what) {
     refuse_to_pack(loop, body, value);
     std::vector<Ref> ranges;
     inner_ranges(body, value, ranges);
-    ranges = what.ordered(std::move(ranges));
-    map.emplace(value.get(), tree::load(panel_for(loop, value, what, ranges, panels).place, ranges));
+    const std::vector<Dimension> dimensions = what.dimensions(std::move(ranges));
+    const auto from_panel = [&](const Ref& copied, int half) {
+      std::vector<Ref> at;
+      for (const Dimension& d : dimensions)
+        at.push_back(d.range == what.half() ? index(half) : d.at(d.range));
+      return tree::load(panel_for(loop, copied, what, dimensions, panels).place, at);
+    };
+    if (!what.by_halves()) {
+      map.emplace(value.get(), from_panel(value, 0));
+      continue;
+    }
+    const auto [low, high] = tree::halves(*value);
+    if (!low || tree::guard(*low) || tree::guard(*high))
+      fail("pack {}: what is copied is no word of two numbers that are read", loop_name(loop));
+    std::vector<Ref> at(tree::at(*low).begin(), tree::at(*low).end());
+    for (size_t i = 0; i < at.size(); i++)
+      at[i] = ix::add(at[i], ix::mul(what.half(), ix::sub(tree::at(*high)[i], at[i])));
+    const Ref copied = tree::load(low->src[0], at);
+    map.emplace(low, from_panel(copied, 0));
+    map.emplace(high, from_panel(copied, 1));
   }
   Body fills;
   for (const Panel& p : panels) {

@@ -54,13 +54,16 @@ class Planner {
   // ---- choose_group.cpp
   struct Side;
   bool group_tile(const Stage& dot);
-  const Node* sum_place(const Stage& dot) const;
   bool lies_along(const Stage& dot, int operand, const Ref& steps, const Ref& own) const;
   void cut_tile(Side& side, const std::string& name, std::span<const int64_t> parts);
   void bring_together(const Side& a, const Side& b);
   void number_groups();
   void scalar_tile(const Stage& dot, std::span<const Ref> folds, int64_t count, Side& a, Side& b);
   void matrix_tile(const Stage& dot, std::span<const Ref> folds, int64_t count, Side& a, Side& b);
+  void shared_matrix_tile(const Stage& dot, std::span<const Ref> folds, int64_t count, int64_t ahead, Side& a,
+                          Side& b);
+  void fill_blocks(char letter, const std::vector<std::string>& steps, const Side& side, int64_t threads);
+  std::string merged(const std::vector<std::string>& loops);
   void fill(char letter, const std::vector<std::string>& outer, const std::vector<std::string>& inner,
             int64_t across, int64_t side, int64_t threads);
 
@@ -92,6 +95,7 @@ class Planner {
   void others_outside(const std::string& u, const std::string& v);
   void repeat(const std::string& u, int64_t count, int64_t of);
   void lanes_of(const std::string& loop, int64_t w);
+  const Node* sum_place(const Stage& dot) const;
   std::string sum_of(const Stage& dot) const;
   void pack_panel(const Stage& dot, const std::string& v, const std::string& inner);
   bool lies_along_steps(const Stage& dot) const;

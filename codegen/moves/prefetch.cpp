@@ -1,4 +1,5 @@
-// The move prefetch: what fills a panel in an iteration of a loop is read one iteration ahead, while what the panel holds is used.
+// The moves prefetch and pipeline: what fills a panel in an iteration of a loop is read one iteration ahead, into registers, or
+// copied some iterations ahead, into panels that take turns, while what a panel holds is used.
 #include <algorithm>
 
 #include "base/error.h"
@@ -17,19 +18,10 @@ bool is_raw(const Node& n) {
   return n.op == Op::Load && tree::space(*n.src[0]) == Space::Param && !tree::guard(n);
 }
 
-/// The load under casts of integers and bits; null if there is none.
-const Node* load_under(const Node& n) {
-  if (n.op == Op::Cast || n.op == Op::Bitcast) return load_under(*n.src[0]);
-  return is_raw(n) ? &n : nullptr;
-}
-
-/// Two elements side by side as a word of memory has them: low | high << 16.
+/// Two elements side by side as a word of memory has them.
 bool is_word(const Node& n) {
-  if (n.op != Op::Or || n.dtype != DType::U32 || n.src[1]->op != Op::Shl ||
-      !is_int(n.src[1]->src[1], kontor::row(DType::U16).bits))
-    return false;
-  const Node *low = load_under(*n.src[0]), *high = load_under(*n.src[1]->src[0]);
-  if (!low || !high || low->src[0] != high->src[0] || item_size(low->src[0]->dtype) != 2) return false;
+  const auto [low, high] = tree::halves(n);
+  if (!low || !is_raw(*low) || !is_raw(*high)) return false;
   const auto position = [](const Node& l) { return ix::flatten(tree::at(l), tree::dims(*l.src[0])); };
   return is_int(ix::sub(position(*high), position(*low)), 1);
 }
@@ -118,6 +110,71 @@ Ref prefetch(const Ref& kernel, const std::string& loop, const std::string& pane
   });
   if (!found) fail("prefetch {} {}: nothing in the loop fills {}", loop, panel, panel);
   return out;
+}
+
+static const Ref& place_named(const Ref& loop, const std::string& panel) {
+  for (const Ref& s : tree::body(*loop))
+    if (s->op == Op::Place && s->arg.text == panel && tree::space(*s) == Space::Shared) return s;
+  fail("pipeline {}: it has no shared panel '{}'", loop_name(loop), panel);
+}
+
+/// The statement with the panel's loads from panel number `turn` of several.
+static Ref read_from(const Ref& statement, const Ref& panel, const Ref& several, const Ref& turn) {
+  Substitution map;
+  for (const Node* n : topological(std::span(&statement, 1))) {
+    if (n->op != Op::Load || n->src[0] != panel) continue;
+    std::vector<Ref> at(tree::at(*n).begin(), tree::at(*n).end());
+    at.insert(at.begin(), turn);
+    map.emplace(n, tree::load(several, at));
+  }
+  return replace(statement, map);
+}
+
+static Body in_turns(const Ref& loop, int64_t ahead, const std::vector<std::string>& panels) {
+  const Ref& range = loop->src[0];
+  if (!range->src[0]->is_const() || extent(range->src[0]) < ahead || ahead < 1)
+    fail("pipeline {}: it has no {} iterations", loop_name(loop), ahead);
+  Body before, body(tree::body(*loop).begin(), tree::body(*loop).end()), begun, next;
+  const Ref first = ix::range(ahead, range->arg.text + "a"), later = ix::add(range, ahead);
+  for (const std::string& name : panels) {
+    const Ref panel = place_named(loop, name);
+    std::vector<Ref> dims(panel->src.begin(), panel->src.end());
+    dims.insert(dims.begin(), index(ahead + 1));
+    tree::SharedAs how = tree::shared_as(*panel);
+    how.ahead = ahead;
+    const Ref several = tree::shared_place(panel->dtype, dims, name, how);
+    before.push_back(several);
+    Body rest;
+    for (const Ref& s : body) {
+      Fill fill;
+      if (s == panel) continue;
+      if (!is_fill(s, name, fill)) {
+        rest.push_back(read_from(s, panel, several, ix::mod(range, ahead + 1)));
+        continue;
+      }
+      std::vector<Ref> at(tree::at(*fill.store).begin(), tree::at(*fill.store).end());
+      at.insert(at.begin(), ix::mod(range, ahead + 1));
+      const Ref copy = nest(fill.loops, {tree::store(several, at, tree::values(*fill.store)[0])});
+      begun.push_back(replace(copy, {{range.get(), first}}));
+      next.push_back(replace(copy, {{range.get(), later}}));
+    }
+    body = std::move(rest);
+  }
+  if (next.size() != panels.size()) fail("pipeline {}: a panel is not filled once", loop_name(loop));
+  body.insert(body.begin(), tree::branch(ix::lt(later, range->src[0]), std::move(next)));
+  before.push_back(tree::loop(LoopKind::Loop, first, std::move(begun)));
+  before.push_back(same_loop(loop, std::move(body)));
+  return before;
+}
+
+Ref pipeline(const Ref& kernel, const std::string& loop, int64_t ahead,
+             const std::vector<std::string>& panels) {
+  need_loop(kernel, loop);
+  return map_kernel(kernel, [&](const Ref& s, Body& into) {
+    if (!is_loop(s, loop)) return false;
+    for (Ref& r : in_turns(s, ahead, panels)) into.push_back(std::move(r));
+    return true;
+  });
 }
 
 }  // namespace kontor

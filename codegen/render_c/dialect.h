@@ -55,6 +55,18 @@ struct DialectRow {
 };
 const DialectRow& row(Dialect dialect);
 
+/// Instructions of NVIDIA's GPUs that have no words in CUDA C (ptx.cpp has their rows, in this order).
+enum class Ptx : uint8_t {
+  WarpMatrix,
+  SharedMatrix,
+  BeginMatrices,
+  EndMatrices,
+  ShowMatrices,  // what threads wrote to shared memory is for matrix instructions to read
+  Copy,
+  EndOfCopies,
+  AwaitCopies
+};
+
 /// Spelling in one dialect; collects the helper functions that are used.
 class Speller {
  public:
@@ -76,8 +88,11 @@ class Speller {
   /// A formula over Slots 0, 1, .., as the function of this name where it is not short.
   Text apply(const std::string& name, const Ref& formula, std::span<const Text> args);
 
-  /// The function that is a step of Fold::PairDot by a matrix instruction: of a thread's four elements, and its operands.
-  std::string_view matrix_helper();
+  /// The name of a function that does what one instruction of PTX does; the number is that of AwaitCopies.
+  std::string ptx(Ptx which, int64_t number = -1);
+  /// Of a step of Fold::PairDot by all threads of a matrix instruction, from operands in shared memory: whether each lies there
+  /// along its own rows or columns, not along the steps.
+  std::string group_matrix(int64_t columns, bool a_along, bool b_along);
 
   /// Definitions of the functions used so far.
   std::string helpers() const;
@@ -93,6 +108,7 @@ class Speller {
   Text reinterpreted(DType to, DType from, const Text& x);
   Text inlined(const Ref& formula, std::span<const Text> args);
   std::string define(const std::string& name, const Ref& formula);
+  void define_text(const std::string& name, const std::string& text);
 
   const DialectRow& row_;
   std::vector<std::string> helpers_;  // definitions, each after those it uses

@@ -1,4 +1,4 @@
-// Loops that the threads of a group share out: who has which iterations, where they wait for each other, matrix instructions.
+// Loops that the threads of a group share out: who has which iterations, where they wait for each other.
 #include "codegen/tree/groups.h"
 
 #include <algorithm>
@@ -54,6 +54,17 @@ static bool meet(const NodeSet& a, const NodeSet& b) {
 /// writes an element once while its place is declared, and no tree has two stores to one.)
 void Renderer::wait_for(const PlacesUsed& used) {
   if (!meet(used.read, since_barrier_.written) && !meet(used.written, since_barrier_.read)) return;
+  int64_t ahead = 0;       // fewest iterations ahead that copies are begun
+  bool is_shared = false;  // threads wrote themselves; a fence for copies would wait for those under way
+  for (const Node* place : since_barrier_.written) {
+    if (tree::space(*place) != Space::Shared) continue;
+    const int64_t n = tree::shared_as(*place).ahead;
+    is_shared |= n == 0;
+    if (n > 0) ahead = ahead ? std::min(ahead, n) : n;
+  }
+  if (ahead > 0) line(fmt::format("{}();", c_.ptx(Ptx::AwaitCopies, ahead - 1)));
+  if (is_shared && instruction_ && instruction_->reads_shared)
+    line(fmt::format("{}();", c_.ptx(Ptx::ShowMatrices)));
   line("__syncthreads();");
   since_barrier_ = {};
 }
@@ -67,87 +78,28 @@ void Renderer::keep_order(const Node& statement) {
   const PlacesUsed& used = used_by(statement);
   wait_for(used);
   if (statement.op == Op::If) return;  // its branches say what they use
-  since_barrier_.join(used);
-}
-
-// ---- matrix instructions
-
-void Renderer::bind_quads() {
-  const Ref root = kernel_;
-  const auto nodes = topological(std::span(&root, 1));
-  if (std::none_of(nodes.begin(), nodes.end(),
-                   [](const Node* n) { return n->op == Op::Loop && tree::kind(*n) == LoopKind::Matrix; }))
-    return;
-  const auto bind = [&](const char* name, int64_t count, const std::string& text) {
-    const Ref range = ix::range(count, name);
-    const std::string variable = unique(name, 0);
-    line(0, fmt::format("const {} {} = {};", type_of(*range), variable, text));
-    ranges_[range.get()] = {{variable}, 0};
-    return range;
-  };
-  quad_row_ = bind("row", 8, fmt::format("{} % 32 / 4", thread_));
-  quad_column_ = bind("column", 4, fmt::format("{} % 4", thread_));
-}
-
-/// In the loops over rows and columns a thread has four elements, which it computes one after the other. In the third loop a
-/// step is one instruction: operands lie in the threads of a warp by PTX's tables of mma.m16n8k16 for 16 bits, where t is
-/// the number in the warp: a[t / 4 + 8 h][t % 4 + 4 k] in register h + 2 k, b[t % 4 + 4 k][t / 4] in register k,
-/// c[t / 4 + 8 h][t % 4 * 2 + e] in register 2 h + e.
-void Renderer::matrix_loops(const Node& n) {
-  std::vector<Ref> ranges;
-  const Node* inner = &n;
-  for (;; inner = tree::body(*inner)[0].get()) {
-    ranges.push_back(inner->src[0]);
-    const auto body = tree::body(*inner);
-    if (body.size() != 1 || body[0]->op != Op::Loop || tree::kind(*body[0]) != LoopKind::Matrix) break;
+  if (statement.op == Op::Loop && copies_ahead(statement)) return since_barrier_.join(used);
+  since_barrier_.join({used.read, {}});
+  for (const Node* place : used.written) {
+    const bool is_ahead = tree::space(*place) == Space::Shared && tree::shared_as(*place).ahead > 0;
+    (is_ahead ? begun_ : since_barrier_.written).insert(place);
   }
-  const bool outermost = !std::exchange(in_nest_, true);
-  for (const Ref& s : tree::body(*inner)) {
-    if (s->op != Op::Store && s->op != Op::FoldStep)
-      broken("C renderer: a matrix loop holds more than stores and folds");
-    if (ranges.size() == 3) {
-      matrix_step(*s, ranges);
-      continue;
-    }
-    for (int e = 0; e < 4; e++) {
-      element_ = e;
-      roots_.push_back(replace(s, {{ranges[0].get(), ix::add(quad_row_, index(e / 2 * 8))},
-                                   {ranges[1].get(), ix::add(ix::mul(quad_column_, 2), index(e % 2))}}));
-      write(*roots_.back());
-    }
-  }
-  if (outermost) in_nest_ = false;
 }
 
-Text Renderer::matrix_operand(const Ref& value_there, const Substitution& at) {
-  roots_.push_back(replace(value_there, at));
-  return value(roots_.back());
+/// At the end of an iteration that may begin copies ahead, or of copies outside of such a loop: one group of copies. They are for
+/// another iteration, so only what follows waits for them.
+void Renderer::end_copies() {
+  line(fmt::format("{}();", c_.ptx(Ptx::EndOfCopies)));
+  since_barrier_.join({{}, std::exchange(begun_, {})});
 }
 
-void Renderer::matrix_step(const Node& step, std::span<const Ref> ranges) {
-  const Node& place = *step.src[0];
-  if (tree::fold_of(place) != Fold::PairDot)
-    broken("C renderer: no matrix instruction for '{}'", row(tree::fold_of(place)).name);
-  const auto row_at = [&](int64_t more) { return ix::add(quad_row_, index(more)); };
-  const auto step_at = [&](int64_t more) { return ix::add(quad_column_, index(more)); };
-  std::vector<Text> args;
-  element_ = 0;
-  roots_.push_back(replace(Ref(&step), {{ranges[0].get(), quad_row_}, {ranges[1].get(), quad_column_}}));
-  value(position(*roots_.back()));
-  const Text to = element(*roots_.back());
-  const bool first_is_a = !ix::depends_on(tree::values(step)[0], ranges[1]);
-  const Ref &a = tree::values(step)[first_is_a ? 0 : 1], &b = tree::values(step)[first_is_a ? 1 : 0];
-  if (ix::depends_on(a, ranges[1]) || ix::depends_on(b, ranges[0]))
-    broken("C renderer: a matrix instruction's factors depend on its rows and columns");
-  for (const int64_t k : {0, 4})
-    for (const int64_t h : {0, 8})
-      args.push_back(matrix_operand(a, {{ranges[0].get(), row_at(h)}, {ranges[2].get(), step_at(k)}}));
-  for (const int64_t k : {0, 4})
-    args.push_back(matrix_operand(b, {{ranges[1].get(), quad_row_}, {ranges[2].get(), step_at(k)}}));
-  std::string list;
-  for (const Text& t : args) list += ", " + t.text;
-  line(fmt::format("{}(&{}{});", c_.matrix_helper(), to.text, list));
-  touch(place_of(place));
+/// Whether an iteration of the loop fills the turn of a panel that is filled ahead.
+bool Renderer::copies_ahead(const Node& loop) {
+  for (const Node* n : topological(tree::body(loop)))
+    if (n->op == Op::Store && tree::space(*n->src[0]) == Space::Shared &&
+        tree::shared_as(*n->src[0]).ahead > 0 && ix::depends_on(tree::at(*n)[0], loop.src[0]))
+      return true;
+  return false;
 }
 
 }  // namespace kontor::clike

@@ -115,20 +115,6 @@ Text Speller::apply(const Node& n, std::span<const Text> args) {
   return apply(name_of(n), formula ? formula : general, args);
 }
 
-std::string_view Speller::matrix_helper() {
-  constexpr std::string_view name = "mma_m16n8k16_bf16";
-  if (known_.insert(std::string(name)).second)
-    helpers_.push_back(fmt::format(
-        R"({} void {}(float* c, unsigned int a0, unsigned int a1, unsigned int a2, unsigned int a3, unsigned int b0, unsigned int b1) {{
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {{%0, %1, %2, %3}}, {{%4, %5, %6, %7}}, {{%8, %9}}, {{%0, %1, %2, %3}};"
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-               : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}}
-)",
-        row_.function, name));
-  return name;
-}
-
 std::string Speller::helpers() const {
   std::string out;
   for (const std::string& h : helpers_) out += h;

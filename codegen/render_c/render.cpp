@@ -20,7 +20,7 @@ static constexpr std::string_view reserved[] = {
     "uint",      "ulong",    "union",     "unsigned", "ushort",    "using",    "virtual",  "void",
     "volatile",  "while",    "fma",       "sqrt",     "fabs",      "floor",    "ceil",     "fmaf",
     "sqrtf",     "fabsf",    "floorf",    "ceilf",    "threadIdx", "blockIdx", "blockDim", "gridDim",
-    "linux",     "unix",     "INFINITY",  "NAN",
+    "linux",     "unix",     "INFINITY",  "NAN",      "shared",
 };
 
 int Renderer::pin_level() const {
@@ -133,6 +133,7 @@ std::string Renderer::render(const std::string& entry) {
     thread_ = unique(thread_, 0);
     line(fmt::format("const int {} = threadIdx.x;", thread_));
     bind_quads();
+    if (is_shared_given()) line("extern __shared__ __align__(128) unsigned char shared[];");
   }
   if (!any) open(true);
   for (const Ref& s : tree::body(*kernel_)) {
@@ -150,7 +151,8 @@ std::string Renderer::render(const std::string& entry) {
   std::string slots;
   for (const Ref& s : tree::slots(kernel_)) slots += fmt::format(" {}", s->at(0));
   std::string helpers = c_.helpers();
-  const std::string group = thread_.empty() ? "" : fmt::format("// group: {}\n", group_.threads);
+  std::string group = thread_.empty() ? "" : fmt::format("// group: {}\n", group_.threads);
+  if (is_shared_given()) group += fmt::format("// shared: {}\n", group_.shared_bytes);
   return fmt::format("// {}\n// slots:{}\n{}{}\n{}{}{}{}}}\n", text.substr(0, text.find('\n')), slots, group,
                      c_.dialect().pragmas, helpers, helpers.empty() ? "" : "\n", head, frames_[0].code);
 }

@@ -124,20 +124,36 @@ class Renderer {
   std::vector<const Node*> open_wide(const Node& loop);
   void load_wide(const Node& load, Wide wide);
   bool copy_wide(const Node& store, const Ref& range);
+  bool copy_ahead(const Node& store, const Ref& range);
   void close_wide(std::span<const Node* const> through);
   static std::string wide_copy(const std::string& to, const std::string& from, int64_t bytes);
 
   // Statements.
   void body(std::span<const Ref> list);
   void statement(const Node& n);
+  void one_statement(const Node& n);
   void loop(const Node& n);
   void plain_loop(const Node& n);
   void lane_loop(const Node& n);
   void bind_quads();
   void local_loop(const Node& n);
   void matrix_loops(const Node& n);
-  void matrix_step(const Node& step, std::span<const Ref> ranges);
+  void matrix_step(const Node& step, const MatrixRow& row, std::span<const Ref> ranges);
+  struct SharedMatrix {
+    std::string text;
+    bool is_along;  // its numbers lie along its own rows or columns, not along the steps
+  };
+  SharedMatrix shared_matrix(const Ref& operand, const Ref& own, const Ref& steps);
+  bool open_matrices(const Node& loop);
+  void close_matrices();
+  bool copies_ahead(const Node& loop);
+  void end_copies();
   Text matrix_operand(const Ref& value, const Substitution& at);
+  /// Whether shared places are parts of one that a launch gives: they are more than a kernel may declare, or matrices of it.
+  bool is_shared_given() const {
+    constexpr int64_t most_declared = 48 << 10;
+    return group_.shared_bytes > most_declared || (instruction_ && instruction_->reads_shared);
+  }
   void parallel(const Node& n);
   std::string item() const;
   void branch(const Node& n);
@@ -170,9 +186,14 @@ class Renderer {
   std::string thread_ = {};  // the thread's number in its group, where the kernel has groups
   bool in_nest_ = false;     // a loop that a group shares out is open
   Ref quad_row_,
-      quad_column_;  // of a matrix instruction's operands: the thread's number in its warp / 4, % 4
-  int element_ = 0;  // of a thread's four of a matrix instruction's result
+      quad_column_;  // of a matrix instruction's operands and result: the thread's row, number in its warp % 4
+  Ref element_ = index(0);                  // of a thread's elements of a matrix instruction's result
+  const MatrixRow* instruction_ = nullptr;  // of those matrix instructions that it has
+  bool in_matrices_ = false;                // those that read shared memory are under way
+  int64_t shared_at_ = 0;                   // bytes of shared places before the next one
   PlacesUsed since_barrier_ = {};
+  int copying_ = 0;     // loops that are open and fill panels ahead
+  NodeSet begun_ = {};  // places that are being filled ahead in this iteration
   std::unordered_map<const Node*, PlacesUsed> used_ = {};
   std::unordered_set<const Node*> copied_ = {};      // stores that are made already
   std::unordered_map<const Node*, Wide> wide_ = {};  // accesses that go through an array

@@ -46,6 +46,10 @@ int64_t turns_together(std::span<const Ref> body) {
 }
 
 void Renderer::loop(const Node& n) {
+  if (open_matrices(n)) {
+    loop(n);
+    return close_matrices();
+  }
   if (tree::kind(n) == LoopKind::Lane) return lane_loop(n);
   if (tree::kind(n) == LoopKind::Local) return local_loop(n);
   if (tree::kind(n) == LoopKind::Matrix) return matrix_loops(n);
@@ -58,7 +62,12 @@ void Renderer::plain_loop(const Node& n) {
   if (is_int(extent, 1)) {
     ranges_[n.src[0].get()] = {{fmt::format("0{}", c_.dialect().i64_suffix)}, top()};
     memo_.erase(n.src[0].get());
-    return body(tree::body(n));
+    const bool copies = copies_ahead(n);
+    copying_ += copies;
+    body(tree::body(n));
+    copying_ -= copies;
+    if (copies) end_copies();
+    return;
   }
   std::string end = extent->is_const() ? fmt::format("{}", const_int(*extent)) : in(value(extent), Shift);
   const PlacesUsed before = since_barrier_;
@@ -68,7 +77,11 @@ void Renderer::plain_loop(const Node& n) {
   open(extent->bounds.lo < 1);
   std::string i = unique(n.src[0]->arg.text, top());
   ranges_[n.src[0].get()] = {{i}, top()};
+  const bool copies = copies_ahead(n);
+  copying_ += copies;
   scope(n, tree::body(n), true);
+  copying_ -= copies;
+  if (copies) end_copies();
   std::string head = fmt::format("for ({} {} = 0; {} < {}; {}++) {{", type_of(*n.src[0]), i, i, end, i);
   if (tree::kind(n) == LoopKind::Unroll && !c_.dialect().items) line(top() - 1, "#pragma unroll");
   const int64_t together = c_.dialect().gpu ? turns_together(tree::body(n)) : 1;
@@ -168,7 +181,7 @@ void Renderer::declare(const Node& n) {
   touch(p);
   int64_t count = 1;
   for (const Ref& d : p.dims) count *= const_int(*d);
-  if (p.shared && tree::pad(n) != 0) count += count / tree::padded_row(n) * tree::pad(n);
+  if (p.shared) count = tree::shared_elements(n);
   for (size_t part = 0; part < tree::parts(n); part++) {
     const DType dtype = tree::part_dtype(n, part);
     const std::string_view type = p.shared ? c_.memory_type(dtype) : c_.variable_type(dtype);
@@ -178,6 +191,11 @@ void Renderer::declare(const Node& n) {
       start = " = " + c_.literal(*kontor::identity(tree::fold_of(n), n.dtype, part)).text;
     if (p.dims.empty()) {
       line(fmt::format("{} {}{};", type, name, start));
+      continue;
+    }
+    if (p.shared && is_shared_given()) {
+      line(fmt::format("{0}* {1} = ({0}*)(shared + {2});", type, name, shared_at_));
+      shared_at_ += shared_bytes(n);
       continue;
     }
     const bool is_own = p.own && !p.shared;  // perhaps of words as memory has them
@@ -232,7 +250,13 @@ void Renderer::write_line(const PlaceState& p, const std::string& text) {
 }
 
 void Renderer::statement(const Node& n) {
-  if (!thread_.empty() && !in_nest_) keep_order(n);
+  const bool is_together = !thread_.empty() && !in_nest_;
+  if (is_together) keep_order(n);
+  one_statement(n);
+  if (is_together && copying_ == 0 && !begun_.empty()) end_copies();
+}
+
+void Renderer::one_statement(const Node& n) {
   switch (n.op) {
     case Op::Place:    return declare(n);
     case Op::Loop:     return loop(n);

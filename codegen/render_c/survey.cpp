@@ -45,7 +45,7 @@ void Renderer::survey_places(std::span<const Ref> list) {
       p.dims.clear();  // a statement may stand in several places
       p.shared = tree::space(*s) == Space::Shared;
       for (const Ref& d : of_thread(p, s->src)) p.dims.push_back(index(upper_bound(d, *s)));
-      if (p.own && p.own->row >= 0) p.dims.push_back(index(matrix_row.rows * matrix_row.columns / warp));
+      if (p.own && p.own->row >= 0) p.dims.push_back(index(matrix_row(*s, *p.own).elements()));
     }
     const Node* written = s->op == Op::Store || s->op == Op::FoldStep ? s->src[0].get()
                           : s->op == Op::Place                        ? s.get()
@@ -72,12 +72,11 @@ const Ref& Renderer::position(const Node& access) {
   std::vector<Ref> at(tree::at(access).begin(), tree::at(access).end());
   if (it != places_.end() && it->second.own) {
     at = of_thread(it->second, at);
-    if (it->second.own->row >= 0) at.push_back(index(element_));
+    if (it->second.own->row >= 0) at.push_back(element_);
   }
   if (dims.empty()) return found = index(0);
   found = ix::flatten(at, dims);
-  if (it != places_.end() && it->second.shared && tree::pad(place) != 0)
-    found = ix::add(found, ix::mul(ix::idiv(found, tree::padded_row(place)), tree::pad(place)));
+  if (it != places_.end() && it->second.shared) found = tree::padded(place, found);
   return found;
 }
 

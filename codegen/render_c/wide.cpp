@@ -83,8 +83,12 @@ std::vector<const Node*> Renderer::open_wide(const Node& loop) {
     const std::vector<const Node*>& list = writes_[&loop];
     return std::find(list.begin(), list.end(), access.src[0].get()) != list.end();
   };
+  NodeSet taken;  // loads that are copies
+  for (const Node* n : stores)
+    if (found.is_known(position(*n)) && copy_ahead(*n, loop.src[0]))
+      through.push_back(n), taken.insert(tree::values(*n)[0].get());
   for (const Node* n : loads)
-    if (!wide_.contains(n) && !is_written(*n) && found.is_known(position(*n)))
+    if (!taken.contains(n) && !wide_.contains(n) && !is_written(*n) && found.is_known(position(*n)))
       if (std::optional<Wide> wide = wide_along(*n, loop.src[0]))
         load_wide(*n, std::move(*wide)), through.push_back(n);
   for (const Node* n : stores)
@@ -131,6 +135,25 @@ bool Renderer::copy_wide(const Node& store, const Ref& range) {
   if (bytes > widest || !begins_at_multiple(ix::sum_of(start), wide->second.elements)) return false;
   line(wide_copy(fmt::format("{}[{}]", p.name, value(start).text), fmt::format("{}[0]", wide->second.name),
                  bytes));
+  copied_.insert(&store);
+  return true;
+}
+
+/// A store of 16 bytes, as they lie in a parameter, to a panel that is filled ahead: a copy that nobody waits for yet.
+bool Renderer::copy_ahead(const Node& store, const Ref& range) {
+  const Node &place = *store.src[0], &load = *tree::values(store)[0];
+  if (tree::space(place) != Space::Shared || tree::shared_as(place).ahead == 0 || load.op != Op::Load ||
+      tree::space(*load.src[0]) != Space::Param || load.dtype != place.dtype)
+    return false;
+  const std::optional<Wide> to = wide_along(store, range), from = wide_along(load, range);
+  for (const std::optional<Wide>* w : {&to, &from})
+    if (!*w || (*w)->element != range || (*w)->elements * item_size(place.dtype) != widest ||
+        (*w)->elements != extent(range->src[0]))
+      return false;
+  roots_.insert(roots_.end(), {to->start, from->start});
+  const std::string there = value(to->start).text, here = value(from->start).text;
+  line(fmt::format("{}(&{}[{}], &{}[{}]);", c_.ptx(Ptx::Copy), place_of(place).name, there,
+                   place_of(*load.src[0]).name, here));
   copied_.insert(&store);
   return true;
 }

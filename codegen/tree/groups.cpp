@@ -11,7 +11,7 @@ namespace kontor {
 namespace {
 
 constexpr int64_t most_threads = 1024,
-                  most_shared_bytes = 48 << 10;  // of a group: what every CUDA device has
+                  most_shared_bytes = 227 << 10;  // of a group: what an H100 has
 
 /// The loops that are shared out around a statement, and all that stands in the outermost of them.
 struct Nest {
@@ -42,7 +42,6 @@ class Survey {
   NodeSet uniform_;                          // read as one that all threads have
   std::vector<const Node*> stores_, reads_;  // of memory and shared places in the nest at hand
   std::vector<Ref> locals_;                  // its Local loops
-  int64_t shared_bytes_ = 0;
 
   template <class... A>
   void mistake(fmt::format_string<A...> text, A&&... args) {
@@ -62,16 +61,19 @@ class Survey {
     return most;
   }
 
-  bool in_nest_ = false;
+  bool in_nest_ = false, in_matrix_ = false;
 
   int64_t threads_of(const Node& loop) {
     if (!tree::is_shared_out(loop)) return threads_in(tree::body(loop));
     const Ref& range = loop.src[0];
     if (!range->src[0]->is_const()) return mistake("the extent of loop {} varies", range->arg.text), 1;
-    const bool outermost = !std::exchange(in_nest_, true);
+    const bool outermost = !std::exchange(in_nest_, true), is_matrix = tree::kind(loop) == LoopKind::Matrix,
+               rows = is_matrix && !std::exchange(in_matrix_, true);
     const int64_t inside = threads_in(tree::body(loop));
     if (outermost) in_nest_ = false;
-    int64_t all = std::max(inside, warp);
+    if (rows) in_matrix_ = false;
+    const MatrixRow* instruction = rows ? matrix_row(extent(range->src[0])) : nullptr;
+    int64_t all = std::max(inside, instruction ? instruction->threads : warp);
     if (tree::kind(loop) == LoopKind::Local)
       found_.strides[range.get()] = inside, all = inside * extent(range->src[0]);
     if (outermost) found_.spread[&loop] = all;
@@ -109,11 +111,12 @@ class Survey {
   }
 
   void check_matrix(const Nest& nest) {
-    const int64_t wanted[] = {matrix_row.rows, matrix_row.columns, matrix_row.steps};
-    for (size_t i = 0; i < nest.matrix.size(); i++)
-      if (i >= 3 || !is_int(nest.matrix[i]->src[0], wanted[i]))
-        return mistake("loop {} is none of a matrix instruction's {} x {} x {}", nest.matrix[i]->arg.text,
-                       matrix_row.rows, matrix_row.columns, matrix_row.steps);
+    std::vector<int64_t> extents;
+    for (const Ref& l : nest.matrix) extents.push_back(l->src[0]->is_const() ? extent(l->src[0]) : -1);
+    if (extents.empty()) return;
+    const MatrixRow* row = matrix_row(extents[0], extents.size() > 1 ? extents[1] : 0);
+    if (!row || extents.size() > 3 || (extents.size() == 3 && extents[2] != row->steps))
+      mistake("loops of {} are none of a matrix instruction", fmt::join(extents, " x "));
   }
 
   void in_expressions(std::span<const Ref> roots, const Nest& nest) {
@@ -148,12 +151,9 @@ class Survey {
     if (nest.outermost) private_[&place] = nest.locals.size() + nest.matrix.size();
     if (tree::space(place) != Space::Shared) return;
     if (nest.outermost) mistake("'{}' is shared, and declared by one thread", place.arg.text);
-    int64_t count = 1;
-    for (const Ref& d : tree::dims(place)) count *= d->bounds.hi;
-    if (tree::pad(place)) count += count / tree::padded_row(place) * tree::pad(place);
-    shared_bytes_ += count * item_size(place.dtype);
-    if (shared_bytes_ > most_shared_bytes)
-      mistake("a group shares {} bytes, more than {}", shared_bytes_, most_shared_bytes);
+    found_.shared_bytes += shared_bytes(place);
+    if (found_.shared_bytes > most_shared_bytes)
+      mistake("a group shares {} bytes, more than {}", found_.shared_bytes, most_shared_bytes);
   }
 
   // Threads run a nest without waiting for each other: what one stores no other may read in it.
@@ -224,6 +224,24 @@ class Survey {
 };
 
 }  // namespace
+
+int64_t shared_bytes(const Node& place) {
+  constexpr int64_t line = 128;
+  return (tree::shared_elements(place) * item_size(place.dtype) + line - 1) / line * line;
+}
+
+const MatrixRow* matrix_row(int64_t rows, int64_t columns) {
+  for (const MatrixRow& r : matrix_rows)
+    if (r.rows == rows && (columns == 0 || r.columns == columns)) return &r;
+  return nullptr;
+}
+
+const MatrixRow& matrix_row(const Node& place, const Own& own) {
+  const auto along = [&](int d) { return extent(tree::dims(place)[static_cast<size_t>(d)]); };
+  const MatrixRow* found = matrix_row(along(own.row), along(own.column));
+  if (!found) broken("'{}' is no result of a matrix instruction", place.arg.text);
+  return *found;
+}
 
 Groups groups_of(const Node& kernel) { return Survey(kernel).found(); }
 

@@ -22,13 +22,6 @@
 
 namespace kontor {
 
-/// A matrix instruction: c[rows, columns] += a[rows, steps] b[steps, columns] by the threads of a warp, as the loops of
-/// these extents (Matrix), in that order. A step is a pair of numbers of 16 bits, or one of 32.
-struct MatrixRow {
-  int64_t rows, columns, steps;
-};
-inline constexpr MatrixRow matrix_row = {16, 8, 8};
-
 /// What dimensions of a place are to a thread.
 struct Own {
   std::vector<bool>
@@ -36,14 +29,35 @@ struct Own {
   int row = -1, column = -1;  ///< those of a matrix instruction's result, of which a thread has 4 elements
 };
 
+/// A matrix instruction: c[rows, columns] += a[rows, steps] b[steps, columns] by so many threads, as the loops of these extents
+/// (Matrix), in that order. A step is a pair of numbers of 16 bits. Of the result each thread has 4 elements of 16 x 8, which are
+/// a warp's: 16 rows after another are the next warp's, 8 columns the same one's.
+struct MatrixRow {
+  int64_t rows, columns, steps, threads;
+  bool reads_shared;  ///< operands lie in shared memory as the numbers they are, in blocks of 8 x 8
+  int64_t elements() const { return rows * columns / threads; }  ///< of the result, of each thread
+};
+inline constexpr MatrixRow matrix_rows[] = {{16, 8, 8, 32, false},     // mma.m16n8k16
+                                            {64, 64, 8, 128, true},    // wgmma.m64n64k16 and its like
+                                            {64, 128, 8, 128, true},   //
+                                            {64, 256, 8, 128, true}};  //
+inline constexpr const MatrixRow& warp_matrix = matrix_rows[0];
+/// The row of an instruction with so many rows and columns (0: any); null if there is none.
+const MatrixRow* matrix_row(int64_t rows, int64_t columns = 0);
+/// The same of the place of a result.
+const MatrixRow& matrix_row(const Node& place, const Own& own);
+
 struct Groups {
   int64_t threads = 1;       ///< of a group; 1 where there are no Local loops
+  int64_t shared_bytes = 0;  ///< of its shared places
   NodeMap<int64_t> strides;  ///< of a Local loop's range: a thread runs iteration number / stride % extent
   NodeMap<int64_t> spread;   ///< of a Local or Matrix loop that stands in none: how many threads run it
   NodeMap<Own> own;          ///< places of which each thread has elements of its own
   std::string mistake;       ///< why threads cannot run it; "" if they can
 };
 Groups groups_of(const Node& kernel);
+/// Bytes that a shared place takes: whole lines of 128.
+int64_t shared_bytes(const Node& place);
 
 namespace tree {
 /// Threads that run an iteration of the Global loop: 1 where there are no Local loops.

@@ -222,11 +222,13 @@ class Parser {
     DType type = dtype();
     std::vector<Ref> dims = dimensions();
     if (is_shared && f >= 0) lex_.error(fmt::format("'{}' is shared, and has a fold", name));
-    int64_t row = 0, pad = 0;
+    tree::SharedAs how;
     if (is_shared && lex_.take("row"))
-      row = parse_integer(lex_), lex_.expect("pad"), pad = parse_integer(lex_);
-    if (row < 0 || pad < 0 || (pad > 0 && row == 0)) lex_.error(fmt::format("row {} pad {}", row, pad));
-    Ref p = is_shared ? tree::shared_place(type, dims, name, row, pad) : tree::place(type, dims, name, f);
+      how.row = parse_integer(lex_), lex_.expect("pad"), how.pad = parse_integer(lex_);
+    if (is_shared && lex_.take("ahead")) how.ahead = parse_integer(lex_);
+    if (how.row < 0 || how.pad < 0 || (how.pad > 0 && how.row == 0) || how.ahead < 0)
+      lex_.error(fmt::format("row {} pad {} ahead {}", how.row, how.pad, how.ahead));
+    Ref p = is_shared ? tree::shared_place(type, dims, name, how) : tree::place(type, dims, name, f);
     declare(name, p);
     return p;
   }

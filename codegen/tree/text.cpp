@@ -365,8 +365,9 @@ class Printer {
     std::string what =
         fmt::format("{}{} {}{}", name_of(p), fold, name(p.dtype), shape.empty() ? "" : "[" + shape + "]");
     if (space(p) != Space::Shared) return what;
-    return fmt::format("shared {}{}", what,
-                       pad(p) ? fmt::format(" row {} pad {}", padded_row(p), pad(p)) : "");
+    const SharedAs how = shared_as(p);
+    return fmt::format("shared {}{}{}", what, how.pad ? fmt::format(" row {} pad {}", how.row, how.pad) : "",
+                       how.ahead ? fmt::format(" ahead {}", how.ahead) : "");
   }
 
   void place_statement(const Node& p, int depth) {

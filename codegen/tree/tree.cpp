@@ -38,8 +38,9 @@ Ref param(DType dtype, std::vector<Ref> dims, int64_t number, const std::string&
 Ref place(DType dtype, std::vector<Ref> dims, const std::string& name, int fold) {
   return make_place(dtype, std::move(dims), Space::Local, -1, name, fold);
 }
-Ref shared_place(DType dtype, std::vector<Ref> dims, const std::string& name, int64_t row, int64_t pad) {
-  return make_place(dtype, std::move(dims), Space::Shared, -1, name, -1, {pad ? row : 0, pad});
+Ref shared_place(DType dtype, std::vector<Ref> dims, const std::string& name, const SharedAs& how) {
+  return make_place(dtype, std::move(dims), Space::Shared, -1, name, -1,
+                    {how.pad ? how.row : 0, how.pad, how.ahead});
 }
 Ref loop(LoopKind kind, const Ref& range, std::vector<Ref> body, int64_t width) {
   return make(Op::Loop, join({range}, body), {.ints = {static_cast<int64_t>(kind), width}});
@@ -108,8 +109,29 @@ Space space(const Node& place) { return static_cast<Space>(place.at(1)); }
 bool has_fold(const Node& place) { return place.at(2) >= 0; }
 Fold fold_of(const Node& place) { return static_cast<Fold>(place.at(2)); }
 int64_t param_number(const Node& place) { return place.at(3); }
-int64_t padded_row(const Node& place) { return place.at(4); }
-int64_t pad(const Node& place) { return place.at(5); }
+std::pair<const Node*, const Node*> halves(const Node& word) {
+  const auto load_under = [](const Node* n) {
+    while (n->op == Op::Cast || n->op == Op::Bitcast) n = n->src[0].get();
+    return n->op == Op::Load && item_size(n->src[0]->dtype) == 2 ? n : nullptr;
+  };
+  if (word.op != Op::Or || word.dtype != DType::U32 || word.src[1]->op != Op::Shl ||
+      !is_int(word.src[1]->src[1], kontor::row(DType::U16).bits))
+    return {};
+  const Node *low = load_under(word.src[0].get()), *high = load_under(word.src[1]->src[0].get());
+  if (!low || !high || low->src[0] != high->src[0]) return {};
+  return {low, high};
+}
+SharedAs shared_as(const Node& place) { return {place.at(4), place.at(5), place.at(6)}; }
+Ref padded(const Node& place, const Ref& number) {
+  const SharedAs how = shared_as(place);
+  return how.pad == 0 ? number : ix::add(number, ix::mul(ix::idiv(number, how.row), how.pad));
+}
+int64_t shared_elements(const Node& place) {
+  int64_t count = 1;
+  for (const Ref& d : dims(place)) count *= d->bounds.hi;
+  const SharedAs how = shared_as(place);
+  return how.pad == 0 ? count : count + count / how.row * how.pad;
+}
 std::span<const Ref> params(const Node& kernel) {
   return std::span(kernel.src).first(static_cast<size_t>(kernel.at(0)));
 }

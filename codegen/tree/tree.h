@@ -3,7 +3,7 @@
 //   Kernel   src: parameter Places, then statements            text: name; ints: number of parameters
 //   Loop     src: Range, then statements                       ints: kind, width (of a vector; else 0)
 //   If       src: condition (bool), then statements            ints: number of statements of the first branch; rest: else
-//   Place    src: dimensions (extents)                         ints: id, space, fold (-1: none), parameter [, row, pad]; text: name
+//   Place    src: dimensions (extents)                         ints: id, space, fold (-1: none), parameter [, row, pad, ahead]; text: name
 //            As a statement it declares the place, and fills it with the fold's identity if it has a fold. The place
 //            of a fold whose state has parts is of the first part's dtype, and has an array for each part.
 //   Store    src: place, index of each dimension, value        one writer an element
@@ -41,9 +41,13 @@ namespace tree {
 
 Ref param(DType dtype, std::vector<Ref> dims, int64_t number, const std::string& name, int fold = -1);
 Ref place(DType dtype, std::vector<Ref> dims, const std::string& name, int fold = -1);
-/// In memory, `pad` elements lie unused after each `row` of them, so that rows begin in different banks.
-Ref shared_place(DType dtype, std::vector<Ref> dims, const std::string& name, int64_t row = 0,
-                 int64_t pad = 0);
+/// How a shared place lies in memory: `pad` elements lie unused after each `row` of them, so that rows begin in different banks.
+/// One whose first dimension counts iterations of a loop is filled `ahead` iterations ahead, by copies that nobody waits for
+/// before (0: in the iteration that reads it).
+struct SharedAs {
+  int64_t row = 0, pad = 0, ahead = 0;
+};
+Ref shared_place(DType dtype, std::vector<Ref> dims, const std::string& name, const SharedAs& how = {});
 Ref loop(LoopKind kind, const Ref& range, std::vector<Ref> body, int64_t width = 0);
 Ref branch(const Ref& condition, std::vector<Ref> then_body, std::vector<Ref> else_body = {});
 Ref store(const Ref& place, std::vector<Ref> at, const Ref& value);
@@ -70,8 +74,12 @@ Space space(const Node& place);
 bool has_fold(const Node& place);
 Fold fold_of(const Node& place);
 int64_t param_number(const Node& place);
-int64_t pad(const Node& place);  ///< of a shared place, after each row of `padded_row` elements; 0: none
-int64_t padded_row(const Node& place);
+/// Of a word that is two numbers of 16 bits of one place, low | high << 16: the loads of both, as bits or numbers; else null.
+std::pair<const Node*, const Node*> halves(const Node& word);
+SharedAs shared_as(const Node& place);  ///< of a shared place
+/// Position in memory of a shared place's element of this number; how many elements it takes.
+Ref padded(const Node& place, const Ref& number);
+int64_t shared_elements(const Node& place);
 std::span<const Ref> params(const Node& kernel);
 std::span<const Ref> at(const Node& access);      ///< indexes of a Load, Store, FoldStep or Merge
 std::span<const Ref> values(const Node& access);  ///< value(s) of a Store or FoldStep

@@ -4,21 +4,35 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstdlib>
 #include <numeric>
 
 #include "base/error.h"
+#include "base/stages.h"
 
 extern char** environ;
 
 namespace kontor {
 namespace {
 
+constexpr auto kDumpDoc = [] {
+  std::array<char, 192> text = {};
+  size_t end = 0;
+  const auto add = [&](std::string_view part) {
+    for (char c : part) text.at(end++) = c;
+  };
+  add("stages written as files: ");
+  for (std::string_view stage : dump_stages) add(stage), add(",");
+  add(" then :folder (default: kontor-dump)");
+  return text;
+}();
+
 // clang-format off
 constexpr EnvRow kTable[] = {
   {Env::Debug,       "KONTOR_DEBUG",        EnvType::Integer, "0",                "what is printed while running: 1 device, 2 kernels with time and speed, 3 moves, 4 source, 5 graphs"},
-  {Env::Dump,        "KONTOR_DUMP",         EnvType::Text,    "nothing",          "stages written as files: graph,passes,stages,decisions,schedule,kernel,source,ir,asm, then :folder (default: kontor-dump)"},
+  {Env::Dump,        "KONTOR_DUMP",         EnvType::Text,    "nothing",          kDumpDoc.data()},
   {Env::OverrideDir, "KONTOR_OVERRIDE_DIR", EnvType::Path,    "none",             "folder of edited kernels that run in place of the generated ones"},
   {Env::Decisions,   "KONTOR_DECISIONS",    EnvType::Path,    "none",             "file of decisions that are followed in place of the chosen ones: what the stage `decisions` shows, edited"},
   {Env::CacheDir,    "KONTOR_CACHE_DIR",    EnvType::Path,    "~/.cache/kontor",  "folder of the kernel cache (unset: $XDG_CACHE_HOME/kontor, else ~/.cache/kontor)"},

@@ -14,7 +14,9 @@
 #include "base/hash.h"
 #include "base/lasting.h"
 #include "base/private_folder.h"
+#include "base/stages.h"
 #include "codegen/program/memory_plan.h"
+#include "codegen/tree/shape_accesses.h"
 #include "codegen/tree/text.h"
 #include "graph/graph.h"
 #include "graph/index/index.h"
@@ -25,9 +27,6 @@
 
 namespace kontor::inspect {
 namespace {
-
-constexpr std::string_view kStages[] = {"graph",  "passes", "stages", "decisions", "schedule",
-                                        "kernel", "source", "ir",     "asm"};
 
 struct Settings {
   int64_t level = 0;
@@ -45,6 +44,11 @@ std::atomic<bool> timed = false, sources = false;
 std::atomic<int> graphs = 0;
 std::atomic<int64_t> launches = 0;
 
+void need_stage(std::string_view who, std::string_view stage) {
+  if (std::ranges::count(dump_stages, stage) == 0)
+    fail("{}stage '{}' is not one of {}", who, stage, fmt::join(dump_stages, ", "));
+}
+
 Settings read_environment() {
   Settings s;
   s.level = env_int(Env::Debug);
@@ -58,9 +62,7 @@ Settings read_environment() {
   for (size_t begin = 0; begin < dump.size();) {
     const size_t end = std::min(dump.find(',', begin), dump.size());
     std::string stage = dump.substr(begin, end - begin);
-    if (std::find(std::begin(kStages), std::end(kStages), stage) == std::end(kStages)) {
-      fail("KONTOR_DUMP: stage '{}' is not one of {}", stage, fmt::join(kStages, ", "));
-    }
+    need_stage("KONTOR_DUMP: ", stage);
     s.dumped.push_back(std::move(stage));
     begin = end + 1;
   }
@@ -215,9 +217,7 @@ Target target_of(std::string_view device) {
 }
 
 std::vector<Piece> stage(const Graph& graph, std::string_view stage, std::string_view device) {
-  if (std::find(std::begin(kStages), std::end(kStages), stage) == std::end(kStages)) {
-    fail("stage '{}' is not one of {}", stage, fmt::join(kStages, ", "));
-  }
+  need_stage("", stage);
   if (stage == "graph") return {{"graph", kontor::print(graph)}};
   const BackendKind& kind = backend_kind(device);
   const Target target = target_of(device);
@@ -230,8 +230,8 @@ std::vector<Piece> stage(const Graph& graph, std::string_view stage, std::string
   std::unique_ptr<Backend> backend;
   for (const ScheduledKernel& k : made.kernels) {
     const std::string& name = k.tree->arg.text;
-    if (stage == "kernel" || stage == "stages") {
-      pieces.push_back({name, print(k)});
+    if (stage == "kernel" || stage == "stages" || stage == "accesses") {
+      pieces.push_back({name, stage == "accesses" ? print_accesses(k.tree) : print(k)});
       continue;
     }
     const KernelSource source = render_for(kind, k.tree, name, target);
@@ -257,7 +257,8 @@ void device_opened(const Backend& backend, int threads) {
   settings() = std::move(now);
   events::open(env_text(Env::Trace));
   timed = settings().level >= 2 || events::on();
-  sources = settings().level >= 4 || dumps("kernel") || dumps("source") || dumps("ir") || dumps("asm");
+  sources = settings().level >= 4 || dumps("kernel") || dumps("accesses") || dumps("source") || dumps("ir") ||
+            dumps("asm");
   if (settings().level < 1) return;
   say(fmt::format("kontor: device {}: {}; {} threads\n", backend.name(), backend.description(), threads));
   for (const std::string& warning : env_warnings()) say(fmt::format("kontor: {}\n", warning));
@@ -295,6 +296,7 @@ bool wants_source() { return sources; }
 void kernel_rendered(const ScheduledKernel& kernel, const KernelSource& source, Backend& backend) {
   if (settings().level >= 4) say(fmt::format("{}\n{}\n", print(kernel), source.text));
   if (dumps("kernel")) dump(source.name, "kernel", print(kernel));
+  if (dumps("accesses")) dump(source.name, "accesses", print_accesses(kernel.tree));
   if (dumps("source")) dump(source.name, backend.kind().source_ending, source.text);
   if (dumps("ir")) dump(source.name, "ir", backend.compiler_text(source, "ir"));
   if (dumps("asm")) dump(source.name, "s", backend.compiler_text(source, "asm"));

@@ -17,8 +17,8 @@ namespace kontor::inspect {
 struct Piece {
   std::string name, text;
 };
-/// The stage ("graph", "passes", "stages", "decisions", "schedule", "kernel", "source", "ir", "asm") of a graph for a device. Graph to source need no
-/// such device on this machine. Throws Error naming the stages or devices there are.
+/// The stage (of base/stages.h) of a graph for a device. Graph to source need no such device on this machine. Throws Error
+/// naming the stages or devices there are.
 std::vector<Piece> stage(const Graph& graph, std::string_view stage, std::string_view device);
 /// What KONTOR_DECISIONS says of a graph: the lines of its file before the first `graph KEY`, and those behind the graph's own
 /// key (which the stage `decisions` begins with).

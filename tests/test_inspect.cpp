@@ -6,12 +6,14 @@
 #include <filesystem>
 
 #include "base/file.h"
+#include "base/stages.h"
 #include "graph/graph.h"
 #include "graph/recording.h"
 #include "graph/text/text.h"
 #include "runtime/inspect.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
+#include "tests/project_root.h"
 #include "tests/temporary_folder.h"
 
 using namespace kontor;
@@ -55,8 +57,9 @@ TEST_CASE("[inspect] each stage of a graph is text") {
   CHECK(contains(text_of("kernel", "llvm"), "2.5"));
   CHECK(contains(text_of("source", "llvm"), "define void @"));
   CHECK(contains(text_of("source", "interp"), "kernel "));
-  CHECK(error_of([&] { text_of("soup", "llvm"); }) ==
-        "stage 'soup' is not one of graph, passes, stages, decisions, schedule, kernel, source, ir, asm");
+  CHECK(
+      error_of([&] { text_of("soup", "llvm"); }) ==
+      "stage 'soup' is not one of graph, passes, stages, decisions, schedule, kernel, accesses, source, ir, asm");
   CHECK(contains(error_of([&] { text_of("kernel", "abacus"); }), "device 'abacus'"));
 }
 
@@ -97,11 +100,22 @@ TEST_CASE(
   CHECK(compute() == std::vector<float>{7.5, 17.5});  // the edited one is kept nowhere
 }
 
+TEST_CASE("[inspect] docs/inspecting-kernels.md has each stage in its table") {
+  if (project_root().empty()) KONTOR_SKIP("not run in the project");
+  const std::string page = read_file(project_root() + "/docs/inspecting-kernels.md");
+  for (std::string_view stage : dump_stages) {
+    INFO(stage);
+    const size_t at = page.find(fmt::format("`{}`", stage), page.find("| stage |"));
+    REQUIRE(at < page.find("```sh test"));
+    CHECK(page[page.rfind('\n', at) + 1] == '|');
+  }
+}
+
 TEST_CASE("[inspect] an unknown stage in KONTOR_DUMP is an error that names it") {
   const Setting dump("KONTOR_DUMP", "kernel,soup");
   CHECK(
       error_of([] { Context context({.device = "interp"}); }) ==
-      "KONTOR_DUMP: stage 'soup' is not one of graph, passes, stages, decisions, schedule, kernel, source, ir, asm");
+      "KONTOR_DUMP: stage 'soup' is not one of graph, passes, stages, decisions, schedule, kernel, accesses, source, ir, asm");
 }
 
 TEST_CASE(

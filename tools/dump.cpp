@@ -8,6 +8,7 @@
 #include "backends/backend.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/stages.h"
 #include "graph/functions/functions.h"
 #include "graph/text/text.h"
 #include "runtime/inspect.h"
@@ -53,8 +54,7 @@ void add_dump(CLI::App& app) {
                    "An expression, \"softmax(matmul(f32[64,512], f32[512,512]))\"; a model, " +
                        model_names() + "; or a file with a graph in text form")
       ->required();
-  verb->add_option("--stage", options->stage,
-                   "graph, passes, stages, decisions, schedule, kernel, source, ir or asm")
+  verb->add_option("--stage", options->stage, fmt::format("One of {}", fmt::join(dump_stages, ", ")))
       ->capture_default_str();
   verb->add_option("--device", options->device, device_names())->capture_default_str()->check(not_empty());
   verb->add_flag("--json", options->json, "As JSON");

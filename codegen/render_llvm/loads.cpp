@@ -1,4 +1,4 @@
-// Loads: which shape an access has (one element, side by side, every second one, runs, a square block, a gather).
+// Loads: how each kind of access is written (codegen/tree/shape_accesses.h says which it is).
 #include <algorithm>
 
 #include "base/error.h"
@@ -51,16 +51,15 @@ Val Renderer::load_scalar(const Access& a, const Guard& guard) {
   return apply(b_, Op::Where, a.dtype, {guard.lanes, b_.splat(v, vector_), zero(a.dtype, vector_)});
 }
 
-/// Elements side by side, in order or reversed. A local place has room for lanes that are beyond the vector loop's extent,
-/// but not for others that are switched off, which may lie before it too.
-Val Renderer::load_vector(const Access& a, const Guard& guard) {
-  bool reversed = a.at.lane == -1, roomy = a.place->local && !reversed && mask_ == extent_mask_;
-  Val mask = guard.lanes || !roomy ? both(guard.lanes, mask_) : Val{};
-  int64_t offset = reversed ? 1 - vector_ : 0;
+/// Elements side by side, in order or reversed.
+Val Renderer::load_vector(const Access& a, const Guard& guard, AccessKind kind, const AccessMask& reasons) {
+  const bool is_reversed = kind == AccessKind::Reversed;
+  Val mask = reasons.any() ? both(guard.lanes, mask_) : Val{};
+  int64_t offset = is_reversed ? 1 - vector_ : 0;
   Val pointer = or_zeros(guard.uniform, address(a, offset));
-  if (mask && reversed) mask = reverse(mask);
+  if (mask && is_reversed) mask = reverse(mask);
   Val v = load_text(a, pointer, vector_, mask, mask ? item_size(a.dtype) : alignment(a, offset));
-  return reversed ? reverse(v) : v;
+  return is_reversed ? reverse(v) : v;
 }
 
 /// Every second element: of w elements from the first on those at even places, of w elements up to the last the others.
@@ -94,52 +93,25 @@ Val Renderer::load_gather(const Access& a, const Guard& guard) {
   return load_text(a, pointers, vector_, mask, item_size(a.dtype));
 }
 
-/// Elements side by side of which each is that of a group of lanes; none if it is another access.
-Val Renderer::load_grouped(const Access& a, const Guard& guard) {
-  if (a.at.lane || mask_ || guard.lanes) return {};
-  int lanes = 0;
-  for (auto& [v, factor] : a.at.terms) {
-    if (!b_.lanes(v)) continue;
-    if (lanes || factor != 1 || v != b_.lane_numbers(Scalar::I64, b_.lanes(v), 1)) return {};
-    lanes = b_.lanes(v);
-  }
-  if (lanes >= vector_) return {};
-  return load_text(a, or_zeros(guard.uniform, address(a)), lanes, {}, item_size(a.dtype));
-}
-
-/// The position of the first of `run` lanes that lie side by side whatever the loops around are at; null if they do not.
-Ref Renderer::position_of_run(const Node& n, const PlaceState& p, int first, int run) const {
-  const Ref step = ix::range(run, "run");
-  const Substitution lanes{{lanes_, ix::add(step, first)}}, start{{step.get(), index(0)}};
-  std::vector<Ref> at(tree::at(n).begin(), tree::at(n).end());
-  for (Ref& i : at) i = replace(i, lanes);
-  const Ref position = ix::flatten(at, p.dims);
-  int64_t apart = 0;
-  return ix::affine(position, step, apart) && apart == 1 ? replace(position, start) : Ref();
+/// Elements side by side of which each is that of a group of `run` lanes.
+Val Renderer::load_groups(const Access& a, const Guard& guard, int64_t run) {
+  return load_text(a, or_zeros(guard.uniform, address(a)), vector_ / static_cast<int>(run), {},
+                   item_size(a.dtype));
 }
 
 /// Rows of a dimension that was merged with the one around it, each a whole number of runs: two or four loads instead of
-/// a gather. None if it is another access.
-Val Renderer::load_runs(const Node& n, const Access& a, const Guard& guard) {
-  constexpr int shortest = 4;
-  if (mask_ || guard.lanes || a.place->lanes) return {};
-  for (int run = vector_ / 2; run >= std::max(shortest, vector_ / 4); run /= 2) {
-    std::vector<Ref> positions;
-    for (int first = 0; first < vector_; first += run) {
-      positions.push_back(position_of_run(n, *a.place, first, run));
-      if (!positions.back()) break;
-    }
-    if (!positions.back()) continue;
-    std::vector<Val> parts;
-    for (const Ref& position : positions) {
-      const Access part{a.place, linear(position), a.dtype};
-      parts.push_back(load_text(part, or_zeros(guard.uniform, address(part)), run, {}, alignment(part, 0)));
-    }
-    for (; parts.size() > 1; parts.resize(parts.size() / 2))
-      for (size_t i = 0; i < parts.size() / 2; i++) parts[i] = b_.joined(parts[2 * i], parts[2 * i + 1]);
-    return parts[0];
+/// a gather.
+Val Renderer::load_runs(const Node& n, const Access& a, const Guard& guard, int64_t run) {
+  std::vector<Val> parts;
+  for (int64_t first = 0; first < vector_; first += run) {
+    const Ref position = shapes_.position_of_run(n, *vector_loop_, first, run);
+    const Access part{a.place, linear(position), a.dtype};
+    parts.push_back(load_text(part, or_zeros(guard.uniform, address(part)), static_cast<int>(run), {},
+                              alignment(part, 0)));
   }
-  return {};
+  for (; parts.size() > 1; parts.resize(parts.size() / 2))
+    for (size_t i = 0; i < parts.size() / 2; i++) parts[i] = b_.joined(parts[2 * i], parts[2 * i + 1]);
+  return parts[0];
 }
 
 /// rows[i][k] = rows[k][i], by halves, quarters and so on down to single elements.
@@ -161,71 +133,82 @@ void Renderer::transpose(std::vector<Val>& rows) {
   }
 }
 
-/// Lanes far apart, while the copies of an unrolled loop around them lie side by side: a square block in memory, of which the
-/// copy that the loop is at has a column. None if it is another access.
-std::optional<Renderer::Square> Renderer::square_of(const Node& n, const PlaceState& p) {
-  constexpr int most = 16;
-  if (mask_ || vector_ < 4 || vector_ > most) return {};
-  const Ref position = ix::flatten(tree::at(n), p.dims);
-  for (size_t k = 0; k < unrolled_.size(); k++) {
-    Unrolled& u = unrolled_[k];
-    const int64_t begin = u.at / vector_ * vector_;
-    int64_t apart = 0;
-    if (u.depth != b_.depth() || begin + vector_ > u.count) continue;
-    if (!ix::affine(position, Ref(u.range), apart) || apart != 1) continue;
-    std::vector<int64_t> copy = {begin};
-    for (size_t inside = k + 1; inside < unrolled_.size(); inside++) copy.push_back(unrolled_[inside].at);
-    return Square{position, u.range, begin, u.at - begin, u.blocks[{&n, copy}]};
-  }
-  return {};
+/// The square block in memory of which the access has a column.
+Renderer::Square Renderer::square_of(const Node& n, const Node& along) {
+  size_t k = 0;
+  while (copies_[k].range != &along) k++;
+  const int64_t begin = copies_[k].at / vector_ * vector_;
+  std::vector<int64_t> copy = {begin};
+  for (size_t inside = k + 1; inside < copies_.size(); inside++) copy.push_back(copies_[inside].at);
+  return {along, begin, static_cast<size_t>(copies_[k].at - begin), blocks_[k][{&n, copy}]};
 }
 
-Access Renderer::row_of(const Square& square, const Access& a, int lane) {
-  const Ref row = replace(square.position, {{square.range, index(square.begin)}, {lanes_, index(lane)}});
+Access Renderer::row_of(const Node& n, const Access& a, const Square& square, int lane) {
+  const Node* range = vector_loop_->src[0].get();
+  const Ref row = replace(shapes_.position(n, *vector_loop_),
+                          {{&square.along, index(square.begin)}, {range, index(lane)}});
   return {a.place, linear(row), a.dtype};
 }
 
 /// A square block is loaded along memory, transposed in registers, and serves as many copies as there are lanes.
-Val Renderer::load_transposed(const Node& n, const Access& a, const Guard& guard) {
-  if (guard.uniform || guard.lanes || a.place->written) return {};
-  const std::optional<Square> square = square_of(n, *a.place);
-  if (!square) return {};
-  std::vector<Val>& rows = square->rows;
+Val Renderer::load_block(const Node& n, const Access& a, const Node& along) {
+  const Square square = square_of(n, along);
+  std::vector<Val>& rows = square.rows;
   if (rows.empty()) {
     for (int lane = 0; lane < vector_; lane++) {
-      const Access part = row_of(*square, a, lane);
+      const Access part = row_of(n, a, square, lane);
       rows.push_back(load_text(part, address(part), vector_, {}, alignment(part, 0)));
     }
     transpose(rows);
   }
-  return rows[static_cast<size_t>(square->column)];
+  return rows[square.column];
 }
 
-/// The other way: what the copies store is kept until the block is whole. False if it is another access.
-bool Renderer::store_transposed(const Node& n, const Access& a, Val v) {
-  if (a.place->local || a.place->read) return false;
-  const std::optional<Square> square = square_of(n, *a.place);
-  if (!square) return false;
-  std::vector<Val>& rows = square->rows;
+/// The other way: what the copies store is kept until the block is whole.
+void Renderer::store_block(const Node& n, const Access& a, const Node& along, Val v) {
+  const Square square = square_of(n, along);
+  std::vector<Val>& rows = square.rows;
   rows.push_back(b_.splat(v, vector_));
-  if (static_cast<int>(rows.size()) < vector_) return true;
+  if (static_cast<int>(rows.size()) < vector_) return;
   transpose(rows);
   for (int lane = 0; lane < vector_; lane++) {
-    const Access part = row_of(*square, a, lane);
+    const Access part = row_of(n, a, square, lane);
     store_text(part, address(part), rows[static_cast<size_t>(lane)], alignment(part, 0));
   }
-  return true;
 }
 
-Val Renderer::load_access(const Access& a, const Guard& guard) {
-  if (has_vector_terms(a.at)) {
-    Val grouped = load_grouped(a, guard);
-    return grouped ? grouped : load_gather(a, guard);
+AccessShape Renderer::shape_of(const Node& n) {
+  if (!vector_) return {};
+  const auto straight = std::ranges::find(copy_depths_, b_.depth()) - copy_depths_.begin();
+  return shapes_.of(n, {.vector = vector_loop_,
+                        .branch = mask_ != extent_mask_,
+                        .copies = copies_,
+                        .straight = static_cast<size_t>(straight)});
+}
+
+/// The access of lane 0, with the stride that its shape has. What the renderer knows of a position may hide that: then it is
+/// taken from the tree.
+Access Renderer::first_lane(const Node& n, const Access& a, const AccessShape& shape) {
+  if (!vector_) return a;
+  Linear rest = a.at;
+  if (shape.run) add_term(rest, b_.lane_numbers(Scalar::I64, vector_ / static_cast<int>(shape.run), 1), -1);
+  if (!has_vector_terms(rest) && rest.lane == shape.stride) return a;
+  const Ref first = replace(shapes_.position(n, *vector_loop_), {{vector_loop_->src[0].get(), index(0)}});
+  Access out = a;
+  out.at = linear(first);
+  return out;
+}
+
+Val Renderer::load_as(const Node& n, const AccessShape& shape, const Access& a, const Guard& guard) {
+  switch (shape.kind) {
+    case AccessKind::Gather:  return load_gather(a, guard);
+    case AccessKind::Runs:    return load_runs(n, a, guard, shape.run);
+    case AccessKind::Block:   return load_block(n, a, *shape.along);
+    case AccessKind::Uniform: return load_scalar(first_lane(n, a, shape), guard);
+    case AccessKind::Pairs:   return load_pairs(first_lane(n, a, shape), guard);
+    case AccessKind::Groups:  return load_groups(first_lane(n, a, shape), guard, shape.run);
+    default:                  return load_vector(first_lane(n, a, shape), guard, shape.kind, shape.mask);
   }
-  if (a.at.lane == 0) return load_scalar(a, guard);
-  if (a.at.lane == 1 || a.at.lane == -1) return load_vector(a, guard);
-  if (a.at.lane == 2 && !mask_ && !guard.lanes) return load_pairs(a, guard);
-  return load_gather(a, guard);
 }
 
 Val Renderer::load(const Node& n) {
@@ -233,11 +216,7 @@ Val Renderer::load(const Node& n) {
   if (Ref condition = tree::guard(n)) guard_of(condition, guard);
   if (guard.uniform && b_.is_int(guard.uniform, 0)) return zero(n.dtype, 0);
   const Access a = access(n);
-  if (has_vector_terms(a.at))
-    if (Val runs = load_runs(n, a, guard)) return runs;
-  if (!has_vector_terms(a.at) && std::abs(a.at.lane) > 1)
-    if (Val block = load_transposed(n, a, guard)) return block;
-  return load_access(a, guard);
+  return load_as(n, shape_of(n), a, guard);
 }
 
 }  // namespace kontor::ir

@@ -92,31 +92,28 @@ void Renderer::store_masked(const Access& a, Val pointer, Val v, Val mask) {
   touch(*a.place);
 }
 
-/// Lanes side by side. In a local place lanes that are off are loaded and stored back, which LLVM keeps in registers.
-void Renderer::store_lanes(const Access& a, Val v) {
-  bool reversed = a.at.lane == -1;
-  int64_t offset = reversed ? 1 - vector_ : 0;
-  Val pointer = address(a, offset);
-  bool unread = a.place->local && (a.place->lanes || !a.place->mixed) && mask_ == extent_mask_;
-  Val mask = unread ? Val{} : mask_;  // what lanes that are off leave in such a place is read by none
-  if (reversed) {
+/// Lanes side by side. A blend loads lanes that are off and stores them back, which LLVM keeps in registers.
+void Renderer::store_lanes(const AccessShape& shape, const Access& a, Val v) {
+  const bool is_reversed = shape.kind == AccessKind::Reversed;
+  const int64_t offset = is_reversed ? 1 - vector_ : 0;
+  Val pointer = address(a, offset), mask = shape.mask.any() ? mask_ : Val{};
+  if (is_reversed) {
     v = reverse(v);
     if (mask) mask = reverse(mask);
   }
   if (!mask) return store_text(a, pointer, v, alignment(a, offset));
-  if (!a.place->local || reversed || mask_ != extent_mask_) return store_masked(a, pointer, v, mask);
+  if (!shape.is_blend) return store_masked(a, pointer, v, mask);
   Val old = load_text(a, pointer, b_.lanes(v), {}, alignment(a, 0));
   store_text(a, pointer, apply(b_, Op::Where, a.dtype, {mask, v, old}), alignment(a, 0));
 }
 
-void Renderer::store_access(const Access& a, Val v) {
-  bool scatter = has_vector_terms(a.at);
-  if (!scatter && a.at.lane == 0) {
+void Renderer::store_as(const AccessShape& shape, const Access& a, Val v) {
+  if (shape.kind == AccessKind::Uniform) {
     if (b_.lanes(v) || mask_) broken("LLVM renderer: all lanes write one element");
     return store_text(a, address(a), v, alignment(a, 0));
   }
   v = b_.splat(v, vector_);
-  if (!scatter && (a.at.lane == 1 || a.at.lane == -1)) return store_lanes(a, v);
+  if (shape.kind != AccessKind::Gather) return store_lanes(shape, a, v);
   store_masked(a, lane_addresses(a), v, b_.splat(mask_ ? mask_ : b_.boolean(true), vector_));
 }
 
@@ -155,14 +152,8 @@ void Renderer::allocate(const Node& place) {
   p.write_level = b_.depth();
   p.version++;
   int64_t count = std::max(p.lanes, 1);
-  p.dims = {place.src.begin(), place.src.end()};
-  for (Ref& d : p.dims) {
-    int64_t bound = upper_bound(d, place);
-    // Rows of whole vectors, so that no two accesses overlap: then each stays in a register. Of the widest ones that have
-    // lanes switched off, since what these leave behind a row must not be the next row.
-    if (p.partial && &d == &p.dims.back()) bound = (bound + p.partial - 1) / p.partial * p.partial;
-    count *= const_int(*(d = index(bound)));
-  }
+  for (const Ref& d : place.src) upper_bound(d, place);
+  for (const Ref& d : p.dims) count *= const_int(*d);
   count += p.unaligned;
   for (size_t part = 0; part < tree::parts(place); part++) {
     const DType dtype = tree::part_dtype(place, part);

@@ -9,11 +9,17 @@
 
 namespace kontor::ir {
 
-Renderer::Renderer(const Ref& kernel, const Natives& natives) : kernel_(kernel), b_(natives) {
+Renderer::Renderer(const Ref& kernel, const Natives& natives)
+    : kernel_(kernel), b_(natives), shapes_(kernel) {
   Val buffers = argument(0, Scalar::Ptr);
+  for (const auto& [place, shape] : shapes_.places())
+    places_[place] = {.dims = shape.dims,
+                      .chunk = shape.chunk,
+                      .unaligned = shape.unaligned,
+                      .written = shape.written,
+                      .local = shape.written && tree::space(*place) == Space::Local};
   for (const Ref& p : tree::params(*kernel)) {
     PlaceState& state = places_[p.get()];
-    state.dims = p->src;
     Val at =
         b_.emit({Scalar::Ptr, 0}, "getelementptr ptr, ", typed(buffers), ", i64 ", tree::param_number(*p));
     state.base[0] = b_.emit({Scalar::Ptr, 0}, "load ptr, ", typed(at), ", align 8, !invariant.load !0");
@@ -21,7 +27,7 @@ Renderer::Renderer(const Ref& kernel, const Natives& natives) : kernel_(kernel),
     if (size->is_const())
       regions_.push_back({b_.text(state.base[0]), p->arg.text, extent(size) * item_size(p->dtype)});
   }
-  survey(tree::body(*kernel), nullptr);
+  survey_writes(tree::body(*kernel));
 }
 
 std::string Renderer::render(const std::string& entry) {
@@ -38,78 +44,15 @@ void Renderer::require_within_places(const std::string& text) const {
          tree::print(kernel_));
 }
 
-// ---- what must be known before: which scopes write which places, and how places are accessed
-
-/// Whether the access is of the lanes themselves, in a loop whose extent does not change while the place lives.
-bool Renderer::one_extent(const PlaceState& p, const Node& n, const Node* vector_loop) const {
-  if (!vector_loop || n.op == Op::Merge || p.dims.empty()) return false;
-  const Ref& range = (*vector_loop)[0];
-  std::span<const Ref> at = tree::at(n);
-  if (at.back() != range || (p.extent && p.extent != range->src[0])) return false;
-  for (const Ref& index : at.first(at.size() - 1))
-    if (ix::depends_on(index, range)) return false;
-  std::span around(open_statements_.data(), p.declared_in);
-  for (const Node* e : topological(range->src)) {
-    auto declares = [&](const Node* s) { return s->op == Op::Loop && s->src[0].get() == e; };
-    if (e->op == Op::Range && std::none_of(around.begin(), around.end(), declares)) return false;
-  }
-  return true;
-}
-
-/// Notes how local places are accessed: by vectors of which width, and whether by these alone.
-void Renderer::survey_access(const Node& n, const Node* vector_loop) {
-  const Node& place = *n.src[0];
-  if (tree::space(place) == Space::Param) return;
-  PlaceState& p = places_[&place];
-  bool one = one_extent(p, n, vector_loop);
-  if (one) p.extent = (*vector_loop)[0]->src[0];
-  if (!one) p.mixed = true;
-  if (!vector_loop || n.op == Op::Merge) return;
-  const Ref& range = (*vector_loop)[0];
-  int width = static_cast<int>(tree::width(*vector_loop));
-  for (const Ref& at : tree::at(n)) {
-    if (!ix::depends_on(at, range)) continue;
-    p.chunk = p.chunk ? std::min(p.chunk, width) : width;
-    if (is_int(range->src[0], width)) continue;
-    p.partial = std::max(p.partial, width);
-    const Ref first = ix::simplify(substitute(at, {{range.get(), index(0)}}));
-    if (!is_int(ix::mod(first, index(width)), 0)) p.unaligned = std::max(p.unaligned, width);
-  }
-}
-
-void Renderer::survey_values(const Node& statement, const Node* vector_loop) {
-  size_t first = statement.op == Op::Place ? statement.src.size() : 0;
-  bool compound = statement.op == Op::Loop || statement.op == Op::If;
-  size_t last = compound ? 1 : statement.src.size();
-  for (const Node* n : topological(std::span(statement.src).subspan(first, last - first)))
-    if (n->op == Op::Load || n->op == Op::Merge) {
-      places_[n->src[0].get()].read = true;
-      survey_access(*n, vector_loop);
-    }
-}
-
-void Renderer::survey_write(const Node& statement, const Node* vector_loop) {
-  bool declares = statement.op == Op::Place;
-  const Node& place = declares ? statement : *statement.src[0];
-  PlaceState& p = places_[&place];
-  p.written = true;
-  p.read = p.read || statement.op == Op::FoldStep;
-  p.local = tree::space(place) == Space::Local;
-  p.dims = place.src;
-  if (declares) p.declared_in = open_statements_.size();
-  if (!declares) survey_access(statement, vector_loop);
-  for (const Node* open : open_statements_) writes_[open].push_back(&place);
-}
-
-void Renderer::survey(std::span<const Ref> statements, const Node* vector_loop) {
+/// Which loops and branches write which places.
+void Renderer::survey_writes(std::span<const Ref> statements) {
   for (const Ref& s : statements) {
-    survey_values(*s, vector_loop);
     if (s->op == Op::Place || s->op == Op::Store || s->op == Op::FoldStep) {
-      survey_write(*s, vector_loop);
+      const Node* place = s->op == Op::Place ? s.get() : s->src[0].get();
+      for (const Node* open : open_statements_) writes_[open].push_back(place);
     } else if (s->op == Op::Loop || s->op == Op::If) {
       open_statements_.push_back(s.get());
-      bool vector = s->op == Op::Loop && tree::kind(*s) == LoopKind::Vector;
-      survey(std::span(s->src).subspan(1), vector ? s.get() : vector_loop);
+      survey_writes(std::span(s->src).subspan(1));
       open_statements_.pop_back();
     }
   }
@@ -175,15 +118,17 @@ void Renderer::shared_loop(const Node& n) {
 }
 
 void Renderer::unrolled(const Node& n, int64_t count) {
-  unrolled_.push_back({n.src[0].get(), count, 0, b_.depth()});
+  copies_.push_back({n.src[0].get(), count, 0});
+  copy_depths_.push_back(b_.depth());
+  blocks_.emplace_back();
   for (int64_t i = 0; i < count; i++) {
     push_frame();
-    unrolled_.back().at = i;
+    copies_.back().at = i;
     bindings_[n.src[0].get()] = {b_.i64(i), top_frame()};
     body(tree::body(n));
     pop_frame();
   }
-  unrolled_.pop_back();
+  copies_.pop_back(), copy_depths_.pop_back(), blocks_.pop_back();
 }
 
 void Renderer::vector_loop(const Node& n) {
@@ -197,7 +142,7 @@ void Renderer::vector_loop(const Node& n) {
   bindings_[n.src[0].get()] = {{}, top_frame()};
   int outer = std::exchange(mask_frame_, top_frame());
   vector_ = width;
-  lanes_ = n.src[0].get();
+  vector_loop_ = &n;
   if (!is_int(extent, width)) {
     active_ = value(extent);
     if (extent->bounds.lo < 0) active_ = apply(b_, Op::Max, DType::I64, {active_, b_.i64(0)});
@@ -324,29 +269,35 @@ void Renderer::fold_by_lane(const Access& a, const Node& place, std::span<const 
 
 void Renderer::fold(const Node& n) {
   const Node& place = *n.src[0];
+  const AccessShape shape = shape_of(n);
   Access a = access(n);
   std::vector<Val> v;
   for (const Ref& x : tree::values(n)) v.push_back(value(x));
-  bool in_order = !has_vector_terms(a.at) && (a.at.lane == 1 || a.at.lane == -1);
-  if (vector_ && !in_order) {
+  if (shape.kind == AccessKind::InTurn) {
     int lanes = vector_;
     for (Val& x : v) x = b_.lanes(x) ? b_.splat(x, lanes) : x;
     fold_by_lane(a, place, v);
     vector_ = lanes;
     return;
   }
-  const State old = each_part(a, place, [&](const Access& part) { return load_access(part, {}); });
+  a = first_lane(n, a, shape);
+  const State old = each_part(a, place, [&](const Access& part) {
+    return shape.kind == AccessKind::Uniform ? load_scalar(part, {})
+                                             : load_vector(part, {}, shape.kind, shape.read);
+  });
   for (Val& x : v) x = b_.splat(x, b_.lanes(old[0]));
-  for_parts(a, place, step(place, old, v), [&](const Access& part, Val next) { store_access(part, next); });
+  for_parts(a, place, step(place, old, v),
+            [&](const Access& part, Val next) { store_as(shape, part, next); });
 }
 
 // ---- statements
 
 void Renderer::store(const Node& n) {
   const Access a = access(n);
+  const AccessShape shape = shape_of(n);
   const Val v = value(tree::values(n)[0]);
-  const bool far_apart = !has_vector_terms(a.at) && std::abs(a.at.lane) > 1;
-  if (!far_apart || !store_transposed(n, a, v)) store_access(a, v);
+  if (shape.kind == AccessKind::Block) return store_block(n, a, *shape.along, v);
+  store_as(shape, shape.kind == AccessKind::Gather ? a : first_lane(n, a, shape), v);
 }
 
 void Renderer::statement(const Node& n) {

@@ -12,6 +12,7 @@
 #include "codegen/render_llvm/builder.h"
 #include "codegen/render_llvm/ops.h"
 #include "codegen/render_llvm/verify.h"
+#include "codegen/tree/shape_accesses.h"
 #include "codegen/tree/tree.h"
 
 namespace kontor::ir {
@@ -30,14 +31,9 @@ void add_scaled(Linear& to, const Linear& e, int64_t factor);
 struct PlaceState {
   std::array<Val, most_parts> base = {};  ///< of each part of a fold's state, else of the only one
   std::vector<Ref> dims = {};             ///< of a local place their upper bounds
-  int chunk = 0;           ///< least number of lanes of the accesses to it that are vectors; 0: none
-  int partial = 0;         ///< largest of those that may reach beyond a row's end, with lanes switched off
-  int unaligned = 0;       ///< and of those among them that do not begin at multiples of their lanes
-  Ref extent = {};         ///< of the vector loops in which it is accessed, if that is one for all its life
-  bool mixed = false;      ///< accessed in other ways too: a lane that is off may be another access's element
-  size_t declared_in = 0;  ///< number of loops and branches around its declaration
-  bool written = false;    ///< in this kernel
-  bool read = false;
+  int chunk = 0;                          ///< least number of lanes of the accesses to it that are vectors
+  int unaligned = 0;                      ///< lanes that may reach beyond its end
+  bool written = false;                   ///< in this kernel
   bool local = false;
   int lanes = 0;        ///< of a place declared inside a vector loop: each element is a vector
   int write_level = 0;  ///< the innermost open scope in which it is written
@@ -69,18 +65,12 @@ class Renderer {
   void require_within_places(const std::string& text) const;
 
  private:
-  /// An open unrolled loop.
-  struct Unrolled {
-    const Node* range;
-    int64_t count, at;
-    int depth;  ///< of the builder
-    std::map<std::pair<const Node*, std::vector<int64_t>>, std::vector<Val>> blocks =
-        {};  ///< of Loads and Stores: from the copy on, and for each copy of the loops inside of this one, transposed
-  };
+  /// Of Loads and Stores in blocks: from the copy on, and for each copy of the loops inside of that one, what is in registers.
+  using Blocks = std::map<std::pair<const Node*, std::vector<int64_t>>, std::vector<Val>>;
   struct Square {
-    Ref position;
-    const Node* range;  ///< of the unrolled loop
-    int64_t begin, column;
+    const Node& along;  ///< the range of the unrolled loop
+    int64_t begin;      ///< its first copy in the block
+    size_t column;      ///< the copy that is rendered, from there
     std::vector<Val>& rows;
   };
 
@@ -129,18 +119,19 @@ class Renderer {
   Access access(const Node& n);
   Val address(const Access& a, int64_t offset = 0);
   Val load(const Node& n);
-  Val load_access(const Access& a, const Guard& guard);
+  AccessShape shape_of(const Node& n);
+  Access first_lane(const Node& n, const Access& a, const AccessShape& shape);
+  Val load_as(const Node& n, const AccessShape& shape, const Access& a, const Guard& guard);
   Val load_scalar(const Access& a, const Guard& guard);
-  Val load_vector(const Access& a, const Guard& guard);
+  Val load_vector(const Access& a, const Guard& guard, AccessKind kind, const AccessMask& reasons);
   Val load_pairs(const Access& a, const Guard& guard);
   Val load_gather(const Access& a, const Guard& guard);
-  Val load_grouped(const Access& a, const Guard& guard);
-  Val load_runs(const Node& n, const Access& a, const Guard& guard);
-  Ref position_of_run(const Node& n, const PlaceState& p, int first, int run) const;
-  std::optional<Square> square_of(const Node& n, const PlaceState& p);
-  Access row_of(const Square& square, const Access& a, int lane);
-  Val load_transposed(const Node& n, const Access& a, const Guard& guard);
-  bool store_transposed(const Node& n, const Access& a, Val v);
+  Val load_groups(const Access& a, const Guard& guard, int64_t run);
+  Val load_runs(const Node& n, const Access& a, const Guard& guard, int64_t run);
+  Square square_of(const Node& n, const Node& along);
+  Access row_of(const Node& n, const Access& a, const Square& square, int lane);
+  Val load_block(const Node& n, const Access& a, const Node& along);
+  void store_block(const Node& n, const Access& a, const Node& along, Val v);
   void transpose(std::vector<Val>& rows);
   Val load_text(const Access& a, Val pointer, int lanes, Val mask, int64_t align);
   Val or_zeros(Val condition, Val pointer);
@@ -150,8 +141,8 @@ class Renderer {
   Val lane_addresses(const Access& a);
   int64_t alignment(const Access& a, int64_t offset);
   Val reverse(Val v);
-  void store_access(const Access& a, Val v);
-  void store_lanes(const Access& a, Val v);
+  void store_as(const AccessShape& shape, const Access& a, Val v);
+  void store_lanes(const AccessShape& shape, const Access& a, Val v);
   void store_text(const Access& a, Val pointer, Val v, int64_t align);
   void store_masked(const Access& a, Val pointer, Val v, Val mask);
   void declare(const Node& place);
@@ -183,11 +174,7 @@ class Renderer {
   Val both(Val x, Val y);
 
   // Statements (render.cpp).
-  void survey(std::span<const Ref> body, const Node* vector_loop);
-  void survey_values(const Node& statement, const Node* vector_loop);
-  void survey_write(const Node& statement, const Node* vector_loop);
-  void survey_access(const Node& n, const Node* vector_loop);
-  bool one_extent(const PlaceState& p, const Node& n, const Node* vector_loop) const;
+  void survey_writes(std::span<const Ref> body);
   void body(std::span<const Ref> statements);
   void statement(const Node& n);
   void loop(const Node& n);
@@ -227,17 +214,20 @@ class Renderer {
   std::vector<int> scope_frames_ = {0};  // the frame of each of the builder's scopes
   int serials_ = 0;
   std::unordered_map<const Node*, Binding> bindings_;
-  std::vector<Unrolled> unrolled_;
+  std::vector<UnrolledCopy> copies_;   // of the open unrolled loops
+  std::vector<int> copy_depths_ = {};  // the builder's, of each
+  std::vector<Blocks> blocks_ = {};    // of each
+  AccessShapes shapes_;
   std::unordered_map<const Node*, PlaceState> places_;
   std::deque<PlaceState> merging_;  // memory in which merges halve
   std::unordered_map<const Node*, std::vector<const Node*>>
       writes_;                                // of each Loop and If: places written in it
   std::vector<const Node*> open_statements_;  // while surveying
   int vector_ = 0;                            // lanes of the open vector loop
-  const Node* lanes_ = nullptr;               // its Range
-  Val mask_ = {};                             // lanes that are switched on; none: all
-  Val extent_mask_ = {};                      // those below the extent of the vector loop,
-  Val active_ = {};                           // which is this
+  const Node* vector_loop_ = nullptr;
+  Val mask_ = {};         // lanes that are switched on; none: all
+  Val extent_mask_ = {};  // those below the extent of the vector loop,
+  Val active_ = {};       // which is this
   int mask_frame_ = 0;
   int64_t scratch_top_ = 0, scratch_bytes_ = 0;
   std::vector<LlvmRegion> regions_;  // what the verifier is told: how large places are

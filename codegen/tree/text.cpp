@@ -216,6 +216,8 @@ class Sharing {
 
 class Printer {
  public:
+  explicit Printer(const Notes& notes) : notes_(notes) {}
+
   std::string text;
 
   void kernel(const Node& k) {
@@ -265,6 +267,7 @@ class Printer {
   }
 
  private:
+  const Notes& notes_;
   const Sharing* sharing_ = nullptr;
   std::unordered_map<const Node*, std::vector<std::string>> names_;  // innermost last
   std::unordered_set<std::string> taken_;
@@ -392,6 +395,7 @@ class Printer {
 
   void if_statement(const Node& s, int depth) {
     line(depth, "if " + expression(*s[0]));
+    notes(s, depth + 1);
     block(then_body(s), depth + 1);
     if (else_body(s).empty()) {
       block_count_++;
@@ -399,6 +403,11 @@ class Printer {
     }
     line(depth, "else");
     block(else_body(s), depth + 1);
+  }
+
+  void notes(const Node& s, int depth) {
+    if (!notes_) return;
+    for (const auto& [n, note] : notes_(s)) line(depth, fmt::format("# {}: {}", access(*n), note));
   }
 
   void block(std::span<const Ref> list, int depth) {
@@ -413,6 +422,7 @@ class Printer {
         declared.push_back(&s);
       }
       statement(s, depth);
+      if (s.op != Op::Loop && s.op != Op::If) notes(s, depth);
     }
     for (const Node* n : declared) forget(n);
     place_open_ = false;
@@ -428,12 +438,16 @@ class Printer {
 
 }  // namespace
 
+std::string print(const Ref& kernel, const Notes& notes) {
+  Printer printer(notes);
+  printer.kernel(*kernel);
+  return printer.text;
+}
+
 std::string print(const Ref& node) {
-  Printer printer;
-  if (node->op == Op::Kernel) {
-    printer.kernel(*node);
-    return printer.text;
-  }
+  if (node->op == Op::Kernel) return print(node, Notes());
+  const Notes none;
+  Printer printer(none);
   if (!is_statement(node->op)) return printer.expression(*node);
   printer.statement(*node, 0);
   return printer.text;

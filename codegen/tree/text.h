@@ -15,8 +15,11 @@
 //
 // merge(p[i]) joins the last dimension of p in halving pairs. Expressions: graph/text/expression.h.
 #pragma once
+#include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "codegen/tree/tree.h"
 
@@ -24,6 +27,9 @@ namespace kontor::tree {
 
 /// The text of a kernel, or of any statement or value of one. In a kernel, `?name` is used outside of its scope.
 std::string print(const Ref& node);
+/// What is to be said of accesses of a statement, or of a branch's condition: a comment each, below it.
+using Notes = std::function<std::vector<std::pair<const Node*, std::string>>(const Node& statement)>;
+std::string print(const Ref& kernel, const Notes& notes);
 /// Reads a kernel; throws Error with line and what is wrong.
 Ref parse(std::string_view text);
 

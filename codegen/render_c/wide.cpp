@@ -3,7 +3,7 @@
 
 #include "base/error.h"
 #include "codegen/render_c/renderer.h"
-#include "codegen/tree/substitute.h"
+#include "codegen/tree/shape_accesses.h"
 #include "graph/index/index.h"
 #include "graph/index/sum.h"
 
@@ -39,10 +39,6 @@ struct Accesses {
   }
 };
 
-bool begins_at_multiple(const ix::Sum& sum, int64_t of) {
-  return sum.c % of == 0 && std::ranges::all_of(sum.terms, [&](const ix::Term& t) { return t.k % of == 0; });
-}
-
 }  // namespace
 
 /// Of an access along a loop of `count`: where the elements that its iterations have together begin, and which of these is
@@ -50,16 +46,15 @@ bool begins_at_multiple(const ix::Sum& sum, int64_t of) {
 std::optional<Renderer::Wide> Renderer::wide_along(const Node& access, const Ref& range) {
   const PlaceState& p = places_[access.src[0].get()];
   if ((p.local && !p.shared) || (access.op == Op::Load && tree::guard(access))) return std::nullopt;
-  const Ref& at = position(access);
-  int64_t apart = 0;
-  if (!ix::affine(at, range, apart) || apart < 1 || apart > 2) return std::nullopt;
+  const std::optional<Along> found = along(position(access), range);
+  if (!found || found->apart < 1 || found->apart > 2) return std::nullopt;
+  const auto& [start, apart] = *found;
   const int64_t size = item_size(access.src[0]->dtype), elements = apart * extent(range->src[0]),
                 bytes = elements * size;
   const int64_t once = std::min(bytes, widest) / size;
   if (bytes > 64 || once < 2 || !std::has_single_bit(static_cast<uint64_t>(bytes))) return std::nullopt;
-  const Ref start = replace(at, {{range.get(), index(0)}});
   const int64_t c = ix::sum_of(start).c, within = ((c % apart) + apart) % apart;
-  if (!begins_at_multiple(ix::sum_of(ix::sub(start, within)), once)) return std::nullopt;
+  if (!is_multiple(ix::sub(start, within), once)) return std::nullopt;
   return Wide{.place = access.src[0],
               .start = ix::sub(start, within),
               .elements = elements,
@@ -126,13 +121,12 @@ bool Renderer::copy_wide(const Node& store, const Ref& range) {
   if (is_narrow(store.src[0]->dtype) || wide->second.element != range ||
       wide->second.elements != extent(range->src[0]))
     return false;
-  int64_t apart = 0;
-  const Ref at = position(store);
-  if (!ix::affine(at, range, apart) || apart != 1) return false;
-  const Ref start = replace(at, {{range.get(), index(0)}});
+  const std::optional<Along> found = along(position(store), range);
+  if (!found || found->apart != 1) return false;
+  const Ref& start = found->start;
   roots_.push_back(start);
   const int64_t bytes = wide->second.elements * item_size(load->dtype);
-  if (bytes > widest || !begins_at_multiple(ix::sum_of(start), wide->second.elements)) return false;
+  if (bytes > widest || !is_multiple(start, wide->second.elements)) return false;
   line(wide_copy(fmt::format("{}[{}]", p.name, value(start).text), fmt::format("{}[0]", wide->second.name),
                  bytes));
   copied_.insert(&store);

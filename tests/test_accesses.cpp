@@ -23,6 +23,15 @@ namespace {
 // ---- by hand: without its comments each is read, and with them printed
 
 constexpr const char* by_hand[] = {
+    // The example of codegen/tree/shape_accesses.h.
+    R"(kernel far(y f32[2, 16], x f32[16, 40]) -> y
+  unroll c 2
+    vector l 16 width 16
+      y[c, l] = x[l, c * 20] + x[c, l * 2]
+      # y[c, l]: contiguous
+      # x[l, c * 20]: gather 40
+      # x[c, l * 2]: pairs
+)",
     R"(kernel varying(y f32[2, 8], x f32[16], z f32[16]) -> y
   unroll i 2
     vector k i + 3 width 8

@@ -1,12 +1,13 @@
 // shape_accesses: what each Load, Store and FoldStep of a vector loop is to memory, as data: where the elements of its lanes
 // lie, and which lanes are switched off. A renderer prints it, and `kontor dump --stage accesses` prints it below each statement:
 //
-//   unroll c 2                                 kernel(x f32[16, 40], k i32[2, 16]) -> y f32[2, 16]
-//     vector l 16 width 16
-//       y[c, l] = x[l, c * 20] + x[c, l * 2]
-//       # y[c, l]: contiguous
-//       # x[l, c * 20]: gather 40              lane l at 40 l: as far apart as the rows of x
-//       # x[c, l * 2]: pairs                   every second element
+//   kernel far(y f32[2, 16], x f32[16, 40]) -> y
+//     unroll c 2
+//       vector l 16 width 16
+//         y[c, l] = x[l, c * 20] + x[c, l * 2]
+//         # y[c, l]: contiguous
+//         # x[l, c * 20]: gather 40              lane l at 40 l: as far apart as the rows of x
+//         # x[c, l * 2]: pairs                   every second element
 //
 // An access may differ between the copies of an unrolled loop: a guard holds in one and not in the other.
 #pragma once

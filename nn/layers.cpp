@@ -46,6 +46,21 @@ LayerNorm::LayerNorm(int64_t size, double epsilon)
 
 Tensor LayerNorm::operator()(const Tensor& x) const { return x.layer_norm(1, weight, bias, eps); }
 
+RMSNorm::RMSNorm(int64_t size, double epsilon) : weight(Tensor::ones({size})), eps(epsilon) {}
+
+Tensor RMSNorm::operator()(const Tensor& x) const {
+  return x * (x.square().mean(-1, true) + eps).rsqrt() * weight;
+}
+
+Embedding::Embedding(int64_t count, int64_t width, double deviation)
+    : weight(Tensor::normal({count, width}, 0, deviation)) {}
+
+Tensor dropout(const Tensor& x, double rate, bool training) {
+  if (!(rate >= 0 && rate < 1)) fail("dropout: a rate of {}", rate);
+  if (!training || rate == 0) return x;
+  return where(Tensor::uniform(x.dims()) >= rate, x * (1 / (1 - rate)), 0);
+}
+
 Tensor MnistCnn::operator()(const Tensor& images) const {
   const Ref given = node_of(images);
   if (given->rank() != 4 || !is_int(given->shape[1], 1) || !is_int(given->shape[2], 28) ||

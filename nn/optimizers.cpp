@@ -1,5 +1,7 @@
-// SGD and Adam: fused updates of parameters and state, written in place where nobody needs the old values.
+// SGD, Adam and AdamW: fused updates of parameters and state, written in place where nobody needs the old values.
+#include <algorithm>
 #include <cmath>
+#include <numbers>
 
 #include <kontor/nn.h>
 
@@ -54,12 +56,29 @@ void Optimizer::step(std::span<const Tensor> gradients, const Tensor& only_if) {
   realize_all(changed);
 }
 
+void Optimizer::clip(double length) {
+  if (!(length >= 0)) fail("{}: gradients of a length of {}", kind(), length);
+  clip_ = length;
+}
+
+// As PyTorch's clip_grad_norm_.
+static void clip_to(double length, std::vector<Tensor>& gradients) {
+  Tensor total;
+  for (const Tensor& g : gradients) {
+    const Tensor squares = g.cast(DType::F32).square().sum();
+    total = total.empty() ? squares : total + squares;
+  }
+  const Tensor factor = minimum(length / (total.sqrt() + 1e-6), 1.0);
+  for (Tensor& g : gradients) g = g * factor.cast(g.dtype());
+}
+
 void Optimizer::step(const Tensor& loss) {
   std::vector<Tensor> leaves;
   for (const Parameter& p : parameters_) leaves.push_back(*p.tensor);
   std::vector<Tensor> gradients = gradient(loss, leaves);
   leaves.clear();
   for (Tensor& g : gradients) g = where(g.isfinite(), g, 0);
+  if (clip_ > 0) clip_to(clip_, gradients);
   step(gradients, loss.reshape({}).isfinite());
 }
 
@@ -131,10 +150,39 @@ void Adam::update(std::span<const Tensor> gradients) {
     const Tensor& g = gradients[i];
     const Tensor m = m_[i] * beta1_ + g * (1 - beta1_);
     const Tensor v = v_[i] * beta2_ + g * g * (1 - beta2_);
-    set(x, x - m * corrections_->first * lr / ((v * corrections_->second).sqrt() + eps_));
+    const double decay = decays_.empty() ? 0 : decays_[i];
+    const Tensor kept = decay > 0 ? x * (1 - Tensor(lr) * decay) : x;
+    set(x, kept - m * corrections_->first * lr / ((v * corrections_->second).sqrt() + eps_));
     set(m_[i], m);
     set(v_[i], v);
   }
+}
+
+std::vector<ParameterGroup> decay_groups(std::span<const Parameter> parameters, double decay) {
+  std::vector<ParameterGroup> groups{{{}, decay}, {{}, 0}};
+  for (const Parameter& p : parameters) groups[p.tensor->rank() >= 2 ? 0 : 1].parameters.push_back(p);
+  return groups;
+}
+
+static std::vector<Parameter> joined(std::span<const ParameterGroup> groups) {
+  std::vector<Parameter> all;
+  for (const ParameterGroup& g : groups) {
+    if (!(g.decay >= 0)) fail("adamw: a decay of {}", g.decay);
+    all.insert(all.end(), g.parameters.begin(), g.parameters.end());
+  }
+  return all;
+}
+
+AdamW::AdamW(std::span<const ParameterGroup> groups, double rate, double beta1, double beta2, double eps)
+    : Adam(joined(groups), rate, beta1, beta2, eps) {
+  for (const ParameterGroup& g : groups) decays_.insert(decays_.end(), g.parameters.size(), g.decay);
+}
+
+double WarmupCosine::at(int64_t step) const {
+  if (step < warmup) return peak * static_cast<double>(step + 1) / static_cast<double>(warmup);
+  const double left = static_cast<double>(std::max<int64_t>(steps - 1 - warmup, 1)),
+               part = std::min(static_cast<double>(step - warmup) / left, 1.0);
+  return least + (peak - least) * (1 + std::cos(part * std::numbers::pi)) / 2;
 }
 
 }  // namespace kontor::inline v0::nn

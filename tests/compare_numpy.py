@@ -211,6 +211,29 @@ def pool(function):
   return run
 
 
+def attention(c):
+  if c.dropout or c.result.size == 0 or c.k.shape[-2] == 0:
+    return None
+  q, k, v = c.floats("q", "k", "v")
+  share = q.shape[-3] // k.shape[-3] if min(q.ndim, k.ndim) > 2 and k.shape[-3] > 1 and q.shape[-3] > 1 else 1
+  k, v = (np.repeat(x, share, -3) if share > 1 and x.shape[-3] > 1 else x for x in (k, v))
+  scores = q @ np.swapaxes(k, -1, -2) * (c.scale or 1 / np.sqrt(max(q.shape[-1], 1)))
+  n, m = scores.shape[-2:]
+  query, key = np.arange(n)[:, None] + m - n, np.arange(m)
+  seen = key <= query if c.causal else np.ones((n, m), bool)
+  if c.window:
+    seen = seen & (query - key < c.window) & (key - query < c.window)
+  if c.mask is not None and c.dtypes["mask"] == "bool":
+    seen = seen & (c.mask != 0)
+  elif c.mask is not None:
+    scores = scores + c.mask.astype("f8")
+  scores = np.where(seen, scores, -np.inf)
+  most = scores.max(-1, keepdims=True)
+  weights = np.exp(scores - np.where(np.isneginf(most), 0, most))
+  total = weights.sum(-1, keepdims=True)
+  return weights / np.where(total == 0, 1, total) @ v
+
+
 def instance_norm(c):
   if c.eps <= 0:
     return None
@@ -280,7 +303,7 @@ TABLE = {
   "softmax": lambda c: torch.softmax(t(c.x), c.axis).numpy(), "log_softmax": lambda c: torch.log_softmax(t(c.x), c.axis).numpy(),
   "cross_entropy": lambda c: -np.take_along_axis(torch.log_softmax(t(c.logits), -1).numpy(), c.labels.astype("i8")[..., None], -1)[..., 0],
   "layer_norm": lambda c: F.layer_norm(t(c.x), c.x.shape[-c.axes:], t(c.weight), t(c.bias), c.eps).numpy() if c.eps > 0 else None,
-  "instance_norm": instance_norm, "one_hot": lambda c: np.asarray(c.x)[..., None] == np.arange(c.classes),
+  "instance_norm": instance_norm, "attention": attention, "one_hot": lambda c: np.asarray(c.x)[..., None] == np.arange(c.classes),
   "take": lambda c: np.take(c.x, c.indices.astype("i8"), axis=c.axis),
   "pick": lambda c: np.take_along_axis(c.x, c.indices.astype("i8")[..., None], -1)[..., 0], "put": put,
   "rsqrt": of_floats(lambda x: 1 / np.sqrt(x), "x"), "sigmoid": of_floats(lambda x: 1 / (1 + np.exp(-x)), "x"),
@@ -324,6 +347,8 @@ MAGNITUDE = {
   "cross_entropy": lambda c: np.max(np.abs(c.logits.astype("f8"))),
   "layer_norm": lambda c: normed(c, tuple(range(c.x.ndim - c.axes, c.x.ndim))),
   "instance_norm": lambda c: normed(c, tuple(range(2, c.x.ndim))),
+  # An error of a score is a relative one of its weight.
+  "attention": lambda c: np.max(np.abs(c.v.astype("f8"))) * (1 + 2 * np.max(np.abs(c.q)) * np.max(np.abs(c.k)) * c.q.shape[-1] * (abs(c.scale) or 1)),
   "gelu": lambda c: np.abs(c.x.astype("f8")), "gelu_tanh": lambda c: np.abs(c.x.astype("f8")),
   "conv2d": lambda c: np.max(np.abs(c.x)) * np.max(np.abs(c.weight)) * c.weight[0].size + 1 if c.x.size and c.weight.size else 0,
 }
@@ -339,7 +364,7 @@ BETWEEN = {
 SLOPPY = {"softmax": 1, "logcumsumexp": 60, "logsumexp": 60, "log_softmax": 60, "cross_entropy": 60, "layer_norm": 40, "instance_norm": 40, "sin": 2, "cos": 2}
 
 # Several operations, each rounded to an f8 (f8e4m3 overflows to NaN): too coarse to be compared with what is right.
-STEPWISE = {"prod", "sum", "mean", "var", "matmul", "conv2d", "avg_pool2d", "softmax", "log_softmax", "cross_entropy", "layer_norm",
+STEPWISE = {"prod", "sum", "mean", "var", "matmul", "conv2d", "avg_pool2d", "softmax", "log_softmax", "cross_entropy", "layer_norm", "attention",
             "cumsum", "cumprod", "logcumsumexp", "linear_scan", "instance_norm", "silu", "gelu", "sigmoid", "rsqrt", "pow"}
 
 

@@ -66,7 +66,7 @@ class Proposal {
     choose_slot();
     anchor_ = x_;
     choose_axis();
-    groups_ = 1;
+    groups_ = 1, keys_ = -1;
     std::vector<Argument> out;
     for (size_t i = 0; i < parameters_.size(); i++) {
       out.push_back(argument(i));
@@ -87,7 +87,7 @@ class Proposal {
   bool smooth_;
   size_t slot_ = SIZE_MAX;  // the parameter that is x
   size_t axis_ = 0, trailing_ = 1;
-  int64_t groups_ = 1, part_ = 1;
+  int64_t groups_ = 1, part_ = 1, keys_ = -1;
   Ints weight_;
 
   void choose_slot() {
@@ -178,6 +178,7 @@ class Proposal {
   Argument one_tensor(std::string_view name) {
     Ints d = dims();
     if (!anchor_) return tensor(leaves_.leaf({leaves_.dtype(), leaves_.dims()}));
+    if (row_.name == "attention") return tensor(of_attention(name));
     if (name == "indices" || name == "labels") return tensor(indices());
     if (name == "weight") return tensor(leaves_.leaf({like_anchor(), weight_ = weight()}));
     if (name == "bias") return tensor(leaves_.leaf({like_anchor(), bias()}));
@@ -187,6 +188,20 @@ class Proposal {
     if (slot_ != SIZE_MAX && slot_ < parameters_.size())
       return tensor(leaves_.leaf({like_anchor(), around(parameters_[slot_].name)}));
     return tensor(leaves_.leaf({like_anchor(), beside()}));
+  }
+
+  /// What goes with x as queries, keys or values; the heads of keys are those of queries.
+  Ref of_attention(std::string_view name) {
+    Ints d = x_ ? static_shape(*x_) : Ints{};
+    while (d.size() < 2) d.insert(d.begin(), 3);
+    const bool is_queries = slot_ == 0, is_values = slot_ == 2;
+    if (keys_ < 0) keys_ = is_queries ? leaves_.extent() : d[d.size() - 2];
+    const int64_t size = is_values ? 4 : d.back();
+    if (name == "mask") return leaves_.leaf({dice_.once_in(2) ? DType::Bool : like_anchor(), {1, keys_}});
+    Ints shape(d.begin(), d.end() - 2);
+    shape.push_back(name == "q" ? leaves_.extent() : keys_);
+    shape.push_back(name == "v" ? leaves_.extent() : size);
+    return leaves_.leaf({like_anchor(), shape});
   }
 
   Ref indices() {

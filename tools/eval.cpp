@@ -1,5 +1,6 @@
-// kontor eval: the accuracy of a saved model, and some digits with what it takes them for.
+// kontor eval: the accuracy of a saved model, and some digits with what it takes them for; the loss of a GPT.
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <memory>
 #include <numeric>
@@ -12,6 +13,7 @@
 #include "tools/evaluate.h"
 #include "tools/models.h"
 #include "tools/run.h"
+#include "tools/text_model.h"
 #include "tools/validators.h"
 #include "tools/verbs.h"
 
@@ -112,13 +114,30 @@ void print_json(const Options& o, const std::string& data, const std::vector<Par
   fmt::print("{}\n", out.dump(1));
 }
 
+// Of a GPT: how well it tells what follows, on the last tenth of a text.
+void eval_text(const Options& o) {
+  const TextModel model = load_text_model(o.model);
+  const std::string file = o.data.empty() ? shipped_data("tinyshakespeare.txt") : o.data;
+  const Corpus corpus(file, model.vocabulary);
+  corpus.check_context(model.gpt->options.context);
+  const double loss = TextEvaluation(*model.gpt, corpus).loss(), bits = loss / std::log(2.0);
+  if (o.json) {
+    const nlohmann::ordered_json out = {
+        {"model", o.model}, {"data", file}, {"validation_loss", loss}, {"bits_per_byte", bits}};
+    return fmt::print("{}\n", out.dump(1));
+  }
+  fmt::print("validation loss {:.4f}, {:.3f} bits a byte of the last {} of {}\n", loss, bits,
+             corpus.validation(), file);
+}
+
 void run(const Options& o) {
   Context::set_default({.device = o.device, .threads = 0, .seed = 0});
-  const std::string data = o.data.empty() ? shipped_data("mnist-12k") : o.data;
   const nn::Metadata about = nn::load_metadata(o.model);
   const auto kind = about.find("model");
+  if (kind != about.end() && kind->second == "gpt") return eval_text(o);
+  const std::string data = o.data.empty() ? shipped_data("mnist-12k") : o.data;
   if (kind != about.end() && kind->second != "mnist-cnn")
-    fail("{}: a model of kind '{}'; eval knows mnist-cnn", o.model, kind->second);
+    fail("{}: a model of kind '{}'; eval knows mnist-cnn and gpt", o.model, kind->second);
   nn::MnistCnn model;
   const std::vector<nn::Parameter> parameters = nn::parameters(model);
   nn::load_parameters(o.model, parameters);
@@ -133,12 +152,11 @@ void run(const Options& o) {
 }  // namespace
 
 void add_eval(CLI::App& app) {
-  CLI::App* verb =
-      app.add_subcommand("eval", "The accuracy of a saved model, and what it takes some digits for");
+  CLI::App* verb = app.add_subcommand("eval", "The accuracy of a saved model, or a GPT's loss on a text");
   auto o = std::make_shared<Options>();
   verb->add_option("model", o->model, "A model.safetensors of kontor train")->required();
   verb->add_option("--data", o->data,
-                   "Folder with the IDX files of MNIST (default: mnist-12k, which comes with Kontor)")
+                   "Folder with the IDX files of MNIST, or a text (default: what comes with Kontor)")
       ->check(not_empty());
   verb->add_option("--device", o->device, device_names())->check(not_empty());
   verb->add_option("--show", o->show, "How many digits to show")

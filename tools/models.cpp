@@ -108,11 +108,11 @@ std::string shipped_data(const std::string& name) {
                              program / "../share/kontor" / name};
   std::string tried;
   for (const fs::path& p : places) {
-    if (fs::is_directory(p, ignored)) return p.lexically_normal().string();
+    if (fs::exists(p, ignored)) return p.lexically_normal().string();
     tried += "\n  " + p.lexically_normal().string();
   }
-  fail("the dataset {} that comes with Kontor is not there; looked for:{}\nName another folder with --data",
-       name, tried);
+  fail("the dataset {} that comes with Kontor is not there; looked for:{}\nName another with --data", name,
+       tried);
 }
 
 }  // namespace kontor::tools

@@ -13,7 +13,7 @@ namespace kontor::tools {
 std::optional<Graph> named_graph(const std::string& name);
 std::string model_names();  ///< for help and messages
 
-/// The folder of a dataset that comes with Kontor ("mnist-12k"): in the source tree, or where Kontor is installed.
+/// A dataset that comes with Kontor ("mnist-12k", a folder; "tinyshakespeare.txt"): in the source tree, or where Kontor is installed.
 /// Throws Error that lists where it was looked for.
 std::string shipped_data(const std::string& name);
 

@@ -11,6 +11,10 @@ class Progress {
   explicit Progress(int64_t first, std::string label = "");
   /// Of `last` steps; `failed`: losses that were not finite so far.
   void show(int64_t step, int64_t last, double loss, double accuracy, int64_t failed);
+  /// The same of texts: `tokens` a step, the newest loss of the validation (NaN: none yet).
+  void show_text(int64_t step, int64_t last, double loss, double tokens, double validation);
+  /// A line of its own above the progress.
+  void say(const std::string& line);
   void finish();
   ~Progress();
   Progress(const Progress&) = delete;
@@ -21,6 +25,10 @@ class Progress {
   std::string label_;
   double begin_, shown_ = 0, loss_ = 0, accuracy_ = 0;
   bool terminal_, any_ = false;
+
+  bool due(int64_t step, int64_t last);
+  double rate(int64_t step) const;
+  void print(int64_t step, int64_t last, const std::string& middle);
 };
 
 }  // namespace kontor::tools

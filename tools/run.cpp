@@ -142,24 +142,12 @@ void Run::test(Row& row) {
   row.test = right / images;
 }
 
-// The newest checkpoint and the one before it; at every moment there is a whole one under the usual name.
 void Run::checkpoint() {
-  const std::string path = folder_ + "/checkpoint.safetensors",
-                    before = folder_ + "/checkpoint-before.safetensors";
   write_file(folder_ + "/metrics.csv", format_rows(rows_));
-  std::error_code failed;
-  if (fs::exists(path)) {
-    fs::remove(before + ".new", failed);
-    fs::create_hard_link(path, before + ".new", failed);
-    if (failed) fs::copy_file(path, before + ".new", fs::copy_options::overwrite_existing, failed);
-    if (!failed) fs::rename(before + ".new", before, failed);
-    // Where a run was killed right here, both names are of one file: then a rename does nothing.
-    if (std::error_code ignored; !failed) fs::remove(before + ".new", ignored);
-    if (failed) fail("{}: the checkpoint could not be kept: {}", before, failed.message());
-  }
+  keep_checkpoint(folder_);
   nn::Metadata about = about_run(settings_, settings_.preset);
   about["model"] = "mnist-cnn", about["tflop"] = fmt::format("{:.17g}", tflop_);
-  trainer_->save(path, about);
+  trainer_->save(folder_ + "/checkpoint.safetensors", about);
 }
 
 void Run::write_files() {

@@ -45,10 +45,19 @@ struct Row {
   int64_t step = 0;
   double loss = 0, accuracy = kNone, learning_rate = 0, seconds = 0, tflop = 0;
   double test = kNone, old = kNone, fresh = kNone;
+  double validation = kNone, tokens = kNone;  // of texts
 };
-std::string format_rows(const std::vector<Row>& rows);
+/// A column of metrics.csv behind the step.
+struct Column {
+  const char* name;
+  double Row::* value;
+  const char* format;
+};
+std::span<const Column> image_columns();
+std::span<const Column> text_columns();
+std::string format_rows(const std::vector<Row>& rows, std::span<const Column> columns = image_columns());
 /// Throws Error naming the line that is none.
-std::vector<Row> read_rows(const std::string& path);
+std::vector<Row> read_rows(const std::string& path, std::span<const Column> columns = image_columns());
 /// The TFLOP that a checkpoint says were done. Throws Error if that is no such number.
 double parse_work(const std::string& text, const std::string& checkpoint);
 
@@ -91,8 +100,14 @@ class Run {
   void write_files();
 };
 
+/// Keeps a folder's newest checkpoint as the one before it: at every moment there is a whole one under the usual name.
+void keep_checkpoint(const std::string& folder);
+/// Peak memory of the process.
+double peak_megabytes();
 /// Loss and accuracies of one run.
 std::vector<Chart> charts_of(const std::vector<Row>& rows);
+/// Losses of training and validation.
+std::vector<Chart> text_charts(const std::vector<Row>& rows);
 /// Writes `stem`.svg and `stem`.png.
 void write_charts(const std::string& stem, std::span<const Chart> charts);
 

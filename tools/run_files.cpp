@@ -1,4 +1,6 @@
 // The files of a run: metrics.csv and its curves.
+#include <sys/resource.h>
+
 #include <charconv>
 #include <cmath>
 #include <filesystem>
@@ -11,12 +13,7 @@ namespace kontor::tools {
 
 namespace {
 
-struct Column {
-  const char* name;
-  double Row::* value;
-  const char* format;
-};
-constexpr Column kColumns[] = {
+constexpr Column kImageColumns[] = {
     {"loss", &Row::loss, "{:.6g}"},
     {"accuracy", &Row::accuracy, "{:.5g}"},
     {"learning_rate", &Row::learning_rate, "{:.6g}"},
@@ -26,10 +23,15 @@ constexpr Column kColumns[] = {
     {"test_old", &Row::old, "{:.4f}"},
     {"test_new", &Row::fresh, "{:.4f}"},
 };
+constexpr Column kTextColumns[] = {
+    {"loss", &Row::loss, "{:.8g}"},       {"learning_rate", &Row::learning_rate, "{:.6g}"},
+    {"seconds", &Row::seconds, "{:.4f}"}, {"tflop", &Row::tflop, "{:.10g}"},
+    {"tokens", &Row::tokens, "{:.0f}"},   {"validation_loss", &Row::validation, "{:.6f}"},
+};
 
-std::string header() {
+std::string header(std::span<const Column> columns) {
   std::string out = "step";
-  for (const Column& c : kColumns) out += fmt::format(",{}", c.name);
+  for (const Column& c : columns) out += fmt::format(",{}", c.name);
   return out + "\n";
 }
 
@@ -68,11 +70,14 @@ Series series_of(const std::vector<Row>& rows, const char* name, double Row::* y
 
 }  // namespace
 
-std::string format_rows(const std::vector<Row>& rows) {
-  std::string out = header();
+std::span<const Column> image_columns() { return kImageColumns; }
+std::span<const Column> text_columns() { return kTextColumns; }
+
+std::string format_rows(const std::vector<Row>& rows, std::span<const Column> columns) {
+  std::string out = header(columns);
   for (const Row& row : rows) {
     out += std::to_string(row.step);
-    for (const Column& c : kColumns) {
+    for (const Column& c : columns) {
       const double value = row.*c.value;
       out += ',';
       if (!std::isnan(value)) out += fmt::format(fmt::runtime(c.format), value);
@@ -82,19 +87,20 @@ std::string format_rows(const std::vector<Row>& rows) {
   return out;
 }
 
-std::vector<Row> read_rows(const std::string& path) {
+std::vector<Row> read_rows(const std::string& path, std::span<const Column> columns) {
   if (!std::filesystem::is_regular_file(path))
     fail("{}: not a regular file", path);  // a pipe would be waited for
   const std::string text = read_file(path);
-  if (!text.starts_with(header())) fail("{}: its columns are not {}", path, header());
+  const std::string names = header(columns);
+  if (!text.starts_with(names)) fail("{}: its columns are not {}", path, names);
   std::vector<Row> rows;
   size_t number = 1;
-  for (size_t begin = header().size(); begin < text.size();) {
+  for (size_t begin = names.size(); begin < text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());
     std::string_view line = std::string_view(text).substr(begin, end - begin);
     const std::string where = fmt::format("{} line {}", path, ++number);
     Row row{.step = step_of(next_cell(line), where)};
-    for (const Column& c : kColumns) {
+    for (const Column& c : columns) {
       const std::string_view cell = next_cell(line);
       row.*c.value = cell.empty() ? Row::kNone : finite_number(cell, where);
     }
@@ -123,6 +129,35 @@ std::vector<Chart> charts_of(const std::vector<Row>& rows) {
     accuracy.series.push_back(series_of(rows, "test, new label", &Row::fresh, false, 100));
   }
   return {std::move(loss), std::move(accuracy)};
+}
+
+std::vector<Chart> text_charts(const std::vector<Row>& rows) {
+  return {{"Loss",
+           "step",
+           "cross-entropy",
+           {series_of(rows, "training batch", &Row::loss, true, 1),
+            series_of(rows, "validation", &Row::validation, false, 1)}}};
+}
+
+void keep_checkpoint(const std::string& folder) {
+  namespace fs = std::filesystem;
+  const std::string path = folder + "/checkpoint.safetensors",
+                    before = folder + "/checkpoint-before.safetensors";
+  if (!fs::exists(path)) return;
+  std::error_code failed;
+  fs::remove(before + ".new", failed);
+  fs::create_hard_link(path, before + ".new", failed);
+  if (failed) fs::copy_file(path, before + ".new", fs::copy_options::overwrite_existing, failed);
+  if (!failed) fs::rename(before + ".new", before, failed);
+  // Where a run was killed right here, both names are of one file: then a rename does nothing.
+  if (std::error_code ignored; !failed) fs::remove(before + ".new", ignored);
+  if (failed) fail("{}: the checkpoint could not be kept: {}", before, failed.message());
+}
+
+double peak_megabytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / 1024;
 }
 
 void write_charts(const std::string& stem, std::span<const Chart> charts) {

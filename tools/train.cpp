@@ -1,6 +1,4 @@
-// kontor train: trains the MNIST network with forward passes only, or by backprop; or several ways, to compare them.
-#include <sys/resource.h>
-
+// kontor train: trains the MNIST network (mnist, or a GPT: tools/train_gpt.cpp) with forward passes only, or by backprop; or several ways, to compare them.
 #include <cstdio>
 
 #include <kontor/kontor.h>
@@ -26,12 +24,6 @@ struct Options {
   int threads = 0;
   int64_t memory_budget = 0;
 };
-
-double peak_megabytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) / 1024;
-}
 
 void announce(const Settings& s, const Data& data) {
   fmt::print("{} {}, {} training and {} test images from {}\n", s.method,
@@ -146,7 +138,12 @@ void add_train(CLI::App& app) {
   verb->add_option("--resume", o->resume, "Go on from this checkpoint, with the settings that it has")
       ->check(not_empty());
   verb->footer(preset_list());
-  verb->callback([o, verb] { run(*o, *verb); });
+  add_train_gpt(*verb);
+  verb->callback([o, verb] {
+    if (verb->get_subcommands().empty()) return run(*o, *verb);
+    for (const CLI::Option* option : verb->get_options())
+      if (option->count() > 0) fail("train: {} stands before gpt, and is of mnist", option->get_name());
+  });
 }
 
 }  // namespace kontor::tools

@@ -235,6 +235,7 @@ constexpr FunctionRow table[] = {
     KONTOR_FUNCTION(cross_entropy, "model", "logits, labels", "-log_softmax(logits)[label] of each row; labels are integers."),
     KONTOR_FUNCTION(layer_norm,    "model", "x, axes=1, weight=none, bias=none, eps=1e-5", "Normalised over the last `axes` axes, times weight plus bias."),
     KONTOR_FUNCTION(instance_norm, "model", "x, weight=none, bias=none, eps=1e-5", "Normalised over all but the first two axes, times weight [c] plus bias [c]."),
+    KONTOR_FUNCTION(attention,     "model", "q, k, v, mask=none, causal=false, window=0, scale=0.0, dropout=0.0", "softmax(q k^T * scale + mask) v of q [.., heads, n, d], k [.., heads, m, d], v [.., heads, m, e]; the heads of k and v may be fewer, each for as many of q; mask: bool (seen) or floats (added), [.., n, m]; causal: the last query at the last key, none looks ahead; window: none looks further than to window - 1 places; scale 0: 1/sqrt(d); a query that sees nothing is 0."),
     KONTOR_FUNCTION(one_hot,       "model", "x, classes, dtype=f32", "1 at the integer's place of a new last axis, else 0."),
     KONTOR_FUNCTION(take,          "model", "x, indices, axis=0", "Slices at integer positions (negative ones from the end)."),
     KONTOR_FUNCTION(pick,          "model", "x, indices", "x[i.., indices[i..]] along the last axis (negative ones from the end)."),

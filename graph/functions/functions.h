@@ -191,6 +191,9 @@ Ref cross_entropy(const Ref& logits, const Ref& labels);
 Ref layer_norm(const Ref& x, int64_t axes, const Ref& weight, const Ref& bias, double eps);
 Ref instance_norm(const Ref& x, const Ref& weight, const Ref& bias, double eps);
 Ref one_hot(const Ref& x, int64_t classes, DType dtype);
+/// softmax(q k^T * scale + mask) v (graph/functions/attention.cpp); mask may be null, a scale of 0 is 1/sqrt(d).
+Ref attention(const Ref& q, const Ref& k, const Ref& v, const Ref& mask, bool causal, int64_t window,
+              double scale, double dropout);
 Ref take(const Ref& x, const Ref& indices, int64_t axis);
 Ref pick(const Ref& x, const Ref& indices);
 /// x[.., begin + 0 .. begin + count-1, ..] along `axis`, where begin is an i64 of rank 0 that is checked when it is known.

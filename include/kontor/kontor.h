@@ -6,3 +6,4 @@
 #include <kontor/marketplace.h>
 #include <kontor/nn.h>
 #include <kontor/tensor.h>
+#include <kontor/transformer.h>

@@ -112,6 +112,34 @@ struct KONTOR_API LayerNorm {
   }
 };
 
+/// x [.., size] over its root mean square along the last axis, times weight (1) (Zhang and Sennrich 2019).
+struct KONTOR_API RMSNorm {
+  Tensor weight;  ///< [size]
+  double eps = 1e-6;
+  RMSNorm() = default;
+  explicit RMSNorm(int64_t size, double eps = 1e-6);
+  Tensor operator()(const Tensor& x) const;
+  template <class V>
+  void walk(V& visit) {
+    visit("weight", weight);
+  }
+};
+
+/// Integers [..] -> rows [.., width] of a table of `count`. Initial values normal. Its gradient adds up a row an integer, in order.
+struct KONTOR_API Embedding {
+  Tensor weight;  ///< [count, width]
+  Embedding() = default;
+  Embedding(int64_t count, int64_t width, double deviation = 1);
+  Tensor operator()(const Tensor& integers) const { return weight.take(integers); }
+  template <class V>
+  void walk(V& visit) {
+    visit("weight", weight);
+  }
+};
+
+/// In training a part `rate` of x is 0 and the rest x / (1 - rate), drawn from the Context's random numbers; else x.
+KONTOR_API Tensor dropout(const Tensor& x, double rate, bool training);
+
 /// The network of the Marketplace articles for images u8 [n, 1, 28, 28], not normalised -> logits [n, 10]
 /// (../shared/spec/marketplace.md, section 1.1).
 struct KONTOR_API MnistCnn {
@@ -155,8 +183,11 @@ class KONTOR_API Optimizer {
   /// How many updates there were; a checkpoint gives it back.
   virtual int64_t steps() const { return 0; }
   virtual void set_steps(int64_t) {}
-  virtual std::string_view kind() const = 0;  ///< "sgd", "adam"
+  virtual std::string_view kind() const = 0;  ///< "sgd", "adam", "adamw"
   const std::vector<Parameter>& parameters() const { return parameters_; }
+  /// step(loss) scales gradients down to this length, of all of them as one vector, where they are longer; 0 (as at first): never.
+  /// Is recorded with the step. Throws Error if it is negative.
+  void clip(double length);
 
   Scalar lr;
 
@@ -168,6 +199,7 @@ class KONTOR_API Optimizer {
 
  private:
   Tensor only_if_;
+  double clip_ = 0;
 };
 
 /// v = momentum v + g; x -= lr v (PyTorch's form). Without momentum there is no state.
@@ -184,7 +216,7 @@ class KONTOR_API SGD final : public Optimizer {
 };
 
 /// Adam with bias correction (Kingma and Ba 2015, algorithm 1). One kernel a parameter.
-class KONTOR_API Adam final : public Optimizer {
+class KONTOR_API Adam : public Optimizer {
  public:
   Adam(std::vector<Parameter> parameters, double lr = 1e-3, double beta1 = 0.9, double beta2 = 0.999,
        double eps = 1e-8);
@@ -193,12 +225,39 @@ class KONTOR_API Adam final : public Optimizer {
   void set_steps(int64_t steps) override;
   std::string_view kind() const override { return "adam"; }
 
+ protected:
+  std::vector<double> decays_;  ///< x -= lr * decay * x before the update, a number a parameter; empty: none
+
  private:
   void update(std::span<const Tensor> gradients) override;
   struct Corrections;
   double beta1_, beta2_, eps_;
   std::vector<Tensor> m_, v_;
   std::shared_ptr<Corrections> corrections_;
+};
+
+/// Parameters that decay alike.
+struct ParameterGroup {
+  std::vector<Parameter> parameters;
+  double decay = 0;
+};
+/// Matrices and tables, which decay, and vectors (biases, norms), which do not.
+KONTOR_API std::vector<ParameterGroup> decay_groups(std::span<const Parameter> parameters, double decay);
+
+/// Adam with decay of the weights apart from the gradient (Loshchilov and Hutter 2019): x -= lr * decay * x.
+class KONTOR_API AdamW final : public Adam {
+ public:
+  AdamW(std::span<const ParameterGroup> groups, double lr = 1e-3, double beta1 = 0.9, double beta2 = 0.999,
+        double eps = 1e-8);
+  std::string_view kind() const override { return "adamw"; }
+};
+
+/// A learning rate that rises along a line to `peak` in the first `warmup` steps and falls along a cosine to `least` at the last
+/// of `steps` (Loshchilov and Hutter 2017).
+struct KONTOR_API WarmupCosine {
+  double peak = 1e-3, least = 1e-4;
+  int64_t warmup = 100, steps = 1000;
+  double at(int64_t step) const;  ///< of the step with this number, from 0
 };
 
 using Metadata = std::map<std::string, std::string>;

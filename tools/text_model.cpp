@@ -1,0 +1,140 @@
+// Files of GPTs: what their metadata says, read with the distrust of any file.
+#include "tools/text_model.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/json.h"
+
+namespace kontor::tools {
+
+namespace {
+
+struct Size {
+  const char* name;
+  int64_t nn::GptOptions::* member;
+  int64_t least, most;
+};
+// Limits that no model of this program reaches, so that what is allocated stays within what the file has.
+constexpr Size kSizes[] = {
+    {"layers", &nn::GptOptions::layers, 1, 1000},      {"width", &nn::GptOptions::width, 1, 1 << 16},
+    {"heads", &nn::GptOptions::heads, 1, 1 << 16},     {"kv_heads", &nn::GptOptions::kv_heads, 0, 1 << 16},
+    {"context", &nn::GptOptions::context, 1, 1 << 20},
+};
+
+// The JSON under "gpt" of a file's metadata.
+Json description(const std::string& path) {
+  const nn::Metadata metadata = nn::load_metadata(path);
+  const auto kind = metadata.find("model"), about = metadata.find("gpt");
+  if (kind == metadata.end() || kind->second != "gpt" || about == metadata.end())
+    fail("{}: not a model of kontor train gpt{}", path,
+         kind == metadata.end() ? "" : fmt::format(", but of kind '{}'", kind->second));
+  Json out = parse_json(about->second, path + ": gpt");
+  if (!out.is_object()) fail("{}: gpt: is no object", path);
+  return out;
+}
+
+const Json& entry(const Json& about, const char* name, const std::string& path) {
+  const auto it = about.find(name);
+  if (it == about.end()) fail("{}: gpt: says nothing of '{}'", path, name);
+  return *it;
+}
+
+Vocabulary vocabulary_in(const Json& about, const std::string& path) {
+  std::vector<int> bytes;
+  const Json& list = entry(about, "vocabulary", path);
+  if (!list.is_array()) fail("{}: gpt: the vocabulary is no list", path);
+  for (const Json& b : list) {
+    if (!b.is_number_integer() || b < 0 || b > 255) fail("{}: gpt: {} is no byte", path, b.dump());
+    bytes.push_back(b.get<int>());
+  }
+  return Vocabulary(std::move(bytes), path);
+}
+
+nn::GptOptions options_in(const Json& about, const std::string& path) {
+  nn::GptOptions o;
+  for (const Size& size : kSizes) {
+    const Json& value = entry(about, size.name, path);
+    if (!value.is_number_integer() || value < size.least || value > size.most)
+      fail("{}: gpt: {} is {}, not {} to {}", path, size.name, value.dump(), size.least, size.most);
+    o.*size.member = value.get<int64_t>();
+  }
+  const Json& rotary = entry(about, "rotary", path);
+  if (!rotary.is_boolean()) fail("{}: gpt: rotary is {}", path, rotary.dump());
+  o.rotary = rotary.get<bool>();
+  return o;
+}
+
+Tensor tensor(const std::vector<int32_t>& tokens, int64_t count) {
+  return Tensor::from(tokens, {count, static_cast<int64_t>(tokens.size()) / count});
+}
+
+}  // namespace
+
+nn::Metadata about_model(const nn::GptOptions& o, const Vocabulary& vocabulary) {
+  Json about = Json::object();
+  for (const Size& size : kSizes) about[size.name] = o.*size.member;
+  about["rotary"] = o.rotary;
+  about["vocabulary"] = vocabulary.bytes();
+  return {{"model", "gpt"}, {"gpt", about.dump()}};
+}
+
+TextModel load_text_model(const std::string& path) {
+  const Json about = description(path);
+  TextModel out{nullptr, vocabulary_in(about, path)};
+  nn::GptOptions options = options_in(about, path);
+  options.vocabulary = out.vocabulary.size();
+  out.gpt = std::make_unique<nn::Gpt>(options);
+  nn::load_parameters(path, nn::parameters(*out.gpt));
+  return out;
+}
+
+Vocabulary vocabulary_of(const std::string& path) { return vocabulary_in(description(path), path); }
+
+std::vector<int64_t> encode(const Vocabulary& vocabulary, std::string_view text, std::string_view what) {
+  std::vector<int64_t> out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    out.push_back(vocabulary.token(text[i]));
+    if (out.back() < 0)
+      fail("{}: '{}' at offset {} is not among the {} bytes that the model knows", what, printable(text[i]),
+           i, vocabulary.size());
+  }
+  return out;
+}
+
+std::string printable(char byte) {
+  const auto code = static_cast<unsigned char>(byte);
+  const bool steers = (code < 32 && byte != '\n' && byte != '\t') || code == 127;
+  return steers ? fmt::format("\\x{:02x}", code) : std::string(1, byte);
+}
+
+Tensor ids_of(const Windows& windows) { return tensor(windows.ids, windows.count); }
+Tensor next_of(const Windows& windows) { return tensor(windows.next, windows.count); }
+
+TextEvaluation::TextEvaluation(const nn::Gpt& model, const Corpus& corpus)
+    : model_(model), corpus_(corpus), evaluator_(nn::language_model(model)) {}
+
+double TextEvaluation::loss(int64_t most_windows) {
+  constexpr int64_t kTokens = 2048;  // a batch: as many as fill the caches, whatever the context
+  const int64_t context = model_.options.context, all = corpus_.validation_windows(context);
+  const int64_t count = most_windows > 0 ? std::min(all, most_windows) : all, stride = all / count;
+  const int64_t batch = std::clamp<int64_t>(kTokens / context, 1, count);
+  for (int64_t i = 0; i < count; i += batch) {
+    const Windows windows = corpus_.validation_batch(i * stride, stride, std::min(batch, count - i), context);
+    evaluator_.add(ids_of(windows), next_of(windows));
+  }
+  return evaluator_.result().loss;
+}
+
+std::string sample_of(nn::Generator& generator, const Vocabulary& vocabulary, int64_t count) {
+  generator.restart();
+  generator.read(std::max<int64_t>(vocabulary.token('\n'), 0));
+  std::string out;
+  for (int64_t i = 0; i < count; ++i) out += printable(vocabulary.byte(generator.next()));
+  return out;
+}
+
+}  // namespace kontor::tools

@@ -1,0 +1,49 @@
+// A GPT with its vocabulary, as `kontor train gpt` leaves it in a file.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <kontor/transformer.h>
+
+#include "nn/corpus.h"
+
+namespace kontor::tools {
+
+struct TextModel {
+  std::unique_ptr<nn::Gpt> gpt;
+  Vocabulary vocabulary;
+};
+
+/// What a file says of a model beside its weights: kind, sizes and vocabulary.
+nn::Metadata about_model(const nn::GptOptions& options, const Vocabulary& vocabulary);
+/// The model of a file. Throws Error if the file is of another kind, or says what cannot be.
+TextModel load_text_model(const std::string& path);
+/// The vocabulary that a model or a checkpoint names. Throws Error as load_text_model().
+Vocabulary vocabulary_of(const std::string& path);
+
+/// Tokens of a text. Throws Error that names the first byte the vocabulary lacks.
+std::vector<int64_t> encode(const Vocabulary& vocabulary, std::string_view text, std::string_view what);
+
+/// Mean cross-entropy of the validation: of all its windows, or of at most so many, evenly spaced.
+class TextEvaluation {
+ public:
+  TextEvaluation(const nn::Gpt& model, const Corpus& corpus);
+  double loss(int64_t most_windows = 0);
+
+ private:
+  const nn::Gpt& model_;
+  const Corpus& corpus_;
+  nn::Evaluator evaluator_;
+};
+
+/// The windows as tensors [count, context].
+Tensor ids_of(const Windows& windows);
+Tensor next_of(const Windows& windows);
+
+/// Some text that the model writes on from a line's end, as it can be printed.
+std::string sample_of(nn::Generator& generator, const Vocabulary& vocabulary, int64_t count);
+/// A byte as a terminal shows it: those that steer one come as \xNN.
+std::string printable(char byte);
+
+}  // namespace kontor::tools

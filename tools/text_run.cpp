@@ -1,0 +1,147 @@
+// A run on a text: steps, validations, samples and checkpoints in their order.
+#include "tools/text_run.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+
+#include <kontor/kontor.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "tools/progress.h"
+
+namespace kontor::tools {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// Windows of a validation on the way: 16 K tokens at a context of 64, a second's work at most.
+constexpr int64_t kWindowsOnTheWay = 256;
+// Steps after which a run that is to take some seconds knows how many it will have.
+constexpr int64_t kMeasured = 20;
+
+std::unique_ptr<nn::BackpropTrainer> trainer_of(const TextSettings& s, nn::Gpt& model) {
+  const std::vector<nn::Parameter> parameters = nn::parameters(model);
+  auto adam = std::make_unique<nn::AdamW>(nn::decay_groups(parameters, s.decay), s.lr, 0.9, s.beta2);
+  adam->clip(s.clip);
+  return std::make_unique<nn::BackpropTrainer>(nn::language_model(model, true), std::move(adam));
+}
+
+}  // namespace
+
+TextRun::TextRun(const TextSettings& settings, const Corpus& corpus, const std::string& folder,
+                 const std::string& from)
+    : settings_(settings), corpus_(corpus), own_(folder), folder_(folder) {
+  corpus.check_context(settings.context);
+  Context::current().seed(settings.seed);
+  const TextSettings& s = settings_;
+  model_ = std::make_unique<nn::Gpt>(nn::GptOptions{.vocabulary = corpus.vocabulary().size(),
+                                                    .context = s.context,
+                                                    .layers = s.layers,
+                                                    .width = s.width,
+                                                    .heads = s.heads,
+                                                    .kv_heads = s.kv_heads,
+                                                    .dropout = s.dropout,
+                                                    .rotary = s.rotary});
+  for (const nn::Parameter& p : nn::parameters(*model_)) p.tensor->realize();
+  trainer_ = trainer_of(s, *model_);
+  evaluation_ = std::make_unique<TextEvaluation>(*model_, corpus);
+  generator_ = std::make_unique<nn::Generator>(*model_, nn::Choice{.temperature = 0.8, .seed = s.seed});
+  if (!from.empty()) resume(from);
+}
+
+int64_t TextRun::parameters() const {
+  int64_t count = 0;
+  for (const nn::Parameter& p : nn::parameters(*model_)) count += p.tensor->elements();
+  return count;
+}
+
+void TextRun::resume(const std::string& checkpoint) {
+  const fs::path metrics = fs::path(checkpoint).parent_path() / "metrics.csv";
+  if (fs::exists(metrics)) rows_ = read_rows(metrics.string(), text_columns());
+  const nn::Metadata metadata = trainer_->load(checkpoint);
+  std::erase_if(rows_, [&](const Row& row) { return row.step > trainer_->steps(); });
+  if (const auto it = metadata.find("text_bytes");
+      it != metadata.end() && it->second != std::to_string(corpus_.size()))
+    fail("{}: was trained on a text of {} bytes, not of the {} of {}", checkpoint, it->second, corpus_.size(),
+         corpus_.path());
+  if (const auto it = metadata.find("tflop"); it != metadata.end())
+    tflop_ = parse_work(it->second, checkpoint);
+}
+
+// How many steps the seconds that were asked for are enough for; the learning rate has not depended on it yet.
+void TextRun::plan(int64_t done, double seconds) {
+  const double each = seconds / static_cast<double>(done);
+  settings_.steps = std::max(done + 1, static_cast<int64_t>(settings_.seconds / each));
+  settings_.seconds = 0;
+}
+
+void TextRun::execute() {
+  const int64_t first = trainer_->steps();
+  const TextSettings& s = settings_;
+  Progress progress(first);
+  double begin = 0;  // the seconds of the first step, which compiles
+  bool last = s.seconds == 0 && first >= s.steps;
+  while (!last) {
+    const int64_t step = trainer_->steps();
+    const int64_t warmup = std::min(s.warmup, std::max<int64_t>(s.steps / 2, 1));
+    trainer_->set_learning_rate(
+        nn::WarmupCosine{s.lr, std::min(s.least_lr, s.lr), s.seconds > 0 ? s.warmup : warmup, s.steps}.at(
+            step));
+    const Windows windows = corpus_.batch(step, s.batch, s.context, s.seed);
+    const nn::Metrics m = trainer_->step(ids_of(windows), next_of(windows));
+    record(m);
+    if (m.step == first + 1) begin = m.seconds;
+    if (s.seconds > 0 && m.step == first + kMeasured) plan(m.step, rows_.back().seconds - begin);
+    last = (s.seconds == 0 && m.step >= s.steps) || interrupted != 0;
+    const int64_t every = s.test_every > 0 ? s.test_every : std::max<int64_t>(s.steps / 10, 1);
+    if (!last && s.seconds == 0 && m.step % every == 0) {
+      rows_.back().validation = evaluation_->loss(kWindowsOnTheWay);
+      if (s.sample > 0) progress.say(sample_of(*generator_, corpus_.vocabulary(), s.sample));
+    }
+    double checked = Row::kNone;
+    for (auto row = rows_.rbegin(); row != rows_.rend() && std::isnan(checked); ++row)
+      checked = row->validation;
+    progress.show_text(m.step, s.seconds > 0 ? 0 : s.steps, m.loss, static_cast<double>(s.batch * s.context),
+                       checked);
+    if (!last && s.checkpoint_every > 0 && m.step % s.checkpoint_every == 0) checkpoint();
+  }
+  progress.finish();
+  if (rows_.empty())
+    rows_.push_back({.step = first, .loss = Row::kNone, .learning_rate = s.lr, .tflop = tflop_, .tokens = 0});
+  rows_.back().validation = evaluation_->loss();
+  write_files();
+}
+
+void TextRun::record(const nn::Metrics& m) {
+  const Row before = rows_.empty() ? Row{.tokens = 0} : rows_.back();
+  tflop_ += m.operations * 1e-12;
+  rows_.push_back({.step = m.step,
+                   .loss = m.loss,
+                   .learning_rate = trainer_->learning_rate(),
+                   .seconds = before.seconds + m.seconds,
+                   .tflop = tflop_,
+                   .tokens = before.tokens + static_cast<double>(settings_.batch * settings_.context)});
+}
+
+void TextRun::checkpoint() {
+  write_file(folder_ + "/metrics.csv", format_rows(rows_, text_columns()));
+  keep_checkpoint(folder_);
+  nn::Metadata about = about_model(model_->options, corpus_.vocabulary());
+  about["settings"] = text_settings_text(settings_);
+  about["text_bytes"] = std::to_string(corpus_.size());
+  about["tflop"] = fmt::format("{:.17g}", tflop_);
+  trainer_->save(folder_ + "/checkpoint.safetensors", about);
+}
+
+void TextRun::write_files() {
+  checkpoint();
+  nn::Metadata about = about_model(model_->options, corpus_.vocabulary());
+  about["validation_loss"] = fmt::format("{:.6f}", rows_.back().validation);
+  nn::save_parameters(folder_ + "/model.safetensors", nn::parameters(*model_), about);
+  write_charts(folder_ + "/curve", text_charts(rows_));
+}
+
+}  // namespace kontor::tools

@@ -101,6 +101,18 @@ Ref buffer(std::vector<int64_t> dims, DType dtype = DType::F32) {
   return make(Op::Buffer, shape, {.ints = {fresh_id(), 0}}, dtype);
 }
 
+/// Multiply-adds of all sums of products.
+double products(std::span<const Ref> values) {
+  double total = 0;
+  for (const Node* n : topological(values)) {
+    if (n->op != Op::Reduce || n->at(0) != static_cast<int64_t>(Fold::Dot)) continue;
+    double steps = 1;
+    for (const Ref& d : n->src[0]->shape) steps *= static_cast<double>(extent(d));
+    total += steps;
+  }
+  return total;
+}
+
 }  // namespace
 
 TEST_CASE("[gradient] every row of the op table against finite differences") {
@@ -145,6 +157,22 @@ TEST_CASE("[gradient] a convolution's of one channel sums the channels first, th
   CHECK(count(d[0], Op::Reduce, static_cast<int64_t>(Fold::Sum)) == 2);
   CHECK(d[1]->op == Op::Reduce);
   CHECK(count(d[1], Op::Reduce) == 1);
+}
+
+TEST_CASE("[gradient] parts of one projection, as queries, keys and values: no sums of zeros around a part") {
+  Ref x = buffer({1, 8, 16}), w = buffer({48, 16});
+  Ref all = fn::matmul(x, fn::transpose(w, 0, 1));
+  const auto part = [&](int64_t i) {
+    const Ref numbers = fn::slice(all, -1, 16 * i, 16 * i + 16, 1);
+    return fn::transpose(fn::reshape(numbers, {index(1), index(8), index(2), index(8)}), 1, 2);
+  };
+  Ref scores = fn::matmul(part(0), fn::transpose(part(1), -2, -1)), out = fn::matmul(scores, part(2));
+  const double projection = 8 * 48 * 16, of_heads = 2 * 8 * 8 * 8;
+  CHECK(products(std::span(&out, 1)) == projection + 2 * of_heads);
+  std::vector<Ref> wrt{w};
+  std::vector<Ref> d = gradient(fn::sum(fn::mul(out, out), {}, false), wrt);
+  // Those of the loss; then each product of heads has two slopes, and the projection one, since x is not asked for.
+  CHECK(products(d) == 2 * projection + 6 * of_heads);
 }
 
 TEST_CASE("[gradient] stops at detach and at integers; what is independent gets zeros") {

@@ -192,12 +192,14 @@ DotCotangent of_operand(const Node& dot, const Ref& g, size_t operand) {
 }
 
 /// Through the views (expand, permute, reshape, pad, shrink, flip, window) down to what they are views of, to a padding whose
-/// value has a gradient of its own, or to the first window.
+/// value has a gradient of its own, to the first window, or to a part that was cut out: sums for what lies around it
+/// would all be 0 (a third of queries, keys and values that one projection makes).
 void through_views(DotCotangent& c, bool through_windows) {
   while (is_movement(c.of->op) && !c.of->is(Op::Unwindow)) {
     const Node& view = *c.of;
     if (view.is(Op::Window) && !through_windows) return;
     if (view.is(Op::Pad) && !view.src[1]->is_const()) return;
+    if (view.is(Op::Shrink) && c.pending > 0) return;
     size_t lead = view.rank();
     switch (view.op) {
       case Op::Expand:  through_expand(c, view); break;

@@ -1,6 +1,5 @@
 // kontor generate: text of a trained GPT, byte by byte as it is chosen.
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 
 #include <kontor/kontor.h>
@@ -34,11 +33,12 @@ void run(const Options& o) {
   for (size_t i = prompt.size() - std::min(prompt.size(), most); i < prompt.size(); ++i)
     generator.read(prompt[i]);
   if (o.prompt != "\n") fmt::print("{}", o.prompt);
+  Printer printer;
   for (int64_t i = 0; i < o.tokens && interrupted == 0; ++i) {
-    fmt::print("{}", printable(model.vocabulary.byte(generator.next())));
+    fmt::print("{}", printer.put(model.vocabulary.byte(generator.next())));
     std::fflush(stdout);
   }
-  fmt::print("\n");
+  fmt::print("{}\n", printer.rest());
   if (interrupted != 0) throw Exit{128 + interrupted};
 }
 

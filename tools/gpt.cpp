@@ -1,11 +1,9 @@
-// GPT-2's layers (Radford et al. 2019): embeddings, blocks of causal attention and an MLP, cross-entropy, Adam.
+// A training step of a GPT: forward, backward and Adam as one graph.
 #include "tools/gpt.h"
 
-#include <cmath>
 #include <limits>
 
 #include <kontor/kontor.h>
-#include <kontor/nn.h>
 
 #include "graph/recording.h"
 
@@ -16,75 +14,6 @@ namespace {
 Tensor leaf(const Shape& shape, DType dtype = DType::F32) {
   return tensor_of(buffer_leaf(dtype, Recording::dims(shape), nullptr, fresh_id(), 0));
 }
-
-nn::Linear linear(int64_t in, int64_t out, bool with_bias = true) {
-  nn::Linear layer;
-  layer.weight = leaf({out, in});
-  if (with_bias) layer.bias = leaf({out});
-  return layer;
-}
-
-nn::LayerNorm layer_norm(int64_t size) {
-  nn::LayerNorm layer;
-  layer.weight = leaf({size});
-  layer.bias = leaf({size});
-  return layer;
-}
-
-struct Block {
-  int64_t heads, width;
-  nn::LayerNorm norm1 = layer_norm(width), norm2 = layer_norm(width);
-  nn::Linear joint = linear(width, 3 * width), project = linear(width, width);
-  nn::Linear up = linear(width, 4 * width), down = linear(4 * width, width);
-
-  Tensor attention(const Tensor& x) const {
-    const int64_t batch = x.size(0), length = x.size(1), size = width / heads;
-    const Tensor all = joint(x).reshape({batch, length, 3, heads, size}).permute({2, 0, 3, 1, 4});
-    const Tensor at = Tensor::arange(length);
-    const Tensor causal = at.unsqueeze(0) <= at.unsqueeze(1);
-    const Tensor scores = all[0].matmul(all[1].transpose()) / std::sqrt(static_cast<double>(size));
-    const Tensor mixed = where(causal, scores, -1e9).softmax().matmul(all[2]);
-    return project(mixed.permute({0, 2, 1, 3}).reshape({batch, length, width}));
-  }
-
-  Tensor operator()(const Tensor& x) const {
-    const Tensor h = x + attention(norm1(x));
-    return h + down(up(norm2(h)).gelu());
-  }
-
-  template <class V>
-  void walk(V& visit) {
-    visit("norm1", norm1), visit("joint", joint), visit("project", project);
-    visit("norm2", norm2), visit("up", up), visit("down", down);
-  }
-};
-
-struct Gpt {
-  explicit Gpt(const GptShape& s)
-      : tokens(leaf({s.vocabulary, s.width})),
-        positions(leaf({s.context, s.width})),
-        norm(layer_norm(s.width)),
-        head(linear(s.width, s.vocabulary, false)) {
-    for (int64_t i = 0; i < s.layers; i++) blocks.push_back(Block{.heads = s.heads, .width = s.width});
-  }
-
-  Tensor operator()(const Tensor& ids) const {
-    Tensor x = tokens.take(ids) + positions;
-    for (const Block& block : blocks) x = block(x);
-    return head(norm(x));
-  }
-
-  template <class V>
-  void walk(V& visit) {
-    visit("tokens", tokens), visit("positions", positions), visit("blocks", blocks);
-    visit("norm", norm), visit("head", head);
-  }
-
-  Tensor tokens, positions;
-  std::vector<Block> blocks;
-  nn::LayerNorm norm;
-  nn::Linear head;
-};
 
 /// What is wanted, and where it goes: as nn::Adam, nothing changes where the loss is not finite.
 struct Updates {
@@ -109,7 +38,12 @@ void adam(Updates& updates, const Tensor& x, const Tensor& g) {
 }  // namespace
 
 Graph gpt_step(const GptShape& shape) {
-  Gpt model(shape);
+  nn::Gpt model({.vocabulary = shape.vocabulary,
+                 .context = shape.context,
+                 .layers = shape.layers,
+                 .width = shape.width,
+                 .heads = shape.heads});
+  for (const nn::Parameter& p : nn::parameters(model)) *p.tensor = leaf(p.tensor->dims());
   const Tensor ids = leaf({shape.batch, shape.context}, DType::I32);
   const Tensor next = leaf({shape.batch, shape.context}, DType::I32);
   const Tensor loss = cross_entropy(model(ids), next).mean();

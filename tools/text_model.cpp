@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -107,8 +108,40 @@ std::vector<int64_t> encode(const Vocabulary& vocabulary, std::string_view text,
 
 std::string printable(char byte) {
   const auto code = static_cast<unsigned char>(byte);
-  const bool steers = (code < 32 && byte != '\n' && byte != '\t') || code == 127;
-  return steers ? fmt::format("\\x{:02x}", code) : std::string(1, byte);
+  const bool plain = (code >= 32 && code < 127) || byte == '\n' || byte == '\t';
+  return plain ? std::string(1, byte) : fmt::format("\\x{:02x}", code);
+}
+
+std::string Printer::rest() {
+  std::string out;
+  for (const char c : std::exchange(begun_, {})) out += printable(c);
+  return out;
+}
+
+// Whether a second byte belongs to a first one (Unicode 15, table 3-7); C1 controls, which steer terminals, do not.
+static bool follows(unsigned char first, unsigned char second) {
+  switch (first) {
+    case 0xC2:
+    case 0xE0: return second >= 0xA0;
+    case 0xED: return second < 0xA0;
+    case 0xF0: return second >= 0x90;
+    case 0xF4: return second < 0x90;
+    default:   return true;
+  }
+}
+
+std::string Printer::put(char byte) {
+  const auto code = static_cast<unsigned char>(byte);
+  const bool goes_on = !begun_.empty() && (code & 0xC0) == 0x80 &&
+                       (begun_.size() > 1 || follows(static_cast<unsigned char>(begun_[0]), code));
+  if (goes_on) {
+    begun_ += byte;
+    return begun_.size() < length_ ? "" : std::exchange(begun_, {});
+  }
+  std::string out = rest();
+  if (code < 0xC2 || code > 0xF4) return out + printable(byte);
+  begun_ = byte, length_ = code < 0xE0 ? 2 : code < 0xF0 ? 3 : 4;
+  return out;
 }
 
 Tensor ids_of(const Windows& windows) { return tensor(windows.ids, windows.count); }
@@ -133,8 +166,9 @@ std::string sample_of(nn::Generator& generator, const Vocabulary& vocabulary, in
   generator.restart();
   generator.read(std::max<int64_t>(vocabulary.token('\n'), 0));
   std::string out;
-  for (int64_t i = 0; i < count; ++i) out += printable(vocabulary.byte(generator.next()));
-  return out;
+  Printer printer;
+  for (int64_t i = 0; i < count; ++i) out += printer.put(vocabulary.byte(generator.next()));
+  return out + printer.rest();
 }
 
 }  // namespace kontor::tools

@@ -43,7 +43,18 @@ Tensor next_of(const Windows& windows);
 
 /// Some text that the model writes on from a line's end, as it can be printed.
 std::string sample_of(nn::Generator& generator, const Vocabulary& vocabulary, int64_t count);
-/// A byte as a terminal shows it: those that steer one come as \xNN.
+/// A byte as a terminal shows it: what steers one, or is no letter by itself, comes as \xNN.
 std::string printable(char byte);
+
+/// Bytes as a terminal shows them, one after another: letters of several bytes (UTF-8) come when they are whole.
+class Printer {
+ public:
+  std::string put(char byte);
+  std::string rest();  ///< what was begun and not ended
+
+ private:
+  std::string begun_;
+  size_t length_ = 0;
+};
 
 }  // namespace kontor::tools

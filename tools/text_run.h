@@ -19,7 +19,7 @@ struct TextSettings {
   int64_t layers = 2, width = 128, heads = 4, kv_heads = 0, context = 64;
   bool rotary = false;
   int64_t batch = 12, steps = 2000, warmup = 100;
-  double seconds = 0, lr = 3e-3, least_lr = 1e-4, decay = 0.1, beta2 = 0.99, clip = 1, dropout = 0;
+  double seconds = 0, lr = 2e-3, least_lr = 2e-4, decay = 0.1, beta2 = 0.99, clip = 1, dropout = 0;
   uint64_t seed = 1;
   std::string dtype = "f32";
   int64_t test_every = 0, checkpoint_every = 0, sample = 200;

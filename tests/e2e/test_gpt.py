@@ -1,0 +1,161 @@
+#!/usr/bin/env python3
+"""kontor train gpt, generate and eval of texts: what a run leaves, that it goes on to the same bits, that its losses are
+PyTorch's, and what it says of mistakes."""
+import json
+import math
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from program import ROOT, kontor, png, refuses, report, rows  # noqa: E402
+
+TINY = ["--layers", 1, "--width", 16, "--heads", 2, "--context", 16, "--batch", 4, "--sample", 0]
+TEXT = None
+
+
+def train(out, *arguments, text=None, **more):
+  return kontor("train", "gpt", text or TEXT, *TINY, "--out", out, *arguments, **more)
+
+
+def weights(out):
+  return (out / "model.safetensors").read_bytes()
+
+
+def learns_and_leaves_its_files(out):
+  printed = train(out, "--steps", 150, "--warmup", 20, "--lr", "1e-2", "--test-every", 50, "--sample", 40)
+  assert "validation loss" in printed and "tokens/s" in printed and "peak memory" in printed, printed
+  table = rows(out / "metrics.csv")
+  assert [r["step"] for r in table] == [str(i) for i in range(1, 151)], table
+  assert [r["step"] for r in table if r["validation_loss"]] == ["50", "100", "150"], table
+  assert float(table[-1]["tokens"]) == 150 * 4 * 16, table[-1]
+  assert float(table[-1]["validation_loss"]) < float(table[0]["loss"]) - 0.5, (table[0], table[-1])
+  width, height, _ = png(out / "curve.png")
+  assert (width, height) == (1520, 640), (width, height)
+  shown = json.loads(kontor("eval", out / "model.safetensors", "--data", TEXT, "--json"))
+  assert abs(shown["validation_loss"] - float(table[-1]["validation_loss"])) < 1e-5, shown
+  assert abs(shown["bits_per_byte"] - shown["validation_loss"] / math.log(2)) < 1e-9, shown
+  assert "bits a byte" in kontor("eval", out / "model.safetensors", "--data", TEXT)
+
+
+def goes_on_to_the_same_bits(out):
+  more = ["--dropout", "0.2", "--steps", 6, "--warmup", 2]  # dropout: random numbers go on too
+  train(out / "whole", *more)
+  train(out / "one", *more, "--threads", 1)
+  assert weights(out / "whole") == weights(out / "one"), "one thread and two"
+  half = out / "half"
+  train(half, *more, "--checkpoint-every", 2)
+  (half / "checkpoint-before.safetensors").rename(half / "checkpoint.safetensors")  # as a run killed after step 4 left it
+  kontor("train", "gpt", TEXT, "--out", half, "--resume", half / "checkpoint.safetensors")
+  assert weights(out / "whole") == weights(half), "resumed"
+  whole, resumed = rows(out / "whole/metrics.csv"), rows(half / "metrics.csv")
+  for row in whole + resumed:
+    del row["seconds"]
+  assert whole == resumed, (whole, resumed)
+
+
+def takes_about_the_seconds_that_it_is_given(out):
+  train(out, "--seconds", "0.5")
+  table = rows(out / "metrics.csv")
+  assert len(table) >= 20, len(table)
+  saved = (out / "checkpoint.safetensors").read_bytes()
+  assert f"--steps={len(table)}".encode() in saved, "the steps that it came to are not in the checkpoint"
+
+
+def loss_is_pytorchs(out):
+  """Twenty steps of two layers, with decay and clipping, from the same weights."""
+  python = ROOT / ".venv-bench/bin/python"
+  if not python.exists() or subprocess.run([python, "-c", "import torch"], capture_output=True).returncode:
+    print("SKIPPED: loss_is_pytorchs: no PyTorch in .venv-bench")
+    return
+  common = ["--layers", 2, "--width", 32, "--heads", 4, "--context", 32, "--warmup", 100, "--lr", "1e-2", "--seed", 3]
+  # The weights before any step: what a step of such a rate leaves of them.
+  train(out / "start", *common, "--steps", 1, "--lr", "1e-30", "--least-lr", "1e-30", "--decay", 0)
+  train(out / "run", *common, "--steps", 200, "--checkpoint-every", 0, "--test-every", 200, "--clip", "0.7", "--decay", "0.3")
+  ours = [float(r["loss"]) for r in rows(out / "run/metrics.csv")][:20]
+  done = subprocess.run([python, ROOT / "tests/gpt_in_torch.py", out / "start/model.safetensors", TEXT, "20", "4", "3", "1e-2", "100",
+                         "0.3", "0.99", "0.7"], capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  theirs = [float(line) for line in done.stdout.split()]
+  worst = max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
+  assert worst < 1e-5, (worst, ours, theirs)
+
+
+def writes_text(out):
+  train(out, "--steps", 30)
+  model = out / "model.safetensors"
+  one = kontor("generate", model, "--prompt", "to be", "--tokens", 50, "--seed", 4)
+  assert one.startswith("to be") and len(one) == 5 + 50 + 1, one
+  assert one == kontor("generate", model, "--prompt", "to be", "--tokens", 50, "--seed", 4, "--threads", 1)
+  assert one != kontor("generate", model, "--prompt", "to be", "--tokens", 50, "--seed", 5)
+  greedy = kontor("generate", model, "--tokens", 40, "--temperature", 0)
+  assert greedy == kontor("generate", model, "--tokens", 40, "--top-k", 1)
+  long = "to be or not to be " * 5  # longer than the context
+  assert kontor("generate", model, "--prompt", long, "--tokens", 3).startswith(long)
+
+
+def learns_bytes_of_any_kind(out):
+  out.mkdir(parents=True)
+  (out / "binary").write_bytes(bytes(range(256)) * 20)
+  train(out / "run", "--steps", 2, text=out / "binary")
+  # Read as UTF-8, which it is whatever is written; and no byte of it steers a terminal.
+  printed = kontor("generate", out / "run/model.safetensors", "--tokens", 2000, "--temperature", 9)
+  assert "\\x1b" in printed and all(c == "\n" or c == "\t" or c.isprintable() or ord(c) > 0x9F for c in printed), printed
+
+
+def says_what_is_wrong(out):
+  out.mkdir(parents=True)
+  for name, text in (("empty", b""), ("one", b"a"), ("short", b"to be or not to be, that is the question")):
+    (out / name).write_bytes(text)
+  train(out / "run", "--steps", 4, "--checkpoint-every", 2)
+  model, checkpoint = out / "run/model.safetensors", out / "run/checkpoint.safetensors"
+  before = weights(out / "run")
+  go_on = ["--resume", checkpoint]
+  refuses(lambda *a, code: kontor("train", "gpt", *a, "--out", out / "wrong", code=code), [
+      (1, [out / "empty"], "empty: a text of 0 bytes; needs 20"),
+      (1, [out / "one"], "one: a text of 1 bytes; needs 20"),
+      (1, [out / "short"], "a context of 64 is longer than what there is to check by, 4 of 40 bytes"),
+      (1, [out / "none"], "none"),
+      (1, [out], "it is a folder"),
+      (1, [TEXT, "--heads", 3], "3 heads do not divide a width of 128"),
+      (1, [TEXT, "--kv-heads", 3], "3 heads of keys do not divide 4 of queries"),
+      (1, [TEXT, "--preset", "huge"], "no preset 'huge'; there are minute, tiny, nano"),
+      (1, [TEXT, "--steps", 5, "--seconds", 5], "either --steps or --seconds"),
+      (2, [TEXT, "--context", 0], "0"),
+      (2, [TEXT, "--dtype", "f8"], "f8"),
+      (2, [TEXT, "--lr", "nan"], "nan"),
+      (1, [TEXT, *go_on, "--width", 32], "was trained with --width=16, not with --width=32"),
+      (1, [TEXT, *go_on, "--steps", 9], "was trained with --steps=4, not with --steps=9"),
+      (1, [TEXT, "--resume", model], "says nothing of 'settings'"),
+      (1, [ROOT / "README.md", *go_on], "was trained on a text of 20000 bytes"),
+  ])
+  refuses(lambda *a, code: kontor("generate", *a, code=code), [
+      (1, [model, "--prompt", "to be ~"], "--prompt: '~' at offset 6 is not among the"),
+      (2, [model, "--temperature", -1], "-1"),
+      (2, [model, "--prompt", ""], "it is empty"),
+      (1, [TEXT], "text"),
+      (1, [out / "none"], "none"),
+  ])
+  refuses(lambda *a, code: kontor(*a, code=code), [
+      (1, ["train", "--steps", 3, "gpt"], "--steps stands before gpt"),
+      (1, ["eval", model, "--data", out / "empty"], "a text of 0 bytes"),
+  ])
+  assert weights(out / "run") == before
+  printed = train(out / "nan", "--steps", 3, "--lr", "1e38", "--least-lr", "1e38", "--warmup", 1, "--clip", 0, "--decay", 0, code=1)
+  assert "loss of step" in printed, printed
+  assert not (out / "nan/model.safetensors").exists()
+
+
+def main():
+  global TEXT
+  with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    TEXT = folder / "text"
+    TEXT.write_bytes((ROOT / "data/tinyshakespeare.txt").read_bytes()[:20000])
+    return report([learns_and_leaves_its_files, goes_on_to_the_same_bits, takes_about_the_seconds_that_it_is_given,
+                   loss_is_pytorchs, writes_text, learns_bytes_of_any_kind, says_what_is_wrong], folder)
+
+
+if __name__ == "__main__":
+  raise SystemExit(main())

@@ -348,7 +348,8 @@ MAGNITUDE = {
   "layer_norm": lambda c: normed(c, tuple(range(c.x.ndim - c.axes, c.x.ndim))),
   "instance_norm": lambda c: normed(c, tuple(range(2, c.x.ndim))),
   # An error of a score is a relative one of its weight.
-  "attention": lambda c: np.max(np.abs(c.v.astype("f8"))) * (1 + 2 * np.max(np.abs(c.q)) * np.max(np.abs(c.k)) * c.q.shape[-1] * (abs(c.scale) or 1)),
+  "attention": lambda c: (lambda q, k, v: v * (1 + 2 * q * k * c.q.shape[-1] * (abs(c.scale) or 1)))(
+      *(np.max(np.abs(x), initial=0) for x in c.floats("q", "k", "v"))),
   "gelu": lambda c: np.abs(c.x.astype("f8")), "gelu_tanh": lambda c: np.abs(c.x.astype("f8")),
   "conv2d": lambda c: np.max(np.abs(c.x)) * np.max(np.abs(c.weight)) * c.weight[0].size + 1 if c.x.size and c.weight.size else 0,
 }

@@ -25,7 +25,8 @@ Vocabulary vocabulary_of(const std::string& path);
 /// Tokens of a text. Throws Error that names the first byte the vocabulary lacks.
 std::vector<int64_t> encode(const Vocabulary& vocabulary, std::string_view text, std::string_view what);
 
-/// Mean cross-entropy of the validation: of all its windows, or of at most so many, evenly spaced.
+/// Mean cross-entropy of the validation: of at most so many windows, evenly spaced; 0: of all, or of those with half a million
+/// tokens together where a text has more to check by.
 class TextEvaluation {
  public:
   TextEvaluation(const nn::Gpt& model, const Corpus& corpus);

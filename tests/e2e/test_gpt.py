@@ -104,6 +104,16 @@ def learns_bytes_of_any_kind(out):
   assert "\\x1b" in printed and all(c == "\n" or c == "\t" or c.isprintable() or ord(c) > 0x9F for c in printed), printed
 
 
+def learns_from_a_text_larger_than_memory(out):
+  out.mkdir(parents=True)
+  with open(out / "large", "wb") as file:
+    file.truncate(10 << 30)  # zeros that take no room; more than 64 MiB are not searched for the bytes that occur
+  printed = train(out / "run", "--steps", 2, "--context", 64, text=out / "large")
+  assert "9663676416 bytes of 256 kinds to learn from, 1073741824 to check by" in printed, printed
+  megabytes = float(printed.split("peak memory")[1].split()[0])
+  assert megabytes < 1000, printed
+
+
 def says_what_is_wrong(out):
   out.mkdir(parents=True)
   for name, text in (("empty", b""), ("one", b"a"), ("short", b"to be or not to be, that is the question")):
@@ -154,7 +164,8 @@ def main():
     TEXT = folder / "text"
     TEXT.write_bytes((ROOT / "data/tinyshakespeare.txt").read_bytes()[:20000])
     return report([learns_and_leaves_its_files, goes_on_to_the_same_bits, takes_about_the_seconds_that_it_is_given,
-                   loss_is_pytorchs, writes_text, learns_bytes_of_any_kind, says_what_is_wrong], folder)
+                   loss_is_pytorchs, writes_text, learns_bytes_of_any_kind, learns_from_a_text_larger_than_memory,
+                   says_what_is_wrong], folder)
 
 
 if __name__ == "__main__":

@@ -159,6 +159,16 @@ std::string of_parameters(const TreeScope&, const Node& n) {
   return "";
 }
 
+// Whether a value is of one iteration: it has the loop's index, or what a place that is declared in loop number `l` has come to.
+bool is_of_iteration(const TreeScope& scope, const Ref& value, size_t l) {
+  if (ix::depends_on(value, scope.loops[l]->src[0])) return true;
+  const std::vector<const Node*> nodes = topological(std::span(&value, 1));
+  return std::any_of(nodes.begin(), nodes.end(), [&](const Node* n) {
+    const TreeScope::Declared* place = n->op == Op::Load ? scope.find(n->src[0].get()) : nullptr;
+    return place && place->loops > l;
+  });
+}
+
 // A Store in a loop that its indexes do not mention writes one element many times.
 std::string of_writer(const TreeScope& scope, const Node& n) {
   if (n.op != Op::Store || !accesses_place(n)) return "";
@@ -167,7 +177,7 @@ std::string of_writer(const TreeScope& scope, const Node& n) {
   for (size_t l = declared->loops; l < scope.loops.size(); l++) {
     const Ref& range = scope.loops[l]->src[0];
     if (range->src[0]->bounds.hi <= 1) continue;  // one iteration at most
-    auto mentions = [&](const Ref& e) { return ix::depends_on(e, range); };
+    auto mentions = [&](const Ref& e) { return is_of_iteration(scope, e, l); };
     std::span<const Ref> at = tree::at(n);
     bool once = std::any_of(at.begin(), at.end(), mentions) ||
                 std::any_of(scope.conditions.begin(), scope.conditions.end(),

@@ -159,6 +159,13 @@ int64_t block_of_row(int64_t n, bool shared) {
   return std::min<int64_t>(1024, static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(n / 2))));
 }
 
+// ---- Sorts
+
+int64_t sorted_block(int64_t length) {
+  const auto share = std::bit_ceil(static_cast<uint64_t>(std::max<int64_t>(length / 256, 1)));
+  return std::max<int64_t>(static_cast<int64_t>(share), 8 << digit_bits);
+}
+
 // ---- GPUs
 
 bool too_few_items(double items, double iterations) { return items < 1 << 14 && iterations > 1 << 13; }

@@ -29,7 +29,7 @@ std::string kernel_name(const ProgramTree& program, const Group& group, size_t n
     name += fmt::format("_{}", s.scatter_at.empty() ? row(static_cast<Fold>(s.fold)).name : "scatter");
   }
   const Stage& root = program.stages[static_cast<size_t>(group.stages.back())];
-  if (!is_fold(root)) name += "_map";
+  if (!is_fold(root)) name += root.given.empty() ? "_map" : "_sort";
   for (const Ref& l : root.loops)
     name += l->src[0]->is_const() ? fmt::format("_{}", extent(l->src[0])) : "_n";
   return name;

@@ -33,6 +33,8 @@ enum OpTrait : uint32_t {
 //                Those zeros are no terms of a dot of it, with only views between: no 0 * inf is added
 //  Gather        x, idx... : out[s.., rest..] = x at idx (one index tensor of shape s for each axis in arg), rest in order
 //  Scatter       base, values, idx... : base with values[s.., rest..] folded in at idx
+//  Sort          x (unsigned) in the order of some of its bits along its last axis, the least first; of equal ones, the first.
+//                arg: the lowest bit, how many bits
 //  Put           x, v, begin... : x with the box that starts at begin (one integer an axis) replaced by v
 //  Pad           x, fill, lo, hi of each axis      Shrink   x, begin, size of each axis
 //  Reduce        x (or as many values as the fold takes, of one shape); arg: fold and the part of its state that is the
@@ -93,6 +95,7 @@ enum OpTrait : uint32_t {
   X(Gather, "gather", Indexed, -1, 0)                                                 \
   X(Scatter, "scatter", Indexed, -1, 0)                                               \
   X(Put, "put", Indexed, -1, 0)                                                       \
+  X(Sort, "sort", Indexed, 1, 0)                                                      \
   X(Call, "call", Wrapper, -1, 0)                                                     \
   X(Copy, "copy", Wrapper, 1, 0)                                                      \
   X(Load, "load", Value, -1, 0)                                                       \

@@ -273,8 +273,19 @@ Derived derive_scan(Op op, Refs src, const Arg& arg) {
   return {x.dtype, is_float(x.dtype) ? Bounds{} : b, x.shape};
 }
 
+Derived derive_sort(Op op, Refs src, const Arg& arg) {
+  const Node& x = *src[0];
+  need(kind(x.dtype) == Kind::Unsigned && x.rank() > 0, op, src, "takes rows of unsigned integers");
+  const int bits = row(x.dtype).bits;
+  need(arg.ints.size() == 2 && arg.ints[0] >= 0 && arg.ints[0] < bits && arg.ints[1] > 0 &&
+           arg.ints[1] <= bits - arg.ints[0],
+       op, src, "needs a lowest bit, and a number of bits that there are");
+  return {x.dtype, x.bounds, x.shape};
+}
+
 Derived derive_indexed(Op op, Refs src, const Arg& arg) {
   const Node& x = *src[0];
+  if (op == Op::Sort) return derive_sort(op, src, arg);
   if (op != Op::Gather) {
     need(src.size() >= 2 && src[1]->dtype == x.dtype, op, src, "values are of another dtype");
     if (op == Op::Put)

@@ -162,7 +162,7 @@ class Evaluator {
   Array evaluate(const Node& n) {
     if (is_elementwise(n.op)) return elementwise(n);
     // What is folded or scattered counts, as an output does; other elements may still be left out by a where.
-    if (n.op == Op::Reduce || n.op == Op::Scan || n.op == Op::Scatter)
+    if (n.op == Op::Reduce || n.op == Op::Scan || n.op == Op::Scatter || n.op == Op::Sort)
       for (const Ref& s : n.src) report(arrays_.at(s.get()));
     // Steps of a window, an expansion to nothing, the value of a padding of nothing: views need not read all of a source.
     if (is_movement(n.op) || n.op == Op::Gather || n.op == Op::Put)
@@ -188,6 +188,7 @@ class Evaluator {
       case Op::Gather:  return gather(n);
       case Op::Scatter: return scatter(n);
       case Op::Put:     return put(n);
+      case Op::Sort:    return sort(n);
       default:
         if (is_movement(n.op)) return moved(n);
         broken("evaluate_graph: {} has no value", row(n.op).name);
@@ -410,6 +411,20 @@ class Evaluator {
       Value pair[] = {out.get(to), values.get(position)};
       out.set(to, step(pair));
     });
+    return out;
+  }
+
+  Array sort(const Node& n) {
+    Array out = source(n, 0);
+    const int64_t length = out.shape.back(), rows = length ? out.size() / length : 0;
+    const int unused = 64 - static_cast<int>(n.at(1));
+    const auto digits = [&](Value v) { return v.bits >> n.at(0) << unused >> unused; };
+    for (int64_t r = 0; r < rows; r++) {
+      std::vector<Value> row;
+      for (int64_t i = 0; i < length; i++) row.push_back(out.get(r * length + i));
+      std::ranges::stable_sort(row, {}, digits);
+      for (int64_t i = 0; i < length; i++) out.set(r * length + i, row[static_cast<size_t>(i)]);
+    }
     return out;
   }
 

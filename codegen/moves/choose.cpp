@@ -11,7 +11,8 @@ namespace kontor {
 using namespace walk;
 
 Moved Planner::run() {
-  if (target_.gpu) gpu();
+  if (!root().given.empty()) given_tree();
+  else if (target_.gpu) gpu();
   else if (target_.vector_bytes > 0) cpu();
   return {std::move(moves_), std::move(kernel_)};
 }
@@ -59,6 +60,13 @@ void Planner::cpu() {
   else vectorise_nests();
   chains_side_by_side();
   share_out();
+}
+
+// A tree that is given says itself what runs side by side: the iterations of its one outermost loop.
+void Planner::given_tree() {
+  if (outermost().empty()) return;
+  if (target_.gpu) move(MoveKind::Global, outermost());
+  else if (target_.vector_bytes > 0) share_out();
 }
 
 bool Planner::is_map() const {

@@ -86,7 +86,7 @@ void Planner::vectorise_nests() {
       if (has(name_of(s.lane)) && !meets_lanes(name_of(s.lane)))
         move(MoveKind::Vectorise, name_of(s.lane), extent(s.lane->src[0]));
     } else if (!s.layout.order.empty() && s.layout.order.back() != s.scan &&
-               s.level.outer[static_cast<size_t>(s.layout.order.back())] < 0 && s.scatter_at.empty()) {
+               s.level.outer[static_cast<size_t>(s.layout.order.back())] < 0 && !stands_alone(s)) {
       vectorise_loop(name_of(s.loops[static_cast<size_t>(s.layout.order.back())]), wide(s));
     }
   }
@@ -131,7 +131,7 @@ bool Planner::rows_step_together() {
   if (group_.stages.size() != 1 || !is_fold(s) || is_dot(s) || s.lane || s.layout.vector_dim < 0)
     return false;
   const std::string& along = name_of(s.loops[static_cast<size_t>(s.layout.vector_dim)]);
-  if (!has(along) || !cost::pays_row_blocks(size(along) * item_size(s.place->dtype)) || !s.scatter_at.empty())
+  if (!has(along) || !cost::pays_row_blocks(size(along) * item_size(s.place->dtype)) || stands_alone(s))
     return false;
   std::vector<std::string> steps;
   if (s.scan >= 0) steps.push_back(name_of(s.loops[static_cast<size_t>(s.scan)]));

@@ -79,6 +79,7 @@ class Planner {
 
   // ---- choose.cpp
   void cpu();
+  void given_tree();
   bool is_map() const;
 
   // ---- choose_dot.cpp

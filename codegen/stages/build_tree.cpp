@@ -32,6 +32,7 @@ class Builder {
   NodeMap<Ref> inlined_;  // logical place -> value (a map inside all loops that index it)
   Substitution done_;     // physical form of each node met, by address:
   Body kept_;             // so what was met stays alive
+  NodeSet own_;           // places of a given tree
   std::vector<std::pair<const Stage*, Ref>>
       states_;                    // folds whose state has parts that others may read, and where it is
   std::map<int, Body> deferred_;  // by depth: stores into inputs, after all that reads these
@@ -111,6 +112,7 @@ class Builder {
 
   Ref physical_load(const Node* n, const std::vector<Ref>& sources) {
     const Ref& logical = n->src[0];
+    if (own_.contains(logical.get())) return with_sources(*n, sources);
     std::vector<Ref> at(sources.begin() + 1,
                         sources.begin() + 1 + static_cast<ptrdiff_t>(tree::at(*n).size()));
     Ref guard = tree::guard(*n) ? sources.back() : Ref();
@@ -162,6 +164,7 @@ class Builder {
     const Stage& s = stage(i);
     bool local = !is_root(i);
     if (!s.scatter_at.empty()) return scatter_nest(s, body);
+    if (!s.given.empty()) return given_statements(s, s.given, body);
     if (s.scan >= 0) return scan_nest(s, body, local);
     if (local && fully_bound(s) && !is_fold(s)) {
       checks(s, body);
@@ -351,6 +354,32 @@ class Builder {
         nest = around(s.loops[static_cast<size_t>(d)], std::move(nest));
     }
     body.insert(body.end(), nest.begin(), nest.end());
+  }
+
+  // The statements of a tree that is given, over places in memory.
+  void given_statements(const Stage& s, std::span<const Ref> statements, Body& body) {
+    const auto all = [&](std::span<const Ref> list) {
+      std::vector<Ref> out;
+      for (const Ref& r : list) out.push_back(physical(r));
+      return out;
+    };
+    for (const Ref& g : statements) {
+      if (g->op == Op::Place) {
+        own_.insert(g.get());
+        body.push_back(g);
+      } else if (g->op == Op::Loop) {
+        Body inner;
+        given_statements(s, tree::body(*g), inner);
+        for (Ref& loop : around(g->src[0], std::move(inner))) body.push_back(std::move(loop));
+      } else if (g->op == Op::FoldStep) {
+        body.push_back(tree::fold(g->src[0], all(tree::at(*g)), all(tree::values(*g))));
+      } else if (g->op == Op::Store && g->src[0] == s.place) {
+        body.push_back(tree::store(memory_.at(s.place.get()), place_at(s.place, all(tree::at(*g))),
+                                   physical(tree::values(*g)[0])));
+      } else {
+        broken("a given tree stores its result alone, and has no {}", row(g->op).name);
+      }
+    }
   }
 
   void scatter_nest(const Stage& s, Body& body) {

@@ -27,7 +27,7 @@ class Fusion {
     merge_siblings(program_, reads_);
     find_leaving();
     for (const Stage& s : program_.stages)
-      if (!target_.gpu && s.scatter_at.empty()) program_.decided.add(layout_of(s));
+      if (!target_.gpu && !stands_alone(s)) program_.decided.add(layout_of(s));
     for (const Stage& s : program_.stages) program_.decided.add(level_of(s));
   }
 
@@ -77,7 +77,7 @@ class Fusion {
     g.founder = static_cast<int>(i);
     s.level.outer.assign(s.loops.size(), -1);
     adopt_tile(s);
-    if (s.scatter_at.empty())
+    if (!stands_alone(s))
       for (int d : loop_order(s)) {
         if (d == s.scan) continue;
         s.level.outer[static_cast<size_t>(d)] = static_cast<int>(g.outer_loops.size());
@@ -119,7 +119,7 @@ class Fusion {
     const Decision* given = program_.given_of(Matter::Level, s);
     if (all_readers.empty()) return false;
     if (given && given->verb == Verb::Store) return note(s, "it was decided"), false;
-    if (s.must_store || !s.scatter_at.empty()) return note(s, "it has to be in memory"), false;
+    if (s.must_store || stands_alone(s)) return note(s, "it has to be in memory"), false;
     auto last_stage = [&](int reader) { return group(stage(reader).level.group).stages.front(); };
     int g = stage(*std::min_element(all_readers.begin(), all_readers.end(), [&](int x, int y) {
               return last_stage(x) < last_stage(y);
@@ -128,7 +128,8 @@ class Fusion {
     std::vector<int> readers;
     for (int r : all_readers) {
       if (stage(r).level.group != g) continue;
-      if (!stage(r).scatter_at.empty()) return note(s, "a scatter reads it"), false;
+      if (stands_alone(stage(r)))
+        return note(s, stage(r).given.empty() ? "a scatter reads it" : "a given tree reads it"), false;
       limit = std::min(limit, stage(r).level.depth);
       readers.push_back(r);
     }
@@ -242,8 +243,7 @@ class Fusion {
   // Whether the threads of a warp can have what is left of the stage, a row, as they have lanes: all who read it read what
   // they would have themselves.
   bool is_row_of_warp(const Stage& s) const {
-    if (target_.lanes != warp || is_fold(s) || s.random || s.loops.empty() || !s.scatter_at.empty())
-      return false;
+    if (target_.lanes != warp || is_fold(s) || s.random || s.loops.empty() || stands_alone(s)) return false;
     for (size_t d = 0; d < s.loops.size(); d++)
       if ((s.level.outer[d] < 0) != (d + 1 == s.loops.size())) return false;
     const Ref& row = s.loops.back()->src[0];

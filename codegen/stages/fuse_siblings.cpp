@@ -89,7 +89,7 @@ class Siblings {
     if (g.stages.empty() || g.outer_loops.empty()) return false;
     return std::none_of(g.stages.begin(), g.stages.end(), [&](int i) {
       const bool has_parts = is_fold(stage(i)) && parts(static_cast<Fold>(stage(i).fold)) > 1;
-      return is_dot(stage(i)) || !stage(i).scatter_at.empty() || (stage(i).must_store && !has_parts);
+      return is_dot(stage(i)) || stands_alone(stage(i)) || (stage(i).must_store && !has_parts);
     });
   }
 

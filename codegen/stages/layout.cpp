@@ -52,7 +52,7 @@ class Layouts {
   void choose(size_t& i) {
     if (is_dot(program_.stages[i])) return choose_dot(i);
     Stage& s = program_.stages[i];
-    if (!s.scatter_at.empty()) return;
+    if (stands_alone(s)) return;
     if (const Decision* d = program_.given_of(Matter::Layout, s)) {
       s.layout.vector_dim = named_dim(s, *d, 0);
       s.layout.unroll_dim = named_dim(s, *d, 1);

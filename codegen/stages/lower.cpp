@@ -59,6 +59,7 @@ void Lowering::end_stage(const Node* n) {
 void Lowering::add_stage(const Node* n) {
   if (n->op == Op::Reduce) return add_reduce(n);
   if (n->op == Op::Scan) return add_scan(n);
+  if (n->op == Op::Sort) return add_sort(n);
   Stage& s = begin_stage(n, n->op == Op::Scatter ? "scatter" : "v");
   if (n->op == Op::Scatter) add_scatter(n, s);
   else s.values.push_back(lower(n, s.loops, {}));

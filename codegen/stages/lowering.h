@@ -119,6 +119,11 @@ class Lowering {
                             size_t first_loop, size_t id);
   Folded pieces_folded(const Node* n, const Folded& what, const FoldOrder& order, size_t level);
   Ref add_partial(const Node* n, size_t part, const Folded& what, const FoldOrder& order);
+
+  // ---- lower_sort.cpp
+  Stage& begin_given(const Node* n, const std::string& name, DType dtype, const std::vector<Ref>& dims);
+  void end_given(std::vector<Ref> statements);
+  void add_sort(const Node* n);
 };
 
 }  // namespace kontor

@@ -16,13 +16,15 @@ const Node* see_through(const Node* node) {
 }
 
 static bool is_fold(const Node* n) { return row(n->op).group == OpClass::Reduce; }
-static bool is_stage_op(const Node* n) { return is_fold(n) || n->op == Op::Scatter || n->op == Op::Copy; }
+static bool is_stage_op(const Node* n) {
+  return is_fold(n) || n->op == Op::Scatter || n->op == Op::Copy || n->op == Op::Sort;
+}
 
 const Node* stored_for(const Node* output) {
   const Node* own = see_through(output);
   const Node* n = own;
   while (n->op == Op::Reshape) n = see_through(n->src[0].get());
-  return is_fold(n) || n->op == Op::Scatter ? n : own;
+  return is_fold(n) || n->op == Op::Scatter || n->op == Op::Sort ? n : own;
 }
 
 namespace {
@@ -43,6 +45,10 @@ class Selection {
     for (const Ref& o : graph_.outputs) stored_.insert(stored_for(o.get()));
     for (const Node* n : order_)
       if (is_stage_op(n)) stored_.insert(n);
+    for (const Node* n : order_)
+      if (const Node* x = n->op == Op::Sort ? see_through(n->src[0].get()) : nullptr; x && !is_leaf(x))
+        stored_.insert(x);  // a given tree reads values, and computes none
+    store_scattered_into();
     for (const Node* n : order_)
       if (n->op == Op::Reduce && row(fold_in(*n)).is_dot) store_operands(n);
     for (const Node* n : order_)
@@ -92,6 +98,17 @@ class Selection {
   // How often each element of `base` is read by what runs over all elements of n.
   static double reads(const Node* n, const Node* base) {
     return cost::elements(n->shape) / cost::elements(base->shape);
+  }
+
+  // What a scatter begins with is computed in loops of its own, and a stage's checks stand in those of its steps: a value that
+  // has checks is a stage before it.
+  void store_scattered_into() {
+    const NodeSet checked = checked_values(order_, stored_);
+    for (const Node* n : order_) {
+      if (n->op != Op::Scatter || !checked.count(n->src[0].get())) continue;
+      const Node* base = see_through(n->src[0].get());
+      if (!is_leaf(base)) stored_.insert(base);
+    }
   }
 
   void store_operands(const Node* dot) {

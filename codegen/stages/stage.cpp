@@ -10,7 +10,22 @@ namespace kontor {
 bool is_fold(const Stage& s) { return s.fold >= 0; }
 bool is_dot(const Stage& s) { return s.fold >= 0 && row(static_cast<Fold>(s.fold)).is_dot; }
 
+bool stands_alone(const Stage& s) { return !s.scatter_at.empty() || !s.given.empty(); }
+
+// Of the statements of a given tree: what one iteration takes, times the loops around.
+static double work_of(std::span<const Ref> statements, double times) {
+  double work = 0;
+  for (const Ref& s : statements) {
+    const bool loop = s->op == Op::Loop, branch = s->op == Op::If;
+    if (loop) work += work_of(tree::body(*s), times * cost::iterations(std::span(&s->src[0], 1)));
+    else if (branch) work += work_of(std::span(s->src).subspan(1), times);
+    else if (s->op != Op::Place) work += cost::work(times, tree::values(*s));
+  }
+  return work;
+}
+
 double work_of(const Stage& s) {
+  if (!s.given.empty()) return work_of(s.given, 1);
   const double lanes = s.lane ? static_cast<double>(extent(s.lane->src[0])) : 1;
   std::vector<Ref> done = s.values;
   if (is_fold(s) && parts(static_cast<Fold>(s.fold)) > 1)
@@ -64,7 +79,7 @@ int64_t stride(const ProgramTree& program, const Ref& load, const Ref& range) {
 
 std::vector<int> usual_order(const Stage& s) {
   std::vector<int> order;
-  const bool move = s.output < 0 && s.layout.vector_dim >= 0 && s.scatter_at.empty();
+  const bool move = s.output < 0 && s.layout.vector_dim >= 0 && !stands_alone(s);
   for (int d = 0; d < static_cast<int>(s.loops.size()); d++)
     if (!move || d != s.layout.vector_dim) order.push_back(d);
   if (move) order.push_back(s.layout.vector_dim);

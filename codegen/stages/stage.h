@@ -75,6 +75,9 @@ struct Stage {
   std::vector<Ref>
       scatter_at;  ///< indexes of the place that a step folds into; loops of the steps are `folds`
   Ref scatter_guard;
+  /// The statements of a tree that is given: they store the value in `place`, indexed logically, and may have places of their
+  /// own. `values` are then what they load from outside, so that it is known what the stage reads.
+  std::vector<Ref> given;
   std::vector<StageCheck> checks;
   int output = -1;  ///< graph output it is, or -1
   bool random =
@@ -147,6 +150,8 @@ int stage_number(const ProgramTree& program, const Ref& place);  ///< -1 for an 
 int64_t stride(const ProgramTree& program, const Ref& load, const Ref& range);
 bool is_dot(const Stage& stage);
 bool is_fold(const Stage& stage);
+/// Whether its loops are not those of its value: nothing joins them, and no lanes run along them.
+bool stands_alone(const Stage& stage);
 
 /// The dimensions in memory where nothing else was decided: those with lanes innermost, if a temporary's may be.
 std::vector<int> usual_order(const Stage& stage);

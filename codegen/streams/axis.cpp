@@ -155,7 +155,7 @@ class Search {
   void follow_producers(int t) {
     const Carried c = axis_.carried.at(t);
     for (const Flow::Read& r : flow_.reads[static_cast<size_t>(t)]) {
-      if (axis_.of(r.from) || !stage(r.from).scatter_at.empty()) continue;
+      if (axis_.of(r.from) || stands_alone(stage(r.from))) continue;
       for (size_t d = 0; d < stage(r.from).loops.size(); d++) {
         const Ref x = index_in(t, r.from, static_cast<int>(d));
         int64_t granule = 0;
@@ -172,7 +172,7 @@ class Search {
     const Carried c = axis_.carried.at(t);
     if (c.dim < 0) return;
     for (int u : flow_.readers[static_cast<size_t>(t)])
-      if (!axis_.of(u) && stage(u).scatter_at.empty()) enter_reader(u, t, c);
+      if (!axis_.of(u) && !stands_alone(stage(u))) enter_reader(u, t, c);
   }
 
   void enter_reader(int u, int t, const Carried& c) {
@@ -244,7 +244,8 @@ class Search {
       return false;
     };
     for (int t : group(g).stages) {
-      if (!stage(t).scatter_at.empty()) return refuse_for(t, "scatters");
+      if (stands_alone(stage(t)))
+        return refuse_for(t, stage(t).given.empty() ? "scatters" : "is a tree that is given");
       const Carried* c = axis_.of(t);
       any = any || c;
       if (c && !cut_alike(g, c->range))

@@ -183,6 +183,7 @@ constexpr OpRule<Rule> rows[] = {
     {Op::Gather,   gather},
     {Op::Scatter,  scatter},
     {Op::Put,      put},
+    {Op::Sort,     wrapper},
     {Op::Mark,     wrapper},
     {Op::Copy,     wrapper},
     {Op::Call,     call},

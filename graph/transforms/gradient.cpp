@@ -286,7 +286,7 @@ constexpr OpRule<GradientRule> rows[] = {
     {Op::Fma,      fused},
     {Op::Not, nothing}, {Op::Floor, nothing}, {Op::Ceil, nothing}, {Op::Bitcast, nothing}, {Op::IDiv, nothing}, {Op::Mod, nothing},
     {Op::And, nothing}, {Op::Or, nothing}, {Op::Xor, nothing}, {Op::Shl, nothing}, {Op::Shr, nothing},
-    {Op::Lt, nothing}, {Op::Le, nothing}, {Op::Eq, nothing}, {Op::Ne, nothing},
+    {Op::Sort, nothing}, {Op::Lt, nothing}, {Op::Le, nothing}, {Op::Eq, nothing}, {Op::Ne, nothing},
     {Op::Reshape,  [](Tape& to, const Node& n, const Term& g) { to.add(n[0], fn::reshape(g.node, n[0]->shape)); }},
     {Op::Permute,  permute_back},
     {Op::Expand,   expand_back},

@@ -262,7 +262,8 @@ constexpr OpRule<Rule> rows[] = {
     {Op::Reshape, reshape}, {Op::Permute, permute}, {Op::Expand, expand}, {Op::Pad, pad},
     {Op::Shrink, shrink},   {Op::Flip, flip},       {Op::Window, window}, {Op::Unwindow, unwindow},
     {Op::Reduce, reduce},   {Op::Scan, never},      {Op::Gather, gather}, {Op::Scatter, never},
-    {Op::Put, never},       {Op::Mark, wrapper},    {Op::Copy, wrapper},  {Op::Call, wrapper},
+    {Op::Put, never},       {Op::Sort, never},      {Op::Mark, wrapper},  {Op::Copy, wrapper},
+    {Op::Call, wrapper},
 };
 
 constexpr OpTable<Rule> table("incremental", rows, elementwise);

@@ -251,6 +251,64 @@ def bitcast(c):
 
 
 
+def order(x, axis, descending):
+  """Stable either way; NaN is the greatest."""
+  if not descending:
+    return np.argsort(x, axis=axis, kind="stable")
+  n = x.shape[axis]
+  return n - 1 - np.flip(np.argsort(np.flip(x, axis), axis=axis, kind="stable"), axis)
+
+
+def first(c, function):
+  return np.take(function(c.x, c.axis, bool(c.largest)), range(c.k), axis=c.axis)
+
+
+def in_order(x, axis, descending):
+  return np.take_along_axis(x, order(x, axis, descending), axis)
+
+
+def searched(c):
+  out = to_dtype(c.sorted, "f8") if c.sorted.dtype.kind == "f" or c.values.dtype.kind == "f" else c.sorted
+  if np.any(in_order(out, -1, False) != out) or out.dtype.kind != c.values.dtype.kind or out.dtype.kind == "u":
+    return None  # of rows that are in no order anything may come out
+  side = "right" if c.right else "left"
+  if out.ndim == 1:
+    return np.searchsorted(out, c.values, side)
+  values = c.values.reshape(-1, c.values.shape[-1])
+  rows = out.reshape(-1, out.shape[-1])
+  return np.array([np.searchsorted(r, v, side) for r, v in zip(rows, values)]).reshape(c.values.shape)
+
+
+def own_places(c):
+  axis, i = c.axis % c.x.ndim, c.indices.astype("i8")
+  at = list(np.indices(i.shape))
+  at[axis] = np.where(i < 0, i + c.x.shape[axis], i)
+  return tuple(at)
+
+
+def scattered(c, put):
+  out = to_dtype(c.x, c.out).copy()
+  values = to_dtype(c.values, c.out)
+  for at in zip(*(a.ravel() for a in own_places(c)), values.ravel()):
+    put(out, at[:-1], at[-1])
+  return out
+
+
+def norm(c):
+  x, over = np.abs(c.x.astype("f8")), {"axis": c.axis_tuple(), "keepdims": bool(c.keepdims)}
+  if c.order == 0:
+    return np.sum(x != 0, **over)
+  return np.sum(x**c.order, **over) ** (1 / c.order)
+
+
+def put_at(out, at, value):
+  out[at] = value
+
+
+def add_at(out, at, value):
+  out[at] += value
+
+
 # Row of the function table -> what computes it of a Call; None from it: not comparable here (an empty axis, ...).
 TABLE = {
   "full": lambda c: np.full(c.shape, to_dtype(c.value, c.out)),
@@ -290,6 +348,20 @@ TABLE = {
   "argmax": position(np.argmax), "argmin": position(np.argmin),
   "cumsum": scan(np.cumsum), "cumprod": scan(np.cumprod), "cummax": scan(np.maximum.accumulate), "cummin": scan(np.minimum.accumulate),
   "logcumsumexp": lambda c: np.logaddexp.accumulate(c.x.astype("f8"), axis=c.axis), "linear_scan": linear_scan,
+  "sort": lambda c: in_order(c.x, c.axis, c.descending), "argsort": lambda c: order(c.x, c.axis, c.descending),
+  "topk": lambda c: first(c, in_order), "argtopk": lambda c: first(c, order),
+  "median": lambda c: np.median(c.x.astype("f8"), axis=c.axis, keepdims=bool(c.keepdims)), "searchsorted": searched,
+  "gather": lambda c: c.x[own_places(c)], "scatter": lambda c: scattered(c, put_at), "scatter_add": lambda c: scattered(c, add_at),
+  "narrow": lambda c: np.take(c.x, np.arange(c.size) + int(c.begin) + (c.x.shape[c.axis] if int(c.begin) < 0 else 0), axis=c.axis),
+  "full_like": lambda c: np.full(c.x.shape, to_dtype(c.value, c.out)),
+  "linspace": lambda c: to_dtype(np.linspace(c.begin, c.end, c.count), c.out),
+  "tile": lambda c: np.tile(c.x, c.repeats if isinstance(c.repeats, list) else [c.repeats]),
+  "repeat": lambda c: np.repeat(c.x, c.times, axis=c.axis), "roll": lambda c: np.roll(c.x, c.shift, axis=c.axis),
+  "tril": lambda c: np.tril(c.x, c.diagonal), "triu": lambda c: np.triu(c.x, c.diagonal),
+  "diag": lambda c: np.diag(c.x, c.diagonal) if c.x.ndim == 1 else np.diagonal(c.x, c.diagonal, -2, -1),
+  "stddev": lambda c: np.std(c.x.astype("f8"), axis=c.axis_tuple(), keepdims=bool(c.keepdims), ddof=c.correction),
+  "norm": norm, "outer": elementwise(np.outer, "a", "b"),
+  "tensordot": lambda c: np.tensordot(*c.common("a", "b"), axes=c.axes),
   "reshape": lambda c: np.reshape(c.x, c.shape), "flatten": lambda c: c.x.reshape(c.result.shape),
   "permute": lambda c: np.transpose(c.x, c.order), "transpose": lambda c: np.swapaxes(c.x, c.a, c.b),
   "expand": lambda c: np.broadcast_to(c.x, c.shape),
@@ -317,6 +389,7 @@ TABLE = {
 WITHOUT = {
   "uniform": "a draw of our own generator", "normal": "a draw of our own generator", "randint": "a draw of our own generator",
   "permutation": "a draw of our own generator", "unwindow": "neither has it (torch's fold sums the taps)",
+  "einsum": "formulas are no random numbers; tests/test_order.cpp",
 }
 def normed(c, over):
   """What the deviation from a mean is rounded to, next to the spread, with weight and bias."""
@@ -342,6 +415,7 @@ MAGNITUDE = {
   "var": lambda c: np.mean(np.square(c.x.astype("f8")), axis=c.axis_tuple(), keepdims=bool(c.keepdims)) * c.x.size,
   "cumsum": lambda c: np.cumsum(np.abs(c.x.astype("f8")), axis=c.axis), "linear_scan": lambda c: linear_scan(c, np.abs),
   "logcumsumexp": lambda c: np.maximum.accumulate(np.abs(c.x.astype("f8")), axis=c.axis),
+  "tensordot": lambda c: np.tensordot(*(np.abs(v) for v in c.floats("a", "b")), axes=c.axes),
   "matmul": lambda c: np.matmul(*(np.abs(v) for v in c.floats("a", "b"))),
   "avg_pool2d": lambda c: np.max(np.abs(c.x)), "log_softmax": lambda c: np.max(np.abs(c.x.astype("f8"))),
   "cross_entropy": lambda c: np.max(np.abs(c.logits.astype("f8"))),
@@ -359,13 +433,16 @@ BETWEEN = {
   "instance_norm": lambda c: squares(c, tuple(range(2, c.x.ndim))),
   "prod": lambda c: np.prod(np.maximum(np.abs(c.x.astype("f8")), 1), axis=c.axis_tuple(), keepdims=bool(c.keepdims)),
   "cumprod": lambda c: np.cumprod(np.maximum(np.abs(c.x.astype("f8")), 1), axis=c.axis),
+  "stddev": lambda c: 4 * c.x.size * np.max(np.nan_to_num(np.abs(c.x.astype("f8"))), initial=0) ** 2,
+  "norm": lambda c: c.x.size * np.max(np.nan_to_num(np.abs(c.x.astype("f8"))), initial=0) ** max(c.order, 1) if np.isfinite(c.order) else 0,
   "linear_scan": lambda c: np.maximum.accumulate(np.nan_to_num(linear_scan(c, np.abs), nan=np.inf, posinf=np.inf), axis=c.axis),
 }
 # What functions of many terms and of steep slopes may be off by, absolutely, in units of the precision.
 SLOPPY = {"softmax": 1, "logcumsumexp": 60, "logsumexp": 60, "log_softmax": 60, "cross_entropy": 60, "layer_norm": 40, "instance_norm": 40, "sin": 2, "cos": 2}
 
 # Several operations, each rounded to an f8 (f8e4m3 overflows to NaN): too coarse to be compared with what is right.
-STEPWISE = {"prod", "sum", "mean", "var", "matmul", "conv2d", "avg_pool2d", "softmax", "log_softmax", "cross_entropy", "layer_norm", "attention",
+STEPWISE = {"prod", "sum", "mean", "var", "stddev", "norm", "tensordot", "matmul", "conv2d", "avg_pool2d", "softmax", "log_softmax", "cross_entropy", "layer_norm",
+            "attention",
             "cumsum", "cumprod", "logcumsumexp", "linear_scan", "instance_norm", "silu", "gelu", "sigmoid", "rsqrt", "pow"}
 
 

@@ -298,6 +298,52 @@ constexpr OpCase rows[] = {
     {.name = "put",            .expression = "put(f32[6, 4], 0, 2, f32[3, 4]) * 2"},
     {.name = "put_one",        .expression = "put(f32[6, 4], 1, 3, f32[6])"},
 
+    // order: rows that are counted one by one, in one block, in several; keys of one word and of two
+    {.name = "sort",           .expression = "sort(f32[5, 37])"},
+    {.name = "sort_specials",  .expression = "sort(f32[3, 133])", .gradient = false, .specials = true},
+    {.name = "sort_axis",      .expression = "sort(f32[61, 3], 0, true)"},
+    {.name = "sort_blocks",    .expression = "sort(f32[2, 4500])", .gradient = false},
+    {.name = "sort_f64",       .expression = "sort(f64[2, 300])", .gradient = false, .specials = true},
+    {.name = "sort_f16",       .expression = "sort(cast(f32[2, 177], f16), descending=true)", .gradient = false, .specials = true},
+    {.name = "sort_i32",       .expression = "sort(i32[2, 3, 190], 1) + sort(i32[2, 3, 190], 2)", .gradient = false},
+    {.name = "sort_i64",       .expression = "sort(i64[400])", .least = -3000000000, .greatest = 3000000000, .gradient = false},
+    {.name = "argsort",        .expression = "argsort(f32[4, 170])", .gradient = false, .specials = true},
+    {.name = "argsort_stable", .expression = "argsort(i32[4, 200], descending=true) + argsort(u8[4, 200])", .gradient = false},
+    {.name = "argsort_bool",   .expression = "argsort(bool[3, 160], descending=true) * 100 + argsort(bool[3, 160])", .gradient = false},
+    {.name = "topk",           .expression = "topk(f32[4, 60], 5) * transpose(topk(f32[60, 4], 5, 0, false))"},
+    {.name = "argtopk",        .expression = "argtopk(f32[4, 60], 7)", .gradient = false, .specials = true},
+    {.name = "median",         .expression = "median(f32[4, 21], 1) + median(f32[20, 4], 0, true)"},
+    {.name = "median_all",     .expression = "median(i32[4, 15]) + median(f32[5, 5])", .gradient = false, .specials = true},
+    {.name = "searchsorted",   .expression = "searchsorted(sort(f32[37]), f32[3, 20], right=true)", .gradient = false, .specials = true},
+    {.name = "searchsorted_rows", .expression = "searchsorted(sort(i32[3, 40]), i32[3, 9])", .gradient = false},
+
+    // positions of their own
+    {.name = "gather",         .expression = "gather(f32[5, 7], i64[3, 7], 0)", .least = -5, .greatest = 4},
+    {.name = "gather_last",    .expression = "gather(f32[5, 7], i32[4, 9], 1)", .least = 0, .greatest = 6},
+    {.name = "scatter",        .expression = "scatter(f32[5, 7], i64[3, 7], f32[3, 7], 0)", .least = -5, .greatest = 4},
+    {.name = "scatter_add",    .expression = "scatter_add(f32[5, 7], i32[4, 9], f32[4, 9], 1)", .least = 0, .greatest = 6},
+    {.name = "narrow",         .expression = "narrow(f32[5, 9], 1, 3, 4) * narrow(f32[9, 4], 0, min(i64[2]), 5)", .least = 1, .greatest = 4},
+
+    // arrangements
+    {.name = "full_like",      .expression = "full_like(f32[3, 5], 2.5) + f32[5]"},
+    {.name = "linspace",       .expression = "linspace(-1.0, 2.0, 7)", .gradient = false},
+    {.name = "tile",           .expression = "tile(f32[3, 5], [2, 1, 3])"},
+    {.name = "repeat",         .expression = "repeat(f32[3, 5], 4, 1)"},
+    {.name = "roll",           .expression = "roll(f32[3, 5], 2, 1) + roll(f32[3, 5], -4, 0)"},
+    {.name = "tril",           .expression = "tril(f32[2, 5, 6]) + triu(f32[2, 5, 6], 1)"},
+    {.name = "triu",           .expression = "triu(f32[5, 6], -2) * tril(f32[5, 6], 2)"},
+    {.name = "diag",           .expression = "diag(f32[5], 2) + diag(f32[6], -1)"},
+    {.name = "diag_of",        .expression = "diag(f32[2, 5, 6], 1) + diag(f32[2, 6, 5], -1)"},
+    {.name = "stddev",         .expression = "stddev(f32[6, 37], 1, correction=1)"},
+    {.name = "norm",           .expression = "norm(f32[6, 37], 1) + norm(f32[37, 6], 0, order=1.0) + norm(f32[6, 5], 1, order=3.0)", .low = 0.5},
+
+    // sums of products
+    {.name = "outer",          .expression = "outer(f32[5], f32[7])"},
+    {.name = "tensordot",      .expression = "tensordot(f32[3, 4, 5], f32[4, 5, 2]) + tensordot(f32[3], f32[2], 0)"},
+    {.name = "einsum",         .expression = "einsum(\"bij,bjk->bik\", [f32[2, 3, 4], f32[2, 4, 5]])"},
+    {.name = "einsum_diagonal", .expression = "einsum(\"ii,ij,k\", [f32[4, 4], f32[4, 3], f32[2]])"},
+    {.name = "einsum_dots",    .expression = "einsum(\"...ij,...j->i...\", [f32[2, 1, 3, 4], f32[5, 4]])"},
+
     // random numbers
     {.name = "random_words",   .expression = "uniform([7, 9])", .gradient = false},
     {.name = "uniform",        .expression = "uniform([33], -2.0, 3.0) * f32[33]", .gradient = false},

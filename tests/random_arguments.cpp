@@ -89,6 +89,7 @@ class Proposal {
   size_t axis_ = 0, trailing_ = 1;
   int64_t groups_ = 1, part_ = 1, keys_ = -1;
   Ints weight_;
+  Ref seen_;  // the indices of a call
 
   void choose_slot() {
     std::vector<size_t> slots;
@@ -155,6 +156,7 @@ class Proposal {
   DType like_anchor() { return anchor_ && !dice_.once_in(4) ? anchor_->dtype : leaves_.dtype(); }
 
   Argument operand(std::string_view name) {
+    if (name == "begin") return number(dice_.from_to(-at_axis(), std::max<int64_t>(at_axis() - 1, 0)));
     if (name == "index") return number(dice_.from_to(0, std::max<int64_t>(at_axis() - part_, 0)));
     if (dice_.once_in(4)) return number(any_number());
     bool divisor = row_.name == "mod" || row_.name == "floor_div";
@@ -179,7 +181,8 @@ class Proposal {
     Ints d = dims();
     if (!anchor_) return tensor(leaves_.leaf({leaves_.dtype(), leaves_.dims()}));
     if (row_.name == "attention") return tensor(of_attention(name));
-    if (name == "indices" || name == "labels") return tensor(indices());
+    if (name == "indices" || name == "labels") return tensor(seen_ = indices());
+    if (name == "values") return tensor(leaves_.leaf({like_anchor(), values()}));
     if (name == "weight") return tensor(leaves_.leaf({like_anchor(), weight_ = weight()}));
     if (name == "bias") return tensor(leaves_.leaf({like_anchor(), bias()}));
     if (name == "value") return tensor(leaves_.leaf({like_anchor(), box()}));
@@ -204,10 +207,24 @@ class Proposal {
     return leaves_.leaf({like_anchor(), shape});
   }
 
+  /// One for each index, or for each row of what is sorted.
+  Ints values() {
+    if (seen_) return static_shape(*seen_);
+    Ints d = dims();
+    if (d.size() > 1) d.back() = leaves_.extent();
+    return d.size() > 1 ? d : leaves_.dims();
+  }
+
   Ref indices() {
     Ints d = dims(), shape;
     int64_t bound = std::min(at_axis(), d.empty() ? 1 : d.back());
-    if (dice_.once_in(2) && !d.empty()) shape.assign(d.begin(), d.end() - 1);
+    const bool own_places = row_.group == "index";
+    if (own_places) {
+      shape = d, bound = at_axis();
+      for (size_t a = 0; a < d.size(); a++)
+        shape[a] = a == axis_ ? leaves_.extent() : d[a] - dice_.once_in(4);
+      for (int64_t& n : shape) n = std::max<int64_t>(n, 0);
+    } else if (dice_.once_in(2) && !d.empty()) shape.assign(d.begin(), d.end() - 1);
     else
       for (uint64_t rank = dice_.below(3); rank > 0; rank--) shape.push_back(leaves_.extent());
     DType dtype = dice_.one_of({DType::I64, DType::I32, DType::U8, DType::I16, DType::U32});
@@ -355,6 +372,8 @@ class Proposal {
     if (name == "groups") return groups_;
     if (name == "low") return dice_.from_to(-9, 3);
     if (name == "high") return dice_.from_to(4, 300);
+    if (name == "k") return dice_.from_to(0, std::max<int64_t>(n, 0));
+    if (name == "shift" || name == "diagonal") return dice_.from_to(-9, 9);
     if (name == "correction") return dice_.from_to(0, 1);
     return dice_.one_of<int64_t>({1, 1, 2, 2, 3, 4, 5, 8});
   }

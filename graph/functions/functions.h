@@ -52,6 +52,11 @@ int64_t axis_of(std::string_view who, const Node& x,
 Ints axes_of(std::string_view who, const Ref& x, const AxisList& axes);  ///< sorted, each once; none: all
 /// 0, 1, .. count-1 to compare integers x with: of x's dtype if that holds them.
 Ref numbers_for(const Ref& x, const Ref& count);
+/// Throws Error if indices are no integers.
+void check_indices(std::string_view who, const Ref& x, const Ref& indices);
+Ref from_start(const Ref& indices,
+               const Ref& dim);  ///< negative ones count from the end; what is out of range stays so
+Ref along(const Dims& shape, size_t axis);  ///< the position along an axis of each element of a shape; i64
 Dims broadcast_shape(std::string_view who, std::span<const Ref> tensors);
 Ref broadcast(const Ref& x, const Dims& shape);   ///< leading axes may be new, dimensions of 1 expand
 Ref splat(const Ref& scalar, const Dims& shape);  ///< a value of rank 0, everywhere
@@ -159,6 +164,39 @@ Ref running(Fold fold, const std::vector<Ref>& values, const Ref& start, int64_t
 Ref from_the_end(const Ref& slope, const Ref& g, int64_t axis);
 /// x one place further along an axis >= 0: `first` (of x's shape without the axis), then all but x's last element.
 Ref shifted(const Ref& x, const Ref& first, int64_t axis);
+
+// Order (graph/functions/order.cpp). NaN is the greatest; of equal ones the first comes first, whichever way.
+Ref sort(const Ref& x, int64_t axis, bool descending);
+Ref argsort(const Ref& x, int64_t axis, bool descending);          ///< i64
+Ref topk(const Ref& x, int64_t k, int64_t axis, bool largest);     ///< in order
+Ref argtopk(const Ref& x, int64_t k, int64_t axis, bool largest);  ///< i64
+Ref median(const Ref& x, std::optional<int64_t> axis, bool keepdims);
+Ref searchsorted(const Ref& sorted, const Ref& values, bool right);  ///< i64
+
+// Along an axis, at positions of their own (graph/functions/indexing.cpp): indices [.., m, ..] of x's rank, on other axes not
+// longer than x, integers of which negative ones count from the end.
+Ref gather(const Ref& x, const Ref& indices, int64_t axis);
+Ref scatter(const Ref& x, const Ref& indices, const Ref& values, int64_t axis);  ///< of several, the last
+Ref scatter_add(const Ref& x, const Ref& indices, const Ref& values, int64_t axis);
+/// `size` slices from `begin` on, a number or an integer of rank 0 that is checked when it is known.
+Ref narrow(const Ref& x, int64_t axis, const Input& begin, int64_t size);
+
+// Arrangements (graph/functions/arrangements.cpp).
+Ref full_like(const Ref& x, const Input& value);
+Ref linspace(double begin, double end, int64_t count, DType dtype);
+Ref tile(const Ref& x, const Ints& repeats);
+Ref repeat(const Ref& x, int64_t times, int64_t axis);
+Ref roll(const Ref& x, int64_t shift, int64_t axis);
+Ref tril(const Ref& x, int64_t diagonal);
+Ref triu(const Ref& x, int64_t diagonal);
+Ref diag(const Ref& x, int64_t diagonal);
+Ref stddev(const Ref& x, const AxisList& axes, bool keepdims, int64_t correction);
+Ref norm(const Ref& x, const AxisList& axes, bool keepdims, double order);
+
+// Sums of products (graph/functions/einsum.cpp).
+Ref outer(const Ref& a, const Ref& b);
+Ref tensordot(const Ref& a, const Ref& b, int64_t axes);
+Ref einsum(const std::string& formula, const std::vector<Ref>& tensors);
 
 // Movement.
 Ref reshape(const Ref& x, const Dims& shape);  ///< one dimension may be -1

@@ -255,13 +255,13 @@ Ref log_softmax(const Ref& given, int64_t which) {
 }
 
 /// Negative indices count from the end; what is out of range stays so.
-static Ref from_the_end(const Ref& indices, const Ref& dim) {
+Ref from_start(const Ref& indices, const Ref& dim) {
   if (kind(indices->dtype) != Kind::Signed) return indices;
   Ref at = dim->bounds.hi > dtype_bounds(indices->dtype).hi ? cast(indices, DType::I64) : indices;
   return where(lt(at, 0), add(at, cast(broadcast(dim, at->shape), at->dtype)), at);
 }
 
-static void check_indices(std::string_view who, const Ref& x, const Ref& indices) {
+void check_indices(std::string_view who, const Ref& x, const Ref& indices) {
   if (!is_integer(indices->dtype))
     fail("{}: {} by {}: indices are integers", who, describe(*x), describe(*indices));
 }
@@ -285,7 +285,7 @@ Ref pick(const Ref& x, const Ref& indices) {
   if (x->rank() != indices->rank() + 1 ||
       !std::equal(indices->shape.begin(), indices->shape.end(), x->shape.begin()))
     fail("pick: {} by {}: needs one index for each row", describe(*x), describe(*indices));
-  return element_of_rows(x, from_the_end(indices, x->shape.back()));
+  return element_of_rows(x, from_start(indices, x->shape.back()));
 }
 
 Ref cross_entropy(const Ref& logits, const Ref& labels) {
@@ -369,7 +369,7 @@ static Ref slices_at(const Ref& x, const Ref& at, int64_t axis) {
 Ref take(const Ref& x, const Ref& indices, int64_t which) {
   check_indices("take", x, indices);
   int64_t axis = axis_of("take", *x, which);
-  return slices_at(x, from_the_end(indices, x->shape[static_cast<size_t>(axis)]), axis);
+  return slices_at(x, from_start(indices, x->shape[static_cast<size_t>(axis)]), axis);
 }
 
 Ref slices_from(const Ref& x, int64_t axis, const Ref& begin, const Ref& count) {
@@ -385,7 +385,7 @@ static Ref put_begin(const Ref& x, size_t axis, const Input& at, const Ref& slic
     check_indices("put", x, at.node);
     if (at.node->rank() != 0) fail("put: the index is {}, not one number", describe(*at.node));
     const Ref at_i64 = cast(at.node, DType::I64);
-    return kind(at.node->dtype) == Kind::Signed ? from_the_end(at_i64, dim) : at_i64;
+    return kind(at.node->dtype) == Kind::Signed ? from_start(at_i64, dim) : at_i64;
   }
   if (at.number.kind == Number::Float) fail("put: {} by {}: indices are integers", describe(*x), at.number.f);
   const int64_t i = const_int(*number_constant("put", at.number, DType::I64));

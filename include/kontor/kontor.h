@@ -2,6 +2,7 @@
 #pragma once
 #include <kontor/dtype.h>
 #include <kontor/error.h>
+#include <kontor/functions.h>
 #include <kontor/jit.h>
 #include <kontor/marketplace.h>
 #include <kontor/nn.h>

@@ -1,0 +1,82 @@
+// Functions of Tensors beside their methods: order, positions along an axis, arrangements, sums of products.
+#pragma once
+#include <kontor/tensor.h>
+
+namespace kontor::inline v0 {
+
+// ---- Order. NaN is the greatest, -0 equals 0; equal elements keep the order in which they stand, whichever way is sorted.
+
+/// The elements along `axis` in order. Throws Error if there is no such axis.
+KONTOR_API Tensor sort(const Tensor& x, int64_t axis = -1, bool descending = false);
+/// Where the elements of sort() stand in x; i64.
+KONTOR_API Tensor argsort(const Tensor& x, int64_t axis = -1, bool descending = false);
+/// The `k` greatest (or least) along `axis` in order, and where they stand (i64). Throws Error if the axis has fewer.
+struct TopK {
+  Tensor values, indices;
+};
+KONTOR_API TopK topk(const Tensor& x, int64_t k, int64_t axis = -1, bool largest = true);
+/// The element in the middle along `axis` (of all elements), or the mean of the two there; NaN if there is one; integers: f32.
+KONTOR_API Tensor median(const Tensor& x);
+KONTOR_API Tensor median(const Tensor& x, int64_t axis, bool keepdims = false);
+/// How many elements of `sorted` [n] are less than each of `values` [..] (right: or equal); i64. Or `sorted` [.., n] and
+/// `values` [.., m], a row for each row.
+KONTOR_API Tensor searchsorted(const Tensor& sorted, const Tensor& values, bool right = false);
+
+// ---- Positions of their own. `indices` are integers (negative ones count from the end) of x's rank, on axes other than `axis`
+// not longer than x. An index out of range is an Error of the call that computes it.
+
+/// out[i, j] = x[indices[i, j], j] (axis 0): of the shape of `indices`.
+KONTOR_API Tensor gather(const Tensor& x, const Tensor& indices, int64_t axis);
+/// x with x[indices[i, j], j] = values[i, j] (axis 0); where several go to one place the last of them stays.
+KONTOR_API Tensor scatter(const Tensor& x, const Tensor& indices, const Tensor& values, int64_t axis);
+/// x with values[i, j] added to x[indices[i, j], j] (axis 0), in the order in which they stand.
+KONTOR_API Tensor scatter_add(const Tensor& x, const Tensor& indices, const Tensor& values, int64_t axis);
+/// `size` slices along `axis` from `begin` on, which may be a Scalar, a Variable or a Tensor: one kernel serves all values. All must
+/// lie inside, else it is an Error: here if `begin` is a number, of the call that computes it if it is not.
+KONTOR_API Tensor narrow(const Tensor& x, int64_t axis, const Operand& begin, int64_t size);
+
+// ---- Arrangements.
+
+KONTOR_API Tensor full_like(const Tensor& x, const Operand& value);  ///< of x's shape and dtype
+inline Tensor zeros_like(const Tensor& x) { return full_like(x, 0); }
+inline Tensor ones_like(const Tensor& x) { return full_like(x, 1); }
+/// `count` numbers from `begin` to `end`, both included, at equal distances; computed in f64.
+KONTOR_API Tensor linspace(double begin, double end, int64_t count, DType dtype = DType::F32);
+/// Copies side by side, `repeats` of them along each of the last axes; leading axes may be new.
+KONTOR_API Tensor tile(const Tensor& x, const std::vector<int64_t>& repeats);
+KONTOR_API Tensor repeat(const Tensor& x, int64_t times,
+                         int64_t axis);  ///< each slice so many times in a row
+KONTOR_API Tensor roll(const Tensor& x, int64_t shift,
+                       int64_t axis);  ///< what leaves at one end enters at the other
+/// 0 above (tril) or below (triu) a diagonal of the last two axes; 1: the one above the main diagonal.
+KONTOR_API Tensor tril(const Tensor& x, int64_t diagonal = 0);
+KONTOR_API Tensor triu(const Tensor& x, int64_t diagonal = 0);
+/// The diagonal of the last two axes; of a vector, the square matrix with that diagonal.
+KONTOR_API Tensor diag(const Tensor& x, int64_t diagonal = 0);
+/// Parts of `size` (the last may be less), or `count` of them; of the given sizes.
+KONTOR_API std::vector<Tensor> split(const Tensor& x, int64_t size, int64_t axis = 0);
+KONTOR_API std::vector<Tensor> split(const Tensor& x, const std::vector<int64_t>& sizes, int64_t axis = 0);
+KONTOR_API std::vector<Tensor> chunk(const Tensor& x, int64_t count, int64_t axis = 0);
+/// Vectors [n], [m], .. as grids [n, m, ..], along whose axes they run.
+KONTOR_API std::vector<Tensor> meshgrid(std::span<const Tensor> vectors);
+
+/// The square root of var().
+KONTOR_API Tensor stddev(const Tensor& x, const Axes& axes = {}, bool keepdims = false,
+                         int64_t correction = 0);
+/// (sum |x|^order)^(1/order) over axes; order may be 0 (how many are not 0) or infinite (the greatest).
+KONTOR_API Tensor norm(const Tensor& x, const Axes& axes = {}, bool keepdims = false, double order = 2);
+
+// ---- Sums of products.
+
+KONTOR_API Tensor outer(const Tensor& a, const Tensor& b);  ///< [n] x [m] -> [n, m]; others are flattened
+/// Summed over the last `axes` axes of a and the first of b.
+KONTOR_API Tensor tensordot(const Tensor& a, const Tensor& b, int64_t axes = 2);
+/// "ij,jk->ik": a letter an axis; those that are not in the result are summed over. A letter twice in one term is its diagonal,
+/// "..." stands for axes that broadcast; without "->" the letters that stand once, in order. Throws Error where the formula does
+/// not fit the tensors.
+KONTOR_API Tensor einsum(std::string_view formula, std::span<const Tensor> tensors);
+inline Tensor einsum(std::string_view formula, std::initializer_list<Tensor> tensors) {
+  return einsum(formula, std::span(tensors.begin(), tensors.size()));
+}
+
+}  // namespace kontor::inline v0

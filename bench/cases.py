@@ -121,6 +121,9 @@ CASES = [
     Case("softmax", "memory-bound", "softmax of f32[16384,4096], last axis", 0, 2 * F32 * 16384 * 4096, COPY),
     *(Case(name + ending, "memory-bound", f"{name} of f32[{shape}], last axis", 0, F32 * 64 * MILLION, READ)
       for name in ("argmax", "logsumexp", "var") for ending, shape in (("", "16384,4096"), ("_long", "64,1048576"))),
+    Case("sort_1m", "memory-bound", "sort of f32[1048576]", 0, 2 * F32 * MILLION, COPY),
+    Case("sort_rows", "memory-bound", "sort of f32[1024,1024], last axis", 0, 2 * F32 * MILLION, COPY),
+    Case("topk_1m", "memory-bound", "the 100 greatest of f32[1048576], and where they stand", 0, F32 * MILLION, READ),
     Case("mnist_step", "training", "training step of the MNIST CNN, batch 128, Adam 1e-3", 3 * 128 * sum(GROUPS), 0, FMA),
     Case("first_step", "training", "process start to the end of the first mnist_step, empty caches", kind="process",
          empty=True),

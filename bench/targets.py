@@ -71,6 +71,7 @@ TARGETS = [
     Target("limit", ("matmul_bf16_1024_fast", "matmul_bf16_2048_fast"), ONE, 0.8, issue=MODELS),
     Target("speed:torch", ("matmul_bf16_1024_fast", "matmul_bf16_2048_fast"), BOTH, 1.0, issue=MODELS),
     Target("limit", ("cumsum_64m",), BOTH, 0.6, issue=MIDDLE),
+    Target("seconds", ("sort_1m",), ONE, 0.06, most=True, issue=MODELS),
     Target("seconds", ("schedule_step",), ONE, 0.015, most=True, issue=MIDDLE),
     Target("seconds", ("schedule_block_star",), ONE, 0.15, most=True, issue=MIDDLE),
     Target("seconds", ("schedule_gpt_6",), ONE, 0.2, most=True, issue=MIDDLE),

@@ -12,6 +12,7 @@
 
 #include <kontor/kontor.h>
 #include <kontor/marketplace.h>
+#include <kontor/functions.h>
 #include <kontor/nn.h>
 
 #include "base/error.h"
@@ -178,6 +179,13 @@ std::vector<BenchCase> memory_bound() {
           of_one("cumsum_64m", {large}, [](const Tensor& x) { return x.cumsum(0); }),
           of_one("sum_rows", {65536, 1024}, [](const Tensor& x) { return x.sum({0}); }),
           of_one("cumsum_rows", {65536, 1024}, [](const Tensor& x) { return x.cumsum(0); }),
+          of_one("sort_1m", {1 << 20}, [](const Tensor& x) { return sort(x); }),
+          of_one("sort_rows", {1024, 1024}, [](const Tensor& x) { return sort(x); }),
+          of_one("topk_1m", {1 << 20},
+                 [](const Tensor& x) {
+                   const TopK top = topk(x, 100);
+                   return cat({top.values, top.indices.cast(DType::F32)});
+                 }),
           of_one("softmax", {16384, 4096}, [](const Tensor& x) { return x.softmax(); }),
           of_one("argmax", {16384, 4096}, [](const Tensor& x) { return x.argmax(1); }),
           of_one("argmax_long", {64, 1 << 20}, [](const Tensor& x) { return x.argmax(1); }),

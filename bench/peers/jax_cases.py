@@ -142,6 +142,10 @@ def make(name):
   if name.removesuffix("_long") in ("argmax", "logsumexp", "var"):
     of = {"argmax": jnp.argmax, "logsumexp": jax.nn.logsumexp, "var": jnp.var}[name.removesuffix("_long")]
     return jit(lambda x: of(x, 1), normal(64, 1 << 20) if name.endswith("_long") else normal(16384, 4096))
+  if name in ("sort_1m", "sort_rows"):
+    return jit(lambda x: jnp.sort(x, -1), normal(1 << 20) if name == "sort_1m" else normal(1024, 1024))
+  if name == "topk_1m":
+    return jit(lambda x: jax.lax.top_k(x, 100), normal(1 << 20))
   if name == "replay_64":
     return chain(normal(16, 16), normal(16, 16) / 16)
   if name in ("mnist_step", "first_step"):

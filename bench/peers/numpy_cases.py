@@ -51,6 +51,9 @@ def make(name):
   if name.removesuffix("_long") in ("argmax", "var"):
     x = normal(64, 1 << 20) if name.endswith("_long") else normal(16384, 4096)
     return lambda: getattr(x, name.removesuffix("_long"))(1)
+  if name in ("sort_1m", "sort_rows"):
+    x = normal(1 << 20) if name == "sort_1m" else normal(1024, 1024)
+    return lambda: np.sort(x, axis=-1, kind="stable")
   if name == "replay_64":
     x, w = normal(16, 16), normal(16, 16) / 16
     out = np.empty_like(x)

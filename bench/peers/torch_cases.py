@@ -126,7 +126,7 @@ def form_of(name):
     shape = (64, 1 << 20) if name.endswith("_long") else (16384, 4096)
     return of_one(shape, lambda x: getattr(x, name.removesuffix("_long"))(1))
   if name in ("sort_1m", "sort_rows"):
-    return of_one(1 << 20 if name == "sort_1m" else (1024, 1024), lambda x: x.sort(-1, stable=True).values)
+    return of_one(1 << 20 if name == "sort_1m" else (1024, 1024), lambda x: x.sort(dim=-1, stable=True).values)
   if name == "topk_1m":
     return of_one(1 << 20, lambda x: x.topk(100))
   if name == "replay_64":

@@ -75,12 +75,14 @@ std::string version() {
   return text.substr(0, text.find('\n'));
 }
 
-/// A library of the kernel's text; empty where it does not compile, with `log`. "-S": its assembly.
+/// A library of the kernel's text; empty where it does not compile, with `log`. "-S": its assembly. No branch becomes a mask:
+/// GCC 12.2 reads 0 under one in a loop of 5 x 6 over (s[v] < 0 ? a[v] : 2.5f) * b[j], s of 64 bits.
 std::string compiled(const KernelSource& kernel, const char* as, std::string& log) {
   const MemoryFile source(kernel.text), object(""), said("");
-  const bool good = run({compiler, "-std=c11", "-O3", "-march=native", "-fno-math-errno", "-fPIC", as, "-x",
-                         "c", source.path(), "-o", object.path(), "-lm"},
-                        said);
+  const bool good =
+      run({compiler, "-std=c11", "-O3", "-march=native", "-fno-math-errno", "-fno-tree-loop-if-convert",
+           "-fPIC", as, "-x", "c", source.path(), "-o", object.path(), "-lm"},
+          said);
   log = said.read();
   return good ? object.read() : "";
 }

@@ -1,5 +1,5 @@
 // Key functions of the exceptions, so that their type information lives in the library once.
-#include <kontor/error.h>
+#include <kontor/types.h>
 
 namespace kontor {
 

@@ -1,7 +1,7 @@
 // fail(...) and broken(...): throw Error and InternalError with formatted text. Include in .cpp files only (pulls fmt).
 #pragma once
 #include <fmt/format.h>
-#include <kontor/error.h>
+#include <kontor/types.h>
 
 namespace kontor {
 

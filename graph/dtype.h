@@ -2,7 +2,7 @@
 #pragma once
 #include <span>
 
-#include <kontor/dtype.h>
+#include <kontor/types.h>
 
 namespace kontor {
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include <kontor/error.h>
+#include <kontor/types.h>
 
 namespace kontor {
 

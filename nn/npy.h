@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include <kontor/dtype.h>
+#include <kontor/types.h>
 
 namespace kontor::inline v0 {
 

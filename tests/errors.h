@@ -2,7 +2,7 @@
 #pragma once
 #include <string>
 
-#include <kontor/error.h>
+#include <kontor/types.h>
 
 namespace kontor {
 

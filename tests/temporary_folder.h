@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <string>
 
-#include <kontor/error.h>
+#include <kontor/types.h>
 
 namespace kontor {
 

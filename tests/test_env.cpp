@@ -5,7 +5,7 @@
 
 #include "base/env.h"
 #include "base/hash.h"
-#include "kontor/error.h"
+#include "kontor/types.h"
 #include "tests/catch.h"
 
 using namespace kontor;

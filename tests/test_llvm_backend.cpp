@@ -10,7 +10,7 @@
 #include "backends/llvm/module_loader.h"
 #include "base/env.h"
 #include "base/sanitizer.h"
-#include "kontor/error.h"
+#include "kontor/types.h"
 #include "runtime/thread_pool.h"
 #include "tests/catch.h"
 

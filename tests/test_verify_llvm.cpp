@@ -3,7 +3,7 @@
 #include "codegen/render_llvm/verify.h"
 #include "codegen/schedule.h"
 #include "codegen/tree/text.h"
-#include "kontor/error.h"
+#include "kontor/types.h"
 #include "tests/catch.h"
 
 using namespace kontor;

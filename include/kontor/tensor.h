@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include <kontor/dtype.h>
+#include <kontor/types.h>
 
 namespace kontor::inline v0 {
 

@@ -124,7 +124,7 @@ std::vector<Tensor> v0::chunk(const Tensor& x, int64_t count, int64_t axis) {
     const Ref node = of(x);
     if (count < 1) fail("chunk: {}: {} parts", describe(*node), count);
     const int64_t n = fixed_size("chunk", node, axis);
-    return parts_of_size("chunk", node, std::max<int64_t>((n + count - 1) / count, 1), axis);
+    return parts_of_size("chunk", node, std::max<int64_t>(n / count + (n % count != 0), 1), axis);
   });
 }
 

@@ -89,7 +89,8 @@ class Proposal {
   size_t axis_ = 0, trailing_ = 1;
   int64_t groups_ = 1, part_ = 1, keys_ = -1;
   Ints weight_;
-  Ref seen_;  // the indices of a call
+  Ref seen_;            // the indices of a call
+  int64_t count_ = -1;  // of tensors beside the first, where a formula has settled it
 
   void choose_slot() {
     std::vector<size_t> slots;
@@ -128,7 +129,7 @@ class Proposal {
     if (p.type == "dtype") return {.kind = Argument::Dtype, .dtype = dtype()};
     if (p.type == "ints") return numbers(integers(p.name));
     if (p.type == "axes") return numbers(axes());
-    if (p.type == "text") return {.kind = Argument::Text, .text = "m"};
+    if (p.type == "text") return {.kind = Argument::Text, .text = p.name == "formula" ? formula() : "m"};
     broken("no random argument for a parameter of type {}", p.type);
   }
 
@@ -205,6 +206,24 @@ class Proposal {
     shape.push_back(name == "q" ? leaves_.extent() : keys_);
     shape.push_back(name == "v" ? leaves_.extent() : size);
     return leaves_.leaf({like_anchor(), shape});
+  }
+
+  /// Of as many tensors as will be given, all of the anchor's rank: axes of the first, of others or of their own.
+  std::string formula() {
+    const size_t rank = dims().size();
+    count_ = dice_.from_to(0, 2);
+    std::string first, out, letters;
+    for (size_t a = 0; a < rank; a++) first += dice_.once_in(8) && a ? first[0] : static_cast<char>('a' + a);
+    for (int64_t i = 0; i <= count_; i++) {
+      std::string term = first;
+      for (char& c : term)
+        if (i && dice_.once_in(3)) c = static_cast<char>(c + 8 * i);
+      out += (i ? "," : "") + term;
+      for (char c : term)
+        if (letters.find(c) == std::string::npos && dice_.once_in(2))
+          letters.insert(letters.begin() + static_cast<ptrdiff_t>(dice_.below(letters.size() + 1)), c);
+    }
+    return dice_.once_in(4) ? out : out + "->" + letters;
   }
 
   /// One for each index, or for each row of what is sorted.
@@ -297,10 +316,10 @@ class Proposal {
   Argument tensors() {
     Argument a{.kind = Argument::Tensors};
     if (!x_) return tensor(leaves_.leaf({leaves_.dtype(), leaves_.dims()}));
-    int64_t count = dice_.from_to(0, 3), at = dice_.from_to(0, count);
+    int64_t count = count_ >= 0 ? count_ : dice_.from_to(0, 3), at = dice_.from_to(0, count);
     for (int64_t i = 0; i <= count; i++) {
       Ints d = dims();
-      if (i != at && axis_ < d.size() && dice_.once_in(2)) d[axis_] = leaves_.extent();
+      if (i != at && axis_ < d.size() && count_ < 0 && dice_.once_in(2)) d[axis_] = leaves_.extent();
       a.tensors.push_back(i == at || dice_.once_in(8) ? x_ : leaves_.leaf({like_anchor(), d}));
     }
     return a;

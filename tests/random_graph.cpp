@@ -310,9 +310,9 @@ void Coverage::add(const Case& c) {
   for (const auto& [producer, consumer, link] : c.links)
     cells_.insert({class_by_name.at(producer), class_by_name.at(consumer), link});
   for (const Step& s : c.steps) {
-    made_.insert({class_of(*s.function), kind(s.result->dtype)});
+    made_.insert({class_of(*s.function), kind(s.result->dtype), s.result->rank()});
     for (const Argument& a : s.arguments)
-      for (const Ref& t : a.tensors) read_.insert({class_of(*s.function), kind(t->dtype)});
+      for (const Ref& t : a.tensors) read_.insert({class_of(*s.function), kind(t->dtype), t->rank()});
   }
 }
 
@@ -320,10 +320,10 @@ std::vector<size_t> Coverage::missing() const {
   const std::vector<Cell> cells = all_cells();
   std::vector<size_t> out;
   for (size_t i = 0; i < cells.size(); i++) {
-    bool can_be = false;
-    for (Kind k : {Kind::Bool, Kind::Unsigned, Kind::Signed, Kind::Float})
-      can_be = can_be ||
-               (made_.contains({std::get<0>(cells[i]), k}) && read_.contains({std::get<1>(cells[i]), k}));
+    const bool can_be = std::any_of(made_.begin(), made_.end(), [&](const auto& made) {
+      const auto& [producer, kind, rank] = made;
+      return producer == std::get<0>(cells[i]) && read_.contains({std::get<1>(cells[i]), kind, rank});
+    });
     if (can_be && !cells_.contains(cells[i])) out.push_back(i);
   }
   return out;

@@ -47,7 +47,7 @@ class Coverage {
 
  private:
   std::set<Cell> cells_;
-  std::set<std::pair<std::string_view, Kind>> made_, read_;
+  std::set<std::tuple<std::string_view, Kind, size_t>> made_, read_;  // of which ranks
 };
 
 struct CaseOptions {

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <functional>
+#include <limits>
 
 #include "tests/catch.h"
 #include "tests/errors.h"
@@ -95,6 +96,17 @@ TEST_CASE("[attention] what each query may see, heads in groups, against plain l
     compare(run({.mask = odd}), given.expected(sees, scale));
     if (s.keys < 5) continue;  // else a row has nothing else than what is far below
     compare(run({.mask = where(odd, 0.0, -1e4)}), given.expected(sees, scale));
+  }
+}
+
+TEST_CASE("[attention] what a query may not see stays unseen beside a mask that is added") {
+  OnDevice on;
+  const Given given({1, 2, 2, 3, 3, 4, 2});
+  const double scale = 0.5;
+  for (const float lowest : {-INFINITY, std::numeric_limits<float>::lowest()}) {
+    const Tensor mask = Tensor::from({lowest, 0, 0}, {1, 3});
+    compare(nn::attention(given.q, given.k, given.v, {.mask = mask, .causal = true, .window = INT64_MAX}),
+            given.expected([](int64_t i, int64_t j) { return j <= i && j > 0; }, scale));
   }
 }
 

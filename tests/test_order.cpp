@@ -155,6 +155,7 @@ TEST_CASE("[order] topk, median and searchsorted") {
   CHECK(values(median(x, 0))[0] == 2.5);
   CHECK(std::isnan(values(median(x, 1))[0]));
   CHECK(values(median(x, 1))[1] == 5);
+  CHECK(values(median(Tensor::from({3e38f}, {1}), 0))[0] == 3e38f);
   const Tensor row = Tensor::from({1, 2, 2, 5, NAN}, {5});
   const Tensor at = Tensor::from({0, 2, 3, 9, NAN}, {5});
   CHECK(values(searchsorted(row, at)) == std::vector<double>{0, 1, 3, 4, 4});
@@ -179,6 +180,22 @@ TEST_CASE(
   const Tensor out = Tensor::from(std::vector<int64_t>{4}, {1});
   CHECK_THROWS_WITH(gather(x, out, 0).to_vector<float>(), Contains("out of range"));
   CHECK_THROWS_WITH(scatter_add(x, out, Tensor::ones({1}), 0).to_vector<float>(), Contains("out of range"));
+}
+
+TEST_CASE("[order] norms and deviations have slopes where they are 0, and numbers far out are no faults") {
+  OnDevice on;
+  const Tensor x = Tensor::from({0, 0, 0, 0, 0, 0}, {2, 3});
+  for (const double order : {1.0, 2.0, 3.0}) {
+    INFO(order);
+    CHECK(values(gradient(norm(x, {1}, false, order).sum(), {x})[0]) == std::vector<double>(6, 0));
+  }
+  CHECK(values(gradient(stddev(x, {1}).sum(), {x})[0]) == std::vector<double>(6, 0));
+  const Tensor y = Tensor::from({3, -4}, {2});
+  CHECK(values(gradient(norm(y), {y})[0])[0] == Approx(0.6));
+  CHECK(values(linspace(-1, 2, 4, DType::I32)) == std::vector<double>{-1, 0, 1, 2});
+  CHECK(values(linspace(0, -1, 3, DType::I32)) == std::vector<double>{0, -1, -1});
+  CHECK_THROWS_WITH(linspace(0, INFINITY, 3), Contains("linspace: from 0 to inf"));
+  CHECK_THROWS_WITH(diag(x, INT64_MIN), Contains("no diagonal"));
 }
 
 TEST_CASE("[order] parts and grids") {

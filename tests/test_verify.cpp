@@ -89,6 +89,13 @@ TEST_CASE("[verify] what is wrong with a tree is said") {
              StartsWith("bounds: `x[i + 1]`"));
   CHECK_THAT(wrong_in({over(i, {over(j, {copy})})}),
              StartsWith("writer: `y[i] = x[i]`: writes one element in each iteration of 'j'"));
+  const Ref at = tree::place(DType::I64, {}, "at", static_cast<int>(Fold::Sum));
+  const auto to_place = [&](const Ref& step) {
+    return wrong_in(
+        {over(i, {at, fold(at, {}, {step}), store(y, {ix::mod(load(at, {}), 8)}, load(x, {i}))})});
+  };
+  CHECK_THAT(to_place(index(1)), StartsWith("writer: "));  // each iteration's is the same
+  CHECK(to_place(i).find("writer: ") == std::string::npos);
   CHECK_THAT(wrong_in({over(i, {over(i, {copy})})}), StartsWith("loop: "));
   CHECK_THAT(wrong_in({over(i, {copy}, LoopKind::Vector, 3)}), Contains("has width 3"));
   CHECK_THAT(wrong_in({over(j, {over(i, {copy}, LoopKind::Thread)})}),

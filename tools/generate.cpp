@@ -16,7 +16,7 @@ namespace kontor::tools {
 namespace {
 
 struct Options {
-  std::string model, prompt = "\n", device;
+  std::string model, prompt, device;
   int64_t tokens = 500;
   int threads = 0;
   nn::Choice choice{.temperature = 0.8, .seed = 1};
@@ -25,14 +25,16 @@ struct Options {
 void run(const Options& o) {
   Context::set_default({.device = o.device, .threads = o.threads, .seed = 0});
   const TextModel model = load_text_model(o.model);
-  const std::vector<int64_t> prompt = encode(model.vocabulary, o.prompt, "generate: --prompt");
+  const std::vector<int64_t> prompt = o.prompt.empty()
+                                          ? std::vector{std::max<int64_t>(model.vocabulary.token('\n'), 0)}
+                                          : encode(model.vocabulary, o.prompt, "generate: --prompt");
   nn::Generator generator(*model.gpt, o.choice);
   catch_interruptions();
   // Of a prompt longer than the context, what would be forgotten at once is not read.
   const auto most = static_cast<size_t>(model.gpt->options.context);
   for (size_t i = prompt.size() - std::min(prompt.size(), most); i < prompt.size(); ++i)
     generator.read(prompt[i]);
-  if (o.prompt != "\n") fmt::print("{}", o.prompt);
+  fmt::print("{}", o.prompt);
   Printer printer;
   for (int64_t i = 0; i < o.tokens && interrupted == 0; ++i) {
     fmt::print("{}", printer.put(model.vocabulary.byte(generator.next())));
@@ -48,7 +50,9 @@ void add_generate(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("generate", "Write text with a model of kontor train gpt");
   auto o = std::make_shared<Options>();
   verb->add_option("model", o->model, "A model.safetensors of kontor train gpt")->required();
-  verb->add_option("--prompt", o->prompt, "Text to go on from (default: a new line)")->check(not_empty());
+  verb->add_option("--prompt", o->prompt,
+                   "Text to go on from (default: a new line, or the first byte that it knows)")
+      ->check(not_empty());
   verb->add_option("--tokens", o->tokens, "How many to write")
       ->capture_default_str()
       ->check(whole(0, int64_t{1} << 40));

@@ -62,7 +62,7 @@ int64_t step_of(std::string_view cell, const std::string& where) {
 Series series_of(const std::vector<Row>& rows, const char* name, double Row::* y, bool faint, double scale) {
   Series out{.name = name, .x = {}, .y = {}, .faint = faint};
   for (const Row& row : rows) {
-    if (std::isnan(row.*y)) continue;
+    if (!std::isfinite(row.*y)) continue;
     out.x.push_back(static_cast<double>(row.step)), out.y.push_back(scale * row.*y);
   }
   return out;
@@ -80,7 +80,7 @@ std::string format_rows(const std::vector<Row>& rows, std::span<const Column> co
     for (const Column& c : columns) {
       const double value = row.*c.value;
       out += ',';
-      if (!std::isnan(value)) out += fmt::format(fmt::runtime(c.format), value);
+      if (std::isfinite(value)) out += fmt::format(fmt::runtime(c.format), value);
     }
     out += '\n';
   }

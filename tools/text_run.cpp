@@ -74,7 +74,7 @@ void TextRun::resume(const std::string& checkpoint) {
 // How many steps the seconds that were asked for are enough for; the learning rate has not depended on it yet.
 void TextRun::plan(int64_t done, double seconds) {
   const double each = seconds / static_cast<double>(done);
-  settings_.steps = std::max(done + 1, static_cast<int64_t>(settings_.seconds / each));
+  settings_.steps = std::max(done + 1, static_cast<int64_t>(std::min(settings_.seconds / each, 0x1p40)));
   settings_.seconds = 0;
 }
 
@@ -99,7 +99,8 @@ void TextRun::execute() {
     const int64_t every = s.test_every > 0 ? s.test_every : std::max<int64_t>(s.steps / 10, 1);
     if (!last && s.seconds == 0 && m.step % every == 0) {
       rows_.back().validation = evaluation_->loss(kWindowsOnTheWay);
-      if (s.sample > 0) progress.say(sample_of(*generator_, corpus_.vocabulary(), s.sample));
+      if (s.sample > 0 && std::isfinite(rows_.back().validation))
+        progress.say(sample_of(*generator_, corpus_.vocabulary(), s.sample));
     }
     double checked = Row::kNone;
     for (auto row = rows_.rbegin(); row != rows_.rend() && std::isnan(checked); ++row)

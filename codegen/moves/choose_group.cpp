@@ -260,7 +260,7 @@ void Planner::matrix_tile(const Stage& dot, std::span<const Ref> folds, int64_t 
 // hold the numbers as they are, in blocks of 8 x 8, and are filled some iterations ahead.
 void Planner::shared_matrix_tile(const Stage& dot, std::span<const Ref> folds, int64_t count, int64_t ahead,
                                  Side& a, Side& b) {
-  constexpr int64_t rows = 64, block = 8;
+  constexpr int64_t rows = shared_matrix_rows, block = shared_matrix_block;
   const std::string sum = sum_of(dot), loop = name_of(folds[0]);
   cut_tile(a, "it", std::vector<int64_t>{a.tile / rows});
   cut_tile(b, "jt", {});

@@ -42,6 +42,8 @@ inline constexpr MatrixRow matrix_rows[] = {{16, 8, 8, 32, false},     // mma.m1
                                             {64, 128, 8, 128, true},   //
                                             {64, 256, 8, 128, true}};  //
 inline constexpr const MatrixRow& warp_matrix = matrix_rows[0];
+/// Of instructions that read shared memory: rows, and numbers along each side of the blocks in which their operands lie.
+inline constexpr int64_t shared_matrix_rows = matrix_rows[1].rows, shared_matrix_block = 8;
 /// The row of an instruction with so many rows and columns (0: any); null if there is none.
 const MatrixRow* matrix_row(int64_t rows, int64_t columns = 0);
 /// The same of the place of a result.

@@ -159,13 +159,24 @@ std::string of_parameters(const TreeScope&, const Node& n) {
   return "";
 }
 
-// Whether a value is of one iteration: it has the loop's index, or what a place that is declared in loop number `l` has come to.
+// Whether what is written to a place in the loop depends on the loop's index.
+bool varies_in(const Node& loop, const Node* place) {
+  const std::vector<const Node*> nodes = topological(tree::body(loop));
+  return std::any_of(nodes.begin(), nodes.end(), [&](const Node* n) {
+    return (n->op == Op::FoldStep || n->op == Op::Store) && n->src[0].get() == place &&
+           std::any_of(n->src.begin() + 1, n->src.end(),
+                       [&](const Ref& s) { return ix::depends_on(s, loop.src[0]); });
+  });
+}
+
+// Whether a value is of one iteration: it has the loop's index, or what a place that is declared in loop number `l`, and made of
+// it, has come to.
 bool is_of_iteration(const TreeScope& scope, const Ref& value, size_t l) {
   if (ix::depends_on(value, scope.loops[l]->src[0])) return true;
   const std::vector<const Node*> nodes = topological(std::span(&value, 1));
   return std::any_of(nodes.begin(), nodes.end(), [&](const Node* n) {
     const TreeScope::Declared* place = n->op == Op::Load ? scope.find(n->src[0].get()) : nullptr;
-    return place && place->loops > l;
+    return place && place->loops > l && varies_in(*scope.loops[l], n->src[0].get());
   });
 }
 

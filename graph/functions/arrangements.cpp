@@ -14,9 +14,10 @@ Ref full_like(const Ref& x, const Input& value) { return full(x->shape, value, x
 Ref linspace(double begin, double end, int64_t count, DType dtype) {
   check_dtype("linspace", dtype);
   if (count < 0) fail("linspace: {} numbers", count);
+  if (!std::isfinite(begin) || !std::isfinite(end)) fail("linspace: from {} to {}", begin, end);
   const Term i(iota(index(count), DType::F64));
   const double step = count > 1 ? (end - begin) / static_cast<double>(count - 1) : 0;
-  const Term inner = i * step + begin;
+  const Term exact = i * step + begin, inner = is_float(dtype) ? exact : floor(exact);
   return cast(count > 1 ? where(i == static_cast<double>(count - 1), end, inner).node : inner.node, dtype);
 }
 
@@ -95,7 +96,8 @@ Ref triu(const Ref& x, int64_t diagonal) {
 }
 
 Ref diag(const Ref& x, int64_t diagonal) {
-  if (std::abs(diagonal) > most_elements) fail("diag: {}: no diagonal {}", describe(*x), diagonal);
+  if (diagonal > most_elements || diagonal < -most_elements)
+    fail("diag: {}: no diagonal {}", describe(*x), diagonal);
   if (x->rank() == 1) return matrix_of(x, diagonal);
   need_matrix("diag", x);
   const int64_t rank = static_cast<int64_t>(x->rank());
@@ -111,8 +113,20 @@ Ref diag(const Ref& x, int64_t diagonal) {
   return permute(out, order);
 }
 
+namespace {
+
+/// A root of what is not negative; at 0, where its slope is infinite and that of what is below it 0, no gradient passes.
+template <class Root>
+Ref root_of(const Ref& x, const Root& root) {
+  const Term sum(x), none = sum == 0.0;
+  return where(none.node, zeros(x),
+               root(where(none.node, splat(constant(x->dtype, int64_t{1}), x->shape), x)));
+}
+
+}  // namespace
+
 Ref stddev(const Ref& x, const AxisList& axes, bool keepdims, int64_t correction) {
-  return sqrt(var(x, axes, keepdims, correction));
+  return root_of(var(x, axes, keepdims, correction), [](const Ref& v) { return sqrt(v); });
 }
 
 Ref norm(const Ref& given, const AxisList& axes, bool keepdims, double order) {
@@ -122,8 +136,8 @@ Ref norm(const Ref& given, const AxisList& axes, bool keepdims, double order) {
   if (std::isinf(order)) out = order > 0 ? max(size, axes, keepdims) : min(size, axes, keepdims);
   else if (order == 0) out = sum(cast(ne(x, 0), x->dtype), axes, keepdims);
   else if (order == 1) out = sum(size, axes, keepdims);
-  else if (order == 2) out = sqrt(sum(square(x), axes, keepdims));
-  else out = pow(sum(pow(size, order), axes, keepdims), 1 / order);
+  else if (order == 2) out = root_of(sum(square(x), axes, keepdims), [](const Ref& s) { return sqrt(s); });
+  else out = root_of(sum(pow(size, order), axes, keepdims), [&](const Ref& s) { return pow(s, 1 / order); });
   return cast(out, arg->dtype);
 }
 

@@ -90,6 +90,8 @@ Ref formula(const Ref& q, const Ref& k, const Ref& v, const Choices& c) {
   if (c.mask && !hides) scores = add(scores, cast(c.mask, scores->dtype));
   if (seen) scores = where(seen, scores, unseen);
   Ref weights = softmax(scores, -1);
+  // What is added may be less than what stands for unseen.
+  if (seen && c.mask && !hides) weights = where(seen, weights, 0.0);
   if (c.dropout > 0) weights = dropped(weights, c.dropout);
   const Ref out = matmul(weights, v);
   const bool may_see_none = seen && (hides || ix::sub(m, n)->bounds.lo < 0);
@@ -115,7 +117,7 @@ Ref attention(const Ref& queries, const Ref& keys, const Ref& values, const Ref&
   const Ref& size = q->shape.back();
   if (scale == 0 && !size->is_const())
     fail("attention: {}: queries of no fixed size need a scale", describe(*q));
-  Choices c{mask, causal, window, scale, dropout};
+  Choices c{mask, causal, std::min(window, most_elements), scale, dropout};
   if (scale == 0) c.scale = 1 / std::sqrt(static_cast<double>(std::max<int64_t>(extent(size), 1)));
   check_choices(c);
   Ref out;

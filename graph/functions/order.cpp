@@ -19,7 +19,7 @@ int64_t bits_of(DType dtype) { return dtype == DType::Bool ? 1 : row(dtype).bits
 /// number has the more bits set the less it is.
 Term code_of_float(const Term& x) {
   const DType dtype = unsigned_of(row(x.node->dtype).bits);
-  const int64_t zero = (int64_t{1} << (row(dtype).bits - 1)) - 1;
+  const auto zero = static_cast<int64_t>((uint64_t{1} << (row(dtype).bits - 1)) - 1);
   const Term bits = x.bits(dtype), negative = bits >> (row(dtype).bits - 1);
   const Term number = where(negative == 0.0, bits + bits.integer(zero), bits ^ bits.integer(-1));
   return where(x != x, bits.integer(-1), where(x == 0.0, bits.integer(zero), number));
@@ -87,7 +87,7 @@ struct Rows {
 
   Rows(std::string_view who, const Ref& given, int64_t which) : axis(axis_of(who, *given, which)) {
     const Ref& length = given->shape[static_cast<size_t>(axis)];
-    if (length->bounds.lo > int64_t{1} << position_bits)
+    if (length->bounds.hi > int64_t{1} << position_bits)
       fail("{}: {}: axis {} has more than 2^{} elements", who, describe(*given), which, position_bits);
     x = transpose(given, axis, -1);
   }
@@ -165,11 +165,13 @@ Ref median(const Ref& x, std::optional<int64_t> axis, bool keepdims) {
   }
   const Rows rows("median", x, *axis);
   const Ref& n = rows.x->shape.back();
-  if (is_int(n, 0)) fail("median: {}: axis {} has no elements", describe(*x), *axis);
+  if (n->bounds.lo < 1)
+    fail("median: {}: axis {} {} no elements", describe(*x), *axis, is_int(n, 0) ? "has" : "may have");
   const Ref sorted = in_accumulator(as_float(rows_at(rows.x, order_of_rows(rows.x, false))));
   const auto at = [&](const Ref& position) { return Term(first_of_rows(sorted, position, index(1))); };
   const Term low = at(ix::idiv(ix::sub(n, 1), 2)), high = at(ix::idiv(n, 2)), last = at(ix::sub(n, 1));
-  const Ref middle = where(last != last, last, (low + high) * 0.5).node;
+  const Term mean = where(low == high, low, low * 0.5 + high * 0.5);  // a sum might overflow
+  const Ref middle = where(last != last, last, mean).node;
   const Ref out = cast(rows.back(middle), as_float(x)->dtype);
   return keepdims ? out : squeeze(out, Ints{rows.axis});
 }
@@ -191,13 +193,15 @@ Ref searchsorted(const Ref& given, const Ref& wanted, bool right) {
   const auto is_less = [&](const Term& a, const Term& b) {  // NaN is the greatest
     return is_float(dtype) ? (a < b) | ((b != b) & (a == a)) : a < b;
   };
+  const Ref zero = splat(constant(dtype, int64_t{0}), values->shape);  // what an empty row has
   Term found(splat(index(0), values->shape));
   const Term length(splat(n, values->shape));
   const auto most = std::bit_floor(static_cast<uint64_t>(std::max<int64_t>(n->bounds.hi, 1)));
   for (auto step = static_cast<int64_t>(most); step > 0 && n->bounds.hi > 0; step /= 2) {
-    const Term next = found + found.integer(step), other(element((next - next.integer(1)).node));
+    const Term next = found + found.integer(step), reached = !(length < next);
+    const Term other(where(reached.node, element((next - next.integer(1)).node), zero));
     const Term before = right ? !is_less(value, other) : is_less(other, value);
-    found = where(before & !(length < next), next, found);
+    found = where(before & reached, next, found);
   }
   return found.node;
 }

@@ -191,11 +191,10 @@ AccessShapes::Facts AccessShapes::facts_of(Ref position, std::vector<Ref> guards
   }
   if (f.stride || f.group <= 1 || width % f.group != 0) f.group = 0;
   for (const Ref& g : guards) {
-    const Ref part = ix::simplify(g);
-    if (is_int(part, 1)) continue;
-    f.by_lane = f.by_lane || varies(part, vector);
-    roots.push_back(part);
-    f.guards.push_back(part);
+    if (is_int(g, 1)) continue;
+    f.by_lane = f.by_lane || varies(g, vector);
+    roots.push_back(g);
+    f.guards.push_back(g);
   }
   for (const Node* n : topological(roots))
     if (n->op == Op::Range && n != vector[0].get()) f.ranges.push_back(n);

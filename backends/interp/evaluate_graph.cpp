@@ -162,7 +162,7 @@ class Evaluator {
   Array evaluate(const Node& n) {
     if (is_elementwise(n.op)) return elementwise(n);
     // What is folded or scattered counts, as an output does; other elements may still be left out by a where.
-    if (n.op == Op::Reduce || n.op == Op::Scan || n.op == Op::Scatter || n.op == Op::Sort)
+    if (n.op == Op::Reduce || n.op == Op::Scan || n.op == Op::Scatter || n.op == Op::Sort || n.op == Op::Copy)
       for (const Ref& s : n.src) report(arrays_.at(s.get()));
     // Steps of a window, an expansion to nothing, the value of a padding of nothing: views need not read all of a source.
     if (is_movement(n.op) || n.op == Op::Gather || n.op == Op::Put)

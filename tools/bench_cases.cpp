@@ -10,9 +10,9 @@
 #include <numeric>
 #include <vector>
 
+#include <kontor/functions.h>
 #include <kontor/kontor.h>
 #include <kontor/marketplace.h>
-#include <kontor/functions.h>
 #include <kontor/nn.h>
 
 #include "base/error.h"

@@ -68,6 +68,21 @@ TEST_CASE("[verify] LLVM text: positions that loops and arithmetic give") {
   CHECK_THAT(wrong(loop("10", chosen + at("%k") + kWide)), Contains("takes bytes 36 to 99"));
 }
 
+TEST_CASE("[verify] LLVM text: an index that goes along with a loop's counter") {
+  auto along = [](const std::string& step, const std::string& begin, const std::string& end) {
+    return "  br label %l0\nl0:\n  %i = phi i64 [ 2, %entry ], [ %next, %l0 ]\n  %j = phi i64 [ " + begin +
+           ", %entry ], [ %then, %l0 ]\n" + at("%j") + kWide + "  %then = add i64 %j, " + step +
+           "\n  %next = add i64 %i, 1\n  %more = icmp slt i64 %next, " + end +
+           "\n  br i1 %more, label %l0, label %x1\nx1:\n";
+  };
+  CHECK(wrong(along("4", "0", "4")) == "");
+  CHECK_THAT(wrong(along("4", "0", "5")), Contains("takes bytes 32 to 95"));
+  CHECK(wrong(along("-2", "4", "5")) == "");
+  CHECK_THAT(wrong(along("-2", "4", "6")), Contains("takes bytes -8 to 55"));
+  CHECK_THAT(wrong(along("1", "5", "3")), Contains("takes bytes 20 to 83"));
+  CHECK(wrong("  %n = load i64, ptr %elsewhere, align 8\n" + along("%n", "0", "9")) == "");
+}
+
 TEST_CASE("[verify] LLVM text: what a branch keeps away is not judged, nor what nobody knows") {
   const std::string small = "  %c = icmp ult i64 %i, 5\n";
   CHECK(wrong(loop("100", small + branch("%c", at("%i") + kWide))) == "");

@@ -212,8 +212,21 @@ void Builder::open(std::string block) {
   scopes_.push_back(std::move(scope));
 }
 
+Val Builder::scaled(Val v, int64_t factor) {
+  const auto at = static_cast<size_t>(level(v));
+  if (factor == 1) return v;
+  if (at >= scopes_.size() || !(scopes_[at].counter == v))
+    return emit(type(v), "mul ", type(v), " ", v, ", ", factor);
+  for (const Product& p : scopes_[at].products)
+    if (p.factor == factor) return p.value;
+  const Val product = define(type(v), static_cast<int>(at));
+  scopes_[at].products.push_back({factor, product});
+  return product;
+}
+
 void Builder::open_loop(Val begin, Val end) {
   std::string head = new_name('l');
+  for (Scope& s : scopes_) s.has_loops = true;
   open(head);
   Scope& scope = scopes_.back();
   scope.head = std::move(head);
@@ -222,19 +235,40 @@ void Builder::open_loop(Val begin, Val end) {
   scope.counter = define({Scalar::I64, 0}, depth());
 }
 
+/// What stands at the loop's head: its counter and the products of it. `before` is what comes before the loop, `steps` what
+/// comes at its end.
+std::string Builder::head_of(const Scope& loop, Val next, std::string& before, std::string& steps) {
+  const auto phi = [&](Val v, const std::string& begin, Val then) {
+    return "  " + name(v) + " = phi i64 [ " + begin + ", %" + scopes_.back().block + " ], [ " + name(then) +
+           ", %" + loop.block + " ]\n";
+  };
+  std::string phis = phi(loop.counter, name(loop.begin), next), products;
+  for (const Product& p : loop.products) {
+    const std::string factor = std::to_string(p.factor);
+    if (loop.has_loops || p.factor == 2) {  // an address has 8 times an index for nothing
+      products += "  " + name(p.value) + " = mul i64 " + name(loop.counter) + ", " + factor + "\n";
+      continue;
+    }
+    const Val begin = define({Scalar::I64, 0}, depth()), then = define({Scalar::I64, 0}, depth());
+    before += "  " + name(begin) + " = mul i64 " + name(loop.begin) + ", " + factor + "\n";
+    phis += phi(p.value, name(begin), then);
+    steps += "  " + name(then) + " = add i64 " + name(p.value) + ", " + factor + "\n";
+  }
+  return phis + products;
+}
+
 void Builder::close_loop() {
   Val next = define({Scalar::I64, 0}, depth()), more = define({Scalar::I1, 0}, depth());
-  auto name = [&](Val v) -> const std::string& { return vals_[static_cast<size_t>(v.id)].text; };
   std::string after = new_name('x');
   Scope scope = std::move(scopes_.back());
   scopes_.pop_back();
   Scope& outer = scopes_.back();
   std::string& t = outer.text;
+  std::string steps;
+  const std::string head = head_of(scope, next, t, steps);
   t.append("  br label %").append(scope.head).append("\n").append(scope.head).append(":\n");
-  t.append("  ").append(name(scope.counter)).append(" = phi i64 [ ").append(name(scope.begin)).append(", %");
-  t.append(outer.block).append(" ], [ ").append(name(next)).append(", %").append(scope.block).append(" ]\n");
-  t.append(scope.text);
-  t.append("  ").append(name(next)).append(" = add nuw nsw i64 ").append(name(scope.counter)).append(", 1\n");
+  t.append(head).append(scope.text).append(steps);
+  t.append("  ").append(name(next)).append(" = add i64 ").append(name(scope.counter)).append(", 1\n");
   t.append("  ")
       .append(name(more))
       .append(" = icmp slt i64 ")

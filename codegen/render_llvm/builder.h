@@ -108,6 +108,9 @@ class Builder {
   void open_loop(Val begin, Val end);
   void close_loop();
   Val counter() const { return scopes_.back().counter; }
+  /// v * factor. Of a loop's counter it goes along with the counter, by an addition an iteration, if no loop is inside of
+  /// that loop: so LLVM's own strength reduction, a quarter of its time, has nothing left to do (compile.cpp).
+  Val scaled(Val v, int64_t factor);
   /// A branch taken if `condition` holds. `pins` keeps every instruction inside; else only loads stay.
   void open_branch(Val condition, bool pins);
   void open_else();
@@ -135,8 +138,15 @@ class Builder {
     int scalar = -1;   // of which it is the splat
     std::string text = {};
   };
+  /// A loop's counter times `factor`.
+  struct Product {
+    int64_t factor;
+    Val value;
+  };
   struct Scope {
     std::string text, block, head = {}, join = {};
+    std::vector<Product> products = {};
+    bool has_loops = false;
     int serial = 0;
     Val begin = {}, end = {}, counter = {}, condition = {};
     int outer_floor = 0, outer_safe = 0;
@@ -151,7 +161,9 @@ class Builder {
   Val number(Type type, std::string_view salt);
   Val add_constant(Type type, std::string text, int64_t bits, int scalar = -1);
   std::string new_name(char kind);
+  const std::string& name(Val v) const { return vals_[static_cast<size_t>(v.id)].text; }
   void open(std::string block);
+  std::string head_of(const Scope& loop, Val next, std::string& before, std::string& steps);
 
   Natives natives_;
   std::vector<Info> vals_;

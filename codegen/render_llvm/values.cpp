@@ -216,7 +216,8 @@ Val Renderer::scalar_part(const Linear& e, Scalar of, bool with_constant) {
   Val sum;
   for (auto& [v, factor] : terms) {
     Val t = cast(b_, dtype, DType::I64, v);
-    if (factor != 1) t = apply(b_, Op::Mul, dtype, {t, cast(b_, dtype, DType::I64, b_.i64(factor))});
+    if (of == Scalar::I64) t = b_.scaled(t, factor);
+    else if (factor != 1) t = apply(b_, Op::Mul, dtype, {t, cast(b_, dtype, DType::I64, b_.i64(factor))});
     sum = plus(b_, sum, t, dtype);
   }
   if (!with_constant || (sum && e.constant == 0)) return sum;

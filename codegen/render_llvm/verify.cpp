@@ -145,8 +145,9 @@ class Text {
   struct Loop {
     Word begin, end;
   };
-  std::unordered_map<Word, Word> defined_;  // by result
-  std::unordered_map<Word, Loop> loops_;    // by counter
+  std::unordered_map<Word, Word> defined_;     // by result
+  std::unordered_map<Word, Loop> loops_;       // by counter
+  std::unordered_map<Word, Word> goes_along_;  // the counter of the loop in which another phi is
   std::unordered_map<Word, LlvmRegion> regions_;
   std::unordered_map<Word, int64_t> facts_;
   std::vector<Block> blocks_;
@@ -170,7 +171,9 @@ class Text {
       line.remove_prefix(equals + 3);
       defined_[result] = line;
     }
-    if (line.starts_with("phi ") && !open_.empty()) {
+    if (line.starts_with("phi ") && !open_.empty() && !open_.back().value.empty()) {
+      goes_along_[result] = open_.back().value;
+    } else if (line.starts_with("phi ") && !open_.empty()) {
       open_.back().value = result;
       const size_t from = line.find("[ ") + 2;
       loops_[result] = {line.substr(from, line.find(',') - from), {}};
@@ -225,9 +228,26 @@ class Text {
     auto it = defined_.find(name);
     if (it == defined_.end() || depth_ == deepest) return {};
     depth_++;
-    const Known known = instruction(it->second);
+    const auto along = goes_along_.find(name);
+    const Known known =
+        along == goes_along_.end() ? instruction(it->second) : stepped(name, it->second, along->second);
     depth_--;
     return evaluated_[name] = known;
+  }
+
+  // %p = phi i64 [ begin, %l ], [ %next, %l ] with %next = add i64 %p, step: begin + iterations * step.
+  Known stepped(Word name, Word phi, Word counter) {
+    const size_t from = phi.find("[ ") + 2, other = phi.rfind("[ ") + 2;
+    const Word begin = phi.substr(from, phi.find(',') - from),
+               next = phi.substr(other, phi.find(',', other) - other);
+    Words words(defined_[next]);
+    if (!words.take("add") || !words.take("i64") || !words.take(name)) return {};
+    const Known first = value(begin), step = value(words.next()), at = value(counter),
+                start = value(loops_.at(counter).begin);
+    if (!first || !step || !at || !start) return {};
+    return narrowed(
+        static_cast<uint64_t>(*first) + static_cast<uint64_t>(*at - *start) * static_cast<uint64_t>(*step),
+        64);
   }
 
   Known instruction(Word text) {

@@ -18,6 +18,7 @@
 #include <llvm/IR/LLVMContext.h>
 #include <llvm/IR/LegacyPassManager.h>
 #include <llvm/IR/Module.h>
+#include <llvm/IR/OptBisect.h>
 #include <llvm/IR/PassTimingInfo.h>
 #include <llvm/IR/Verifier.h>
 #include <llvm/MC/TargetRegistry.h>
@@ -210,10 +211,28 @@ void check(const llvm::Module& module) {
   if (llvm::verifyModule(module, &stream)) throw Failure(stream.str());
 }
 
+/// Codegen without strength reduction of loops, which takes a quarter of LLVM's time to find what the text says already: an
+/// index that goes along with a loop's counter (Builder::scaled). A context's own, so that another user of the same
+/// library keeps the pass.
+class Gate : public llvm::OptPassGate {
+ public:
+  // LLVM 19 declares the second of these; it is const in later versions, which name a pass by its short name.
+  bool isEnabled() const { return true; }
+  bool shouldRunPass(llvm::StringRef pass, llvm::StringRef) { return wanted(pass); }
+  bool shouldRunPass(llvm::StringRef pass, llvm::StringRef) const { return wanted(pass); }
+
+ private:
+  static bool wanted(llvm::StringRef pass) {
+    return pass != "Loop Strength Reduction" && pass != "loop-reduce";
+  }
+};
+
 void compile_or_throw(const Request& request, KontorLlvmSink sink, void* out) {
   initialise();
   std::string log, times_text;
+  Gate gate;
   llvm::LLVMContext context;
+  context.setOptPassGate(gate);
   context.setDiagnosticHandlerCallBack(collect_diagnostic, &log);
   std::unique_ptr<llvm::Module> module = parse(request, context);
   if (request.verify) check(*module);

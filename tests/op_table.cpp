@@ -285,6 +285,7 @@ constexpr OpCase rows[] = {
     {.name = "attention_hidden", .expression = "attention(f32[2, 5, 8], f32[2, 7, 8], f32[2, 7, 6], f32[5, 1] + f32[7] > 0.5)"},
     {.name = "attention_groups", .expression = "attention(f32[2, 6, 5, 8], f32[2, 3, 5, 8], f32[2, 3, 5, 4], f32[6, 1, 5] > 0, causal=true)"},
     {.name = "attention_lanes", .expression = "attention(f32[2, 70, 32], f32[2, 70, 32], f32[2, 70, 32], causal=true)", .gradient = false},
+    {.name = "attention_blocks", .expression = "attention(f32[2, 300, 4], f32[2, 320, 4], f32[2, 320, 4], causal=true)", .gradient = false},
     {.name = "attention_bf16", .expression = "attention(bf16[2, 20, 16], bf16[2, 20, 16], bf16[2, 20, 16])", .gradient = false},
     {.name = "layer_norm",     .expression = "layer_norm(f32[5, 37], 1, f32[37], f32[37])"},
     {.name = "conv2d_norm_conv2d",

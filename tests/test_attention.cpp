@@ -61,12 +61,17 @@ struct Given {
   }
 };
 
-void compare(const Tensor& got, const std::vector<double>& expected) {
+/// All rows but the first `without` of each head.
+void compare(const Tensor& got, const std::vector<double>& expected, int64_t without = 0) {
   const std::vector<float> values = got.to_vector<float>();
-  REQUIRE(values.size() == expected.size());
+  const size_t row = static_cast<size_t>(got.size(-1));
+  const size_t rows = static_cast<size_t>(got.size(-2)), skipped = static_cast<size_t>(without);
+  REQUIRE(values.size() / rows * (rows + skipped) == expected.size());
   double most = 0;
-  for (size_t i = 0; i < values.size(); ++i)
-    most = std::max(most, std::abs(static_cast<double>(values[i]) - expected[i]));
+  for (size_t i = 0; i < values.size(); ++i) {
+    const size_t at = i + (i / (rows * row) + 1) * skipped * row;
+    most = std::max(most, std::abs(static_cast<double>(values[i]) - expected[at]));
+  }
   CHECK(most < 1e-5);
 }
 
@@ -96,6 +101,45 @@ TEST_CASE("[attention] what each query may see, heads in groups, against plain l
     compare(run({.mask = odd}), given.expected(sees, scale));
     if (s.keys < 5) continue;  // else a row has nothing else than what is far below
     compare(run({.mask = where(odd, 0.0, -1e4)}), given.expected(sees, scale));
+  }
+}
+
+TEST_CASE("[attention] blocks of queries, each with the keys that it may see, against plain loops") {
+  OnDevice on;
+  for (const Sizes& s : {Sizes{1, 2, 1, 600, 600, 4, 3}, Sizes{1, 1, 1, 513, 700, 4, 4}}) {
+    const Given given(s);
+    const int64_t ahead = s.keys - s.queries;
+    for (const int64_t window : {int64_t{0}, int64_t{40}}) {
+      const Sees before = [&](int64_t i, int64_t j) {
+        return j <= i + ahead && (window == 0 || j > i + ahead - window);
+      };
+      const auto run = [&](const Tensor& mask) {
+        return nn::attention(given.q, given.k, given.v, {.mask = mask, .causal = true, .window = window});
+      };
+      compare(run({}), given.expected(before, 0.5));
+      const Tensor odd = (Tensor::arange(s.queries).unsqueeze(1) + Tensor::arange(s.keys)) % 3 == 1;
+      compare(run(odd),
+              given.expected([&](int64_t i, int64_t j) { return before(i, j) && (i + j) % 3 == 1; }, 0.5));
+      const Tensor even = where(Tensor::arange(s.keys).unsqueeze(0) % 2 == 0, 0.0, -1e4);
+      compare(run(even).slice(-2, 1, s.queries),
+              given.expected([&](int64_t i, int64_t j) { return before(i, j) && j % 2 == 0; }, 0.5), 1);
+    }
+  }
+}
+
+TEST_CASE("[attention] slopes of blocks of queries against those of the formula") {
+  OnDevice on;
+  const auto drawn = [](const Shape& shape) { return Tensor::normal(shape, 0, 1, DType::F64).realize(); };
+  const Tensor q = drawn({2, 530, 4}), k = drawn({2, 530, 4}), v = drawn({2, 530, 4}),
+               out = drawn({2, 530, 4});
+  for (const int64_t window : {int64_t{0}, int64_t{30}}) {
+    const Tensor i = Tensor::arange(530).unsqueeze(1), j = Tensor::arange(530);
+    const Tensor seen = window == 0 ? j <= i : (j <= i) & (j > i - window);
+    const Tensor plain = where(seen, q.matmul(k.transpose(-1, -2)) * 0.5, -1e30).softmax().matmul(v);
+    const Tensor blocks = nn::attention(q, k, v, {.causal = true, .window = window});
+    const std::vector<Tensor> expected = gradient((plain * out).sum(), {q, k, v});
+    const std::vector<Tensor> got = gradient((blocks * out).sum(), {q, k, v});
+    for (size_t n = 0; n < 3; ++n) CHECK((got[n] - expected[n]).abs().max().item<double>() < 1e-12);
   }
 }
 

@@ -14,6 +14,7 @@
 #include <kontor/kontor.h>
 #include <kontor/marketplace.h>
 #include <kontor/nn.h>
+#include <kontor/transformer.h>
 
 #include "base/error.h"
 #include "graph/functions/random.h"
@@ -55,13 +56,19 @@ Measured repeat(const Run& run, const Budget& budget, double parts = 1) {
 Measured once(double value) { return {.value = value, .best = value, .mean = value, .runs = 1}; }
 
 /// One jit function on inputs that are made once.
-Run function_of(std::vector<Tensor> inputs, Body body) {
+Run functions_of(std::vector<Tensor> inputs,
+                 std::function<std::vector<Tensor>(std::span<const Tensor>)> body) {
   for (Tensor& t : inputs) t.realize();
-  auto function = jit([body](std::span<const Tensor> in) { return std::vector<Tensor>{body(in)}; });
+  auto function = jit(std::move(body));
   return [function, inputs]() mutable {
     function(inputs);
     Context::current().synchronise();
   };
+}
+
+Run function_of(std::vector<Tensor> inputs, Body body) {
+  return functions_of(std::move(inputs),
+                      [body](std::span<const Tensor> in) { return std::vector<Tensor>{body(in)}; });
 }
 
 BenchCase timed(std::string name, std::function<Run()> make) {
@@ -115,6 +122,19 @@ Run convolution_gradient(const Convolution& c, size_t wrt) {
       });
 }
 
+/// Heads of attention in which a query sees what came before it, and (if `back`) the gradients of all three operands.
+Run attention_of(const Shape& shape, bool back) {
+  std::vector<Tensor> inputs;
+  for (int i = 0; i < (back ? 4 : 3); ++i) inputs.push_back(Tensor::normal(shape));
+  return functions_of(inputs, [back](std::span<const Tensor> in) -> std::vector<Tensor> {
+    const Tensor out = nn::attention(in[0], in[1], in[2], {.causal = true});
+    if (!back) return {out};
+    std::vector<Tensor> all = gradient((out * in[3]).sum(), {in[0], in[1], in[2]});
+    all.push_back(out);
+    return all;
+  });
+}
+
 // A matmul whose weights are perturbed for each of four vendors, as a step of Marketplace has it, beside the same with
 // weights that are there already.
 constexpr int64_t kVendors = 4, kIn = 1024, kOut = 1024;
@@ -161,6 +181,8 @@ std::vector<BenchCase> products() {
   }
   all.push_back(timed("perturbed_512", [] { return perturbed(512, uniform_noise); }));
   all.push_back(timed("perturbed_128", [] { return perturbed(128, rademacher_noise); }));
+  all.push_back(timed("attention", [] { return attention_of({8, 1024, 64}, false); }));
+  all.push_back(timed("attention_step", [] { return attention_of({8, 1024, 64}, true); }));
   return all;
 }
 

@@ -254,7 +254,11 @@ double StreamPlan::times(int g, int t) const {
     const Carried* c = a.of(t);
     if (c) n *= static_cast<double>(a.chunk) / static_cast<double>(a.extent);
     const Stage& s = program_->stages[static_cast<size_t>(t)];
-    if (c && is_dot(s) && c->dim >= 0 && c->dim == s.layout.vector_dim) n *= cost::dot_in_pieces(pieces(a));
+    if (!c || !is_dot(s) || c->dim < 0) continue;
+    if (c->dim == s.layout.vector_dim) n *= cost::dot_in_pieces(pieces(a));
+    const bool fills = s.layout.way == OperandWay::Panel || s.layout.way == OperandWay::Computed;
+    if (fills && c->dim == s.layout.unroll_dim)
+      n *= cost::dot_by_rows(static_cast<double>(a.chunk), static_cast<double>(a.extent));
   }
   return n;
 }

@@ -83,6 +83,15 @@ def crossed_flops(n, batch):
   return batch * sum(flops * n**(depth + 1) for depth, flops in enumerate(GROUPS))
 
 
+def gpt_case(name, layers, width, heads, context, batch=8, vocabulary=65):
+  """FLOPs of products: matrices thrice (forward, both gradients), attention of all pairs 6 times 2 (scores are kept)."""
+  tokens = batch * context
+  matrices = layers * 12 * width * width + width * vocabulary
+  flops = 3 * 2 * tokens * matrices + layers * 12 * tokens * context * width
+  return Case(name, "training", f"training step of a GPT, {layers} layers of {width}, {heads} heads, context {context}, "
+              f"batch {batch}, Adam 1e-3", flops, 0, FMA)
+
+
 # What a program costs when it runs for the first time, nothing found in a cache: n parts, and 10 n.
 GROWING = {
     "gradient": (1000, "gradient of a chain of {} tanh, f32[1024]"),
@@ -113,6 +122,9 @@ CASES = [
     Case("vendors_128", "products", "f32[128,1024] x f32[4,1024,1024]", **matmul(128, 1024, 1024, 4)),
     Case("perturbed_128", "products", "the same, weights made: f32[1024,1024] +- 1e-3 by Rademacher bits of 4 vendors",
          **matmul(128, 1024, 1024, 4)),
+    Case("attention", "products", "causal attention of f32[8,1024,64] (FLOPs of all pairs)", 2 * 2 * 8 * 1024**2 * 64, 0, FMA),
+    Case("attention_step", "products", "the same with the gradients of q, k, v (7 products of all pairs)",
+         7 * 2 * 8 * 1024**2 * 64, 0, FMA),
     Case("sum_64m", "memory-bound", "sum of f32[67108864]", 0, F32 * 64 * MILLION, READ),
     Case("exp_64m", "memory-bound", "exp of f32[67108864]", 0, 2 * F32 * 64 * MILLION, COPY),
     Case("sum_rows", "memory-bound", "sum of f32[65536,1024] over axis 0", 0, F32 * 64 * MILLION, READ),
@@ -127,6 +139,9 @@ CASES = [
     Case("mnist_step", "training", "training step of the MNIST CNN, batch 128, Adam 1e-3", 3 * 128 * sum(GROUPS), 0, FMA),
     Case("first_step", "training", "process start to the end of the first mnist_step, empty caches", kind="process",
          empty=True),
+    gpt_case("gpt_2", 2, 128, 4, 128),
+    gpt_case("gpt_6", 6, 384, 6, 256),
+    Case("first_gpt_6", "training", "process start to the end of the first gpt_6, empty caches", kind="process", empty=True),
     Case("v2_n8", what="step of V2, vendors 8,8,8, batch 512", flops=crossed_flops(8, 512), limit=FMA, **MARKET),
     Case("v2_n4", what="step of V2, vendors 4,4,4, batch 512", flops=crossed_flops(4, 512), limit=FMA, **MARKET),
     Case("star", what="step of star, vendors 4,4,8,16,128, batch 32", **MARKET),

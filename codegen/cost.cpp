@@ -146,6 +146,10 @@ bool pays_panel(int64_t times, int64_t apart, int64_t steps) {
   return times >= 4 && apart >= 1024 && steps >= panel_steps;
 }
 
+bool pays_turned_rows(int64_t length, int64_t apart, int64_t steps) {
+  return length >= 256 && apart >= 4096 && steps >= panel_steps;
+}
+
 bool pays_to_fill_panel(int64_t steps, int64_t rows, int64_t length, int64_t width, int64_t item_bytes,
                         const Target& target) {
   return steps >= panel_steps && rows >= 64 && length >= 8 * width &&

@@ -177,6 +177,9 @@ Tile tile_of(int64_t length, int64_t width, int64_t rows, bool rows_share_ways, 
 /// Whether a packed panel pays of an operand whose rows lie so many bytes apart and are read so many times, in a fold of
 /// `steps`: from 1 KiB, 4 and 64 on. Chosen. A matmul of 1,024 thrashes L2 by its stride without one.
 bool pays_panel(int64_t times, int64_t apart, int64_t steps);
+/// Whether a copy pays of rows of a tile that lie side by side while steps lie so many bytes apart, for a dot so long along its
+/// vectors.
+bool pays_turned_rows(int64_t length, int64_t apart, int64_t steps);
 /// Whether one pays, and has room, that is filled with what lies otherwise or is computed: from 64 steps, 64 rows and a length
 /// of 8 vectors on. Chosen. 1329e2a: matmul 1024 a b^T 155 -> 245 GFLOP/s.
 bool pays_to_fill_panel(int64_t steps, int64_t rows, int64_t length, int64_t width, int64_t item_bytes,

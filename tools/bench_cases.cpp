@@ -21,6 +21,7 @@
 #include "graph/recording.h"
 #include "runtime/context_state.h"
 #include "runtime/inspect.h"
+#include "tools/gpt.h"
 #include "tools/models.h"
 
 namespace kontor::tools {
@@ -243,6 +244,26 @@ Run backprop_step() {
   }));
 }
 
+/// A step of a GPT by Adam, on one batch.
+Run gpt_step_of(const GptShape& shape) {
+  auto model = std::make_shared<nn::Gpt>(nn::GptOptions{.vocabulary = shape.vocabulary,
+                                                        .context = shape.context,
+                                                        .layers = shape.layers,
+                                                        .width = shape.width,
+                                                        .heads = shape.heads});
+  auto trainer = std::make_shared<nn::BackpropTrainer>(
+      nn::language_model(*model), std::make_unique<nn::Adam>(nn::parameters(*model), 1e-3));
+  const auto tokens = [&] {
+    return Tensor::randint({shape.batch, shape.context}, 0, shape.vocabulary, DType::U8).realize();
+  };
+  return [model, trainer, ids = tokens(), next = tokens()] {
+    trainer->step(ids, next);
+    Context::current().synchronise();
+  };
+}
+constexpr GptShape kSmallGpt{.layers = 2, .width = 128, .heads = 4, .context = 128, .batch = 8},
+    kGpt{.layers = 6, .width = 384, .heads = 6, .context = 256, .batch = 8};
+
 struct MarketCase {
   std::string name;
   marketplace::Plan plan;
@@ -268,6 +289,9 @@ const MarketCase kMarkets[] = {
 
 std::vector<BenchCase> training() {
   std::vector<BenchCase> all = {timed("mnist_step", backprop_step), process("first_step", backprop_step)};
+  all.push_back(timed("gpt_2", [] { return gpt_step_of(kSmallGpt); }));
+  all.push_back(timed("gpt_6", [] { return gpt_step_of(kGpt); }));
+  all.push_back(process("first_gpt_6", [] { return gpt_step_of(kGpt); }));
   for (const MarketCase& c : kMarkets) all.push_back(timed(c.name, [&c] { return market_step(c); }));
   all.push_back(process("first_v2_n8", [] { return market_step(kMarkets[0]); }));
   return all;

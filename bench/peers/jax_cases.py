@@ -1,4 +1,5 @@
 """JAX's form of the cases, on its CPU device, through jax.jit."""
+import functools
 import os
 
 from measure import arguments, main
@@ -71,8 +72,8 @@ def loss_of(parameters, images, labels):
   return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1).mean()
 
 
-def adam(parameters, m, v, t, images, labels, lr=1e-3, beta1=0.9, beta2=0.999):
-  loss, gradients = jax.value_and_grad(loss_of)(parameters, images, labels)
+def adam(loss_of, parameters, m, v, t, *data, lr=1e-3, beta1=0.9, beta2=0.999):
+  loss, gradients = jax.value_and_grad(loss_of)(parameters, *data)
   each = jax.tree.map
   m = each(lambda m, g: beta1 * m + (1 - beta1) * g, m, gradients)
   v = each(lambda v, g: beta2 * v + (1 - beta2) * g * g, v, gradients)
@@ -80,20 +81,63 @@ def adam(parameters, m, v, t, images, labels, lr=1e-3, beta1=0.9, beta2=0.999):
   return each(step, parameters, m, v), m, v, t + 1, loss
 
 
-def training_step():
-  update = jax.jit(adam, donate_argnums=(0, 1, 2, 3))
-  images = jax.random.randint(next(keys), (128, 1, 28, 28), 0, 256).astype(jnp.uint8)
-  labels = jax.random.randint(next(keys), (128,), 0, 10)
-  parameters = initial()
+def gpt_parameters(layers, width, context, vocabulary):
+  draw = lambda *shape: normal(*shape) * 0.02  # noqa: E731
+  norm = lambda: (jnp.ones(width), jnp.zeros(width))  # noqa: E731
+  block = lambda: (norm(), draw(width, 3 * width), draw(width, width), norm(), draw(width, 4 * width),  # noqa: E731
+                   draw(4 * width, width))
+  return draw(vocabulary, width), draw(context, width), [block() for _ in range(layers)], norm()
+
+
+def gpt_loss(parameters, heads, ids, following):
+  """As nn::Gpt: layer norms before, no bias in linear layers, gelu, the table of tokens is the output's matrix."""
+  def normed(x, norm):
+    x = x - x.mean(-1, keepdims=True)
+    return x * jax.lax.rsqrt((x * x).mean(-1, keepdims=True) + 1e-5) * norm[0] + norm[1]
+
+  tokens, positions, blocks, last = parameters
+  batch, n = ids.shape
+  x = tokens[ids] + positions
+  for norm1, joint, project, norm2, up, down in blocks:
+    q, k, v = (t.reshape(batch, n, heads, -1) for t in jnp.split(normed(x, norm1) @ joint, 3, -1))
+    x = x + jax.nn.dot_product_attention(q, k, v, is_causal=True).reshape(batch, n, -1) @ project
+    x = x + jax.nn.gelu(normed(x, norm2) @ up, approximate=False) @ down
+  logits = jax.nn.log_softmax(normed(x, last) @ tokens.T)
+  return -jnp.take_along_axis(logits, following[..., None], -1).mean()
+
+
+def gpt_step(layers, width, heads, context, batch=8, vocabulary=65):
+  ids, following = (jax.random.randint(next(keys), (batch, context), 0, vocabulary) for _ in range(2))
+  return stepping(lambda parameters, *data: gpt_loss(parameters, heads, *data),
+                  gpt_parameters(layers, width, context, vocabulary), ids, following)
+
+
+def stepping(loss_of, parameters, *data):
+  update = jax.jit(functools.partial(adam, loss_of), donate_argnums=(0, 1, 2, 3))
   zeros = lambda: jax.tree.map(jnp.zeros_like, parameters)  # noqa: E731
   state = [parameters, zeros(), zeros(), jnp.float32(1)]
 
   def step():
     nonlocal state
-    *state, loss = update(*state, images, labels)
+    *state, loss = update(*state, *data)
     return float(loss)
 
   return step
+
+
+def attention(backward):
+  operands = [normal(1, 1024, 8, 64) for _ in range(3)]
+  of = functools.partial(jax.nn.dot_product_attention, is_causal=True)
+  if not backward:
+    return jit(of, *operands)
+  g = normal(1, 1024, 8, 64)
+  return jit(lambda g, *operands: jax.vjp(of, *operands)[1](g), g, *operands)
+
+
+def training_step():
+  images = jax.random.randint(next(keys), (128, 1, 28, 28), 0, 256).astype(jnp.uint8)
+  labels = jax.random.randint(next(keys), (128,), 0, 10)
+  return stepping(loss_of, initial(), images, labels)
 
 
 def chain(x, w):
@@ -150,6 +194,12 @@ def make(name):
     return chain(normal(16, 16), normal(16, 16) / 16)
   if name in ("mnist_step", "first_step"):
     return training_step()
+  if name in ("attention", "attention_step"):
+    return attention(name == "attention_step")
+  if name == "gpt_2":
+    return gpt_step(2, 128, 4, 128)
+  if name in ("gpt_6", "first_gpt_6"):
+    return gpt_step(6, 384, 6, 256)
   if name.startswith("start_"):
     return lambda: str(jax.jit(lambda x: (x * 2 + 1).sum(1))(jnp.arange(6).reshape(2, 3)))
   return None

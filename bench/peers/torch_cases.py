@@ -41,6 +41,63 @@ def training_step():
   return step
 
 
+class Block(torch.nn.Module):
+  """As nn::TransformerBlock: layer norms before, no bias in linear layers, gelu."""
+
+  def __init__(self, width, heads):
+    super().__init__()
+    nn, self.heads = torch.nn, heads
+    self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+    self.joint, self.project = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
+    self.up, self.down = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
+
+  def forward(self, x):
+    batch, n, width = x.shape
+    q, k, v = (t.view(batch, n, self.heads, -1).transpose(1, 2) for t in self.joint(self.norm1(x)).split(width, -1))
+    mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    x = x + self.project(mixed.transpose(1, 2).reshape(batch, n, width))
+    return x + self.down(torch.nn.functional.gelu(self.up(self.norm2(x))))
+
+
+class Gpt(torch.nn.Module):
+  def __init__(self, layers, width, heads, context, vocabulary=65):
+    super().__init__()
+    nn = torch.nn
+    self.tokens, self.positions = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
+    self.blocks, self.norm = nn.Sequential(*(Block(width, heads) for _ in range(layers))), nn.LayerNorm(width)
+    for table in (self.tokens, self.positions):
+      nn.init.normal_(table.weight, std=0.02)
+
+  def forward(self, ids):
+    x = self.tokens(ids) + self.positions.weight[:ids.shape[1]]
+    return self.norm(self.blocks(x)) @ self.tokens.weight.T
+
+
+def gpt_step(layers, width, heads, context, batch=8, vocabulary=65):
+  network = Gpt(layers, width, heads, context)
+  optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+  ids, following = (torch.randint(0, vocabulary, (batch, context)) for _ in range(2))
+  loss_of = compiled(lambda x, y: torch.nn.functional.cross_entropy(network(x).flatten(0, 1), y.flatten()))
+
+  def step():
+    optimizer.zero_grad()
+    loss = loss_of(ids, following)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+  return step
+
+
+def attention(backward):
+  q, k, v, g = (torch.randn(1, 8, 1024, 64) for _ in range(4))
+  of = compiled(lambda q, k, v: torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True))
+  if not backward:
+    return without_gradient(lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True))
+  operands = [t.requires_grad_() for t in (q, k, v)]
+  return lambda: torch.autograd.grad(of(*operands), operands, g)
+
+
 def without_gradient(function):
   function = compiled(function)
 
@@ -106,6 +163,8 @@ def form_of(name):
     n = int(name.split("_")[2])
     a, b = (torch.randn(n, n).to(torch.bfloat16) for _ in range(2))
     return without_gradient(lambda: a @ b)
+  if name in ("attention", "attention_step"):
+    return attention(name == "attention_step")
   if name == "perturbed_512":
     return perturbed(512, lambda: torch.empty(4, 1024, 1024).uniform_(-1, 1))
   if name == "perturbed_128":
@@ -134,6 +193,10 @@ def form_of(name):
     return without_gradient(lambda: chain(x, w))
   if name in ("mnist_step", "first_step"):
     return training_step()
+  if name == "gpt_2":
+    return gpt_step(2, 128, 4, 128)
+  if name in ("gpt_6", "first_gpt_6"):
+    return gpt_step(6, 384, 6, 256)
   if name.startswith("start_"):
     return lambda: str(compiled(lambda x: (x * 2 + 1).sum(1))(torch.arange(6).reshape(2, 3)))
   return None

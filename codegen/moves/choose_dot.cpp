@@ -37,13 +37,16 @@ const Node* Planner::vector_operand(const Stage& dot) const {
 bool Planner::wants_panel(const Stage& dot, int64_t times) const {
   if (dot.layout.panel >= 0) return true;
   const Node* operand = vector_operand(dot);
-  if (!operand || dot.folds.size() != 1 || tree::guard(*operand)) return false;
+  if (!operand || dot.folds.empty() || tree::guard(*operand)) return false;
   int number = tree::space(*operand->src[0]) == Space::Param ? -1 : stage_number(program_, operand->src[0]);
   if (number >= 0 && !stage(number).level.leaves_kernel) return false;
-  const int64_t step = stride(program_, Ref(operand), dot.folds[0]);
-  const Ref& steps = dot.folds[0]->src[0];
-  return step != cost::irregular && steps->is_const() &&
-         cost::pays_panel(times, step * item_size(operand->dtype), extent(steps));
+  int64_t steps = 1;
+  for (const Ref& fold : dot.folds) {
+    if (!fold->src[0]->is_const() || stride(program_, Ref(operand), fold) == cost::irregular) return false;
+    steps *= extent(fold->src[0]);
+  }
+  const int64_t step = stride(program_, Ref(operand), dot.folds.back());
+  return cost::pays_panel(times, step * item_size(operand->dtype), steps);
 }
 
 bool Planner::tile(const Stage& dot) {
@@ -51,6 +54,7 @@ bool Planner::tile(const Stage& dot) {
   std::string u =
       dot.layout.unroll_dim >= 0 ? name_of(dot.loops[static_cast<size_t>(dot.layout.unroll_dim)]) : "";
   if (few_uneven_shares()) others_outside(outermost(), v);
+  repeats_near(dot, u, v);
   v = joined_rows(dot, v);
   int64_t length = size(v), repeats = has(u) ? size(u) : 1;
   if (length < 2 || repeats == 0) return false;
@@ -141,6 +145,21 @@ void Planner::others_outside(const std::string& u, const std::string& v) {
   std::vector<std::string> others;
   for (const Ref& r : group_.outer_loops)
     if (name_of(r) != u && name_of(r) != v && has(name_of(r))) others.push_back(name_of(r));
+  if (!others.empty()) move(MoveKind::Reorder, u, 0, "", others);
+}
+
+// Loops inside of the tile's rows that both operands vary along (heads of attention) go outside of them: what has the lanes is read
+// again for the next rows, while it is in L1.
+void Planner::repeats_near(const Stage& dot, const std::string& u, const std::string& v) {
+  if (!has(u)) return;
+  std::vector<std::string> others;
+  for (const Ref& r : group_.outer_loops) {
+    const std::string& loop = name_of(r);
+    const bool of_both = ix::depends_on(dot.values[0], r) && ix::depends_on(dot.values[1], r);
+    if (loop == u || loop == v || !has(loop) || !of_both) continue;
+    const Node* rows = find(u);
+    if (rows && encloses(*rows, loop) && !varying_along(Ref(rows), rows->src[0])) others.push_back(loop);
+  }
   if (!others.empty()) move(MoveKind::Reorder, u, 0, "", others);
 }
 

@@ -160,6 +160,26 @@ class Layouts {
     layout.vector_dim = t.dim;
     layout.unroll_dim = t.unroll;
     layout.way = t.way;
+    turn_rows(i);
+  }
+
+  // The operand without the lanes, where it lies across the steps: each step reads the tile's rows side by side and the next step
+  // far away. A copy has the steps side by side.
+  void turn_rows(size_t& i) {
+    const Stage& s = program_.stages[i];
+    if (s.layout.unroll_dim < 0 || s.folds.empty()) return;
+    const Ref& rows = s.loops[static_cast<size_t>(s.layout.unroll_dim)];
+    const Ref& lanes_loop = s.loops[static_cast<size_t>(s.layout.vector_dim)];
+    for (const Ref& value : s.values) {
+      const Ref load = load_under(value);
+      if (!load || tree::guard(*load) || stride(program_, load, rows) != 1 || value != load) continue;
+      const int64_t apart = stride(program_, load, s.folds.back());
+      if (apart == cost::irregular ||
+          !cost::pays_turned_rows(size_of(lanes_loop), apart * item_size(load->dtype),
+                                  size_of(s.folds.back())))
+        continue;
+      if (make_contiguous(i, load, Ref(s.folds.back()))) return;
+    }
   }
 
   Tiling best_tiling(const Stage& s, std::span<const Ref> loads) const {

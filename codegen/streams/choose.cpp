@@ -38,16 +38,31 @@ class Choice {
   std::string why_not_;  // of the largest places at the peak
 
   void choose() {
-    const double allowed = target_.budget_is_asked ? INFINITY : now_.cost * (1 + cost::budget_extra);
-    const double allowed_for_caches = now_.cost * (1 + cost::caches_extra);
     const int64_t before = now_.peak;
-    while (now_.peak > target_.memory_budget && shrink(allowed)) {}
+    const double allowed_for_caches = now_.cost * (1 + cost::caches_extra);
+    if (target_.budget_is_asked)
+      while (now_.peak > target_.memory_budget && shrink(INFINITY)) {}
+    else aim_at_budget(now_.cost * (1 + cost::budget_extra));
     if (now_.peak <= target_.memory_budget && before > target_.memory_budget) grow();
-    if (!target_.budget_is_asked && !target_.gpu)
+    if (!target_.budget_is_asked && !target_.gpu && now_.peak <= target_.memory_budget)
       while (now_.peak > cost::cached_bytes(target_) && shrink(allowed_for_caches)) {}
     if (now_.axes.empty() && before <= target_.memory_budget) return;
     drop_whole();
     note(before);
+  }
+
+  // Where the steps don't get to the budget, those are kept that spent no larger share of what they may cost than they came of
+  // the way: a graph whose largest arrays nothing cuts pays nothing for the others.
+  void aim_at_budget(double allowed) {
+    const StreamPlan before = now_;
+    StreamPlan worth = now_;
+    const int64_t budget = target_.memory_budget;
+    const auto way = [&](int64_t peak) {
+      return std::log(static_cast<double>(before.peak) / static_cast<double>(peak));
+    };
+    while (now_.peak > budget && shrink(allowed))
+      if ((now_.cost - before.cost) * way(budget) <= (allowed - before.cost) * way(now_.peak)) worth = now_;
+    if (now_.peak > budget) now_ = std::move(worth);
   }
 
   // ---- decisions as text

@@ -191,9 +191,21 @@ DotCotangent of_operand(const Node& dot, const Ref& g, size_t operand) {
       dot.src[operand], {fn::reshape(own.base, base), dot.src[0]->shape}, factor_of(dot.src[1 - operand]), 0};
 }
 
+/// Whether each factor varies along an axis that the other does not: else no loaded value is used for several sums.
+bool is_outer_product(const DotCotangent& c) {
+  const size_t lead = c.a.dims.size() - c.pending;
+  auto has_own = [&](const Factor& f, const Factor& other) {
+    for (size_t i = 0; i < lead; i++)
+      if (!is_int(f.base->shape[i], 1) && is_int(other.base->shape[i], 1)) return true;
+    return false;
+  };
+  return has_own(c.a, c.b) && has_own(c.b, c.a);
+}
+
 /// Through the views (expand, permute, reshape, pad, shrink, flip, window) down to what they are views of, to a padding whose
-/// value has a gradient of its own, to the first window, or to a part that was cut out: sums for what lies around it
-/// would all be 0 (a third of queries, keys and values that one projection makes).
+/// value has a gradient of its own, to the first window, to a part that was cut out: sums for what lies around it would all be 0
+/// (a third of queries, keys and values that one projection makes), or to axes that were one axis, where one factor varies along
+/// each of them: as one they leave no loop that only one factor has (heads and their numbers).
 void through_views(DotCotangent& c, bool through_windows) {
   while (is_movement(c.of->op) && !c.of->is(Op::Unwindow)) {
     const Node& view = *c.of;
@@ -206,10 +218,14 @@ void through_views(DotCotangent& c, bool through_windows) {
       case Op::Permute: through_permute(c, view); break;
       case Op::Shrink:  pad_factors(c, view); break;
       case Op::Window:  through_window(c, view); break;
-      case Op::Reshape:
-        reshape_factor(c.a, lead, view.src[0]->shape);
-        reshape_factor(c.b, lead, view.src[0]->shape);
+      case Op::Reshape: {
+        DotCotangent merged = c;
+        reshape_factor(merged.a, lead, view.src[0]->shape);
+        reshape_factor(merged.b, lead, view.src[0]->shape);
+        if (c.pending > 0 && is_outer_product(c) && !is_outer_product(merged)) return;
+        c = std::move(merged);
         break;
+      }
       case Op::Pad:
         shrink_factor(c.a, view);
         shrink_factor(c.b, view);
@@ -222,17 +238,6 @@ void through_views(DotCotangent& c, bool through_windows) {
     }
     c.of = Ref(view.src[0]);
   }
-}
-
-/// Whether each factor varies along an axis that the other does not: else no loaded value is used for several sums.
-bool is_outer_product(const DotCotangent& c) {
-  const size_t lead = c.a.dims.size() - c.pending;
-  auto has_own = [&](const Factor& f, const Factor& other) {
-    for (size_t i = 0; i < lead; i++)
-      if (!is_int(f.base->shape[i], 1) && is_int(other.base->shape[i], 1)) return true;
-    return false;
-  };
-  return has_own(c.a, c.b) && has_own(c.b, c.a);
 }
 
 /// The axes along which the windows of a view lie, in the view's own shape, ascending, each once: a window of windows (a

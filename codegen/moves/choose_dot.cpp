@@ -151,7 +151,7 @@ void Planner::others_outside(const std::string& u, const std::string& v) {
 // Loops inside of the tile's rows that both operands vary along (heads of attention) go outside of them: what has the lanes is read
 // again for the next rows, while it is in L1.
 void Planner::repeats_near(const Stage& dot, const std::string& u, const std::string& v) {
-  if (!has(u)) return;
+  if (!has(u) || outermost() == u) return;  // the outermost is shared out
   std::vector<std::string> others;
   for (const Ref& r : group_.outer_loops) {
     const std::string& loop = name_of(r);

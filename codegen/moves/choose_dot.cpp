@@ -219,13 +219,13 @@ bool Planner::lies_along_steps(const Stage& dot) const {
   const Ref& range = dot.loops[static_cast<size_t>(dot.layout.vector_dim)];
   int votes = 0;
   for (const Ref& load : loads_in(std::span(&dot.values[static_cast<size_t>(dot.layout.panel)], 1)))
-    votes += (stride(program_, load, dot.folds[0]) == 1) - (stride(program_, load, range) == 1);
+    votes += (stride(program_, load, dot.folds.back()) == 1) - (stride(program_, load, range) == 1);
   return votes > 0;
 }
 
 // Lanes along the steps of the fold, read side by side and scattered over a few rows of the panel, which stay near.
 void Planner::fill_across(const Stage& dot, std::vector<std::string> row) {
-  const std::string steps = "f" + name_of(dot.folds[0]);
+  const std::string steps = "f" + name_of(dot.folds.back());
   std::erase_if(row, [&](const std::string& loop) { return !has(loop); });
   int64_t width = 2 * lanes(dot);
   move(MoveKind::Split, steps, width, steps + "v");

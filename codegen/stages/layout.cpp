@@ -240,13 +240,17 @@ class Layouts {
   // Whether the dot can have a panel of this operand, filled once for each element: one fold, long enough tiles, and the
   // loop of the register tile inside all others.
   bool may_have_panel(const Stage& s, const Ref& load, int vector, int unroll) const {
-    if (unroll < 0 || s.folds.size() != 1 || !s.folds[0]->src[0]->is_const() || tree::guard(*load))
-      return false;
+    if (unroll < 0 || s.folds.empty() || tree::guard(*load)) return false;
+    int64_t steps = 1;
+    for (const Ref& fold : s.folds) {
+      if (!fold->src[0]->is_const()) return false;
+      steps *= size_of(fold);
+    }
     auto length = [&](int dim) { return size_of(s.loops[static_cast<size_t>(dim)]); };
     for (int d = 0; d < static_cast<int>(s.loops.size()); d++)
       if (d != vector && d > unroll) return false;
-    return cost::pays_to_fill_panel(size_of(s.folds[0]), length(unroll), length(vector), lanes(s),
-                                    item_size(load->dtype), target_);
+    return cost::pays_to_fill_panel(steps, length(unroll), length(vector), lanes(s), item_size(load->dtype),
+                                    target_);
   }
 
   // Whether what the load reads is computed for this stage alone, element by element: then it need not be stored.

@@ -61,6 +61,11 @@ void Optimizer::clip(double length) {
   clip_ = length;
 }
 
+void Optimizer::scale_loss(double factor) {
+  if (!(factor > 0 && std::isfinite(factor))) fail("{}: a loss times {}", kind(), factor);
+  loss_scale_ = factor;
+}
+
 // As PyTorch's clip_grad_norm_.
 static void clip_to(double length, std::vector<Tensor>& gradients) {
   Tensor total;
@@ -75,8 +80,10 @@ static void clip_to(double length, std::vector<Tensor>& gradients) {
 void Optimizer::step(const Tensor& loss) {
   std::vector<Tensor> leaves;
   for (const Parameter& p : parameters_) leaves.push_back(*p.tensor);
-  std::vector<Tensor> gradients = gradient(loss, leaves);
+  std::vector<Tensor> gradients = gradient(loss_scale_ == 1 ? loss : loss * loss_scale_, leaves);
   leaves.clear();
+  if (loss_scale_ != 1)
+    for (Tensor& g : gradients) g = g * (1 / loss_scale_);
   for (Tensor& g : gradients) g = where(g.isfinite(), g, 0);
   if (clip_ > 0) clip_to(clip_, gradients);
   step(gradients, loss.reshape({}).isfinite());

@@ -41,7 +41,16 @@ BlockOptions checked(BlockOptions o) {
     fail("attention: {} heads of keys do not divide {} of queries", o.kv_heads, o.heads);
   if (o.rotary && o.width / o.heads % 2 != 0)
     fail("attention: rotary positions of heads of an odd size, {}", o.width / o.heads);
+  if (!is_float(o.dtype)) fail("attention: products of {}", name(o.dtype));
   return o;
+}
+
+/// x through a layer whose weights are used in the dtype of x.
+Tensor through(const Linear& layer, const Tensor& x) {
+  Linear own;
+  own.weight = layer.weight.cast(x.dtype());
+  if (!layer.bias.empty()) own.bias = layer.bias.cast(x.dtype());
+  return own(x);
 }
 
 int64_t head_size(const BlockOptions& o) { return o.width / o.heads; }
@@ -53,7 +62,7 @@ struct Projections {
 
 Projections projections(const Attention& layer, const Tensor& x, const Operand& from) {
   const BlockOptions& o = layer.options;
-  const Tensor all = layer.joint(x);
+  const Tensor all = through(layer.joint, x);
   const Dim batch = x.dims()[0], n = x.dims()[1];
   const int64_t size = head_size(o);
   const auto part = [&](int64_t first, int64_t heads) {
@@ -98,7 +107,7 @@ Tensor Attention::operator()(const Tensor& x, bool training) const {
   const Projections p = projections(*this, x, 0);
   const double dropped = training ? options.dropout : 0;
   const Tensor mixed = nn::attention(p.queries, p.keys, p.values, {.causal = true, .dropout = dropped});
-  return dropout(project(side_by_side(mixed, options.width)), options.dropout, training);
+  return dropout(through(project, side_by_side(mixed, options.width)), options.dropout, training);
 }
 
 Tensor Attention::step(const Tensor& x, const Tensor& at, KeyValues& past) const {
@@ -106,8 +115,8 @@ Tensor Attention::step(const Tensor& x, const Tensor& at, KeyValues& past) const
   past.keys.assign(past.keys.put(2, at, p.keys));
   past.values.assign(past.values.put(2, at, p.values));
   const Tensor seen = (Tensor::arange(past.keys.size(2)) <= at).unsqueeze(0);
-  return project(
-      side_by_side(nn::attention(p.queries, past.keys, past.values, {.mask = seen}), options.width));
+  const Tensor mixed = nn::attention(p.queries, past.keys, past.values, {.mask = seen});
+  return through(project, side_by_side(mixed, options.width));
 }
 
 TransformerBlock::TransformerBlock(const BlockOptions& o)
@@ -119,16 +128,19 @@ TransformerBlock::TransformerBlock(const BlockOptions& o)
       dropout(o.dropout) {}
 
 Tensor TransformerBlock::mlp(const Tensor& x, bool training) const {
-  return nn::dropout(down(up(norm2(x)).gelu()), dropout, training);
+  const Tensor hidden = through(up, norm2(x).cast(attention.options.dtype)).gelu();
+  return nn::dropout(through(down, hidden), dropout, training).cast(x.dtype());
 }
 
 Tensor TransformerBlock::operator()(const Tensor& x, bool training) const {
-  const Tensor h = x + attention(norm1(x), training);
+  const Tensor mixed = attention(norm1(x).cast(attention.options.dtype), training);
+  const Tensor h = x + mixed.cast(x.dtype());
   return h + mlp(h, training);
 }
 
 Tensor TransformerBlock::step(const Tensor& x, const Tensor& at, KeyValues& past) const {
-  const Tensor h = x + attention.step(norm1(x), at, past);
+  const Tensor mixed = attention.step(norm1(x).cast(attention.options.dtype), at, past);
+  const Tensor h = x + mixed.cast(x.dtype());
   return h + mlp(h, false);
 }
 
@@ -136,7 +148,7 @@ Gpt::Gpt(const GptOptions& o) : options(o) {
   need_positive("gpt", "tokens in the vocabulary", o.vocabulary);
   need_positive("gpt", "places of context", o.context);
   need_positive("gpt", "layers", o.layers);
-  const BlockOptions block = checked({o.width, o.heads, o.kv_heads, o.dropout, o.bias, o.rotary});
+  const BlockOptions block = checked({o.width, o.heads, o.kv_heads, o.dropout, o.bias, o.rotary, o.dtype});
   tokens = Embedding(o.vocabulary, o.width, kDeviation);
   if (!o.rotary) positions = Embedding(o.context, o.width, kDeviation);
   // What many layers add to the residual stream adds up to the size of one.
@@ -156,7 +168,12 @@ Tensor Gpt::operator()(const Tensor& ids, bool training) const {
   if (!options.rotary) x = x + positions.weight.slice(0, 0, length);
   x = dropout(x, options.dropout, training);
   for (const TransformerBlock& block : blocks) x = block(x, training);
-  return norm(x).matmul(tokens.weight.transpose());
+  return logits(x);
+}
+
+Tensor Gpt::logits(const Tensor& x) const {
+  const DType dtype = options.dtype;
+  return norm(x).cast(dtype).matmul(tokens.weight.transpose().cast(dtype)).cast(DType::F32);
 }
 
 Tensor Gpt::step(const Tensor& id, const Tensor& at, std::vector<KeyValues>& past) const {
@@ -164,7 +181,7 @@ Tensor Gpt::step(const Tensor& id, const Tensor& at, std::vector<KeyValues>& pas
   if (!options.rotary) x = x + positions(at);
   x = x.reshape({1, 1, options.width});
   for (size_t i = 0; i < blocks.size(); ++i) x = blocks[i].step(x, at, past[i]);
-  return norm(x).matmul(tokens.weight.transpose()).reshape({options.vocabulary});
+  return logits(x).reshape({options.vocabulary});
 }
 
 std::vector<KeyValues> Gpt::no_past() const {
@@ -172,7 +189,7 @@ std::vector<KeyValues> Gpt::no_past() const {
   for (size_t i = 0; i < blocks.size(); ++i) {
     const BlockOptions& o = blocks[i].attention.options;
     const Shape shape{1, o.kv_heads, options.context, head_size(o)};
-    past[i] = {Tensor::zeros(shape), Tensor::zeros(shape)};
+    past[i] = {Tensor::zeros(shape, o.dtype), Tensor::zeros(shape, o.dtype)};
     past[i].keys.realize(), past[i].values.realize();
   }
   return past;

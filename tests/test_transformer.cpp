@@ -154,6 +154,59 @@ TEST_CASE(
   }
 }
 
+TEST_CASE(
+    "[transformer] products in bf16 and f16: logits and gradients of f32 up to the dtype's rounding, token by token too") {
+  OnDevice on;
+  const nn::Gpt exact = realized(small());
+  const std::vector<int64_t> ids{3, 1, 4, 1, 5, 9, 2, 6};
+  const Tensor next = row({1, 4, 1, 5, 9, 2, 6, 5});
+  const auto slope = [&](const nn::Gpt& model) {
+    return gradient(cross_entropy(model(row(ids)), next).mean(), {model.blocks[0].up.weight})[0];
+  };
+  const Tensor logits = exact(row(ids)), gradients = slope(exact);
+  for (const auto& [dtype, allowed] : {std::pair{DType::BF16, 0.02}, {DType::F16, 0.003}}) {
+    nn::Gpt narrow = exact;
+    narrow.options.dtype = dtype;
+    for (nn::TransformerBlock& block : narrow.blocks) block.attention.options.dtype = dtype;
+    CHECK(narrow(row(ids)).dtype() == DType::F32);
+    CHECK(slope(narrow).dtype() == DType::F32);
+    const auto apart = [](const Tensor& a, const Tensor& b) {
+      return ((a - b).square().sum().sqrt() / b.square().sum().sqrt()).item<double>();
+    };
+    CHECK(apart(narrow(row(ids)), logits) < allowed);
+    CHECK(apart(narrow(row(ids)), logits) > allowed / 100);
+    CHECK(apart(slope(narrow), gradients) < 2 * allowed);
+    std::vector<nn::KeyValues> past = narrow.no_past();
+    CHECK(past[0].keys.dtype() == dtype);
+    const Tensor all = narrow(row(ids)).realize();
+    for (int64_t i = 0; i < 8; ++i) {
+      const Tensor at = Tensor::from(std::vector<int64_t>{i}, {}),
+                   id = Tensor::from(std::vector{ids[static_cast<size_t>(i)]}, {});
+      CHECK(apart(narrow.step(id, at, past), all[0][i]) < 2 * allowed);
+    }
+  }
+}
+
+TEST_CASE(
+    "[transformer] a loss times a power of two: the same update, and what f16 would take for 0 is kept") {
+  OnDevice on;
+  const std::vector<float> slopes{1e-9F, 3e-6F};
+  const auto trained = [&](double factor, DType dtype) {
+    Tensor x = Tensor::zeros({2}).realize();
+    nn::SGD sgd({{"x", &x}}, 1);
+    if (factor != 1) sgd.scale_loss(factor);
+    sgd.step((x.cast(dtype).cast(DType::F32) * Tensor::from(slopes)).sum());
+    return x.to_vector<float>();
+  };
+  CHECK(trained(1, DType::F32) == std::vector<float>{-slopes[0], -slopes[1]});
+  CHECK(trained(4096, DType::F32) == trained(1, DType::F32));
+  CHECK(trained(1, DType::F16)[0] == 0);
+  for (size_t i = 0; i < 2; ++i) CHECK(trained(4096, DType::F16)[i] == Approx(-slopes[i]).epsilon(0.02));
+  Tensor x = Tensor::zeros({2}).realize();
+  nn::SGD sgd({{"x", &x}}, 1);
+  CHECK(error_of([&] { sgd.scale_loss(0); }) == "sgd: a loss times 0");
+}
+
 TEST_CASE("[transformer] generation: mistakes are named") {
   OnDevice on("interp");
   const nn::Gpt model = realized(small());

@@ -66,6 +66,11 @@ nn::GptOptions options_in(const Json& about, const std::string& path) {
   const Json& rotary = entry(about, "rotary", path);
   if (!rotary.is_boolean()) fail("{}: gpt: rotary is {}", path, rotary.dump());
   o.rotary = rotary.get<bool>();
+  if (const auto dtype = about.find("dtype"); dtype != about.end()) {
+    const std::string word = dtype->is_string() ? dtype->get<std::string>() : dtype->dump();
+    if (word != "f32" && word != "bf16" && word != "f16") fail("{}: gpt: products of dtype {}", path, word);
+    o.dtype = parse_dtype(word);
+  }
   return o;
 }
 
@@ -79,6 +84,7 @@ nn::Metadata about_model(const nn::GptOptions& o, const Vocabulary& vocabulary) 
   Json about = Json::object();
   for (const Size& size : kSizes) about[size.name] = o.*size.member;
   about["rotary"] = o.rotary;
+  about["dtype"] = name(o.dtype);
   about["vocabulary"] = vocabulary.bytes();
   return {{"model", "gpt"}, {"gpt", about.dump()}};
 }

@@ -25,7 +25,7 @@ const std::vector<TextSettingRow>& table() {
     {"context",          &S::context,          Later::Equal, whole(1, 1 << 20),     "Tokens that a token can see, itself included"},
     {"rotary",           &S::rotary,           Later::Equal, {},                    "Positions as rotations of queries and keys, not as a table"},
     {"dropout",          &S::dropout,          Later::Equal, number(0, 0.99),       "Part of the activations that is dropped in training"},
-    {"dtype",            &S::dtype,            Later::Equal, CLI::IsMember({"f32"}), "f32"},
+    {"dtype",            &S::dtype,            Later::Equal, CLI::IsMember({"f32", "bf16", "f16"}), "Of products, f32, bf16 or f16; weights stay f32"},
     {"batch",            &S::batch,            Later::Equal, whole(1, 1 << 20),     "Windows of the text a step"},
     {"steps",            &S::steps,            Later::Equal, whole(1, kMost),       "Steps in all, those before a resume included"},
     {"seconds",          &S::seconds,          Later::Free,  number(0),             "As many steps as take about this long (0: as --steps says)"},

@@ -188,6 +188,10 @@ class KONTOR_API Optimizer {
   /// step(loss) scales gradients down to this length, of all of them as one vector, where they are longer; 0 (as at first): never.
   /// Is recorded with the step. Throws Error if it is negative.
   void clip(double length);
+  /// step(loss) computes the gradients of the loss times this, and divides them by it: gradients of f16 activations below 6e-8 would be
+  /// 0 (Micikevicius et al. 2018). A power of two; 1 (as at first) changes nothing. Is recorded with the step. Throws Error if it is not
+  /// above 0.
+  void scale_loss(double factor);
 
   Scalar lr;
 
@@ -199,7 +203,7 @@ class KONTOR_API Optimizer {
 
  private:
   Tensor only_if_;
-  double clip_ = 0;
+  double clip_ = 0, loss_scale_ = 1;
 };
 
 /// v = momentum v + g; x -= lr v (PyTorch's form). Without momentum there is no state.

@@ -35,6 +35,9 @@ struct BlockOptions {
   int64_t kv_heads = 0;  ///< heads of keys and values; 0: as many
   double dropout = 0;    ///< of attention's weights and of what is added to the residual stream
   bool bias = true, rotary = false;
+  /// Of the operands of products and of what attention keeps: a narrower one than that of the weights and of the residual stream, which
+  /// stay as they are (Micikevicius et al. 2018).
+  DType dtype = DType::F32;
 };
 
 /// Causal self-attention of several heads, x [batch, n, width] -> the same: one projection to queries, keys and values.
@@ -77,6 +80,7 @@ struct GptOptions {
   int64_t vocabulary = 0, context = 0, layers = 2, width = 128, heads = 4, kv_heads = 0;
   double dropout = 0;
   bool bias = false, rotary = false;  ///< rotary: in place of a table of positions
+  DType dtype = DType::F32;           ///< of products, as in BlockOptions; logits are f32
 };
 
 /// GPT-2's language model (Radford et al. 2019): tokens [batch, n] -> logits [batch, n, vocabulary]; the table of tokens is the
@@ -99,6 +103,9 @@ struct KONTOR_API Gpt {
     if (!options.rotary) visit("positions", positions);
     visit("blocks", blocks), visit("norm", norm);
   }
+
+ private:
+  Tensor logits(const Tensor& x) const;
 };
 
 /// Cross-entropy of a model that maps tokens [batch, n] to logits, for the tokens that follow. The model must outlive it.

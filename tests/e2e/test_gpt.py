@@ -95,6 +95,19 @@ def writes_text(out):
   assert kontor("generate", model, "--prompt", long, "--tokens", 3).startswith(long)
 
 
+def learns_in_narrow_dtypes(out):
+  last = {}
+  for dtype in ("f32", "bf16", "f16"):
+    train(out / dtype, "--steps", 120, "--warmup", 20, "--lr", "1e-2", "--dtype", dtype)
+    last[dtype] = float(rows(out / dtype / "metrics.csv")[-1]["validation_loss"])
+    assert kontor("generate", out / dtype / "model.safetensors", "--prompt", "to be", "--tokens", 5).startswith("to be")
+  for dtype in ("bf16", "f16"):
+    assert 0 < abs(last[dtype] / last["f32"] - 1) < 0.01, last
+  resume = out / "bf16/checkpoint.safetensors"
+  printed = kontor("train", "gpt", TEXT, "--out", out / "other", "--resume", resume, "--dtype", "f16", code=1)
+  assert "--dtype=bf16" in printed and "--dtype=f16" in printed, printed
+
+
 def learns_bytes_of_any_kind(out):
   out.mkdir(parents=True)
   (out / "binary").write_bytes(bytes(range(256)) * 20)
@@ -164,7 +177,7 @@ def main():
     TEXT = folder / "text"
     TEXT.write_bytes((ROOT / "data/tinyshakespeare.txt").read_bytes()[:20000])
     return report([learns_and_leaves_its_files, goes_on_to_the_same_bits, takes_about_the_seconds_that_it_is_given,
-                   loss_is_pytorchs, writes_text, learns_bytes_of_any_kind, learns_from_a_text_larger_than_memory,
+                   loss_is_pytorchs, writes_text, learns_in_narrow_dtypes, learns_bytes_of_any_kind, learns_from_a_text_larger_than_memory,
                    says_what_is_wrong], folder)
 
 

@@ -30,7 +30,7 @@ constexpr VerbRow verbs[] = {
 const VerbRow& row(Verb verb) { return verbs[static_cast<int>(verb)]; }
 
 constexpr std::string_view matters[] = {"layout", "level", "stream", "moves"};
-constexpr std::string_view ways[] = {"any", "as_stored", "computed", "panel", "copied"};
+constexpr std::string_view ways[] = {"any", "as_stored", "computed", "panel", "copied", "turned"};
 
 std::vector<std::string> words_of(std::string_view line) {
   std::vector<std::string> out;

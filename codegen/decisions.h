@@ -39,7 +39,8 @@ enum class OperandWay : uint8_t {
   AsStored,  ///< where it lies
   Computed,  ///< made while a panel is filled, stored nowhere
   Panel,     ///< copied into a panel
-  Copied     ///< a temporary is laid out anew, or a copy of it is made
+  Copied,    ///< a temporary is laid out anew, or a copy of it is made
+  Turned     ///< where it lies, across the lanes: square blocks of it are turned in registers
 };
 std::string_view name(OperandWay way);
 

@@ -151,7 +151,9 @@ TEST_CASE("[decisions] a level for which no moves are known runs as it is, right
   for (const Row& row :
        {Row{"sum(matmul(f32[64,128], f32[128,256]), 1)", "at dot0 i1"}, Row{attention, "at dot0 j3"},
         Row{"softmax(matmul(f32[64,128], f32[128,256]))", "at dot0 i4"},
-        Row{"matmul(f32[128,128], transpose(matmul(f32[64,64], f32[64,128])))", "at dot0 dot1"}}) {
+        Row{"matmul(f32[128,128], transpose(matmul(f32[64,64], f32[64,128])))", "at dot0 dot1"},
+        Row{"matmul(f32[3,64], transpose(f32[48,64]))", "layout dot0 j0 i0 turned"},
+        Row{"matmul(f32[3,64], transpose(f32[48,64]))", "layout dot0 j0 i0 copied"}}) {
     INFO(row.expression << ": " << row.decision);
     const Graph graph = graph_of(row.expression);
     const std::vector<Array> inputs = inputs_of(graph);
@@ -194,8 +196,11 @@ TEST_CASE("[decisions] what can't be followed is refused with why") {
        "its first reader is in no kernel that has 'k7', and none beside it with equal loops can take it in"},
       {rows, "at max0 j3", "its readers read it at 1 of the loops around there alone"},
       {rows, "layout max0 k9", "no vectors can run along 'k9'; its loops are i0"},
-      {product, "layout dot0 j0 i0", "how the operand is read is as_stored, computed, panel or copied"},
+      {product, "layout dot0 j0 i0",
+       "how the operand is read is as_stored, computed, panel, copied or turned"},
       {product, "layout dot0 i0 j0 as_stored", "the operand does not lie along that loop"},
+      {product, "layout dot0 j0 i0 turned",
+       "the operand does not lie along the steps, or blocks don't divide it"},
       {product, "layout dot0 j0 i0 computed",
        "the operand is no temporary that this stage alone reads, or a panel of it is too large"},
       {product, "layout dot0 j0 i0 panel", "a panel of it is too large, or too short to pay"},

@@ -59,7 +59,10 @@ bool Planner::tile(const Stage& dot) {
   int64_t length = size(v), repeats = has(u) ? size(u) : 1;
   if (length < 2 || repeats == 0) return false;
   const int64_t w = lanes(dot);
-  const cost::Tile t = cost::tile_of(length, w, repeats, rows_share_ways(dot), target_.vector_registers);
+  const bool turned = dot.layout.way == OperandWay::Turned;
+  const cost::Tile t =
+      turned ? cost::tile_of(w, w, repeats, rows_share_ways(dot), target_.vector_registers - w)
+             : cost::tile_of(length, w, repeats, rows_share_ways(dot), target_.vector_registers);
   const int64_t block = t.vectors * w, tiles = repeats / t.rows;
   const bool panel = wants_panel(dot, tiles);
   if (has(u) && outermost() == u && !cost::enough_shares(tiles, target_)) others_outside(u, v);
@@ -73,6 +76,7 @@ bool Planner::tile(const Stage& dot) {
   }
   if (repeats > 1) repeat(u, t.rows, repeats);
   lanes_of(inner, w);
+  if (turned) turn_blocks(dot, w);
   if (panel && length > block) pack_panel(dot, v, inner);
   return true;
 }
@@ -185,6 +189,13 @@ void Planner::lanes_of(const std::string& loop, int64_t w) {
   }
   move(MoveKind::Vectorise, lane, w);
   move(MoveKind::Reorder, lane);
+}
+
+// As many steps as there are lanes, one after another: what they read is a square block.
+void Planner::turn_blocks(const Stage& dot, int64_t w) {
+  const std::string steps = name_of(dot.folds.back()), together = steps + "u";
+  if (size(steps) > w) move(MoveKind::Split, steps, w, together);
+  move(MoveKind::Unroll, has(together) ? together : steps);
 }
 
 // The name of the place that the dot folds into.

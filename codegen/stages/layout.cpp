@@ -144,7 +144,8 @@ class Layouts {
       if (std::string why = why_not(s, load, t); !why.empty()) reject(*d, why);
     switch (t.way) {
       case OperandWay::Any:
-      case OperandWay::AsStored: pin(load); break;
+      case OperandWay::AsStored:
+      case OperandWay::Turned:   pin(load); break;
       case OperandWay::Computed: inline_operand(i, load, t.operand); break;
       case OperandWay::Panel:    program_.stages[i].layout.panel = t.operand; break;
       case OperandWay::Copied:
@@ -189,10 +190,12 @@ class Layouts {
     const Ref& load = loads[static_cast<size_t>(t.operand)];
     t.unroll = best_unroll(s, loads[static_cast<size_t>(1 - t.operand)], load);
     const bool panel = may_have_panel(s, load, t.dim, t.unroll);
-    t.way = panel && read_by_one(s, load)    ? OperandWay::Computed
-            : is_contiguous(s, load, t.dim)  ? OperandWay::AsStored
-            : panel && !free_to_change(load) ? OperandWay::Panel
-                                             : OperandWay::Copied;
+    t.way = panel && read_by_one(s, load)   ? OperandWay::Computed
+            : is_contiguous(s, load, t.dim) ? OperandWay::AsStored
+            : free_to_change(load)          ? OperandWay::Copied
+            : panel                         ? OperandWay::Panel
+            : may_be_turned(s, load, t.dim) ? OperandWay::Turned
+                                            : OperandWay::Copied;
     return t;
   }
 
@@ -205,11 +208,11 @@ class Layouts {
       reject(d, fmt::format("vectors run along a loop that one operand alone depends on; on {} {} does",
                             word(d, 0), of_first ? "each" : "none"));
     t.operand = of_first ? 0 : 1;
-    for (const OperandWay way :
-         {OperandWay::AsStored, OperandWay::Computed, OperandWay::Panel, OperandWay::Copied})
+    for (const OperandWay way : {OperandWay::AsStored, OperandWay::Computed, OperandWay::Panel,
+                                 OperandWay::Copied, OperandWay::Turned})
       if (word(d, 2) == name(way)) t.way = way;
     if (t.way == OperandWay::Any)
-      reject(d, "how the operand is read is as_stored, computed, panel or copied");
+      reject(d, "how the operand is read is as_stored, computed, panel, copied or turned");
     return t;
   }
 
@@ -225,10 +228,20 @@ class Layouts {
     const bool panel = may_have_panel(s, load, t.dim, t.unroll);
     if (t.way == OperandWay::AsStored && !is_contiguous(s, load, t.dim))
       return "the operand does not lie along that loop";
+    if (t.way == OperandWay::Turned && !may_be_turned(s, load, t.dim))
+      return "the operand does not lie along the steps, or blocks don't divide it";
     if (t.way == OperandWay::Computed && !(panel && read_by_one(s, load)))
       return "the operand is no temporary that this stage alone reads, or a panel of it is too large";
     if (t.way == OperandWay::Panel && !panel) return "a panel of it is too large, or too short to pay";
     return "";
+  }
+
+  // Whether the operand lies along the steps of the dot and consists of square blocks, as many of its rows as there are lanes.
+  bool may_be_turned(const Stage& s, const Ref& load, int dim) const {
+    if (target_.gpu || s.folds.empty() || tree::guard(*load)) return false;
+    const Ref &steps = s.folds.back(), &range = s.loops[static_cast<size_t>(dim)];
+    return steps->src[0]->is_const() && range->src[0]->is_const() && stride(program_, load, steps) == 1 &&
+           size_of(steps) % lanes(s) == 0 && size_of(range) % lanes(s) == 0;
   }
 
   bool is_contiguous(const Stage& s, const Ref& load, int dim) const {

@@ -233,14 +233,18 @@ Renderer::State Renderer::step(const Node& place, const State& old, std::span<co
   if (Val next = native_step(b_, tree::fold_of(place), old[0], v)) return {next};
   std::vector<Val> slots = old;
   slots.insert(slots.end(), v.begin(), v.end());
-  return evaluate(b_, step_formulas(tree::fold_of(place), place.dtype), slots);
+  State next = evaluate(b_, step_formulas(tree::fold_of(place), place.dtype), slots);
+  for (Val& x : next) x = b_.splat(x, b_.lanes(old[0]));  // a part may become a constant
+  return next;
 }
 
 /// Two partial results as one.
 Renderer::State Renderer::merged(const Node& place, const State& x, const State& y) {
   std::vector<Val> slots = x;
   slots.insert(slots.end(), y.begin(), y.end());
-  return evaluate(b_, merge_formulas(tree::fold_of(place), place.dtype), slots);
+  State both = evaluate(b_, merge_formulas(tree::fold_of(place), place.dtype), slots);
+  for (Val& v : both) v = b_.splat(v, std::max(b_.lanes(x[0]), b_.lanes(y[0])));
+  return both;
 }
 
 /// So many lanes from an element on; 0: one element, no vector.

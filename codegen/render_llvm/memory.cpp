@@ -233,9 +233,7 @@ Renderer::State Renderer::step(const Node& place, const State& old, std::span<co
   if (Val next = native_step(b_, tree::fold_of(place), old[0], v)) return {next};
   std::vector<Val> slots = old;
   slots.insert(slots.end(), v.begin(), v.end());
-  State next = evaluate(b_, step_formulas(tree::fold_of(place), place.dtype), slots);
-  for (Val& x : next) x = b_.splat(x, b_.lanes(old[0]));  // a part may become a constant
-  return next;
+  return evaluate(b_, step_formulas(tree::fold_of(place), place.dtype), slots);
 }
 
 /// Two partial results as one.
@@ -243,7 +241,7 @@ Renderer::State Renderer::merged(const Node& place, const State& x, const State&
   std::vector<Val> slots = x;
   slots.insert(slots.end(), y.begin(), y.end());
   State both = evaluate(b_, merge_formulas(tree::fold_of(place), place.dtype), slots);
-  for (Val& v : both) v = b_.splat(v, std::max(b_.lanes(x[0]), b_.lanes(y[0])));
+  for (Val& v : both) v = b_.splat(v, b_.lanes(x[0]));  // a part may be a constant now
   return both;
 }
 

@@ -248,7 +248,10 @@ v0::CustomFold::CustomFold(std::string_view name, std::vector<StatePart> state, 
   });
 }
 
-const std::string& v0::CustomFold::name() const { return state_->name; }
+const std::string& v0::CustomFold::name() const {
+  if (!state_) fail("fold: it was moved to another, and is none any more");
+  return state_->name;
+}
 
 std::vector<Tensor> v0::fold(const CustomFold& by, std::span<const Tensor> given, const Axes& axes,
                              bool keepdims) {

@@ -118,8 +118,11 @@ std::optional<Fold> find_fold(std::string_view name) {
 }
 
 std::string unknown_fold(std::string_view name) {
-  return fmt::format(
-      "unknown fold \"{}\"; one of a program's own is known in that program, once it has folded by it", name);
+  constexpr size_t digits = 16;  // as add_fold names those of a program
+  const bool is_custom = name.size() > digits + 1 && name[name.size() - digits - 1] == '_' &&
+                         name.substr(name.size() - digits).find_first_not_of("0123456789abcdef") == name.npos;
+  return fmt::format("unknown fold \"{}\"{}", name,
+                     is_custom ? ": one of a program's own is known there, once it has folded by it" : "");
 }
 
 std::string_view plain_name(Fold fold) {

@@ -595,4 +595,8 @@ TEST_CASE("[folds] states, identities and values that are none") {
   CHECK_THROWS_WITH(fold(f, std::span<const Tensor>()), "fold 'f': of 0 values; it may be of 1 to 8");
   CHECK_THROWS_WITH(fold(f, {leaf({2}), leaf({3})}), Contains("fold 'f': f32[2] x f32[3]: sizes 2 and 3"));
   CHECK_THROWS_WITH(fold(f, {leaf({2})}, 1), "fold 'f': f32[2]: no axis 1");
+  CustomFold from = f;
+  const CustomFold to = std::move(from);
+  CHECK(to.name() == "f");
+  CHECK_THROWS_WITH(fold(from, {leaf({2})}), "fold: it was moved to another, and is none any more");
 }

@@ -204,9 +204,9 @@ Case seen() {
           {DType::F32},
           [](size_t, size_t i) { return noise(i); },
           [](const auto& x, const auto& chain) {
-            double least = infinity;
-            for (size_t i : chain) least = std::min(least, x[0][i]);
-            return Numbers{chain.empty() ? 0.0 : 1.0, least};
+            double smallest = infinity;
+            for (size_t i : chain) smallest = std::min(smallest, x[0][i]);
+            return Numbers{chain.empty() ? 0.0 : 1.0, smallest};
           }};
 }
 

@@ -26,7 +26,7 @@ std::string kernel_name(const ProgramTree& program, const Group& group, size_t n
   for (int i : group.stages) {
     const Stage& s = program.stages[static_cast<size_t>(i)];
     if (!is_fold(s) || name.size() > 24) continue;
-    name += fmt::format("_{}", s.scatter_at.empty() ? row(static_cast<Fold>(s.fold)).name : "scatter");
+    name += fmt::format("_{}", s.scatter_at.empty() ? plain_name(static_cast<Fold>(s.fold)) : "scatter");
   }
   const Stage& root = program.stages[static_cast<size_t>(group.stages.back())];
   if (!is_fold(root)) name += root.given.empty() ? "_map" : "_sort";

@@ -1,9 +1,14 @@
 // The fold table, what folds begin with, and their steps as formulas.
 #include "graph/folds.h"
 
+#include <algorithm>
+#include <atomic>
 #include <limits>
+#include <mutex>
 
 #include "base/error.h"
+#include "base/hash.h"
+#include "base/lasting.h"
 #include "graph/functions/mathematics.h"
 #include "graph/scalar.h"
 
@@ -61,7 +66,7 @@ static FoldState moments_step(Values p, Values v) {
 using enum FoldIdentity;
 
 // clang-format off
-static constexpr FoldRow rows[] = {
+static constexpr FoldRow written[] = {
     {.name = "sum", .arity = 1, .part = {{{"", Zero}}},
      .step = [](Values p, Values v) { return FoldState{make(Op::Add, {p[0], v[0]})}; },
      .lanes = true, .splits = true, .is_dot = false, .merge = Fold::Sum},
@@ -79,7 +84,7 @@ static constexpr FoldRow rows[] = {
      .lanes = false, .splits = true, .is_dot = true, .merge = Fold::Sum},
     {.name = "linear", .arity = 2, .part = {{{"", Zero}}},
      .step = [](Values p, Values v) { return FoldState{make(Op::Fma, {p[0], v[0], v[1]})}; },
-     .lanes = false, .splits = false, .is_dot = false, .merge = Fold::Linear},
+     .lanes = false, .splits = false, .is_dot = false, .merge = Fold::Linear, .scans_only = true},
     {.name = "pair_dot", .arity = 2, .part = {{{"", Zero, false, DType::F32}}}, .step = pair_step,
      .lanes = false, .splits = true, .is_dot = true, .merge = Fold::Sum, .values = {DType::U32, DType::U32}},
     {.name = "argmax", .arity = 2, .part = {{{"value", Lowest, true}, {"index", Zero, true, DType::I32}}},
@@ -95,8 +100,40 @@ static constexpr FoldRow rows[] = {
 };
 // clang-format on
 
-std::span<const FoldRow> folds() { return rows; }
-const FoldRow& row(Fold fold) { return rows[static_cast<int>(fold)]; }
+/// The table as it is now. A row stays where it is, and whoever knows a fold may read its row without a lock: they were published
+/// before their number was.
+static constinit std::atomic<const FoldRow*> rows{written};
+static constinit std::atomic<size_t> count{std::size(written)};
+
+std::span<const FoldRow> folds() {
+  const size_t n = count.load(std::memory_order_acquire);  // first: then `rows` is not older than it
+  return {rows.load(std::memory_order_acquire), n};
+}
+const FoldRow& row(Fold fold) { return rows.load(std::memory_order_acquire)[static_cast<size_t>(fold)]; }
+
+std::optional<Fold> find_fold(std::string_view name) {
+  const std::span<const FoldRow> all = folds();
+  const auto it = std::ranges::find(all, name, &FoldRow::name);
+  return it == all.end() ? std::optional<Fold>() : static_cast<Fold>(it - all.begin());
+}
+
+std::string unknown_fold(std::string_view name) {
+  constexpr size_t digits = 16;  // as add_fold names those of a program
+  const bool is_custom = name.size() > digits + 1 && name[name.size() - digits - 1] == '_' &&
+                         name.substr(name.size() - digits).find_first_not_of("0123456789abcdef") == name.npos;
+  return fmt::format("unknown fold \"{}\"{}", name,
+                     is_custom ? ": one of a program's own is known there, once it has folded by it" : "");
+}
+
+std::string_view plain_name(Fold fold) {
+  const FoldRow& r = row(fold);
+  return r.custom ? std::string_view(r.custom->given) : r.name;
+}
+
+uint64_t lasting_number(Fold fold) {
+  const CustomRow* custom = row(fold).custom;
+  return custom ? custom->hash : static_cast<uint64_t>(fold);
+}
 
 size_t parts(Fold fold) {
   size_t n = 1;
@@ -109,7 +146,7 @@ std::string part_name(Fold fold, size_t part) {
   return parts(fold) == 1 ? std::string(r.name) : fmt::format("{}.{}", r.name, r.part[part].name);
 }
 
-static constexpr int part_shift = 8;
+static constexpr int part_shift = 16;
 int64_t fold_code(Fold fold, size_t part) {
   return static_cast<int64_t>(fold) | static_cast<int64_t>(part) << part_shift;
 }
@@ -134,7 +171,13 @@ size_t part_of_access(Op op, const Arg& arg) {
   return reads && arg.ints.size() > at ? static_cast<size_t>(arg.ints[at]) : 0;
 }
 
-bool may_scan(Fold fold) { return parts(fold) == 1 && row(fold).part[0].dtype == DType::Void; }
+bool may_scan(Fold fold) {
+  const FoldRow& r = row(fold);
+  const DType dtype = r.part[0].dtype;
+  const auto values = std::span(r.values).first(static_cast<size_t>(r.arity));
+  const auto is_state = [&](DType of) { return of == dtype; };
+  return parts(fold) == 1 && (dtype == DType::Void || (r.custom && std::ranges::all_of(values, is_state)));
+}
 
 static DType or_of_state(DType dtype, DType state) { return dtype == DType::Void ? state : dtype; }
 DType state_dtype(Fold fold, DType first_value) { return part_dtype(fold, first_value, 0); }
@@ -147,6 +190,7 @@ DType value_dtype(Fold fold, DType state, size_t value) {
 
 using Formula = FoldState (*)(Values, Values);
 static FoldState formulas(Fold fold, DType state, Formula formula) {
+  if (const CustomRow* custom = row(fold).custom) return custom->step;
   int64_t number = 0;
   const auto slot = [&](DType dtype) { return make(Op::Slot, {}, {.ints = {number++}}, dtype); };
   std::vector<Ref> so_far, values;
@@ -171,6 +215,7 @@ static double extreme(DType dtype, bool high) {
 
 Ref identity(Fold fold, DType state, size_t part) {
   const FoldIdentity begin = row(fold).part[part].identity;
+  if (begin == FoldIdentity::Given) return row(fold).custom->identity[part];
   const DType dtype = part_dtype(fold, state, part);
   if (begin == FoldIdentity::Zero || begin == FoldIdentity::One)
     return constant(dtype, int64_t{begin == FoldIdentity::One});
@@ -181,6 +226,60 @@ Ref identity(Fold fold, DType state, size_t part) {
   if (kind(dtype) == Kind::Unsigned) return constant(dtype, high ? int64_t{-1} : int64_t{0});
   const int64_t top = bits == 64 ? INT64_MAX : (int64_t{1} << (bits - 1)) - 1;
   return constant(dtype, high ? top : -top - 1);
+}
+
+/// What formulas say, whatever process they are made in.
+static std::string text_of(const FoldState& formulas) {
+  std::string out;
+  NodeMap<size_t> number;
+  for (const Node* n : topological(formulas)) {
+    out += fmt::format("{} {} {}", row(n->op).name, name(n->dtype), fmt::join(n->arg.ints, ","));
+    for (const Ref& s : n->src) out += fmt::format(" %{}", number.at(s.get()));
+    out += '\n';
+    number.emplace(n, number.size());
+  }
+  for (const Ref& f : formulas) out += fmt::format("%{}\n", number.at(f.get()));
+  return out;
+}
+
+/// Of all that a custom fold is; its highest bit is set, so that it is the number of no fold that is written here.
+static uint64_t hash_of(const FoldRow& r, const CustomRow& about, std::optional<Fold> merge) {
+  std::string text = fmt::format("{} {} {} {}\n", about.given, r.lanes, r.splits,
+                                 merge ? row(*merge).name : std::string_view());
+  for (size_t i = 0; i < about.parts.size(); i++)
+    text +=
+        fmt::format("{} {} {:x}\n", about.parts[i], name(r.part[i].dtype), value_of(*about.identity[i]).bits);
+  for (int i = 0; i < r.arity; i++) text += fmt::format("{}\n", name(r.values[static_cast<size_t>(i)]));
+  return hash128(text + text_of(about.step)).low | uint64_t{1} << 63;
+}
+
+Fold add_fold(FoldRow r, CustomRow about, std::optional<Fold> merge) {
+  static constinit std::mutex mutex;
+  static constinit FoldRow* own = nullptr;  // the whole table, from the first on
+  about.hash = hash_of(r, about, merge);
+  about.name = fmt::format("{}_{:016x}", about.given, about.hash);
+  std::lock_guard lock(mutex);
+  if (const auto known = find_fold(about.name)) return *known;
+  const size_t number = folds().size();
+  if (number == std::size(written) + most_custom_folds)
+    fail(
+        "fold '{}': there are {} folds of the program's own already, and no more: a number that differs from fold to fold may be one "
+        "of its values",
+        about.given, most_custom_folds);
+  if (!own) {
+    own = lasting(std::vector<FoldRow>(std::size(written) + most_custom_folds)).data();
+    std::ranges::copy(written, own);
+    rows.store(own, std::memory_order_release);
+  }
+  const CustomRow& custom = lasting(std::move(about));
+  r.custom = &custom;
+  r.name = custom.name;
+  for (size_t i = 0; i < custom.parts.size(); i++)
+    r.part[i].name = custom.parts.size() > 1 ? custom.parts[i] : std::string_view();
+  r.merge = merge.value_or(static_cast<Fold>(number));
+  own[number] = r;
+  count.store(number + 1, std::memory_order_release);
+  return static_cast<Fold>(number);
 }
 
 }  // namespace kontor

@@ -236,7 +236,7 @@ Derived derive_reduce(Op op, Refs src, const Arg& arg) {
   need(!arg.ints.empty(), op, src, "no fold");
   need(is_fold_code(arg.ints[0]), op, src, "no such fold");
   const auto [fold, part] = fold_of_code(arg.ints[0]);
-  need(row(fold).splits, op, src, "only a scan has this fold");
+  need(!row(fold).scans_only, op, src, "only a scan has this fold");
   need(static_cast<int>(src.size()) == row(fold).arity, op, src, "wrong number of sources for the fold");
   const DType state = state_dtype(fold, src[0]->dtype);
   for (size_t i = 0; i < src.size(); i++) {
@@ -263,7 +263,8 @@ Derived derive_scan(Op op, Refs src, const Arg& arg) {
   const Node &x = *src[0], &start = *src.back();
   for (const Ref& s : src) need(s->dtype == x.dtype, op, src, "sources are of different dtypes");
   need(may_scan(fold), op, src, "only a Reduce has this fold");
-  need(src.size() == 2 || src[1]->shape == x.shape, op, src, "values differ in shape");
+  need(state_dtype(fold, x.dtype) == x.dtype, op, src, "the fold takes no such values");
+  for (const Ref& s : src.first(src.size() - 1)) need(s->shape == x.shape, op, src, "values differ in shape");
   std::vector<Ref> others = x.shape;
   need(arg.ints[1] >= 0 && arg.ints[1] < static_cast<int64_t>(others.size()), op, src, "has no such axis");
   others.erase(others.begin() + arg.ints[1]);

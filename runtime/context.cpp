@@ -148,9 +148,16 @@ static std::vector<uint64_t> schedule_key(const ContextState& context, const Gra
   return key;
 }
 
+static void refuse_placeholders(const Graph& graph) {
+  for (const Node* n : topological(graph.outputs))
+    if (n->op == Op::Slot)
+      fail("a placeholder that a fold's step was given has no value: the step can only compute with it");
+}
+
 std::shared_ptr<CompiledSchedule> compiled_for(ContextState& context, const Graph& graph) {
   std::vector<uint64_t> key = schedule_key(context, graph);
   if (const auto* found = context.schedules.find(key)) return *found;
+  refuse_placeholders(graph);
   inspect::graph_made(graph);
   inspect::PassLog log(graph);
   const Graph last = run_passes(graph, context.passes, log.watch());

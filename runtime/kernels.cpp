@@ -31,6 +31,11 @@ void append(std::string& out, uint64_t word) {
 // Which integers of a node's argument belong to its meaning: not the ids of ranges and places.
 size_t first_int(const Node& node) { return node.op == Op::Range || node.op == Op::Place ? 1 : 0; }
 
+// The numbers of a program's own folds are of this process alone.
+bool is_fold_number(const Node& node, size_t i) {
+  return node.op == Op::Place && i == tree::fold_int && tree::has_fold(node);
+}
+
 // Kontor changes what it renders from build to build: its own file's time and size tell builds apart.
 std::string own_build() {
   Dl_info info{};
@@ -56,7 +61,9 @@ std::string tree_key(const Ref& kernel) {
     const size_t first = std::min(first_int(*n), n->arg.ints.size());
     append(key, static_cast<uint64_t>(n->op) | static_cast<uint64_t>(n->dtype) << 8 |
                     uint64_t{n->src.size()} << 16 | uint64_t{n->arg.ints.size()} << 40);
-    for (size_t i = first; i < n->arg.ints.size(); ++i) append(key, static_cast<uint64_t>(n->arg.ints[i]));
+    for (size_t i = first; i < n->arg.ints.size(); ++i)
+      append(key, is_fold_number(*n, i) ? lasting_number(tree::fold_of(*n))
+                                        : static_cast<uint64_t>(n->arg.ints[i]));
     for (const Ref& s : n->src) append(key, number.at(s.get()));
     number.emplace(n, number.size());
   }

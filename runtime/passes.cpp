@@ -21,7 +21,7 @@ Operation operation_of(const Node& node, std::span<const Ref> inputs) {
   std::span<const int64_t> numbers = node.arg.ints;
   Operation op{.op = row(node.op).name, .name = node.arg.text, .numbers = {}, .inputs = tensors_of(inputs)};
   if (folds(node.op)) {
-    op.name = row(static_cast<Fold>(numbers[0])).name;
+    op.name = plain_name(fold_of_code(numbers[0]).fold);
     numbers = numbers.subspan(1);
   }
   op.numbers.assign(numbers.begin(), numbers.end());

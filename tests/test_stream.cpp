@@ -100,6 +100,23 @@ TEST_CASE("[stream] folds over the axis go on from piece to piece: lanes, chains
     REQUIRE(s.streams.size() == 1);
     CHECK(s.streams[0].chunk < 256);
   }
+  SECTION("folds of the program's own: one that is never cut, and one in lanes, from other numbers than 0") {
+    const auto step = [](std::span<const Tensor> s, std::span<const Tensor> v) {
+      return std::vector{s[0] * 0.5 + v[0]};
+    };
+    const auto least = [](std::span<const Tensor> s, std::span<const Tensor> v) {
+      return std::vector{minimum(s[0], v[0])};
+    };
+    const CustomFold decay("decay", {{"s", 3}}, step),
+        smallest("smallest", {{"s", 1e30}}, least, least, true);
+    const Tensor h = layers(x);
+    const Schedule s = within(graph_of({fold(decay, {h}, 0)[0], fold(smallest, {h}, 0)[0]}), 8192);
+    REQUIRE(s.streams.size() == 1);
+    CHECK(s.streams[0].chunk < 256);
+    const Schedule lanes = within(graph_of({fold(smallest, {(h * h).sum(1).exp()})[0]}), 26 * 1024);
+    REQUIRE(lanes.streams.size() == 1);
+    CHECK(lanes.streams[0].chunk % 64 == 0);
+  }
   SECTION("a convolution's weight gradient, whose chain is cut") {
     const Tensor w = placeholder({4, 2, 3, 3});
     const Tensor loss = placeholder({128, 2, 12, 12}).conv2d(w).tanh().sum(1).exp().sum();

@@ -342,7 +342,7 @@ class Evaluator {
       Value so_far = start.get(number);
       for (at[axis] = 0; at[axis] < out.shape[axis]; at[axis]++) {
         const int64_t position = flat(at, out.shape);
-        Value slots[3] = {so_far, {}, {}};
+        Value slots[1 + most_parts] = {so_far};
         for (size_t i = 0; i < arity; i++) slots[i + 1] = source(n, i).get(position);
         out.set(position, so_far = step(slots));
       }

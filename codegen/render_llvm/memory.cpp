@@ -240,7 +240,9 @@ Renderer::State Renderer::step(const Node& place, const State& old, std::span<co
 Renderer::State Renderer::merged(const Node& place, const State& x, const State& y) {
   std::vector<Val> slots = x;
   slots.insert(slots.end(), y.begin(), y.end());
-  return evaluate(b_, merge_formulas(tree::fold_of(place), place.dtype), slots);
+  State both = evaluate(b_, merge_formulas(tree::fold_of(place), place.dtype), slots);
+  for (Val& v : both) v = b_.splat(v, b_.lanes(x[0]));  // a part may be a constant now
+  return both;
 }
 
 /// So many lanes from an element on; 0: one element, no vector.

@@ -53,7 +53,7 @@ FoldOrder fold_order(Fold fold, std::span<const Ref> shape, std::span<const int6
   size_t outer = axes.size() - static_cast<size_t>(order.trailing);
   for (size_t i = 0; i < outer; i++) order.steps.push_back(shape[static_cast<size_t>(axes[i])]);
   if (lanes) order.steps.push_back(ix::ceil_div(length, index(fold_lanes)));
-  cut_chain(order, longest_chain(row(fold).is_dot));
+  if (row(fold).splits) cut_chain(order, longest_chain(row(fold).is_dot));
   return order;
 }
 

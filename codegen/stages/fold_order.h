@@ -7,11 +7,11 @@ namespace kontor {
 /// Folds that may run in lanes (Sum, Prod, Max, ArgMax, ..) whose reduced axes include a trailing block of 64 elements or more run in 64 lanes: with the block
 /// flattened, element j belongs to lane j mod 64, and lanes are merged in halving pairs (l with l + 32, then l + 16, ...).
 /// Every other fold has one lane. Steps of a lane run in row-major order of (outer reduced axes.., j div 64), or of the
-/// reduced axes. A chain of more than `longest_chain` steps is cut: `steps` are the extents of that loop nest, the loop `chunk_loop`
-/// is cut into pieces of `chunk`, loops outside it are cut into single iterations. The pieces' results, [pieces.., axes that are
-/// kept..], are folded over the pieces by the merge of the fold, in the order that a fold of such an array has. `chunk` is the
-/// largest power of two that keeps a piece within the longest chain, and at most 64 unless that loop is the innermost: pieces of a
-/// stream then hold whole ones.
+/// reduced axes. A chain of more than `longest_chain` steps is cut if the fold joins partial results: `steps` are the extents of
+/// that loop nest, the loop `chunk_loop` is cut into pieces of `chunk`, loops outside it are cut into single iterations. The
+/// pieces' results, [pieces.., axes that are kept..], are folded over the pieces by the merge of the fold, in the order that a
+/// fold of such an array has. `chunk` is the largest power of two that keeps a piece within the longest chain, and at most 64
+/// unless that loop is the innermost: pieces of a stream then hold whole ones.
 struct FoldOrder {
   int64_t lanes = 1;
   int trailing = 0;        ///< number of source axes in the flattened block (0 with one lane)

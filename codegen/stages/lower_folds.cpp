@@ -20,7 +20,7 @@ void Lowering::add_reduce(const Node* n) {
     what = pieces_folded(n, what, order, level);
     order = fold_order(what.fold, what.dims, what.axes);
   }
-  Stage& s = begin_stage(n, std::string(row(what.fold).name));
+  Stage& s = begin_stage(n, std::string(plain_name(what.fold)));
   fold_values(n, s, what, order, {});
   end_stage(n);
 }
@@ -107,7 +107,7 @@ Tuple Lowering::source_index(Stage& s, const Folded& what, const FoldOrder& orde
 
 // A stage of what the pieces of a long chain come to: [pieces.., loops..] of one part of the state.
 Ref Lowering::add_partial(const Node* n, size_t part, const Folded& what, const FoldOrder& order) {
-  Stage& partial = begin_stage(n, std::string(row(what.fold).name));
+  Stage& partial = begin_stage(n, std::string(plain_name(what.fold)));
   Tuple pieces;
   for (const Ref& count : pieces_of(order))
     pieces.push_back(ix::range(count, fmt::format("p{}_{}", pieces.size(), program_.stages.size() - 1)));

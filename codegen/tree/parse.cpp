@@ -120,8 +120,10 @@ class Parser {
   }
 
   int fold() {
-    for (int i = 0; i < static_cast<int>(folds().size()); i++)
-      if (lex_.take(folds()[static_cast<size_t>(i)].name)) return i;
+    const std::string word = lex_.peek().text;
+    if (const auto known = find_fold(word)) return lex_.next(), static_cast<int>(*known);
+    if (find_dtype(word) == DType::Void && find_dtype(lex_.peek(1).text) != DType::Void)
+      lex_.error(unknown_fold(word));
     return -1;
   }
 

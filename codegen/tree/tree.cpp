@@ -106,8 +106,8 @@ std::span<const Ref> else_body(const Node& n) {
 }
 std::span<const Ref> dims(const Node& place) { return place.src; }
 Space space(const Node& place) { return static_cast<Space>(place.at(1)); }
-bool has_fold(const Node& place) { return place.at(2) >= 0; }
-Fold fold_of(const Node& place) { return static_cast<Fold>(place.at(2)); }
+bool has_fold(const Node& place) { return place.at(fold_int) >= 0; }
+Fold fold_of(const Node& place) { return static_cast<Fold>(place.at(fold_int)); }
 int64_t param_number(const Node& place) { return place.at(3); }
 std::pair<const Node*, const Node*> halves(const Node& word) {
   const auto load_under = [](const Node* n) {

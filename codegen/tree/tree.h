@@ -71,6 +71,7 @@ std::span<const Ref> then_body(const Node& branch);
 std::span<const Ref> else_body(const Node& branch);
 std::span<const Ref> dims(const Node& place);
 Space space(const Node& place);
+inline constexpr size_t fold_int = 2;  ///< which of a place's numbers is its fold's
 bool has_fold(const Node& place);
 Fold fold_of(const Node& place);
 int64_t param_number(const Node& place);

@@ -151,6 +151,8 @@ Ref argmax(const Ref& x, std::optional<int64_t> axis, bool keepdims);
 Ref argmin(const Ref& x, std::optional<int64_t> axis, bool keepdims);
 
 // Scans (graph/functions/scans.cpp).
+/// The same from the fold's identity.
+Ref running(std::string_view who, Fold fold, const std::vector<Ref>& values, int64_t axis);
 Ref cumsum(const Ref& x, int64_t axis);
 Ref cumprod(const Ref& x, int64_t axis);
 Ref cummax(const Ref& x, int64_t axis);

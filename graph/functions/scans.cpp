@@ -91,10 +91,8 @@ Ref starts_of(Fold fold, const std::vector<Ref>& pieces, const Ref& start, int64
 
 /// x along an axis, from the fold's identity; rounded once where x is narrower than what sums are computed in.
 Ref from_identity(std::string_view who, Fold fold, const Ref& x, int64_t which) {
-  const int64_t axis = axis_of(who, *x, which);
   const Ref wide = fold == Fold::Sum || fold == Fold::Prod ? in_accumulator(x) : x;
-  const Ref start = splat(identity(fold, wide->dtype), without(x->shape, axis));
-  return cast(running(fold, {wide}, start, axis), x->dtype);
+  return cast(running(who, fold, {wide}, which), x->dtype);
 }
 
 }  // namespace
@@ -107,6 +105,12 @@ Ref running(Fold fold, const std::vector<Ref>& values, const Ref& start, int64_t
   for (const Ref& v : values) pieces.push_back(in_pieces(v, axis, piece_length(extent(n))));
   const Ref starts = starts_of(fold, pieces, start, axis);
   return whole(chain(fold, pieces, starts, axis + 1), values[0]->shape, axis);
+}
+
+Ref running(std::string_view who, Fold fold, const std::vector<Ref>& values, int64_t which) {
+  const Ref& x = values[0];
+  const int64_t axis = axis_of(who, *x, which);
+  return running(fold, values, splat(identity(fold, x->dtype), without(x->shape, axis)), axis);
 }
 
 Ref shifted(const Ref& x, const Ref& before, int64_t axis) {

@@ -154,7 +154,8 @@ Ref of_constant(const Match& m) {
 Ref fold_of_one(const Match& m) {
   const Node& n = *m.root;
   Fold fold = fold_in(n);
-  if (row(fold).is_dot || parts(fold) > 1 || (fold == Fold::Sum && is_float(n.dtype))) return {};
+  if (row(fold).is_dot || parts(fold) > 1 || row(fold).custom || (fold == Fold::Sum && is_float(n.dtype)))
+    return {};
   for (size_t a = 1; a < n.arg.ints.size(); a++)
     if (!is_int(n[0]->shape[static_cast<size_t>(n.at(a))], 1)) return {};
   std::vector<Ref> src{n[0]};

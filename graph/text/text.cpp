@@ -240,9 +240,10 @@ class Parser {
   }
 
   int64_t fold() {
-    for (size_t i = 0; i < folds().size(); i++)
-      if (lex_.take(folds()[i].name)) return fold_code(static_cast<Fold>(i), part_of(static_cast<Fold>(i)));
-    lex_.error(fmt::format("unknown fold {}", quoted(lex_.peek().text)));
+    const std::optional<Fold> known = find_fold(lex_.peek().text);
+    if (!known) lex_.error(unknown_fold(lex_.peek().text));
+    lex_.next();
+    return fold_code(*known, part_of(*known));
   }
 
   size_t part_of(Fold fold) {

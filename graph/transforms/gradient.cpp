@@ -178,7 +178,19 @@ void moments_back(Tape& to, const Node& n, const Term& g) {
   to.add(n[2], up.node);
 }
 
+/// Of a program's own folds only the values are known, not how they hang on what is folded.
+bool is_custom(Tape& to, const Node& n) {
+  const Fold fold = fold_in(n);
+  if (!row(fold).custom) return false;
+  for (const Ref& s : n.src)
+    if (is_float(s->dtype) && to.wants(s))
+      fail("gradient: the fold '{}' is the program's own and has none; detach() what it folds",
+           plain_name(fold));
+  return true;
+}
+
 void reduce_back(Tape& to, const Node& n, const Term& g) {
+  if (is_custom(to, n)) return;
   switch (fold_in(n)) {
     case Fold::Sum:          return to.add(n[0], spread(n, g.node));
     case Fold::Prod:         return product_back(to, n, g);
@@ -198,6 +210,7 @@ void reduce_back(Tape& to, const Node& n, const Term& g) {
 /// What a step hands back to the value that it began with is a recurrence from the end; what it hands to its values is that
 /// times their slopes.
 void scan_back(Tape& to, const Node& n, const Term& g) {
+  if (is_custom(to, n)) return;
   const Fold fold = fold_in(n);
   const int64_t axis = n.at(1);
   const Term before(fn::shifted(Ref(&n), n.src.back(), axis)), one = before.constant(1);

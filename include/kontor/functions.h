@@ -1,5 +1,8 @@
 // Functions of Tensors beside their methods: order, positions along an axis, arrangements, sums of products.
 #pragma once
+#include <functional>
+#include <optional>
+
 #include <kontor/tensor.h>
 
 namespace kontor::inline v0 {
@@ -65,6 +68,54 @@ KONTOR_API Tensor stddev(const Tensor& x, const Axes& axes = {}, bool keepdims =
                          int64_t correction = 0);
 /// (sum |x|^order)^(1/order) over axes; order may be 0 (how many are not 0) or infinite (the greatest).
 KONTOR_API Tensor norm(const Tensor& x, const Axes& axes = {}, bool keepdims = false, double order = 2);
+
+// ---- Folds of a program's own: docs/folds.md.
+
+struct CustomFoldState;
+
+/// One of the numbers that a fold's state is made of. `identity`, what it begins with, is a number that its dtype holds, or infinite;
+/// Void: the dtype of the first value (f32 where that is a narrower float).
+struct StatePart {
+  std::string name;
+  Operand identity;
+  DType dtype = DType::Void;
+};
+/// What a state becomes: its parts and the values of one element (or the parts of a later state), all of rank 0, and what the parts are
+/// then, in order, each of its own dtype. Elementwise operations and numbers only.
+using FoldStep =
+    std::function<std::vector<Tensor>(std::span<const Tensor> state, std::span<const Tensor> values)>;
+
+/// A fold: a state, and the step by which elements are folded into it one after another. `step` is called when the first values of
+/// their dtypes are folded, with placeholders, and what it records is the fold. `join` makes one state of two, of which the
+/// second is of the elements behind those of the first; the identities must change nothing. With it a long fold runs in pieces side by
+/// side, and, where `commutative` says that the order of what is joined does not matter, in lanes; without it, in one chain. The order
+/// hangs on shapes alone (docs/numerics.md).
+class KONTOR_API CustomFold {
+ public:
+  /// Names are identifiers; 1 to 8 parts. Throws Error for names or identities that are none, and for a fold without a step.
+  CustomFold(std::string_view name, std::vector<StatePart> state, FoldStep step, FoldStep join = {},
+             bool commutative = false);
+  const std::string& name() const;
+
+  CustomFoldState& state() const { return *state_; }  ///< for the library only
+
+ private:
+  std::shared_ptr<CustomFoldState> state_;
+};
+/// The parts of the state to which elements come, folded over `axes` in row-major order: their shape is that of the values, which broadcast,
+/// without the axes (keepdims: with extent 1). Floats narrower than f32 come to the step as f32. Of no elements: the identities. Has no
+/// gradient. Throws Error that names the fold and what its step records that it may not.
+KONTOR_API std::vector<Tensor> fold(const CustomFold& by, std::span<const Tensor> values,
+                                    const Axes& axes = {}, bool keepdims = false);
+inline std::vector<Tensor> fold(const CustomFold& by, std::initializer_list<Tensor> values,
+                                const Axes& axes = {}, bool keepdims = false) {
+  return fold(by, std::span(values.begin(), values.size()), axes, keepdims);
+}
+/// What the elements up to each along `axis` come to, of the values' shape: of a fold whose state is one part, of the dtype of all values.
+KONTOR_API Tensor scan(const CustomFold& by, std::span<const Tensor> values, int64_t axis);
+inline Tensor scan(const CustomFold& by, std::initializer_list<Tensor> values, int64_t axis) {
+  return scan(by, std::span(values.begin(), values.size()), axis);
+}
 
 // ---- Sums of products.
 

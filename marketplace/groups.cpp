@@ -159,6 +159,13 @@ std::vector<Group> mnist_groups(Plan plan, std::span<const int64_t> vendors) {
   if (row.channels)
     return parse_groups("whole(conv1)|conv2+norm1|conv3|conv4+norm2|linear",
                         vendors.empty() ? std::span<const int64_t>(block_star) : vendors);
+  if (plan == Plan::Activity) {
+    static constexpr int64_t activity[] = {1, 1, 8, 9, 1}, one_in[] = {8, 4, 1, 1, 1};
+    std::vector<Group> out = parse_groups("conv1|conv2|conv3|conv4|linear",
+                                          vendors.empty() ? std::span<const int64_t>(activity) : vendors);
+    for (size_t g = 0; g < out.size(); ++g) out[g].one_in = one_in[g];
+    return out;
+  }
   const std::vector<int64_t> crossed(3, row.vendors);
   const std::span<const int64_t> usual = row.leader ? std::span<const int64_t>(crossed) : star;
   return parse_groups(row.leader ? "conv1+conv2+norm1|conv3+conv4+norm2|linear"
@@ -208,17 +215,15 @@ std::string to_text(std::span<const Group> groups) {
   return out;
 }
 
-std::string upstream_text(std::span<const Group> groups) {
+static std::string counts_text(std::span<const Group> groups, int64_t Group::* count) {
   std::string out;
-  for (const Group& g : groups) out += fmt::format("{}{}", out.empty() ? "" : ",", g.upstream);
+  for (const Group& g : groups) out += fmt::format("{}{}", out.empty() ? "" : ",", g.*count);
   return out;
 }
 
-std::string vendors_text(std::span<const Group> groups) {
-  std::string out;
-  for (const Group& g : groups) out += fmt::format("{}{}", out.empty() ? "" : ",", g.vendors);
-  return out;
-}
+std::string upstream_text(std::span<const Group> groups) { return counts_text(groups, &Group::upstream); }
+std::string vendors_text(std::span<const Group> groups) { return counts_text(groups, &Group::vendors); }
+std::string one_in_text(std::span<const Group> groups) { return counts_text(groups, &Group::one_in); }
 
 std::vector<std::vector<size_t>> resolve(std::span<const Group> groups, Plan plan,
                                          std::span<const nn::Parameter> parameters) {

@@ -18,6 +18,7 @@ constexpr PlanRow rows[] = {
     {Plan::Star,      "star",       false, false,  true,       false,  false,  false, 4, usual | MetaLr | Passes, record_star},
     {Plan::BlockStar, "block-star", false, false,  true,       false,  false,  true, 2, usual, record_block_star},
     {Plan::PerSample, "per-sample", true,  false,  false,      true,   false,  false, 4, usual, record_per_sample},
+    {Plan::Activity,  "activity",   false, false,  true,       true,   false,  false, 1, AdamUpdate | WholeUnit | RademacherNoise, record_activity},
 };
 // clang-format on
 

@@ -14,6 +14,8 @@ namespace {
 constexpr Preset kPresets[] = {
     {"block-star",    "one channel at a time from the leader's activations: the most accurate for its work",
                       "--plan=block-star --batch=64 --lr=0.3 --lr-decay=6e-3 --probe-scale=0.0033333 --steps=350"},
+    {"activity-3", "one sample and channel of a layer's output at a time, for 3 TFLOP",
+                 "--plan=activity --update=adam --beta2=0.99 --batch=128 --lr=2e-3 --lr-schedule=linear --probe-scale=10 --tflop=3"},
     {"star",  "one group at a time around a leader, settings that learn well from data/mnist-12k",
               "--plan=star --batch=32 --lr=0.25 --lr-decay=1e-3 --probe-scale=0.01 --steps=2400"},
     {"block-star-3",  "block-star for 3 TFLOP",

@@ -97,6 +97,10 @@ void Run::execute() {
     record(m);
     step_tflop = m.operations * 1e-12;
     const int64_t steps = planned(step_tflop);
+    if (settings_.lr_schedule == "linear" &&
+        m.step < steps)  // before a checkpoint, which has the next step's
+      trainer_->set_learning_rate(settings_.lr *
+                                  (1 - static_cast<double>(m.step) / static_cast<double>(steps)));
     last = m.step >= settings_.steps || interrupted != 0 ||
            (settings_.tflop > 0 && tflop_ + step_tflop > settings_.tflop);
     tell();

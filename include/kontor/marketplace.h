@@ -18,8 +18,10 @@ namespace kontor::inline v0::marketplace {
 /// Star ("star"): one group at a time around one leader, whose forward pass serves all groups.
 /// BlockStar ("block-star"): one output channel at a time, evaluated from the leader's activations.
 /// PerSample ("per-sample"): each sample runs a random path of its own (continual learning as published).
+/// Activity ("activity"): one sample and one channel of a layer's output at a time, evaluated by what changes; the layer's
+///   kept input makes weights of it. The last layer's slope is exact.
 /// In Full, Greedy and PerSample vendor 0 of each group is the leader, whose delta is zero; Star counts perturbed ones.
-enum class Plan : uint8_t { Full, Greedy, Star, BlockStar, PerSample };
+enum class Plan : uint8_t { Full, Greedy, Star, BlockStar, PerSample, Activity };
 /// The step has length lr in each group, or in all together.
 enum class Unit : uint8_t { PerGroup, Whole };
 /// Deltas are uniform in +-sigma (32 random bits a weight), or +sigma or -sigma (one bit a weight).
@@ -41,6 +43,7 @@ struct Group {
       0;               ///< Full, Greedy: paths of the groups before that each vendor continues, drawn; 0: all
   bool whole = false;  ///< BlockStar: perturbed as a whole, as in Star, not one output channel at a time
   int64_t channels = 1;  ///< BlockStar: output channels, each with `vendors` of its own; found by the Trainer
+  int64_t one_in = 1;    ///< Activity: one in so many of the drawn samples has vendors of this group
 };
 
 struct Options {
@@ -54,6 +57,7 @@ struct Options {
   uint64_t seed = 0;          ///< of the deltas
   Noise noise = Noise::Uniform;
   Update update = Update::Unit;
+  double beta2 = 0.999;     ///< Adam: of the second moment
   bool antithetic = false;  ///< perturbed vendors come in pairs of opposite deltas: their number must be even
   double meta_lr =
       0;  ///< m > 0: a second forward pass over step lengths lr (1 +- m) chooses the lr of each group

@@ -74,7 +74,7 @@ class Recorder {
       } else {
         const Drawn drawn = drawn_.first(
             std::max<int64_t>(1, extent(drawn_.index->shape[0]) / step_.options.groups[g].one_in));
-        const bool weights = site.fan_in() < site.positions();
+        const bool weights = site.by_weights();
         out.directions.push_back(weights ? weight_vendors(g, drawn, out) : activity_vendors(g, drawn, out));
       }
     }
@@ -187,7 +187,7 @@ class Recorder {
     const Site& s = sites_[g];
     const Sizes size = sizes(s);
     const Ref samples = drawn.index->shape[0], channels = index(s.channels());
-    const int64_t n = std::min(step_.vendors(g), s.positions());
+    const int64_t n = std::min(step_.vendors(g), s.cells());
     Dims one = s.output->shape;
     one[s.channel_axis] = index(1);
     const auto with = [](const Dims& front, const Dims& back) {

@@ -8,6 +8,7 @@
 #include "graph/index/index.h"
 #include "graph/shape.h"
 #include "graph/transforms/incremental.h"
+#include "marketplace/sites.h"
 #include "marketplace/step.h"
 #include "nn/operations.h"
 
@@ -94,13 +95,6 @@ std::vector<double> suffix_costs(const Leader& leader, std::span<const std::vect
   return out;
 }
 
-double operations(const Ref& root, const NodeSet& but = {}) {
-  double total = 0;
-  for (const Node* n : topological(std::vector<Ref>{root}))
-    if (!but.count(n)) total += nn::product_operations(*n);
-  return total;
-}
-
 /// Operations of one vendor for every channel of a group.
 double channels_cost(const Leader& leader, const std::vector<size_t>& members) {
   const Ref channel = fn::mark(constant(DType::I64, int64_t{0}), "channel");
@@ -178,12 +172,14 @@ std::vector<Group> find_groups(std::span<const nn::Parameter> parameters, Plan p
   std::string last;
   for (const nn::Parameter& p : parameters) {
     const std::string layer = p.name.substr(0, p.name.rfind('.'));
-    if (out.empty() || (layer != last && p.tensor->rank() >= 2))
-      out.push_back({"", {}, row_of(plan).vendors});
-    if (layer != last) out.back().members.push_back(layer);
+    const bool begins = layer != last && p.tensor->rank() >= 2, alone = row_of(plan).layers;
+    if (begins || (out.empty() && !alone)) out.push_back({"", {}, row_of(plan).vendors});
+    if (begins || (layer != last && !alone)) out.back().members.push_back(layer);
     last = layer;
   }
-  if (out.empty()) fail("groups: the model has no parameters");
+  if (out.empty())
+    fail("groups: the model has no {}",
+         parameters.empty() ? "parameters" : "layers with weights of two axes");
   if (row_of(plan).leader) out = joined(out, 3);
   for (Group& g : out) g.name = fmt::format("{}", fmt::join(g.members, "+"));
   return out;
@@ -194,6 +190,11 @@ std::vector<Group> find_groups(std::span<const nn::Parameter> parameters, Plan p
   constexpr double most = 128;
   std::vector<Group> groups = find_groups(parameters, plan);
   if (row_of(plan).leader) return groups;
+  if (row_of(plan).layers) {
+    const Leader leader = record_leader(objective, x, labels, parameters, x.rank() == 0 ? 1 : x.size(0));
+    choose_activity_vendors(groups, leader, resolve(groups, plan, parameters));
+    return groups;
+  }
   const Leader leader = record_leader(objective, x, labels, parameters, 1);
   const auto members = resolve(groups, plan, parameters);
   std::vector<double> costs = suffix_costs(leader, members);

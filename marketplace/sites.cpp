@@ -2,11 +2,14 @@
 #include "marketplace/sites.h"
 
 #include <algorithm>
+#include <cmath>
 #include <unordered_map>
 
 #include "base/error.h"
 #include "graph/index/index.h"
 #include "graph/shape.h"
+#include "graph/transforms/incremental.h"
+#include "nn/operations.h"
 
 namespace kontor::inline v0::marketplace {
 
@@ -108,6 +111,8 @@ class Finder {
     s.input = unmoved(s.product->src[0]), s.output = Ref(call);
     const bool convolution = call->arg.text == "conv2d";
     s.channel_axis = convolution ? 1 : call->rank() - 1;
+    const Node& as_read = *call->src[2];
+    s.rows = convolution || (as_read.is(Op::Permute) && as_read.src[0] == s.weight && s.weight->rank() == 2);
     const bool within = convolution && call->src.size() == 4;  // with its bias
     if (within && viewed(call->src[3].get()) != s.bias.get())
       fail("marketplace: group '{}' lacks the bias of its layer", group.name);
@@ -130,11 +135,9 @@ class Finder {
 
   static void find_pool(Site& s, const Node& n) {
     if (!n.is(Op::Reduce) || fold_in(n) != Fold::Max) return;
-    const Node* from = n.src[0].get();
-    bool windows = false;
-    for (; from->is(Op::Window) || from->is(Op::Permute); from = from->src[0].get())
-      windows = windows || from->is(Op::Window);
-    if (windows && from->shape == s.output->shape && n.rank() == from->rank())
+    const Node* from = n.src[0].get();  // windows, or, where they don't overlap, a reshape
+    while (is_movement(from->op) && !(from->shape == s.output->shape)) from = from->src[0].get();
+    if (from->shape == s.output->shape && n.rank() == from->rank() && !(n.shape == from->shape))
       s.pool = Ref(&n), s.pool_input = Ref(from);
   }
 
@@ -164,7 +167,59 @@ int64_t Site::positions() const {
   return n;
 }
 
+int64_t Site::cells() const {
+  if (!pool) return positions();
+  int64_t n = 1;
+  for (int64_t a : position_axes()) n *= extent(pool->shape[static_cast<size_t>(a)]);
+  return n;
+}
+
 int64_t Site::fan_in() const { return extent(ix::product(weight->shape)) / channels() + (bias ? 1 : 0); }
+
+double operations(const Ref& root, const NodeSet& but) {
+  double total = 0;
+  for (const Node* n : topological(std::vector<Ref>{root}))
+    if (!but.count(n)) total += nn::product_operations(*n);
+  return total;
+}
+
+/// Operations of one vendor for every channel of a site, of one sample.
+static double vendors_cost(const Leader& leader, const Site& s) {
+  const Ref channel = fn::mark(constant(DType::I64, int64_t{0}), "channel");
+  const auto slab = [&](const Ref& node, size_t axis) {
+    Dims one = node->shape;
+    one[axis] = index(1);
+    return Slab{node, static_cast<int64_t>(axis), channel, fn::mark(fn::fill(DType::F32, 1, one), "slab")};
+  };
+  std::vector<Slab> slabs;
+  if (s.by_weights()) {
+    slabs.push_back(slab(s.weight, 0));
+    if (s.bias) slabs.push_back(slab(s.bias, 0));
+  } else {
+    slabs.push_back(slab(s.output, s.channel_axis));
+  }
+  const std::vector<Ref> loss{leader.part_loss};
+  const std::vector<const Node*> shared = topological(loss);
+  return operations(incremental(loss, slabs)[0], {shared.begin(), shared.end()}) *
+         static_cast<double>(s.channels());
+}
+
+void choose_activity_vendors(std::span<Group> groups, const Leader& leader,
+                             std::span<const std::vector<size_t>> members) {
+  constexpr double share = 0.9;  // of the forward pass of the drawn samples
+  constexpr int64_t most = 64;
+  const auto power_of_two = [](double x) { return int64_t{1} << std::lround(std::log2(x)); };
+  const std::vector<Site> sites = find_sites(leader, groups, members);
+  for (size_t g = 0; g < groups.size(); ++g) {
+    groups[g].vendors = groups[g].one_in = 1;
+    if (sites[g].last) continue;
+    const double forward = operations(leader.part_loss), cost = vendors_cost(leader, sites[g]);
+    const double affordable = cost > 0 ? share * forward / cost : static_cast<double>(most);
+    if (affordable < 1) groups[g].one_in = power_of_two(1 / affordable);
+    else groups[g].vendors = std::min({power_of_two(affordable), sites[g].cells(), most});
+    if (sites[g].by_weights()) groups[g].vendors = std::min<int64_t>(groups[g].vendors, sites[g].fan_in());
+  }
+}
 
 std::vector<Site> find_sites(const Leader& leader, std::span<const Group> groups,
                              std::span<const std::vector<size_t>> members) {

@@ -160,8 +160,10 @@ std::vector<Group> mnist_groups(Plan plan, std::span<const int64_t> vendors) {
     for (size_t g = 0; g < out.size(); ++g) out[g].one_in = one_in[g];
     return out;
   }
+  static constexpr int64_t one_each[] = {1, 1, 1, 1, 1};
   const std::vector<int64_t> crossed(3, row.vendors);
-  const std::span<const int64_t> usual = row.leader ? std::span<const int64_t>(crossed) : star;
+  std::span<const int64_t> usual = row.leader ? std::span<const int64_t>(crossed) : star;
+  if (plan == Plan::LowRank) usual = one_each;
   return parse_groups(row.leader ? "conv1+conv2+norm1|conv3+conv4+norm2|linear"
                                  : "conv1|conv2+norm1|conv3|conv4+norm2|linear",
                       vendors.empty() ? usual : vendors);
@@ -189,7 +191,7 @@ std::vector<Group> find_groups(std::span<const nn::Parameter> parameters, Plan p
                                const nn::Objective& objective, const Tensor& x, const Tensor& labels) {
   constexpr double most = 128;
   std::vector<Group> groups = find_groups(parameters, plan);
-  if (row_of(plan).leader) return groups;
+  if (row_of(plan).leader || plan == Plan::LowRank) return groups;
   if (row_of(plan).layers) {
     const Leader leader = record_leader(objective, x, labels, parameters, x.rank() == 0 ? 1 : x.size(0));
     choose_activity_vendors(groups, leader, resolve(groups, plan, parameters));

@@ -19,6 +19,7 @@ constexpr PlanRow rows[] = {
     {Plan::BlockStar, "block-star", false, false, true,       false,  false, true,   false, 2, usual, record_block_star},
     {Plan::PerSample, "per-sample", true,  false, false,      true,   false, false,  false, 4, usual, record_per_sample},
     {Plan::Activity,  "activity",   false, false, true,       true,   false, false,  true,  1, AdamUpdate | WholeUnit | RademacherNoise, record_activity},
+    {Plan::LowRank,   "low-rank",   false, false, true,       true,   false, false,  false, 1, AdamUpdate | WholeUnit | RademacherNoise, record_low_rank},
 };
 // clang-format on
 

@@ -120,6 +120,8 @@ void check(const Settings& s, std::span<const std::string> given) {
       fail("train: --{} is not of --method {}", name_of(argument), s.method);
   if (!s.groups.empty() && s.vendors.empty())
     fail("train: --groups {} needs --vendors, a count for each group", s.groups);
+  if (s.lr_schedule == "linear" && s.lr_decay != 0)
+    fail("train: --lr-decay {} is of --lr-schedule decay, not of linear", s.lr_decay);
   if (s.withhold >= 0 && s.withhold == s.new_label)
     fail("train: label {} is withheld and new at once; to learn it, leave --withhold out", s.withhold);
 }

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include <kontor/kontor.h>
+#include <kontor/marketplace.h>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -22,8 +23,14 @@ constexpr int64_t kWindowsOnTheWay = 256;
 // Steps after which a run that is to take some seconds knows how many it will have.
 constexpr int64_t kMeasured = 20;
 
-std::unique_ptr<nn::BackpropTrainer> trainer_of(const TextSettings& s, nn::Gpt& model) {
+std::unique_ptr<nn::Trainer> trainer_of(const TextSettings& s, nn::Gpt& model) {
   const std::vector<nn::Parameter> parameters = nn::parameters(model);
+  if (s.method == "marketplace") {
+    marketplace::Options o;
+    o.plan = marketplace::plan_of(s.plan), o.update = marketplace::Update::Adam;
+    o.lr = s.lr, o.lr_decay = 0, o.probe_scale = s.probe_scale, o.beta2 = s.beta2, o.seed = s.seed;
+    return std::make_unique<marketplace::Trainer>(parameters, nn::language_model(model), std::move(o));
+  }
   auto adam = std::make_unique<nn::AdamW>(nn::decay_groups(parameters, s.decay), s.lr, 0.9, s.beta2);
   adam->clip(s.clip);
   return std::make_unique<nn::BackpropTrainer>(nn::language_model(model, true), std::move(adam));

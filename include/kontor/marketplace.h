@@ -20,8 +20,9 @@ namespace kontor::inline v0::marketplace {
 /// PerSample ("per-sample"): each sample runs a random path of its own (continual learning as published).
 /// Activity ("activity"): one sample and one channel of a layer's output at a time, evaluated by what changes; the layer's
 ///   kept input makes weights of it. The last layer's slope is exact.
+/// LowRank ("low-rank"): a vendor and its opposite for each sample, of all groups at once; a matrix's delta has rank 1.
 /// In Full, Greedy and PerSample vendor 0 of each group is the leader, whose delta is zero; Star counts perturbed ones.
-enum class Plan : uint8_t { Full, Greedy, Star, BlockStar, PerSample, Activity };
+enum class Plan : uint8_t { Full, Greedy, Star, BlockStar, PerSample, Activity, LowRank };
 /// The step has length lr in each group, or in all together.
 enum class Unit : uint8_t { PerGroup, Whole };
 /// Deltas are uniform in +-sigma (32 random bits a weight), or +sigma or -sigma (one bit a weight).

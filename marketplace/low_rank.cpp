@@ -164,7 +164,7 @@ class Recorder {
       bool turned = false;
       for (; view->is(Op::Reshape) || view->is(Op::Permute) || view->is(Op::Expand);
            view = view->src[0].get())
-        turned = turned || view->is(Op::Permute);
+        turned = turned != view->is(Op::Permute);  // a transpose of a transpose is none
       if (!factors_.contains(view) || view->rank() < 2 || !other->is(Op::Expand)) continue;
       for (size_t a = 0; a < other->rank(); ++a) {
         const bool summed =

@@ -115,7 +115,9 @@ class Recorder {
       for (size_t a = 3; a < wide.size(); ++a) wide[a] = mark->shape[a - 1];
       columns = fn::mul(fn::broadcast(columns, wide), fn::broadcast(signs[2].with, wide));
     }
-    return fn::reshape(fn::matmul(fn::transpose(weighted, 0, 1), fn::flatten(columns, 1)), mark->shape);
+    // Stored: a product reads each factor many times, and bits are not made into signs each time.
+    const Ref left = make(Op::Copy, {weighted}), right = make(Op::Copy, {fn::flatten(columns, 1)});
+    return fn::reshape(fn::matmul(fn::transpose(left, 0, 1), right), mark->shape);
   }
 
   /// The roots with each parameter's delta of one vendor added.

@@ -1,5 +1,6 @@
 // The table of settings of a GPT's training, its presets, and what a checkpoint says of them.
 #include <algorithm>
+#include <cstring>
 
 #include <nlohmann/json.hpp>
 
@@ -131,7 +132,11 @@ TextSettings text_settings_of(const std::string& preset, const Arguments& words)
     };
     if (starts("--steps=") && starts("--seconds=")) fail("train gpt: either --steps or --seconds");
     if (starts("--steps=")) s.seconds = 0;  // the preset's
-    if (s.method == "marketplace" && s.dropout != 0)
+    const bool forward_only = s.method == "marketplace";
+    for (const char* name : {"--decay=", "--clip=", "--plan=", "--probe-scale="})
+      if (starts(name) && forward_only == (std::string_view(name) < "--p"))
+        fail("train gpt: {} is not of --method {}", std::string_view(name, std::strlen(name) - 1), s.method);
+    if (forward_only && s.dropout != 0)
       fail("train gpt: --dropout {}: a vendor and its opposite must see the same network", s.dropout);
     return s;
   }

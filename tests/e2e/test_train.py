@@ -19,6 +19,7 @@ WAYS = {
   "star": ["--plan", "star", "--vendors", "2,2,2,2,4"],
   "full": ["--plan", "full", "--vendors", "2,2,2"],
   "v1": ["--plan", "v1", "--vendors", "2,2,2"],
+  "low-rank": ["--plan", "low-rank"],
   "activity": ["--plan", "activity", "--vendors", "1,1,2,2,1", "--one-in", "4,2,1,1,1"],
   "per-sample": ["--plan", "per-sample", "--vendors", "2,2,2"],
   "adam": ["--method", "backprop"],

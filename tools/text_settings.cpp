@@ -1,6 +1,6 @@
 // The table of settings of a GPT's training, its presets, and what a checkpoint says of them.
 #include <algorithm>
-#include <cstring>
+#include <array>
 
 #include <nlohmann/json.hpp>
 
@@ -53,7 +53,7 @@ constexpr TextPreset kPresets[] = {
     {"nano",   "nanoGPT's setting for CPUs: 4 layers of 128, 2000 steps",
                "--layers=4 --lr=1e-3 --least-lr=1e-4 --steps=2000"},
     {"low-rank", "forward passes only: a vendor of rank 1 and its opposite for each sequence",
-                 "--method=marketplace --plan=low-rank --width=64 --batch=64 --lr=4e-3 --least-lr=4e-5 --warmup=20 --steps=2500"},
+                 "--method=marketplace --plan=low-rank --width=64 --batch=64 --lr=3e-3 --least-lr=4e-5 --probe-scale=0.33 --warmup=20 --steps=2540"},
 };
 // clang-format on
 
@@ -133,9 +133,10 @@ TextSettings text_settings_of(const std::string& preset, const Arguments& words)
     if (starts("--steps=") && starts("--seconds=")) fail("train gpt: either --steps or --seconds");
     if (starts("--steps=")) s.seconds = 0;  // the preset's
     const bool forward_only = s.method == "marketplace";
-    for (const char* name : {"--decay=", "--clip=", "--plan=", "--probe-scale="})
-      if (starts(name) && forward_only == (std::string_view(name) < "--p"))
-        fail("train gpt: {} is not of --method {}", std::string_view(name, std::strlen(name) - 1), s.method);
+    const auto foreign = forward_only ? std::array{"decay", "clip"} : std::array{"plan", "probe-scale"};
+    for (const char* name : foreign)
+      if (starts(fmt::format("--{}=", name).c_str()))
+        fail("train gpt: --{} is not of --method {}", name, s.method);
     if (forward_only && s.dropout != 0)
       fail("train gpt: --dropout {}: a vendor and its opposite must see the same network", s.dropout);
     return s;

@@ -53,9 +53,11 @@ struct Options {
   /// In the order of the forward pass; what stands in none is not trained. None: find_groups() at the first step.
   std::vector<Group> groups;
   double lr = 0.1;
-  double lr_decay = 5e-4;     ///< lr *= 1 - lr_decay after each step
-  double probe_scale = 0.01;  ///< sigma = lr * probe_scale; Star, BlockStar: of the first lr
-  uint64_t seed = 0;          ///< of the deltas
+  double lr_decay = 5e-4;  ///< lr *= 1 - lr_decay after each step
+  double probe_scale =
+      0.01;           ///< sigma = lr * probe_scale; Star, BlockStar, Activity, LowRank: of the first lr.
+                      ///< Activity: part of a channel's deviation, or of the weights' size
+  uint64_t seed = 0;  ///< of the deltas
   Noise noise = Noise::Uniform;
   Update update = Update::Unit;
   double beta2 = 0.999;     ///< Adam: of the second moment
@@ -97,7 +99,8 @@ class KONTOR_API Trainer final : public nn::Trainer {
   /// What is trained; empty before the first step if none were given.
   const std::vector<Group>& groups() const;
   /// Losses of the last step. Star: the vendors of each group in turn; Full, Greedy: the paths, the last group varying
-  /// slowest; PerSample: the samples.
+  /// slowest; PerSample: the samples; Activity: the samples, then the vendors of each group in turn, by sample and
+  /// channel; LowRank: each sample with its vendor, then each with the opposite.
   const std::vector<float>& losses() const;
   /// The seed from which vendor `vendor` of group `group` makes its deltas in step `step` (0, 1, ..). Throws Error if
   /// there is no such group.

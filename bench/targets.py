@@ -141,6 +141,7 @@ STUDIED = [
             "./kontor train --method backprop --lr 1e-3 --batch 512 --steps 120 --data DIR", FIRST),
     Studied("93 % within 60 s of training from data/mnist-12k", "./kontor train"),
     Studied("block-star, full MNIST, 3 seeds: 93 % within 3 TFLOP, 96 % within 16.5, 97.3 % within 33", "kontor study"),
+    Studied("activity, full MNIST, 3 seeds: 97.2 % within 3 TFLOP, 98.2 % within 16.5", "kontor study activity --data DIR"),
     Studied("V2 n = 8, 1,000 steps; V1 n = 8, batch 64, 400 steps: 3 seeds within 3 points from step 400 on, 5 before",
             "kontor study"),
     Studied("continual learning, digit 9: 75 % with 1.5 points lost at most, in 40 steps", "kontor study"),

@@ -8,6 +8,7 @@
 #include "graph/index/index.h"
 #include "graph/shape.h"
 #include "graph/transforms/incremental.h"
+#include "marketplace/sites.h"
 #include "marketplace/step.h"
 #include "nn/operations.h"
 
@@ -94,13 +95,6 @@ std::vector<double> suffix_costs(const Leader& leader, std::span<const std::vect
   return out;
 }
 
-double operations(const Ref& root, const NodeSet& but = {}) {
-  double total = 0;
-  for (const Node* n : topological(std::vector<Ref>{root}))
-    if (!but.count(n)) total += nn::product_operations(*n);
-  return total;
-}
-
 /// Operations of one vendor for every channel of a group.
 double channels_cost(const Leader& leader, const std::vector<size_t>& members) {
   const Ref channel = fn::mark(constant(DType::I64, int64_t{0}), "channel");
@@ -159,8 +153,17 @@ std::vector<Group> mnist_groups(Plan plan, std::span<const int64_t> vendors) {
   if (row.channels)
     return parse_groups("whole(conv1)|conv2+norm1|conv3|conv4+norm2|linear",
                         vendors.empty() ? std::span<const int64_t>(block_star) : vendors);
+  if (plan == Plan::Activity) {
+    static constexpr int64_t activity[] = {1, 1, 8, 9, 1}, one_in[] = {8, 4, 1, 1, 1};
+    std::vector<Group> out = parse_groups("conv1|conv2|conv3|conv4|linear",
+                                          vendors.empty() ? std::span<const int64_t>(activity) : vendors);
+    for (size_t g = 0; g < out.size(); ++g) out[g].one_in = one_in[g];
+    return out;
+  }
+  static constexpr int64_t one_each[] = {1, 1, 1, 1, 1};
   const std::vector<int64_t> crossed(3, row.vendors);
-  const std::span<const int64_t> usual = row.leader ? std::span<const int64_t>(crossed) : star;
+  std::span<const int64_t> usual = row.leader ? std::span<const int64_t>(crossed) : star;
+  if (plan == Plan::LowRank) usual = one_each;
   return parse_groups(row.leader ? "conv1+conv2+norm1|conv3+conv4+norm2|linear"
                                  : "conv1|conv2+norm1|conv3|conv4+norm2|linear",
                       vendors.empty() ? usual : vendors);
@@ -171,12 +174,14 @@ std::vector<Group> find_groups(std::span<const nn::Parameter> parameters, Plan p
   std::string last;
   for (const nn::Parameter& p : parameters) {
     const std::string layer = p.name.substr(0, p.name.rfind('.'));
-    if (out.empty() || (layer != last && p.tensor->rank() >= 2))
-      out.push_back({"", {}, row_of(plan).vendors});
-    if (layer != last) out.back().members.push_back(layer);
+    const bool begins = layer != last && p.tensor->rank() >= 2, alone = row_of(plan).layers;
+    if (begins || (out.empty() && !alone)) out.push_back({"", {}, row_of(plan).vendors});
+    if (begins || (layer != last && !alone)) out.back().members.push_back(layer);
     last = layer;
   }
-  if (out.empty()) fail("groups: the model has no parameters");
+  if (out.empty())
+    fail("groups: the model has no {}",
+         parameters.empty() ? "parameters" : "layers with weights of two axes");
   if (row_of(plan).leader) out = joined(out, 3);
   for (Group& g : out) g.name = fmt::format("{}", fmt::join(g.members, "+"));
   return out;
@@ -186,7 +191,12 @@ std::vector<Group> find_groups(std::span<const nn::Parameter> parameters, Plan p
                                const nn::Objective& objective, const Tensor& x, const Tensor& labels) {
   constexpr double most = 128;
   std::vector<Group> groups = find_groups(parameters, plan);
-  if (row_of(plan).leader) return groups;
+  if (row_of(plan).leader || plan == Plan::LowRank) return groups;
+  if (row_of(plan).layers) {
+    const Leader leader = record_leader(objective, x, labels, parameters, x.rank() == 0 ? 1 : x.size(0));
+    choose_activity_vendors(groups, leader, resolve(groups, plan, parameters));
+    return groups;
+  }
   const Leader leader = record_leader(objective, x, labels, parameters, 1);
   const auto members = resolve(groups, plan, parameters);
   std::vector<double> costs = suffix_costs(leader, members);
@@ -208,17 +218,15 @@ std::string to_text(std::span<const Group> groups) {
   return out;
 }
 
-std::string upstream_text(std::span<const Group> groups) {
+static std::string counts_text(std::span<const Group> groups, int64_t Group::* count) {
   std::string out;
-  for (const Group& g : groups) out += fmt::format("{}{}", out.empty() ? "" : ",", g.upstream);
+  for (const Group& g : groups) out += fmt::format("{}{}", out.empty() ? "" : ",", g.*count);
   return out;
 }
 
-std::string vendors_text(std::span<const Group> groups) {
-  std::string out;
-  for (const Group& g : groups) out += fmt::format("{}{}", out.empty() ? "" : ",", g.vendors);
-  return out;
-}
+std::string upstream_text(std::span<const Group> groups) { return counts_text(groups, &Group::upstream); }
+std::string vendors_text(std::span<const Group> groups) { return counts_text(groups, &Group::vendors); }
+std::string one_in_text(std::span<const Group> groups) { return counts_text(groups, &Group::one_in); }
 
 std::vector<std::vector<size_t>> resolve(std::span<const Group> groups, Plan plan,
                                          std::span<const nn::Parameter> parameters) {

@@ -18,6 +18,7 @@ void find_channels(std::span<Group> groups, Plan plan, std::span<const nn::Param
 inline int64_t seeds_of(const Group& group) { return group.vendors * group.channels; }
 std::string to_text(std::span<const Group> groups);        ///< "whole(conv1)|conv2+norm1"
 std::string vendors_text(std::span<const Group> groups);   ///< "4,4"
+std::string one_in_text(std::span<const Group> groups);    ///< "8,4"
 std::string upstream_text(std::span<const Group> groups);  ///< "0,4"
 
 }  // namespace kontor::inline v0::marketplace

@@ -56,6 +56,7 @@ void check_options(const Options& o) {
     fail("marketplace: a probe scale of {}", o.probe_scale);
   if (!(o.meta_lr >= 0 && o.meta_lr < 1)) fail("marketplace: a meta-lr of {}; it is a part of lr", o.meta_lr);
   if (o.forward_passes < 1) fail("marketplace: {} forward passes", o.forward_passes);
+  if (!(o.beta2 >= 0 && o.beta2 < 1)) fail("marketplace: a beta2 of {}; it is below 1", o.beta2);
   check_takes(o);
   if (o.meta_lr > 0 && o.update == Update::Adam)
     fail("marketplace: meta-lr {} chooses the length of a unit step; Adam's steps have their own", o.meta_lr);
@@ -64,6 +65,9 @@ void check_options(const Options& o) {
     if (o.antithetic && (g.vendors - leaders) % 2 != 0)
       fail("groups: {} perturbed vendors of '{}' are no pairs of opposites; their number must be even",
            g.vendors - leaders, g.name);
+    if (g.one_in < 1) fail("groups: vendors of '{}' for one in {} samples", g.name, g.one_in);
+    if (g.one_in != 1 && o.plan != Plan::Activity)
+      fail("marketplace: the {} plan has no vendors for one in {} samples", name(o.plan), g.one_in);
     if (g.upstream < 0) fail("groups: '{}' continues {} paths", g.name, g.upstream);
   }
 }
@@ -83,7 +87,9 @@ nn::Metadata settings_text(const Options& o) {
     all["groups"] = to_text(o.groups);
     all["vendors"] = vendors_text(o.groups);
     all["upstream"] = upstream_text(o.groups);
+    if (o.plan == Plan::Activity) all["one_in"] = one_in_text(o.groups);
   }
+  if (o.update == Update::Adam) all["beta2"] = fmt::format("{}", o.beta2);
   if (row_of(o.plan).fixed_sigma) all["first_lr"] = fmt::format("{}", o.lr);  // sets sigma
   return all;
 }
@@ -94,6 +100,10 @@ std::vector<Group> groups_of(const nn::Metadata& settings) {
   std::vector<Group> out = parse_groups(settings.at("groups"), numbers(settings.at("vendors")));
   const std::vector<int64_t> upstream = numbers(settings.at("upstream"));
   for (size_t g = 0; g < out.size() && g < upstream.size(); ++g) out[g].upstream = upstream[g];
+  const auto one_in = settings.find("one_in");
+  const std::vector<int64_t> parts =
+      one_in == settings.end() ? std::vector<int64_t>() : numbers(one_in->second);
+  for (size_t g = 0; g < out.size() && g < parts.size(); ++g) out[g].one_in = parts[g];
   return out;
 }
 

@@ -12,12 +12,14 @@ constexpr unsigned usual = AdamUpdate | WholeUnit | Antithetic | RademacherNoise
 
 // clang-format off
 constexpr PlanRow rows[] = {
-    //                                   leader crossed fixed_sigma samples moves channels vendors, takes
-    {Plan::Full,      "full",       true,  true,   false,      false,  false,  false, 8, usual | Upstream | MetaLr | Passes, record_full},
-    {Plan::Greedy,    "v1",         true,  true,   false,      false,  true,  false, 8, RademacherNoise | Antithetic | Upstream | Passes, record_greedy},
-    {Plan::Star,      "star",       false, false,  true,       false,  false,  false, 4, usual | MetaLr | Passes, record_star},
-    {Plan::BlockStar, "block-star", false, false,  true,       false,  false,  true, 2, usual, record_block_star},
-    {Plan::PerSample, "per-sample", true,  false,  false,      true,   false,  false, 4, usual, record_per_sample},
+    //                             leader crossed fixed_sigma samples moves channels layers vendors, takes
+    {Plan::Full,      "full",       true,  true,  false,      false,  false, false,  false, 8, usual | Upstream | MetaLr | Passes, record_full},
+    {Plan::Greedy,    "v1",         true,  true,  false,      false,  true,  false,  false, 8, RademacherNoise | Antithetic | Upstream | Passes, record_greedy},
+    {Plan::Star,      "star",       false, false, true,       false,  false, false,  false, 4, usual | MetaLr | Passes, record_star},
+    {Plan::BlockStar, "block-star", false, false, true,       false,  false, true,   false, 2, usual, record_block_star},
+    {Plan::PerSample, "per-sample", true,  false, false,      true,   false, false,  false, 4, usual, record_per_sample},
+    {Plan::Activity,  "activity",   false, false, true,       true,   false, false,  true,  1, AdamUpdate | WholeUnit | RademacherNoise, record_activity},
+    {Plan::LowRank,   "low-rank",   false, false, true,       true,   false, false,  false, 1, AdamUpdate | WholeUnit | RademacherNoise, record_low_rank},
 };
 // clang-format on
 

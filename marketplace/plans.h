@@ -27,6 +27,7 @@ struct PlanRow {
   bool samples;      ///< losses belong to single samples
   bool moves;        ///< directions are moves themselves: added as they are
   bool channels;     ///< groups are perturbed one output channel at a time
+  bool layers;       ///< a group is one layer, a weight and its bias; norms are not trained
   int64_t vendors;   ///< of a group, if nothing is said; without a leader: of the dearest group
   unsigned takes;    ///< Takes
   Outcome (*record)(const Step& step);

@@ -97,6 +97,8 @@ Outcome record_greedy(const Step& step);
 Outcome record_star(const Step& step);
 Outcome record_block_star(const Step& step);
 Outcome record_per_sample(const Step& step);
+Outcome record_activity(const Step& step);
+Outcome record_low_rank(const Step& step);
 
 /// Adds the parameters' new values to `out`, or their gradients if Adam makes the update (update.cpp).
 void record_update(const Step& step, const Outcome& outcome, StepGraph& out);

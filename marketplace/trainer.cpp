@@ -47,6 +47,7 @@ struct Trainer::State {
   std::unique_ptr<nn::Adam> adam = {};  // of the parameters of all groups
   std::vector<Jit> update = {};
   double operations = 0;
+  size_t samples = 0;  // of the recorded batch
   bool has_accuracy = false, told_constant = false;
   std::vector<float> losses = {};
   std::vector<double> learning_rates = {};
@@ -75,7 +76,7 @@ void Trainer::State::start(std::vector<Group> groups) {
     std::vector<nn::Parameter> trained;
     for (const auto& group : members)
       for (size_t i : group) trained.push_back(parameters[i]);
-    adam = std::make_unique<nn::Adam>(std::move(trained), lr);
+    adam = std::make_unique<nn::Adam>(std::move(trained), lr, 0.9, options.beta2);
   }
   set_rates(lr);
 }
@@ -98,6 +99,7 @@ std::vector<Tensor> Trainer::State::record(const Tensor& x, const Tensor& labels
   all = out;
   if (graph.rates) all.push_back(tensor_of(graph.rates));
   operations = nn::product_operations(all);
+  samples = x.rank() == 0 ? 1 : static_cast<size_t>(x.size(0));
   has_accuracy = static_cast<bool>(graph.accuracy);
   if (has_accuracy) out.push_back(tensor_of(graph.accuracy));
   for (const Ref& g : graph.gradients) gradients.push_back(tensor_of(g));
@@ -128,7 +130,8 @@ void Trainer::State::decay() {
 
 // Which vendor, path or sample has loss number `loss`.
 std::string Trainer::State::who(size_t loss) const {
-  if (row().samples) return fmt::format("sample {}", loss);
+  if (row().samples)
+    return loss < samples ? fmt::format("sample {}", loss) : fmt::format("vendor {}", loss - samples);
   const bool drawn = std::any_of(options.groups.begin(), options.groups.end(),
                                  [](const Group& g) { return g.upstream != 0; });
   if (drawn) return fmt::format("path number {}", loss);

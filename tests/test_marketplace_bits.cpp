@@ -12,7 +12,9 @@ namespace {
 // Each plan with as many options at once as it takes.
 std::vector<mp::Options> everything() {
   std::vector<mp::Options> out;
-  for (const std::string_view plan : mp::plan_names()) out.push_back(options_of(mp::plan_of(plan)));
+  for (const std::string_view plan : mp::plan_names())
+    out.push_back(plan == "low-rank" ? options_of(mp::plan_of(plan), {1, 1, 1})
+                                     : options_of(mp::plan_of(plan)));
   mp::Options o = options_of(mp::Plan::Star, {4, 6, 4});
   o.noise = mp::Noise::Rademacher, o.antithetic = true, o.update = mp::Update::Adam, o.lr = 0.01,
   o.probe_scale = 3;

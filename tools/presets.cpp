@@ -12,7 +12,13 @@ namespace {
 // Sources: the articles' scripts (docs/marketplace.md, "as published"), and bench/RESULTS.md for ours.
 // clang-format off
 constexpr Preset kPresets[] = {
-    {"block-star",    "one channel at a time from the leader's activations: the most accurate for its work",
+    {"activity",      "one sample and channel of a layer's output at a time: the most accurate for its work",
+                      "--plan=activity --update=adam --beta2=0.99 --batch=128 --lr=2e-3 --lr-schedule=linear --probe-scale=10 --steps=450"},
+    {"activity-3",    "activity for 3 TFLOP",
+                      "--plan=activity --update=adam --beta2=0.99 --batch=128 --lr=2e-3 --lr-schedule=linear --probe-scale=10 --tflop=3"},
+    {"activity-16",   "activity for 16.5 TFLOP",
+                      "--plan=activity --update=adam --beta2=0.99 --batch=128 --lr=2e-3 --lr-schedule=linear --probe-scale=10 --tflop=16.5 --steps=4000"},
+    {"block-star",    "one channel of weights at a time from the leader's activations: losses and seeds alone say what it learned",
                       "--plan=block-star --batch=64 --lr=0.3 --lr-decay=6e-3 --probe-scale=0.0033333 --steps=350"},
     {"star",  "one group at a time around a leader, settings that learn well from data/mnist-12k",
               "--plan=star --batch=32 --lr=0.25 --lr-decay=1e-3 --probe-scale=0.01 --steps=2400"},
@@ -24,6 +30,8 @@ constexpr Preset kPresets[] = {
                       "--plan=block-star --vendors=4,2,8,8,64 --batch=64 --lr=0.4 --lr-decay=2.5e-3 --probe-scale=0.0033333 --tflop=33 --steps=4000"},
     {"block-star-continual", "block-star learns a new label from a small pool",
                       "--plan=block-star --vendors=2,1,4,4,64 --batch=256 --lr=0.03 --probe-scale=0.033333 --steps=40"},
+    {"low-rank", "a vendor of rank 1 and its opposite for each sample (EGGROLL)",
+                 "--plan=low-rank --update=adam --beta2=0.99 --batch=64 --lr=2e-3 --lr-schedule=linear --probe-scale=0.5 --steps=1000"},
     {"v2",    "Marketplace V2 as published, 8 vendors a spec",
               "--plan=full --vendors=8,8,8 --batch=512 --lr=0.1 --lr-decay=1e-5 --probe-scale=0.1 --steps=1000"},
     {"v2-16", "V2 as published beside backprop, 16 vendors a spec",

@@ -82,6 +82,12 @@ int64_t Run::planned(double step_tflop) const {
   return steps < static_cast<double>(settings_.steps) ? static_cast<int64_t>(steps) : settings_.steps;
 }
 
+// The learning rate of the step after `done`, where it falls along a line.
+void Run::choose_rate(int64_t done, int64_t steps) {
+  if (settings_.lr_schedule == "linear" && done < steps)
+    trainer_->set_learning_rate(settings_.lr * (1 - static_cast<double>(done) / static_cast<double>(steps)));
+}
+
 bool Run::due(int64_t step, int64_t every) const { return every > 0 && step % every == 0; }
 
 void Run::execute() {
@@ -90,6 +96,7 @@ void Run::execute() {
                      first);
   Progress progress(first, label_);
   double step_tflop = 0;
+  if (first > 0 && settings_.tflop == 0) choose_rate(first, settings_.steps);  // these may be others now
   bool last = first >= settings_.steps || (settings_.tflop > 0 && first > 0 && tflop_ >= settings_.tflop);
   while (!last) {
     const Batch batch = batches.next();
@@ -97,6 +104,7 @@ void Run::execute() {
     record(m);
     step_tflop = m.operations * 1e-12;
     const int64_t steps = planned(step_tflop);
+    choose_rate(m.step, steps);  // before a checkpoint, which has the next step's
     last = m.step >= settings_.steps || interrupted != 0 ||
            (settings_.tflop > 0 && tflop_ + step_tflop > settings_.tflop);
     tell();

@@ -93,6 +93,7 @@ class Run {
   void resume(const std::string& checkpoint);
   void tell();
   int64_t planned(double step_tflop) const;
+  void choose_rate(int64_t done, int64_t steps);
   bool due(int64_t step, int64_t every) const;
   void record(const nn::Metrics& metrics);
   void test(Row& row);

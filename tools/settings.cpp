@@ -67,6 +67,8 @@ const std::vector<SettingRow>& table() {
     {"update",           &S::update,           Of::Marketplace, Later::Equal, CLI::IsMember({"unit",        "adam"}),              "A step of length lr along the direction, or Adam on the estimated gradient"},
     {"meta-lr",          &S::meta_lr,          Of::Marketplace, Later::Equal, number(0, 1),                 "A second forward pass chooses each spec's lr within +- this part (0: none)"},
     {"upstream",         &S::upstream,         Of::Marketplace, Later::Equal, numbers_only(),               "Paths that each vendor of a group continues, drawn, as 0,2,4 (0: all)"},
+    {"one-in",           &S::one_in,           Of::Marketplace, Later::Equal, numbers_only(),               "activity: vendors of each group for one in so many of the drawn samples, as 8,4,1,1,1"},
+    {"beta2",            &S::beta2,            Of::Marketplace, Later::Equal, number(0, 1),                 "Adam: decay of the second moment"},
     {"forward-passes",   &S::forward_passes,   Of::Marketplace, Later::Equal, parts,                        "Evaluate a step's samples in this many parts"},
     {"optimizer",        &S::optimizer,        Of::Backprop,    Later::Equal, CLI::IsMember({"adam",        "sgd"}),               "adam or sgd"},
     {"batch",            &S::batch,            Of::All,         Later::Equal, parts,                        "Samples a step"},
@@ -74,6 +76,7 @@ const std::vector<SettingRow>& table() {
     {"tflop",            &S::tflop,            Of::All,         Later::Free,  number(0),                    "Stop before the work done exceeds this (0: no limit)"},
     {"lr",               &S::lr,               Of::All,         Later::Equal, number_above(0),              "Learning rate; of Marketplace: the length of a step"},
     {"lr-decay",         &S::lr_decay,         Of::All,         Later::Equal, number(0, 1),                 "lr *= 1 - this after each step"},
+    {"lr-schedule",      &S::lr_schedule,      Of::All,         Later::Equal, CLI::IsMember({"decay",       "linear"}),         "decay: by --lr-decay; linear: lr falls along a line to 0 at the last step"},
     {"seed",             &S::seed,             Of::All,         Later::Equal, whole_of_64_bits(),           "Of weights, batches and deltas"},
     {"test-every",       &S::test_every,       Of::All,         Later::Free,  counts_or_none,               "Steps from one test to the next (0: a tenth of all); the last step is always tested"},
     {"checkpoint-every", &S::checkpoint_every, Of::All,         Later::Free,  counts_or_none,               "Steps from one checkpoint to the next (0: only at the end)"},
@@ -117,6 +120,8 @@ void check(const Settings& s, std::span<const std::string> given) {
       fail("train: --{} is not of --method {}", name_of(argument), s.method);
   if (!s.groups.empty() && s.vendors.empty())
     fail("train: --groups {} needs --vendors, a count for each group", s.groups);
+  if (s.lr_schedule == "linear" && s.lr_decay != 0)
+    fail("train: --lr-decay {} is of --lr-schedule decay, not of linear", s.lr_decay);
   if (s.withhold >= 0 && s.withhold == s.new_label)
     fail("train: label {} is withheld and new at once; to learn it, leave --withhold out", s.withhold);
 }
@@ -132,6 +137,11 @@ marketplace::Options market(const Settings& s) {
   if (!upstream.empty() && upstream.size() != m.groups.size())
     fail("train: --upstream {} has {} counts for {} groups", s.upstream, upstream.size(), m.groups.size());
   for (size_t i = 0; i < upstream.size(); ++i) m.groups[i].upstream = upstream[i];
+  const std::vector<int64_t> one_in = numbers(s.one_in);
+  if (!one_in.empty() && one_in.size() != m.groups.size())
+    fail("train: --one-in {} has {} counts for {} groups", s.one_in, one_in.size(), m.groups.size());
+  for (size_t i = 0; i < one_in.size(); ++i) m.groups[i].one_in = one_in[i];
+  m.beta2 = s.beta2;
   m.noise = s.noise == "rademacher" ? marketplace::Noise::Rademacher : marketplace::Noise::Uniform;
   m.update = s.update == "adam" ? marketplace::Update::Adam : marketplace::Update::Unit;
   m.antithetic = s.antithetic, m.meta_lr = s.meta_lr, m.forward_passes = s.forward_passes;

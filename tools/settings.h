@@ -21,6 +21,8 @@ struct Settings {
   double lr = 0.1, lr_decay = 0, probe_scale = 0.01, meta_lr = 0;
   std::string noise = "uniform", update = "unit", upstream;
   bool antithetic = false;
+  std::string one_in, lr_schedule = "decay";
+  double beta2 = 0.999;
   int64_t forward_passes = 1;
   uint64_t seed = 1;
   std::string init;

@@ -127,6 +127,26 @@ Study block_star_brief() {
           .images = kCut};
 }
 
+Study activity() {
+  constexpr auto work = Check::Axis::Tflop;
+  return {.name = "activity",
+          .about = "The activity plan within 3 and 16.5 TFLOP, beside block-star and Adam",
+          .runs = {run("3 TFLOP", "activity-3", ""), run("16.5 TFLOP", "activity-16", ""),
+                   run("block-star, 3 TFLOP", "block-star-3", ""),
+                   run("adam, 3 TFLOP", "adam", "--tflop=3 --steps=4000 --lr-schedule=linear")},
+          .seeds = {1, 2, 3},
+          .checks = {at_least("3 TFLOP", work, 3, 97.2), at_least("16.5 TFLOP", work, 16.5, 98.2)},
+          .images = kFull};
+}
+Study activity_brief() {
+  return {.name = "activity",
+          .about = "The short form of the study of the activity plan: 0.3 TFLOP",
+          .runs = {run("0.3 TFLOP", "activity-3", "--tflop=0.3")},
+          .seeds = {1, 2},
+          .checks = {at_least("0.3 TFLOP", Check::Axis::Tflop, 0.3, 60)},
+          .images = kCut};
+}
+
 // The base knows nine digits; the tenth is learned from the first 256 images.
 std::vector<StudyRun> continual_runs(const char* base, const char* block_star, const char* published,
                                      const char* sgd) {
@@ -206,6 +226,7 @@ constexpr StudyRow kStudies[] = {
     {"v2-curve", "V2 as published against its curve: 3 seeds of 255 TFLOP", v2_curve, v2_curve_brief},
     {"v1-curve", "V1 as published against its curve", v1_curve, v1_curve_brief},
     {"block-star", "block-star within 3, 16.5 and 33 TFLOP", block_star, block_star_brief},
+    {"activity", "the activity plan within 3 and 16.5 TFLOP", activity, activity_brief},
     {"continual", "a withheld digit is learned: block-star, as published, SGD", continual, continual_brief},
     {"learning-rate", "V2 over learning rates and probe scales", learning_rate, learning_rate_brief},
     {"unit-vector", "V2 with a unit vector for each spec or for all", unit_vector, unit_vector_brief},

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include <kontor/kontor.h>
+#include <kontor/marketplace.h>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -24,8 +25,14 @@ constexpr int64_t kMeasured = 20;
 // What the loss is multiplied by for gradients in f16: those of 2,048 tokens' mean come to 2 at most, and 1e-8 of them is left.
 constexpr double kLossScale = 4096;
 
-std::unique_ptr<nn::BackpropTrainer> trainer_of(const TextSettings& s, nn::Gpt& model) {
+std::unique_ptr<nn::Trainer> trainer_of(const TextSettings& s, nn::Gpt& model) {
   const std::vector<nn::Parameter> parameters = nn::parameters(model);
+  if (s.method == "marketplace") {
+    marketplace::Options o;
+    o.plan = marketplace::plan_of(s.plan), o.update = marketplace::Update::Adam;
+    o.lr = s.lr, o.lr_decay = 0, o.probe_scale = s.probe_scale, o.beta2 = s.beta2, o.seed = s.seed;
+    return std::make_unique<marketplace::Trainer>(parameters, nn::language_model(model), std::move(o));
+  }
   auto adam = std::make_unique<nn::AdamW>(nn::decay_groups(parameters, s.decay), s.lr, 0.9, s.beta2);
   adam->clip(s.clip);
   if (s.dtype == "f16") adam->scale_loss(kLossScale);

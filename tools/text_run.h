@@ -21,7 +21,8 @@ struct TextSettings {
   int64_t batch = 12, steps = 2000, warmup = 100;
   double seconds = 0, lr = 2e-3, least_lr = 2e-4, decay = 0.1, beta2 = 0.99, clip = 1, dropout = 0;
   uint64_t seed = 1;
-  std::string dtype = "f32";
+  std::string dtype = "f32", method = "backprop", plan = "low-rank";
+  double probe_scale = 0.25;
   int64_t test_every = 0, checkpoint_every = 0, sample = 200;
 };
 
@@ -74,7 +75,7 @@ class TextRun {
   OwnFolder own_;
   std::string folder_;
   std::unique_ptr<nn::Gpt> model_;
-  std::unique_ptr<nn::BackpropTrainer> trainer_;
+  std::unique_ptr<nn::Trainer> trainer_;
   std::unique_ptr<TextEvaluation> evaluation_;
   std::unique_ptr<nn::Generator> generator_;
   std::vector<Row> rows_;

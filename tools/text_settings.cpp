@@ -1,5 +1,6 @@
 // The table of settings of a GPT's training, its presets, and what a checkpoint says of them.
 #include <algorithm>
+#include <array>
 
 #include <nlohmann/json.hpp>
 
@@ -26,6 +27,9 @@ const std::vector<TextSettingRow>& table() {
     {"rotary",           &S::rotary,           Later::Equal, {},                    "Positions as rotations of queries and keys, not as a table"},
     {"dropout",          &S::dropout,          Later::Equal, number(0, 0.99),       "Part of the activations that is dropped in training"},
     {"dtype",            &S::dtype,            Later::Equal, CLI::IsMember({"f32", "bf16", "f16"}), "Of products, f32, bf16 or f16; weights stay f32"},
+    {"method",           &S::method,           Later::Equal, CLI::IsMember({"backprop", "marketplace"}), "backprop; marketplace: forward passes only (docs/marketplace.md)"},
+    {"plan",             &S::plan,             Later::Equal, CLI::IsMember({"low-rank"}), "marketplace: how vendors are put together"},
+    {"probe-scale",      &S::probe_scale,      Later::Equal, number_above(0),       "marketplace: deltas have size lr * this"},
     {"batch",            &S::batch,            Later::Equal, whole(1, 1 << 20),     "Windows of the text a step"},
     {"steps",            &S::steps,            Later::Equal, whole(1, kMost),       "Steps in all, those before a resume included"},
     {"seconds",          &S::seconds,          Later::Free,  number(0),             "As many steps as take about this long (0: as --steps says)"},
@@ -48,6 +52,8 @@ constexpr TextPreset kPresets[] = {
     {"tiny",   "seconds: to see that all works",   "--layers=1 --width=32 --heads=2 --context=32 --batch=8 --steps=100 --warmup=20"},
     {"nano",   "nanoGPT's setting for CPUs: 4 layers of 128, 2000 steps",
                "--layers=4 --lr=1e-3 --least-lr=1e-4 --steps=2000"},
+    {"low-rank", "forward passes only: a vendor of rank 1 and its opposite for each sequence",
+                 "--method=marketplace --plan=low-rank --width=64 --batch=64 --lr=3e-3 --least-lr=4e-5 --probe-scale=0.33 --warmup=20 --steps=2540"},
 };
 // clang-format on
 
@@ -126,6 +132,13 @@ TextSettings text_settings_of(const std::string& preset, const Arguments& words)
     };
     if (starts("--steps=") && starts("--seconds=")) fail("train gpt: either --steps or --seconds");
     if (starts("--steps=")) s.seconds = 0;  // the preset's
+    const bool forward_only = s.method == "marketplace";
+    const auto foreign = forward_only ? std::array{"decay", "clip"} : std::array{"plan", "probe-scale"};
+    for (const char* name : foreign)
+      if (starts(fmt::format("--{}=", name).c_str()))
+        fail("train gpt: --{} is not of --method {}", name, s.method);
+    if (forward_only && s.dropout != 0)
+      fail("train gpt: --dropout {}: a vendor and its opposite must see the same network", s.dropout);
     return s;
   }
   fail("train gpt: no preset '{}'; there are {}", preset, known);

@@ -1,4 +1,4 @@
-// kontor train gpt: trains a GPT on a text, by backprop.
+// kontor train gpt: trains a GPT on a text, by backprop or with forward passes only.
 #include <cmath>
 #include <cstdio>
 
@@ -80,7 +80,8 @@ std::string preset_list() {
 }  // namespace
 
 void add_train_gpt(CLI::App& train) {
-  CLI::App* verb = train.add_subcommand("gpt", "Train a GPT on a text, by backprop");
+  CLI::App* verb =
+      train.add_subcommand("gpt", "Train a GPT on a text, by backprop or with forward passes only");
   auto o = std::make_shared<Options>();
   verb->add_option("file", o->file, "A text (default: tinyshakespeare.txt, which comes with Kontor)")
       ->check(not_empty());

@@ -18,8 +18,11 @@ namespace kontor::inline v0::marketplace {
 /// Star ("star"): one group at a time around one leader, whose forward pass serves all groups.
 /// BlockStar ("block-star"): one output channel at a time, evaluated from the leader's activations.
 /// PerSample ("per-sample"): each sample runs a random path of its own (continual learning as published).
+/// Activity ("activity"): one sample and one channel of a layer's output at a time, evaluated by what changes; the layer's
+///   kept input makes weights of it. The last layer's slope is exact.
+/// LowRank ("low-rank"): a vendor and its opposite for each sample, of all groups at once; a matrix's delta has rank 1.
 /// In Full, Greedy and PerSample vendor 0 of each group is the leader, whose delta is zero; Star counts perturbed ones.
-enum class Plan : uint8_t { Full, Greedy, Star, BlockStar, PerSample };
+enum class Plan : uint8_t { Full, Greedy, Star, BlockStar, PerSample, Activity, LowRank };
 /// The step has length lr in each group, or in all together.
 enum class Unit : uint8_t { PerGroup, Whole };
 /// Deltas are uniform in +-sigma (32 random bits a weight), or +sigma or -sigma (one bit a weight).
@@ -41,6 +44,7 @@ struct Group {
       0;               ///< Full, Greedy: paths of the groups before that each vendor continues, drawn; 0: all
   bool whole = false;  ///< BlockStar: perturbed as a whole, as in Star, not one output channel at a time
   int64_t channels = 1;  ///< BlockStar: output channels, each with `vendors` of its own; found by the Trainer
+  int64_t one_in = 1;    ///< Activity: one in so many of the drawn samples has vendors of this group
 };
 
 struct Options {
@@ -49,11 +53,14 @@ struct Options {
   /// In the order of the forward pass; what stands in none is not trained. None: find_groups() at the first step.
   std::vector<Group> groups;
   double lr = 0.1;
-  double lr_decay = 5e-4;     ///< lr *= 1 - lr_decay after each step
-  double probe_scale = 0.01;  ///< sigma = lr * probe_scale; Star, BlockStar: of the first lr
-  uint64_t seed = 0;          ///< of the deltas
+  double lr_decay = 5e-4;  ///< lr *= 1 - lr_decay after each step
+  double probe_scale =
+      0.01;           ///< sigma = lr * probe_scale; Star, BlockStar, Activity, LowRank: of the first lr.
+                      ///< Activity: part of a channel's deviation, or of the weights' size
+  uint64_t seed = 0;  ///< of the deltas
   Noise noise = Noise::Uniform;
   Update update = Update::Unit;
+  double beta2 = 0.999;     ///< Adam: of the second moment
   bool antithetic = false;  ///< perturbed vendors come in pairs of opposite deltas: their number must be even
   double meta_lr =
       0;  ///< m > 0: a second forward pass over step lengths lr (1 +- m) chooses the lr of each group
@@ -92,7 +99,8 @@ class KONTOR_API Trainer final : public nn::Trainer {
   /// What is trained; empty before the first step if none were given.
   const std::vector<Group>& groups() const;
   /// Losses of the last step. Star: the vendors of each group in turn; Full, Greedy: the paths, the last group varying
-  /// slowest; PerSample: the samples.
+  /// slowest; PerSample: the samples; Activity: the samples, then the vendors of each group in turn, by sample and
+  /// channel; LowRank: each sample with its vendor, then each with the opposite.
   const std::vector<float>& losses() const;
   /// The seed from which vendor `vendor` of group `group` makes its deltas in step `step` (0, 1, ..). Throws Error if
   /// there is no such group.

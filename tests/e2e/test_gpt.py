@@ -55,6 +55,22 @@ def goes_on_to_the_same_bits(out):
   assert whole == resumed, (whole, resumed)
 
 
+def goes_on_to_the_same_bits_with_forward_passes_only(out):
+  more = ["--method", "marketplace", "--steps", 6, "--warmup", 2]
+  train(out / "whole", *more)
+  train(out / "one", *more, "--threads", 1)
+  assert weights(out / "whole") == weights(out / "one"), "one thread and two"
+  train(out / "half", *more, "--checkpoint-every", 3)
+  kontor("train", "gpt", TEXT, "--out", out / "later", "--resume", out / "half/checkpoint-before.safetensors")
+  assert weights(out / "whole") == weights(out / "later"), "resumed"
+
+
+def learns_with_forward_passes_only(out):
+  train(out, "--method", "marketplace", "--steps", 150, "--warmup", 5, "--lr", "1e-2", "--batch", 16)
+  table = rows(out / "metrics.csv")
+  assert float(table[-1]["validation_loss"]) < float(table[0]["loss"]) - 0.2, (table[0], table[-1])
+
+
 def takes_about_the_seconds_that_it_is_given(out):
   train(out, "--seconds", "0.5")
   table = rows(out / "metrics.csv")
@@ -143,8 +159,12 @@ def says_what_is_wrong(out):
       (1, [out], "it is a folder"),
       (1, [TEXT, "--heads", 3], "3 heads do not divide a width of 128"),
       (1, [TEXT, "--kv-heads", 3], "3 heads of keys do not divide 4 of queries"),
-      (1, [TEXT, "--preset", "huge"], "no preset 'huge'; there are minute, tiny, nano"),
+      (1, [TEXT, "--preset", "huge"], "no preset 'huge'; there are minute, tiny, nano, low-rank"),
       (1, [TEXT, "--steps", 5, "--seconds", 5], "either --steps or --seconds"),
+      (1, [TEXT, "--plan", "low-rank"], "--plan is not of --method backprop"),
+      (1, [TEXT, "--method", "marketplace", "--clip", 2], "--clip is not of --method marketplace"),
+      (1, [TEXT, "--method", "marketplace", "--dropout", 0.1], "--dropout 0.1: a vendor and its opposite"),
+      (2, [TEXT, "--method", "marketplace", "--plan", "star"], "star"),
       (2, [TEXT, "--context", 0], "0"),
       (2, [TEXT, "--dtype", "f8"], "f8"),
       (2, [TEXT, "--lr", "nan"], "nan"),
@@ -176,8 +196,9 @@ def main():
     folder = pathlib.Path(name)
     TEXT = folder / "text"
     TEXT.write_bytes((ROOT / "data/tinyshakespeare.txt").read_bytes()[:20000])
-    return report([learns_and_leaves_its_files, goes_on_to_the_same_bits, takes_about_the_seconds_that_it_is_given,
-                   loss_is_pytorchs, writes_text, learns_in_narrow_dtypes, learns_bytes_of_any_kind, learns_from_a_text_larger_than_memory,
+    return report([learns_and_leaves_its_files, goes_on_to_the_same_bits, goes_on_to_the_same_bits_with_forward_passes_only,
+                   learns_with_forward_passes_only, takes_about_the_seconds_that_it_is_given, loss_is_pytorchs, writes_text,
+                   learns_in_narrow_dtypes, learns_bytes_of_any_kind, learns_from_a_text_larger_than_memory,
                    says_what_is_wrong], folder)
 
 

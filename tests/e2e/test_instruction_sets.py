@@ -12,6 +12,8 @@ RUNS = {
     "block-star": ["--plan", "block-star", "--vendors", "2,1,1,1,2", *SMALL],
     "full": ["--plan", "full", "--vendors", "3,3,3", *SMALL],
     "v1": ["--plan", "v1", "--vendors", "3,3,3", *SMALL],
+    "low-rank": ["--plan", "low-rank", *SMALL],
+    "activity": ["--plan", "activity", "--vendors", "1,1,2,2,1", *SMALL],
     "per-sample": ["--plan", "per-sample", "--vendors", "3,3,3", *SMALL],
     "backprop": ["--method", "backprop", "--batch", "16"],
 }

@@ -19,6 +19,8 @@ WAYS = {
   "star": ["--plan", "star", "--vendors", "2,2,2,2,4"],
   "full": ["--plan", "full", "--vendors", "2,2,2"],
   "v1": ["--plan", "v1", "--vendors", "2,2,2"],
+  "low-rank": ["--plan", "low-rank"],
+  "activity": ["--plan", "activity", "--vendors", "1,1,2,2,1", "--one-in", "4,2,1,1,1"],
   "per-sample": ["--plan", "per-sample", "--vendors", "2,2,2"],
   "adam": ["--method", "backprop"],
   "sgd": ["--method", "backprop", "--optimizer", "sgd"],
@@ -84,17 +86,18 @@ def stops_before_the_work_is_exceeded(out):
 
 
 def compares_from_the_same_weights(out):
-  printed = train(out, "--steps", 4, "--compare", "marketplace,backprop", "--seed", 5)
+  printed = train(out, "--steps", 4, "--compare", "marketplace,star,backprop", "--seed", 5)
   lines = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")] for line in printed.splitlines() if line.startswith("| ")}
-  for name in ("marketplace", "backprop"):
+  for name in ("marketplace", "star", "backprop"):
     work, seconds, accuracy = (float(lines[name][i]) for i in (4, 5, 6))
     last = rows(out / name / "metrics.csv")[-1]
     assert abs(accuracy - 100 * float(last["test_accuracy"])) < 0.01, printed
     assert float(last["seconds"]) > 0 and abs(seconds - float(last["seconds"])) < 0.06, printed  # printed in tenths
     assert work > 0 and abs(work - float(last["tflop"])) < 0.01 * work, printed
-  assert float(lines["marketplace"][4]) > float(lines["backprop"][4]), printed
-  first = {name: rows(out / name / "metrics.csv")[0]["loss"] for name in ("marketplace", "backprop")}
-  assert first["marketplace"] == first["backprop"], first  # the loss before the first update
+  assert float(lines["star"][4]) > float(lines["backprop"][4]), printed
+  first = {name: rows(out / name / "metrics.csv")[0]["loss"] for name in ("marketplace", "star", "backprop")}
+  assert first["star"] == first["backprop"], first  # the loss before the first update
+  assert abs(float(first["marketplace"]) - float(first["star"])) < 1e-5, first  # the mean of losses, sample by sample
   width, _, lines = png(out / "compare.png")
   assert width == 1520 and "<svg" in (out / "compare.svg").read_text()
   for colour in ("0072b2", "d55e00"):
@@ -218,6 +221,9 @@ def says_what_is_wrong(out):
       (1, ["--optimizer", "sgd"], "--optimizer is not of --method marketplace"),
       (1, ["--groups", "conv1|linear"], "conv1|linear needs --vendors"),
       (1, ["--vendors", "4,4"], "2 vendor counts for"),
+      (1, ["--plan", "activity", "--one-in", "4,4"], "--one-in 4,4 has 2 counts for 5 groups"),
+      (1, ["--plan", "star", "--one-in", "2,1,1,1,1"], "the star plan has no vendors for one in 2 samples"),
+      (1, ["--plan", "activity", "--lr-decay", "0.1"], "--lr-decay 0.1 is of --lr-schedule decay, not of linear"),
       (1, ["--pool", "601"], "601 of the 600"),
       (1, ["--withhold", "3", "--new-label", "3"], "label 3 is withheld and new"),
       (1, ["--compare", "marketplace,v9"], "no preset 'v9'"),

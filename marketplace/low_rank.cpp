@@ -1,0 +1,210 @@
+// Low-rank: each sample of a step has a vendor of its own, whose delta of a matrix is a outer b (+-1 from seeds, never stored):
+// x (W + s a b^T) = x W + s (x . b) a^T. All vendors share one product, and so does the update (Sarkar et al. 2025, "EGGROLL").
+#include <algorithm>
+#include <optional>
+
+#include "base/error.h"
+#include "graph/functions/random.h"
+#include "graph/functions/unary.h"
+#include "graph/index/index.h"
+#include "graph/shape.h"
+#include "graph/transforms/calls.h"
+#include "graph/transforms/op_table.h"
+#include "marketplace/step.h"
+
+namespace kontor::inline v0::marketplace {
+
+namespace {
+
+/// A parameter's delta of one vendor, before its size: the product of these factors, each +-1 under a Mark.
+struct Factors {
+  std::vector<BatchedLeaf> signs;  ///< of one vendor, in the parameter's rank, and of all vendors
+  Ref delta;                       ///< of the parameter's shape
+};
+
+/// Which axes of a parameter each factor runs along: rows, columns, and the taps of a convolution; a vector is its own.
+std::vector<Ints> factor_axes(size_t rank) {
+  if (rank < 2) return {rank == 0 ? Ints{} : Ints{0}};
+  std::vector<Ints> out{{0}, {1}};
+  if (rank > 2) out.emplace_back();
+  for (size_t a = 2; a < rank; ++a) out.back().push_back(static_cast<int64_t>(a));
+  return out;
+}
+
+/// A product of something with a parameter, in the shape before its terms are added up.
+struct Product {
+  size_t weight;          ///< which of the sources is a view of the parameter
+  const Node* mark;       ///< the parameter
+  int64_t channels_axis;  ///< along which the other source is the same
+  bool rows_are_summed;   ///< the parameter's first axis is summed over, not its others
+};
+
+class Recorder {
+ public:
+  explicit Recorder(const Step& step) : step_(step), leader_(step.leader) {
+    if (leader_.parts.empty()) fail("marketplace: the low-rank plan needs two samples or more, not one");
+    samples_ = leader_.parts[0].with->shape[0];
+    for (size_t g = 0; g < step.groups(); ++g) {
+      if (step.vendors(g) != 1)
+        fail("groups: {} vendors of '{}'; the low-rank plan has one a sample", step.vendors(g),
+             step.options.groups[g].name);
+      for (size_t k = 0; k < step.members[g].size(); ++k) draw(g, k);
+    }
+  }
+
+  // A vendor and its opposite see the same sample: the same signs, the size with either sign.
+  Outcome run() {
+    std::vector<Ref> roots{leader_.part_loss};
+    if (leader_.part_accuracy) roots.push_back(leader_.part_accuracy);
+    std::vector<BatchedLeaf> leaves = leader_.parts;
+    for (const auto& [mark, factors] : factors_)
+      leaves.insert(leaves.end(), factors.signs.begin(), factors.signs.end());
+    const Ref both = fn::stack({step_.sigma(0), fn::neg(step_.sigma(0))}, 0);
+    const std::vector<Ref> all =
+        batch(batch(perturbed(roots), leaves), std::vector<BatchedLeaf>{{sigma_, both}});
+    const Ref& losses = all[0];  // [2, samples]
+    if (losses->rank() != 2) fail("marketplace: the loss depends on no group");
+    Outcome out{.losses = {fn::reshape(losses, {ix::mul(index(2), samples_)})}};
+    out.loss = fn::mean(losses, {}, false);
+    if (leader_.part_accuracy) out.accuracy = fn::mean(all[1], {}, false);
+    const Ref difference = fn::sub(fn::select(losses, 0, 0), fn::select(losses, 0, 1));
+    const double factor = -0.5 / static_cast<double>(extent(samples_));
+    const Ref weights = fn::mul(fn::where(finite(difference), difference, 0.0),
+                                fn::splat(fn::div(factor, step_.sigma(0)), difference->shape));
+    for (const auto& group : step_.members) {
+      out.directions.emplace_back();
+      for (size_t i : group) out.directions.back().push_back(direction(i, weights));
+    }
+    return out;
+  }
+
+ private:
+  const Step& step_;
+  const Leader& leader_;
+  Ref samples_, sigma_ = fn::mark(constant(DType::F32, 0.0), "sigma");
+  NodeMap<Factors> factors_;  // of each parameter's Mark
+
+  void draw(size_t g, size_t k) {
+    const Ref& mark = leader_.marks[step_.members[g][k]];
+    Factors out;
+    int64_t stream = static_cast<int64_t>(4 * k) << 32;
+    for (const Ints& axes : factor_axes(mark->rank())) {
+      Dims thin(mark->rank(), index(1));
+      for (int64_t a : axes) thin[static_cast<size_t>(a)] = mark->shape[static_cast<size_t>(a)];
+      const Ref one = fn::mark(fn::fill(DType::F32, 1, thin), "signs");
+      thin.insert(thin.begin(), samples_);
+      const Ref key = fn::select(step_.seeds[g], 0, 0);
+      out.signs.push_back({one, fn::rademacher_at(key, constant(DType::U64, stream), thin, DType::F32)});
+      const Ref wide = fn::broadcast(one, mark->shape);
+      out.delta = out.delta ? fn::mul(out.delta, wide) : wide;
+      stream += int64_t{1} << 32;
+    }
+    factors_.emplace(mark.get(), std::move(out));
+  }
+
+  /// sum over vendors of weight * delta: of a matrix, one product of its factors.
+  Ref direction(size_t i, const Ref& weights) const {
+    const Ref& mark = leader_.marks[i];
+    const std::vector<BatchedLeaf>& signs = factors_.find(mark.get())->second.signs;
+    const Ref rows = fn::flatten(signs[0].with, 1);
+    const Ref weighted = fn::mul(rows, along_vendors(weights, rows));
+    if (signs.size() == 1) return fn::reshape(fn::sum(weighted, Ints{0}, false), mark->shape);
+    Ref columns = signs[1].with;
+    if (signs.size() > 2) {
+      Dims wide = columns->shape;
+      for (size_t a = 3; a < wide.size(); ++a) wide[a] = mark->shape[a - 1];
+      columns = fn::mul(fn::broadcast(columns, wide), fn::broadcast(signs[2].with, wide));
+    }
+    // Stored: a product reads each factor many times, and bits are not made into signs each time.
+    const Ref left = make(Op::Copy, {weighted}), right = make(Op::Copy, {fn::flatten(columns, 1)});
+    return fn::reshape(fn::matmul(fn::transpose(left, 0, 1), right), mark->shape);
+  }
+
+  /// The roots with each parameter's delta of one vendor added.
+  std::vector<Ref> perturbed(std::span<const Ref> roots) const {
+    NodeMap<Ref> became;
+    for (const auto& [mark, factors] : factors_) {
+      const Ref size = fn::splat(sigma_, mark->shape);
+      became.emplace(mark, fn::add(Ref(mark), fn::mul(factors.delta, size)));
+    }
+    carry(roots, became, [&](const Node& n, std::span<const Ref* const> changed) {
+      std::vector<Ref> src;
+      for (size_t i = 0; i < n.src.size(); ++i) src.push_back(changed[i] ? *changed[i] : n.src[i]);
+      if (n.is(Op::Call) && !find_call(n.arg.text) && !find_unary(n.arg.text)) return src[0];
+      if (const Factors* table = looked_up(n)) return added_row(n, src, *table);
+      if (const std::optional<Product> p = product(n)) return added_product(n, src, *p);
+      return with_sources(n, src);
+    });
+    std::vector<Ref> out;
+    for (const Ref& r : roots) {
+      const auto it = became.find(r.get());
+      out.push_back(it == became.end() ? r : it->second);
+    }
+    return out;
+  }
+
+  /// Rows of a matrix, read by their numbers.
+  const Factors* looked_up(const Node& n) const {
+    if (!n.is(Op::Gather) || n.arg.ints != Ints{0} || n.src[0]->rank() != 2) return nullptr;
+    const auto it = factors_.find(n.src[0].get());
+    return it == factors_.end() ? nullptr : &it->second;
+  }
+
+  Ref added_row(const Node& n, std::vector<Ref> src, const Factors& f) const {
+    src[0] = n.src[0];
+    const Ref row = with_sources(n, src);
+    src[0] = f.signs[0].node;  // [rows, 1]
+    const Ref sign = fn::broadcast(make(Op::Gather, src, n.arg), row->shape);
+    const Ref columns = fn::broadcast(f.signs[1].node, row->shape);
+    return fn::add(row, fn::mul(fn::mul(sign, columns), fn::splat(sigma_, row->shape)));
+  }
+
+  std::optional<Product> product(const Node& n) const {
+    if (!n.is(Op::Reduce) || fold_in(n) != Fold::Dot || n.src.size() != 2) return {};
+    for (const size_t weight : {size_t{1}, size_t{0}}) {
+      const Node *view = n.src[weight].get(), *other = n.src[1 - weight].get();
+      bool turned = false;
+      for (; view->is(Op::Reshape) || view->is(Op::Permute) || view->is(Op::Expand);
+           view = view->src[0].get())
+        turned = turned != view->is(Op::Permute);  // a transpose of a transpose is none
+      if (!factors_.contains(view) || view->rank() < 2 || !other->is(Op::Expand)) continue;
+      for (size_t a = 0; a < other->rank(); ++a) {
+        const bool summed =
+            std::count(n.arg.ints.begin() + 1, n.arg.ints.end(), static_cast<int64_t>(a)) != 0;
+        if (!summed && is_int(other->src[0]->shape[a], 1) && !is_int(other->shape[a], 1))
+          return Product{weight, view, static_cast<int64_t>(a), turned};
+      }
+    }
+    return {};
+  }
+
+  // sum_k x_k (W_ok + s a_o b_k) = sum_k x_k W_ok + s a_o sum_k x_k b_k.
+  Ref added_product(const Node& n, std::vector<Ref> src, const Product& p) const {
+    src[p.weight] = n.src[p.weight];
+    const Ref shared = with_sources(n, src);
+    const std::vector<BatchedLeaf>& signs = factors_.find(p.mark)->second.signs;
+    Ref rows = fn::broadcast(signs[0].node, p.mark->shape),
+        columns = fn::broadcast(signs[1].node, p.mark->shape);
+    if (signs.size() > 2) columns = fn::mul(columns, fn::broadcast(signs[2].node, p.mark->shape));
+    if (p.rows_are_summed) std::swap(rows, columns);
+    const auto seen = [&](const Ref& w) { return substitute(n.src[p.weight], Substitution{{p.mark, w}}); };
+    const auto first = [](const Ref& x, int64_t axis) { return fn::slice(x, axis, 0, 1, 1); };
+    Ref outer = seen(rows);
+    Ints folded(n.arg.ints.begin() + 1, n.arg.ints.end());
+    for (int64_t a : folded) outer = first(outer, a);
+    const Ref inner = fn::reduce(
+        Fold::Dot, {first(src[1 - p.weight], p.channels_axis), first(seen(columns), p.channels_axis)}, folded,
+        true);
+    Dims shape = n.src[0]->shape;
+    for (int64_t a : folded) shape[static_cast<size_t>(a)] = index(1);
+    const Ref term = fn::mul(fn::broadcast(inner, shape), fn::broadcast(outer, shape));
+    const Ref flat = fn::reshape(term, shared->shape);
+    return fn::add(shared, fn::mul(flat, fn::splat(sigma_, flat->shape)));
+  }
+};
+
+}  // namespace
+
+Outcome record_low_rank(const Step& step) { return Recorder(step).run(); }
+
+}  // namespace kontor::inline v0::marketplace

@@ -2,6 +2,8 @@
 // graph/transforms/recurrent_gradient.cpp.
 #include "graph/functions/recurrent.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "graph/index/index.h"
 #include "graph/shape.h"
@@ -28,13 +30,28 @@ void check_recurrent(std::string_view who, int64_t parts, const Ref& gates, cons
 
 Ref at_step(const Ref& gates, int64_t t) { return select(gates, 1, t); }
 
-/// [batch, size] of each step -> [batch, n, size].
-Ref over_time(const std::vector<Ref>& steps, const Ref& like) {
-  if (!steps.empty()) return stack(steps, 1);
-  return fill(like->dtype, 0, {like->shape[0], index(0), like->shape[1]});
+Ref over_time_or_none(const std::vector<Ref>& steps, const Ref& like) {
+  return steps.empty() ? fill(like->dtype, 0, {like->shape[0], index(0), like->shape[1]}) : over_time(steps);
 }
 
 }  // namespace
+
+// A few at a time, and these again: each element of a kernel that puts some together chooses between all of them.
+Ref over_time(const std::vector<Ref>& steps) {
+  constexpr size_t few = 8;
+  std::vector<Ref> parts;
+  for (const Ref& s : steps) parts.push_back(unsqueeze(s, 1));
+  while (parts.size() > 1) {
+    std::vector<Ref> longer;
+    for (size_t begin = 0; begin < parts.size(); begin += few) {
+      const auto first = parts.begin() + static_cast<ptrdiff_t>(begin);
+      const auto count = static_cast<ptrdiff_t>(std::min(few, parts.size() - begin));
+      longer.push_back(count == 1 ? *first : make(Op::Copy, {cat({first, first + count}, 1)}));
+    }
+    parts = std::move(longer);
+  }
+  return parts[0];
+}
 
 Term gate(const Term& gates, int64_t parts, int64_t which) {
   const int64_t size = extent(gates.node->shape.back()) / parts;
@@ -49,11 +66,11 @@ Ref lstm(const Ref& gates, const Ref& weight, const Ref& hidden, const Ref& cell
   for (int64_t t = 0; t < extent(gates->shape[1]); t++) {
     const Term all(add(at_step(given, t), matmul(h.node, w)));
     const Term in = unary("sigmoid", gate(all, 4, 0)), keep = unary("sigmoid", gate(all, 4, 1));
-    c = keep * c + in * unary("tanh", gate(all, 4, 2));
-    h = unary("sigmoid", gate(all, 4, 3)) * unary("tanh", c);
+    c = stored(keep * c + in * unary("tanh", gate(all, 4, 2)));
+    h = stored(unary("sigmoid", gate(all, 4, 3)) * unary("tanh", c));
     hs.push_back(h.node), cs.push_back(c.node);
   }
-  const Ref both = cat({over_time(hs, h.node), over_time(cs, c.node)}, -1);
+  const Ref both = cat({over_time_or_none(hs, h.node), over_time_or_none(cs, c.node)}, -1);
   return call("lstm", cast(both, gates->dtype), {gates, weight, hidden, cell});
 }
 
@@ -70,10 +87,10 @@ Ref gru(const Ref& gates, const Ref& weight, const Ref& bias, const Ref& hidden)
     const Term reset = unary("sigmoid", gate(x, 3, 0) + gate(q, 3, 0));
     const Term keep = unary("sigmoid", gate(x, 3, 1) + gate(q, 3, 1));
     const Term fresh = unary("tanh", gate(x, 3, 2) + reset * gate(q, 3, 2));
-    h = fresh + keep * (h - fresh);
+    h = stored(fresh + keep * (h - fresh));
     hs.push_back(h.node);
   }
-  return call("gru", cast(over_time(hs, h.node), gates->dtype), {gates, weight, bias, hidden});
+  return call("gru", cast(over_time_or_none(hs, h.node), gates->dtype), {gates, weight, bias, hidden});
 }
 
 }  // namespace kontor::fn

@@ -24,7 +24,7 @@ Term slope_of_tanh(const Term& y) { return 1.0 - y * y; }
 Term product(const Term& a, const Ref& b) { return Term(fn::matmul(a.node, b)); }
 
 /// Steps from the last to the first as [batch, n, ..].
-Ref in_order(std::vector<Ref> steps) { return fn::stack({steps.rbegin(), steps.rend()}, 1); }
+Ref in_order(const std::vector<Ref>& steps) { return fn::over_time({steps.rbegin(), steps.rend()}); }
 
 /// [batch, n, k] -> [batch * n, k].
 Ref rows(const Ref& x) { return fn::reshape(x, {ix::mul(x->shape[0], x->shape[1]), x->shape[2]}); }
@@ -61,15 +61,16 @@ void lstm_back(Tape& to, const Node& n, const Term& g) {
   std::vector<Ref> of_gates;
   Term hidden = step(up_hidden, steps - 1), cell = step(up_cell, steps - 1);
   for (int64_t t = steps - 1; t >= 0; t--) {
-    cell = cell + hidden * step(to_cell, t);
-    const Ref parts = fn::cat({(cell * step(to_in, t)).node, (cell * step(to_keep, t)).node,
-                               (cell * step(to_fresh, t)).node, (hidden * step(to_out, t)).node},
-                              -1);
-    of_gates.push_back(parts);
-    hidden = product(Term(parts), w), cell = cell * step(keep, t);
+    cell = fn::stored(cell + hidden * step(to_cell, t));
+    const Ref joined = fn::cat({(cell * step(to_in, t)).node, (cell * step(to_keep, t)).node,
+                                (cell * step(to_fresh, t)).node, (hidden * step(to_out, t)).node},
+                               -1);
+    of_gates.push_back(fn::stored(Term(joined)).node);
+    hidden = product(Term(of_gates.back()), w), cell = cell * step(keep, t);
     if (t > 0) hidden = hidden + step(up_hidden, t - 1), cell = cell + step(up_cell, t - 1);
+    hidden = fn::stored(hidden);
   }
-  const Ref together = in_order(std::move(of_gates));
+  const Ref together = in_order(of_gates);
   add_as(to, gates, together);
   add_weight(to, weight, together, hidden_before);
   add_as(to, first_hidden, hidden.node);
@@ -93,13 +94,14 @@ void gru_back(Tape& to, const Node& n, const Term& g) {
   Term hidden = step(up, steps - 1);
   for (int64_t t = steps - 1; t >= 0; t--) {
     const Ref first_two = fn::cat({(hidden * step(to_reset, t)).node, (hidden * step(to_keep, t)).node}, -1);
-    of_gates.push_back(fn::cat({first_two, (hidden * step(to_fresh, t)).node}, -1));
-    of_state.push_back(fn::cat({first_two, (hidden * step(to_state, t)).node}, -1));
+    of_gates.push_back(fn::stored(Term(fn::cat({first_two, (hidden * step(to_fresh, t)).node}, -1))).node);
+    of_state.push_back(fn::stored(Term(fn::cat({first_two, (hidden * step(to_state, t)).node}, -1))).node);
     hidden = hidden * step(keep, t) + product(Term(of_state.back()), w);
     if (t > 0) hidden = hidden + step(up, t - 1);
+    hidden = fn::stored(hidden);
   }
-  add_as(to, gates, in_order(std::move(of_gates)));
-  const Ref together = in_order(std::move(of_state));
+  add_as(to, gates, in_order(of_gates));
+  const Ref together = in_order(of_state);
   add_weight(to, weight, together, hidden_before);
   if (to.wants(bias)) add_as(to, bias, fn::sum(together, Ints{0, 1}, false));
   add_as(to, first, hidden.node);

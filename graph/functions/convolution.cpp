@@ -1,6 +1,6 @@
 // Windows over the last one to three axes of [n, c, ..]: convolutions, their transposes, and pools.
 #include <algorithm>
-#include <limits>
+#include <utility>
 
 #include "base/error.h"
 #include "graph/functions/functions.h"
@@ -294,21 +294,28 @@ Ref max_pool(std::string_view who, const Ref& x, const Windows& w, bool ceil) {
              false);
 }
 
-Ref avg_pool(std::string_view who, const Ref& x, const Windows& w, bool ceil, bool count_padding) {
-  const Ints after = behind(who, x, w, ceil);
-  const bool whole = after == w.padding && (count_padding || w.padding == Ints(w.count(), 0));
-  if (whole) return mean(patches(pad(x, around(w.padding, w.padding), 0), w), tap_axes(w), false);
-  const Ref taps = patches(pad(in_accumulator(widened(x)), around(w.padding, after), 0), w);
-  const DType dtype = as_float(x)->dtype, wide = accumulator(dtype);
-  // What of a window counts: elements, and (or not) the padding, but never what is behind that.
+/// 1 where something counts as an element, 0 elsewhere: elements do, the padding does or not, what lies behind it never does.
+Ref counted(const Ref& x, DType dtype, const Windows& w, const Ints& after, bool count_padding) {
   Dims thin{index(1), index(1)};
   thin.insert(thin.end(), x->shape.begin() + 2, x->shape.end());
-  const Ref one = constant(wide, int64_t{1}), counted = full(thin, 1, wide);
-  Ints rest = after;
-  for (size_t i = 0; i < rest.size(); i++) rest[i] -= count_padding ? w.padding[i] : 0;
-  const Ref inner = count_padding ? pad(counted, around(w.padding, w.padding), Input(one)) : counted;
-  const Ref all = pad(inner, around(count_padding ? Ints(w.count(), 0) : w.padding, rest), 0);
-  const Ref total = sum(taps, tap_axes(w), false), count = sum(patches(all, w), tap_axes(w), false);
+  Ref ones = full(thin, 1, dtype);
+  Ints before = w.padding, rest = after;
+  if (count_padding) {
+    ones = pad(ones, around(before, before), 1);
+    for (size_t i = 0; i < rest.size(); i++) rest[i] -= std::exchange(before[i], 0);
+  }
+  return pad(ones, around(before, rest), 0);
+}
+
+Ref avg_pool(std::string_view who, const Ref& x, const Windows& w, bool ceil, bool count_padding) {
+  const Ints after = behind(who, x, w, ceil);
+  const bool padded = std::any_of(w.padding.begin(), w.padding.end(), [](int64_t p) { return p != 0; });
+  if (after == w.padding && (count_padding || !padded))
+    return mean(patches(pad(x, around(w.padding, w.padding), 0), w), tap_axes(w), false);
+  const DType dtype = as_float(x)->dtype, wide = accumulator(dtype);
+  const Ref taps = patches(pad(in_accumulator(widened(x)), around(w.padding, after), 0), w);
+  const Ref total = sum(taps, tap_axes(w), false);
+  const Ref count = sum(patches(counted(x, wide, w, after, count_padding), w), tap_axes(w), false);
   return cast(div(cast(total, wide), count), dtype);
 }
 

@@ -313,7 +313,7 @@ Tensor v0::fma(const Operand& a, const Operand& b, const Operand& c) { return re
 Tensor v0::cat(std::span<const Tensor> t, int64_t axis) { return record([&] { return fn::cat(all_of(t), axis); }); }
 Tensor v0::stack(std::span<const Tensor> t, int64_t axis) { return record([&] { return fn::stack(all_of(t), axis); }); }
 Tensor v0::linear_scan(const Operand& a, const Operand& b, int64_t axis) { return record([&] { return fn::linear_scan(input(a), input(b), axis); }); }
-Tensor v0::cross_entropy(const Tensor& logits, const Tensor& labels) { return record([&] { return fn::cross_entropy(of(logits), of(labels)); }); }
+Tensor v0::cross_entropy(const Tensor& logits, const Tensor& labels) { return record([&] { return fn::cross_entropy(of(logits), of(labels), 0, {}); }); }
 // clang-format on
 
 }  // namespace kontor

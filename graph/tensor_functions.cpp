@@ -1,6 +1,8 @@
 // The functions of <kontor/functions.h>: each forwards to the function of its name.
 #include <kontor/functions.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/guard.h"
 #include "graph/functions/functions.h"
@@ -18,6 +20,7 @@ Tensor record(F&& f) {
 }
 Ref of(const Tensor& t) { return node_of(t); }
 Input input(const Operand& o) { return Recording::input(o); }
+Ref maybe(const Tensor& t) { return t.empty() ? Ref() : of(t); }
 AxisList list(const Axes& a) { return a.all() ? AxisList() : AxisList(a.list()); }
 
 std::vector<Ref> all_of(std::span<const Tensor> tensors) {
@@ -100,6 +103,47 @@ Tensor v0::outer(const Tensor& a, const Tensor& b) { return record([&] { return 
 Tensor v0::tensordot(const Tensor& a, const Tensor& b, int64_t axes) { return record([&] { return fn::tensordot(of(a), of(b), axes); }); }
 Tensor v0::einsum(std::string_view formula, std::span<const Tensor> t) { return record([&] { return fn::einsum(std::string(formula), all_of(t)); }); }
 // clang-format on
+
+// clang-format off
+Tensor v0::nonzero(const Tensor& m, int64_t size, int64_t fill) { return record([&] { return fn::nonzero(of(m), size, fill); }); }
+Tensor v0::masked_select(const Tensor& x, const Tensor& m, int64_t size, const Operand& fill) { return record([&] { return fn::masked_select(of(x), of(m), size, input(fill)); }); }
+
+Tensor v0::conv1d(const Tensor& x, const Tensor& w, const Tensor& b, const ConvOptions& o) { return record([&] { return fn::conv1d(of(x), of(w), maybe(b), o.stride, o.padding, o.dilation, o.groups); }); }
+Tensor v0::conv3d(const Tensor& x, const Tensor& w, const Tensor& b, const ConvOptions& o) { return record([&] { return fn::conv3d(of(x), of(w), maybe(b), o.stride, o.padding, o.dilation, o.groups); }); }
+Tensor v0::conv_transpose(const Tensor& x, const Tensor& w, const Tensor& b, const ConvOptions& o) {
+  return record([&] { return fn::conv_transpose(of(x), of(w), maybe(b), o.stride, o.padding, o.output_padding, o.dilation, o.groups); });
+}
+Tensor v0::max_pool(const Tensor& x, const std::vector<int64_t>& size, const PoolOptions& o) { return record([&] { return fn::max_pool(of(x), size, o.stride, o.padding, o.dilation, o.ceil); }); }
+Tensor v0::avg_pool(const Tensor& x, const std::vector<int64_t>& size, const PoolOptions& o) {
+  return record([&] {
+    if (std::any_of(o.dilation.begin(), o.dilation.end(), [](int64_t d) { return d != 1; }))
+      fail("avg_pool: a dilation of ({})", fmt::join(o.dilation, ", "));
+    return fn::avg_pool(of(x), size, o.stride, o.padding, o.ceil, o.count_padding);
+  });
+}
+Tensor v0::batch_norm(const Tensor& x, const Tensor& m, const Tensor& v, const Tensor& w, const Tensor& b, double eps) { return record([&] { return fn::batch_norm(of(x), maybe(m), maybe(v), maybe(w), maybe(b), eps); }); }
+Tensor v0::group_norm(const Tensor& x, int64_t groups, const Tensor& w, const Tensor& b, double eps) { return record([&] { return fn::group_norm(of(x), groups, maybe(w), maybe(b), eps); }); }
+
+Tensor v0::cross_entropy(const Tensor& x, const Tensor& l, const LabelOptions& o) { return record([&] { return fn::cross_entropy(of(x), of(l), o.smoothing, o.ignored); }); }
+Tensor v0::nll(const Tensor& x, const Tensor& l, std::optional<int64_t> ignored) { return record([&] { return fn::nll(of(x), of(l), ignored); }); }
+Tensor v0::mse(const Tensor& a, const Tensor& b) { return record([&] { return fn::mse(of(a), of(b)); }); }
+Tensor v0::binary_cross_entropy(const Tensor& x, const Tensor& t) { return record([&] { return fn::binary_cross_entropy(of(x), of(t)); }); }
+Tensor v0::binary_cross_entropy_with_logits(const Tensor& x, const Tensor& t) { return record([&] { return fn::binary_cross_entropy_with_logits(of(x), of(t)); }); }
+
+Tensor v0::bernoulli(const Tensor& p) { return record([&] { return fn::bernoulli(of(p)); }); }
+Tensor v0::multinomial(const Tensor& w, int64_t count, bool replacement) { return record([&] { return fn::multinomial(of(w), count, replacement); }); }
+Tensor v0::truncated_normal(const Shape& s, double m, double dev, double lo, double hi, DType d) { return record([&] { return fn::truncated_normal(Recording::dims(s), m, dev, lo, hi, d); }); }
+// clang-format on
+
+Tensor v0::mean_cross_entropy(const Tensor& logits, const Tensor& labels, const LabelOptions& o) {
+  const Tensor rows = cross_entropy(logits, labels, o);
+  if (!o.ignored) return rows.mean();
+  return rows.sum() / (labels != *o.ignored).cast(rows.dtype()).sum();
+}
+
+Tensor v0::checkpointed(const Tensor& value, std::span<const Tensor> inputs) {
+  return record([&] { return fn::call("checkpoint", of(value), all_of(inputs)); });
+}
 
 std::vector<Tensor> v0::split(const Tensor& x, int64_t size, int64_t axis) {
   return guarded("recording", [&] { return parts_of_size("split", of(x), size, axis); });

@@ -43,8 +43,9 @@ struct Trainer::State {
   std::shared_ptr<ScalarState> key_scalar = scalar_of(DType::U64, key), counter = scalar_of(DType::U64),
                                rate = scalar_of(DType::F32), sigma = scalar_of(DType::F32),
                                range = scalar_of(DType::F32);
-  Tensor rates = {};                    // meta-lr: [groups]
-  std::unique_ptr<nn::Adam> adam = {};  // of the parameters of all groups
+  Tensor rates = {};                           // meta-lr: [groups]
+  std::vector<nn::Parameter> statistics = {};  // of the model: kept, not trained
+  std::unique_ptr<nn::Adam> adam = {};         // of the parameters of all groups
   std::vector<Jit> update = {};
   double operations = 0;
   size_t samples = 0;  // of the recorded batch
@@ -156,12 +157,18 @@ Trainer::Trainer(std::vector<nn::Parameter> parameters, nn::Objective objective,
   check_options(options);
   const uint64_t key = subkey(options.seed, kSeedUse);
   const double lr = options.lr, meta_lr = options.meta_lr;
+  const auto kept =
+      std::stable_partition(parameters.begin(), parameters.end(), [](const auto& p) { return p.trained; });
+  std::vector<nn::Parameter> statistics(kept, parameters.end());
+  parameters.erase(kept, parameters.end());
   state_ = std::make_unique<State>(
       State{std::move(parameters), std::move(objective), std::move(options), lr, meta_lr, key});
   State& s = *state_;
+  s.statistics = std::move(statistics);
   s.update.emplace_back(std::make_shared<State*>(state_.get()), &State::trace);
   std::vector<Tensor*> tensors;
-  for (const nn::Parameter& p : s.parameters) tensors.push_back(p.tensor);
+  for (const auto& some : {s.parameters, s.statistics})
+    for (const nn::Parameter& p : some) tensors.push_back(p.tensor);
   realize_all(tensors);
   if (!s.options.groups.empty()) s.start(s.options.groups);
 }
@@ -249,6 +256,7 @@ void Trainer::judge(double loss) {
 
 std::vector<nn::Parameter> Trainer::tensors() {
   std::vector<nn::Parameter> all = state_->parameters;
+  all.insert(all.end(), state_->statistics.begin(), state_->statistics.end());
   if (state_->adam)
     for (nn::Parameter& p : state_->adam->state()) all.push_back(std::move(p));
   if (!state_->rates.empty()) all.push_back({"marketplace.lr", &state_->rates});

@@ -15,34 +15,99 @@ static Tensor uniform_within(const Shape& shape, double fan_in) {
   return Tensor::uniform(shape, -bound, bound);
 }
 
+static Affine affine(const Shape& weight, int64_t out, double fan_in, bool with_bias) {
+  Affine made{uniform_within(weight, fan_in), {}};
+  if (with_bias) made.bias = uniform_within({out}, fan_in);
+  return made;
+}
+
+static Affine ones_and_zeros(int64_t size) { return {Tensor::ones({size}), Tensor::zeros({size})}; }
+
 Linear::Linear(int64_t in, int64_t out, bool with_bias)
-    : weight(uniform_within({out, in}, static_cast<double>(in))),
-      bias(with_bias ? uniform_within({out}, static_cast<double>(in)) : Tensor()) {}
+    : Affine(affine({out, in}, out, static_cast<double>(in), with_bias)) {}
 
 Tensor Linear::operator()(const Tensor& x) const {
   const Tensor product = x.matmul(weight.transpose());
   return bias.empty() ? product : product + bias;
 }
 
-static double taps(int64_t in, Pair size) {
-  return static_cast<double>(in) * static_cast<double>(size.h) * static_cast<double>(size.w);
+/// A weight [first, second / groups, size..] for `out` outputs, of which each sums over second / groups inputs (or the other way round).
+static Affine taps(std::string_view who, int64_t first, int64_t second, const std::vector<int64_t>& size,
+                   int64_t groups, int64_t out, bool with_bias) {
+  if (groups < 1 || first % groups != 0 || second % groups != 0)
+    fail("{}: {} groups of {} and {} channels", who, groups, first, second);
+  Shape shape{first, second / groups};
+  double fan_in = static_cast<double>(second / groups);
+  for (const int64_t n : size) shape.emplace_back(n), fan_in *= static_cast<double>(n);
+  return affine(shape, out, fan_in, with_bias);
 }
 
-Conv2d::Conv2d(int64_t in, int64_t out, Pair size, Pair by, Pair margin, bool with_bias)
-    : weight(uniform_within({out, in, size.h, size.w}, taps(in, size))),
-      bias(with_bias ? uniform_within({out}, taps(in, size)) : Tensor()),
+Conv2d::Conv2d(int64_t in, int64_t out, Pair size, Pair by, Pair margin, bool with_bias, Pair apart,
+               int64_t in_groups)
+    : Affine(taps("Conv2d", out, in, {size.h, size.w}, in_groups, out, with_bias)),
       stride(by),
-      padding(margin) {}
+      padding(margin),
+      dilation(apart),
+      groups(in_groups) {}
 
-Tensor Conv2d::operator()(const Tensor& x) const { return x.conv2d(weight, bias, stride, padding); }
+Tensor Conv2d::operator()(const Tensor& x) const {
+  return x.conv2d(weight, bias, stride, padding, dilation, groups);
+}
+
+Conv1d::Conv1d(int64_t in, int64_t out, int64_t size, const ConvOptions& o, bool with_bias)
+    : Affine(taps("Conv1d", out, in, {size}, o.groups, out, with_bias)), options(o) {}
+Tensor Conv1d::operator()(const Tensor& x) const { return conv1d(x, weight, bias, options); }
+
+Conv3d::Conv3d(int64_t in, int64_t out, const std::vector<int64_t>& size, const ConvOptions& o,
+               bool with_bias)
+    : Affine(taps("Conv3d", out, in, size.size() == 1 ? std::vector<int64_t>(3, size[0]) : size, o.groups,
+                  out, with_bias)),
+      options(o) {}
+Tensor Conv3d::operator()(const Tensor& x) const { return conv3d(x, weight, bias, options); }
+
+ConvTranspose::ConvTranspose(int64_t in, int64_t out, const std::vector<int64_t>& size, const ConvOptions& o,
+                             bool with_bias)
+    : Affine(taps("ConvTranspose", in, out, size, o.groups, out, with_bias)), options(o) {}
+Tensor ConvTranspose::operator()(const Tensor& x) const { return conv_transpose(x, weight, bias, options); }
 
 InstanceNorm::InstanceNorm(int64_t channels, double epsilon)
-    : weight(Tensor::ones({channels})), bias(Tensor::zeros({channels})), eps(epsilon) {}
+    : Affine(ones_and_zeros(channels)), eps(epsilon) {}
 
 Tensor InstanceNorm::operator()(const Tensor& x) const { return x.instance_norm(weight, bias, eps); }
 
-LayerNorm::LayerNorm(int64_t size, double epsilon)
-    : weight(Tensor::ones({size})), bias(Tensor::zeros({size})), eps(epsilon) {}
+GroupNorm::GroupNorm(int64_t count, int64_t channels, double epsilon)
+    : Affine(ones_and_zeros(channels)), groups(count), eps(epsilon) {
+  if (count < 1 || channels % count != 0) fail("GroupNorm: {} groups of {} channels", count, channels);
+}
+
+Tensor GroupNorm::operator()(const Tensor& x) const { return group_norm(x, groups, weight, bias, eps); }
+
+BatchNorm::BatchNorm(int64_t channels, double part, double epsilon)
+    : Affine(ones_and_zeros(channels)),
+      mean{Tensor::zeros({channels})},
+      variance{Tensor::ones({channels})},
+      momentum(part),
+      eps(epsilon) {
+  if (!(part >= 0 && part <= 1)) fail("BatchNorm: a momentum of {}", part);
+}
+
+static void take_in(Statistic& running, const Tensor& now, double momentum) {
+  const Tensor next = running.value * (1 - momentum) + now.detach().cast(running.value.dtype()) * momentum;
+  running.value.assign(where(next.isfinite(), next, running.value));
+}
+
+Tensor BatchNorm::operator()(const Tensor& x, bool training) const {
+  if (!training) return batch_norm(x, mean.value, variance.value, weight, bias, eps);
+  if (x.rank() < 2) fail("BatchNorm: {}: needs [n, channels, ..]", describe(*node_of(x)));
+  std::vector<int64_t> over{0};
+  for (int64_t a = 2; a < x.rank(); ++a) over.push_back(a);
+  take_in(variance, x.var(over, false, 1), momentum);  // which refuses a batch of one element
+  const Tensor centre = x.mean(over);
+  take_in(mean, centre, momentum);
+  return batch_norm(x, centre, x.var(over), weight, bias, eps);
+}
+
+LayerNorm::LayerNorm(int64_t size, double epsilon) : Affine(ones_and_zeros(size)), eps(epsilon) {}
 
 Tensor LayerNorm::operator()(const Tensor& x) const { return x.layer_norm(1, weight, bias, eps); }
 

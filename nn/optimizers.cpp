@@ -1,4 +1,6 @@
-// SGD, Adam and AdamW: fused updates of parameters and state, written in place where nobody needs the old values.
+// SGD, RMSprop, Adam, AdamW and Lion: fused updates of parameters and state, written in place where nobody needs the old values. They
+// are recorded from the last parameter to the first, as gradients come: kernels run in the order in which results are asked for, and
+// what a gradient is made of is let go of before the next one's is made.
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -32,11 +34,12 @@ std::vector<Parameter> named(const std::vector<Parameter>& parameters, std::vect
 
 }  // namespace
 
-Optimizer::Optimizer(std::vector<Parameter> parameters, double rate)
-    : lr(rate), parameters_(std::move(parameters)) {
+Optimizer::Optimizer(std::vector<Parameter> parameters, double rate) : lr(rate) {
+  for (Parameter& p : parameters) (p.trained ? parameters_ : statistics_).push_back(std::move(p));
   if (parameters_.empty()) fail("optimizer: no parameters");
   if (!(rate > 0)) fail("optimizer: a learning rate of {}", rate);
   realize_all(tensors_of(parameters_));
+  realize_all(tensors_of(statistics_));
 }
 
 Optimizer::~Optimizer() = default;
@@ -52,7 +55,11 @@ void Optimizer::step(std::span<const Tensor> gradients, const Tensor& only_if) {
   update(gradients);
   only_if_ = {};
   std::vector<Tensor*> changed = tensors_of(parameters_);
-  for (const Parameter& p : state()) changed.push_back(p.tensor);
+  for (const auto& others : {state(), statistics_})
+    for (const Parameter& p : others) changed.push_back(p.tensor);
+  for (Tensor& sum : sums_) changed.push_back(&sum);
+  if (!sums_.empty()) changed.insert(changed.end(), {&losses_, &losses_count_});
+  std::reverse(changed.begin(), changed.end());
   realize_all(changed);
 }
 
@@ -77,7 +84,7 @@ static void clip_to(double length, std::vector<Tensor>& gradients) {
   for (Tensor& g : gradients) g = g * factor.cast(g.dtype());
 }
 
-void Optimizer::step(const Tensor& loss) {
+std::vector<Tensor> Optimizer::gradients_of(const Tensor& loss) const {
   std::vector<Tensor> leaves;
   for (const Parameter& p : parameters_) leaves.push_back(*p.tensor);
   std::vector<Tensor> gradients = gradient(loss_scale_ == 1 ? loss : loss * loss_scale_, leaves);
@@ -85,17 +92,57 @@ void Optimizer::step(const Tensor& loss) {
   if (loss_scale_ != 1)
     for (Tensor& g : gradients) g = g * (1 / loss_scale_);
   for (Tensor& g : gradients) g = where(g.isfinite(), g, 0);
+  return gradients;
+}
+
+void Optimizer::step(const Tensor& loss) {
+  std::vector<Tensor> gradients = gradients_of(loss);
   if (clip_ > 0) clip_to(clip_, gradients);
   step(gradients, loss.reshape({}).isfinite());
+}
+
+void Optimizer::keep_sums() {
+  if (!sums_.empty()) return;
+  sums_ = zeros_like(parameters_);
+  losses_ = Tensor::zeros({}), losses_count_ = Tensor::zeros({});
+  realize_all(sums_);
+  realize_all(std::vector<Tensor*>{&losses_, &losses_count_});
+}
+
+void Optimizer::accumulate(const Tensor& loss) {
+  if (sums_.empty()) fail("{}: no sums of gradients are kept; see keep_sums()", kind());
+  const std::vector<Tensor> gradients = gradients_of(loss);
+  std::vector<Tensor*> changed = tensors_of(statistics_);
+  for (size_t i = sums_.size(); i-- > 0;) {
+    sums_[i].assign(sums_[i] + gradients[i]);
+    changed.push_back(&sums_[i]);
+  }
+  losses_.assign(losses_ + loss.reshape({}).cast(DType::F32));
+  losses_count_.assign(losses_count_ + 1);
+  changed.insert(changed.end(), {&losses_, &losses_count_});
+  realize_all(changed);
+}
+
+void Optimizer::apply() {
+  if (sums_.empty()) fail("{}: no sums of gradients are kept; see keep_sums()", kind());
+  std::vector<Tensor> gradients;
+  for (const Tensor& sum : sums_) gradients.push_back(sum / losses_count_.cast(sum.dtype()));
+  if (clip_ > 0) clip_to(clip_, gradients);
+  const Tensor finite = losses_.isfinite();
+  for (Tensor& sum : sums_) sum.assign(full_like(sum, 0));
+  losses_.assign(full_like(losses_, 0));
+  losses_count_.assign(full_like(losses_count_, 0));
+  step(gradients, finite);
 }
 
 void Optimizer::set(Tensor& state, const Tensor& value) const {
   state.assign(only_if_.empty() ? value : where(only_if_, value, state));
 }
 
-SGD::SGD(std::vector<Parameter> parameters, double rate, double momentum)
-    : Optimizer(std::move(parameters), rate), momentum_(momentum) {
+SGD::SGD(std::vector<Parameter> parameters, double rate, double momentum, bool nesterov)
+    : Optimizer(std::move(parameters), rate), momentum_(momentum), nesterov_(nesterov) {
   if (!(momentum >= 0 && momentum < 1)) fail("sgd: a momentum of {}", momentum);
+  if (nesterov && momentum == 0) fail("sgd: Nesterov's form needs a momentum");
   if (momentum > 0) velocity_ = zeros_like(parameters_);
   realize_all(velocity_);
 }
@@ -103,15 +150,46 @@ SGD::SGD(std::vector<Parameter> parameters, double rate, double momentum)
 std::vector<Parameter> SGD::state() { return named(parameters_, velocity_, ".v"); }
 
 void SGD::update(std::span<const Tensor> gradients) {
-  for (size_t i = 0; i < parameters_.size(); ++i) {
+  for (size_t i = parameters_.size(); i-- > 0;) {
     Tensor& x = *parameters_[i].tensor;
     if (velocity_.empty()) {
       set(x, x - gradients[i] * lr);
       continue;
     }
     const Tensor v = velocity_[i] * momentum_ + gradients[i];
-    set(x, x - v * lr);
+    set(x, x - (nesterov_ ? gradients[i] + v * momentum_ : v) * lr);
     set(velocity_[i], v);
+  }
+}
+
+RMSprop::RMSprop(std::vector<Parameter> parameters, double rate, double alpha, double eps, double momentum)
+    : Optimizer(std::move(parameters), rate), alpha_(alpha), eps_(eps), momentum_(momentum) {
+  if (!(alpha >= 0 && alpha < 1)) fail("rmsprop: an alpha of {}", alpha);
+  if (!(momentum >= 0 && momentum < 1)) fail("rmsprop: a momentum of {}", momentum);
+  v_ = zeros_like(parameters_);
+  if (momentum > 0) b_ = zeros_like(parameters_);
+  realize_all(v_);
+  realize_all(b_);
+}
+
+std::vector<Parameter> RMSprop::state() {
+  std::vector<Parameter> all = named(parameters_, v_, ".v");
+  for (Parameter& p : named(parameters_, b_, ".b")) all.push_back(std::move(p));
+  return all;
+}
+
+void RMSprop::update(std::span<const Tensor> gradients) {
+  for (size_t i = parameters_.size(); i-- > 0;) {
+    Tensor& x = *parameters_[i].tensor;
+    const Tensor& g = gradients[i];
+    const Tensor v = v_[i] * alpha_ + g * g * (1 - alpha_);
+    Tensor by = g / (v.sqrt() + eps_);
+    if (!b_.empty()) {
+      by = b_[i] * momentum_ + by;
+      set(b_[i], by);
+    }
+    set(x, x - by * lr);
+    set(v_[i], v);
   }
 }
 
@@ -152,7 +230,7 @@ void Adam::set_steps(int64_t steps) { corrections_->steps = steps; }
 
 void Adam::update(std::span<const Tensor> gradients) {
   at_each_call(corrections_, Corrections::advance);
-  for (size_t i = 0; i < parameters_.size(); ++i) {
+  for (size_t i = parameters_.size(); i-- > 0;) {
     Tensor& x = *parameters_[i].tensor;
     const Tensor& g = gradients[i];
     const Tensor m = m_[i] * beta1_ + g * (1 - beta1_);
@@ -171,18 +249,49 @@ std::vector<ParameterGroup> decay_groups(std::span<const Parameter> parameters, 
   return groups;
 }
 
-static std::vector<Parameter> joined(std::span<const ParameterGroup> groups) {
+static std::vector<Parameter> joined(std::string_view who, std::span<const ParameterGroup> groups) {
   std::vector<Parameter> all;
   for (const ParameterGroup& g : groups) {
-    if (!(g.decay >= 0)) fail("adamw: a decay of {}", g.decay);
+    if (!(g.decay >= 0)) fail("{}: a decay of {}", who, g.decay);
     all.insert(all.end(), g.parameters.begin(), g.parameters.end());
   }
   return all;
 }
 
+/// A number for each that is trained.
+static std::vector<double> decays_of(std::span<const ParameterGroup> groups) {
+  std::vector<double> out;
+  for (const ParameterGroup& g : groups)
+    for (const Parameter& p : g.parameters)
+      if (p.trained) out.push_back(g.decay);
+  return out;
+}
+
 AdamW::AdamW(std::span<const ParameterGroup> groups, double rate, double beta1, double beta2, double eps)
-    : Adam(joined(groups), rate, beta1, beta2, eps) {
-  for (const ParameterGroup& g : groups) decays_.insert(decays_.end(), g.parameters.size(), g.decay);
+    : Adam(joined("adamw", groups), rate, beta1, beta2, eps) {
+  decays_ = decays_of(groups);
+}
+
+Lion::Lion(std::span<const ParameterGroup> groups, double rate, double beta1, double beta2)
+    : Optimizer(joined("lion", groups), rate),
+      beta1_(beta1),
+      beta2_(beta2),
+      decays_(decays_of(groups)),
+      m_(zeros_like(parameters_)) {
+  if (!(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1)) fail("lion: betas {} and {}", beta1, beta2);
+  realize_all(m_);
+}
+
+std::vector<Parameter> Lion::state() { return named(parameters_, m_, ".m"); }
+
+void Lion::update(std::span<const Tensor> gradients) {
+  for (size_t i = parameters_.size(); i-- > 0;) {
+    Tensor& x = *parameters_[i].tensor;
+    const Tensor& g = gradients[i];
+    const Tensor way = (m_[i] * beta1_ + g * (1 - beta1_)).sign();
+    set(x, x - (decays_[i] > 0 ? way + x * decays_[i] : way) * lr);
+    set(m_[i], m_[i] * beta2_ + g * (1 - beta2_));
+  }
 }
 
 double WarmupCosine::at(int64_t step) const {

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <tuple>
 
 #include <kontor/nn.h>
 
@@ -137,25 +138,55 @@ struct BackpropTrainer::State {
   Objective objective;
   std::unique_ptr<Optimizer> optimizer;
   double lr, decay;
-  double operations = 0;
-  std::vector<Jit> update = {};  // none before the first step
+  int64_t parts;
+  double operations = 0;                                // of a batch, or of a part of one
+  std::vector<Jit> forward_and_back = {}, update = {};  // of one part the first does all
 
   std::vector<Tensor> record(const Tensor& x, const Tensor& labels) {
     Score score = objective(x, labels);
     operations = 3 * product_operations(std::span(&score.loss, 1));
-    optimizer->step(score.loss);
+    if (parts > 1) optimizer->accumulate(score.loss);
+    else optimizer->step(score.loss);
     return together(std::move(score));
   }
   static std::vector<Tensor> trace(void* self, std::span<const Tensor> in) {
     return (*static_cast<State**>(self))->record(in[0], in[1]);
   }
+  static std::vector<Tensor> trace_update(void* self, std::span<const Tensor>) {
+    (*static_cast<State**>(self))->optimizer->apply();
+    return {};
+  }
+
+  // Mean loss and accuracy (NaN: none) before the update that is made.
+  std::pair<double, double> step(const Tensor& x, const Tensor& labels) {
+    if (x.rank() == 0 || labels.rank() == 0 || x.size(0) % parts != 0 || labels.size(0) != x.size(0))
+      fail("backprop: {} parts of a batch of {} and {} labels", parts, x.rank() ? x.size(0) : 0,
+           labels.rank() ? labels.size(0) : 0);
+    const int64_t size = x.size(0) / parts;
+    std::vector<std::vector<Tensor>> out;
+    for (int64_t i = 0; i < parts; ++i) {
+      const auto part = [&](const Tensor& all) { return all.slice(0, i * size, (i + 1) * size); };
+      out.push_back(forward_and_back[0](std::vector<Tensor>{part(x), part(labels)}));
+    }
+    update[0](std::span<const Tensor>());
+    return {mean_of(out, 0), mean_of(out, 1)};
+  }
+  static double mean_of(std::vector<std::vector<Tensor>>& out, size_t which) {
+    double sum = 0;
+    for (std::vector<Tensor>& o : out) sum += which < o.size() ? o[which].item<double>() : kNone;
+    return sum / static_cast<double>(out.size());
+  }
 };
 
-BackpropTrainer::BackpropTrainer(Objective objective, std::unique_ptr<Optimizer> optimizer, double lr_decay)
-    : state_(std::make_unique<State>(State{std::move(objective), std::move(optimizer), 0, lr_decay})) {
+BackpropTrainer::BackpropTrainer(Objective objective, std::unique_ptr<Optimizer> optimizer, double lr_decay,
+                                 int64_t parts)
+    : state_(std::make_unique<State>(State{std::move(objective), std::move(optimizer), 0, lr_decay, parts})) {
   if (!(lr_decay >= 0 && lr_decay < 1)) fail("backprop: a learning rate decay of {}", lr_decay);
+  if (parts < 1) fail("backprop: a batch in {} parts", parts);
   state_->lr = state_->optimizer->lr.value();
-  state_->update.emplace_back(std::make_shared<State*>(state_.get()), &State::trace);
+  if (parts > 1) state_->optimizer->keep_sums();
+  state_->forward_and_back.emplace_back(std::make_shared<State*>(state_.get()), &State::trace);
+  state_->update.emplace_back(std::make_shared<State*>(state_.get()), &State::trace_update);
 }
 
 BackpropTrainer::~BackpropTrainer() = default;
@@ -171,21 +202,27 @@ Metrics BackpropTrainer::run(const Tensor& x, const Tensor& labels) {
   State& s = *state_;
   s.optimizer->lr.set(s.lr);
   const int64_t before = s.optimizer->steps();
-  const std::vector<Tensor> out = s.update[0](std::vector<Tensor>{x, labels});
-  const auto loss = out[0].item<double>();
+  double loss = 0, accuracy = kNone;
+  if (s.parts == 1) {
+    const std::vector<Tensor> out = s.forward_and_back[0](std::vector<Tensor>{x, labels});
+    loss = out[0].item<double>();
+    if (out.size() > 1) accuracy = out[1].item<double>();
+  } else {
+    std::tie(loss, accuracy) = s.step(x, labels);
+  }
   if (!std::isfinite(loss)) {  // and nothing was changed
     s.optimizer->set_steps(before);
     fail("backprop: the loss of step {} is {}; the learning rate {:g} may be too high", steps_ + 1, loss,
          s.lr);
   }
   s.lr *= 1 - s.decay;
-  return {
-      .loss = loss, .accuracy = out.size() > 1 ? out[1].item<double>() : kNone, .operations = s.operations};
+  return {.loss = loss, .accuracy = accuracy, .operations = s.operations * static_cast<double>(s.parts)};
 }
 
 std::vector<Parameter> BackpropTrainer::tensors() {
   std::vector<Parameter> all = state_->optimizer->parameters();
-  for (Parameter& p : state_->optimizer->state()) all.push_back(std::move(p));
+  for (const auto& more : {state_->optimizer->statistics(), state_->optimizer->state()})
+    all.insert(all.end(), more.begin(), more.end());
   return all;
 }
 

@@ -2,6 +2,7 @@
 #include "runtime/realize.h"
 
 #include <algorithm>
+#include <unordered_set>
 
 #include "base/error.h"
 #include "base/guard.h"
@@ -299,9 +300,11 @@ class Realization {
 }  // namespace
 
 void realize(ContextState& context, std::span<const std::shared_ptr<TensorState>> states) {
-  std::vector<State> distinct(states.begin(), states.end());
-  std::sort(distinct.begin(), distinct.end());
-  distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
+  // In the order in which they are asked for, which kernels follow: not in that of addresses, which differ from run to run.
+  std::vector<State> distinct;
+  std::unordered_set<const TensorState*> met;
+  for (const State& s : states)
+    if (met.insert(s.get()).second) distinct.push_back(s);
   std::unique_ptr<Realization> realization;
   {
     std::lock_guard lock(context.mutex);

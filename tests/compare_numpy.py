@@ -196,10 +196,102 @@ def t(x):
   return None if x is None else torch.from_numpy(np.array(x, dtype="f8", order="C"))
 
 
-def conv2d(c):
+def per_axis(c, *names):
+  """Arguments of windows: a number for each axis behind the first two."""
+  count = c.x.ndim - 2
+  lists = [v if isinstance(v, list) else [v] for v in (getattr(c, n) for n in names)]
+  return [tuple(v) if len(v) == count else tuple(v) * count for v in lists]
+
+
+def convolution(c):
   if min(c.x.shape) == 0 or c.dtypes["x"] not in EPS:  # PyTorch has no convolution of integers
     return None
-  return F.conv2d(t(c.x), t(c.weight), t(c.bias), pair(c.stride), pair(c.padding), pair(c.dilation), c.groups).numpy()
+  function = (F.conv1d, F.conv2d, F.conv3d)[c.x.ndim - 3]
+  return function(t(c.x), t(c.weight), t(c.bias), *per_axis(c, "stride", "padding", "dilation"), c.groups).numpy()
+
+
+def conv_transpose(c):
+  if min(c.x.shape) == 0 or c.dtypes["x"] not in EPS or not c.result.size:
+    return None
+  function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[c.x.ndim - 3]
+  stride, padding, beyond, dilation = per_axis(c, "stride", "padding", "output_padding", "dilation")
+  return function(t(c.x), t(c.weight), t(c.bias), stride, padding, beyond, c.groups, dilation).numpy()
+
+
+def any_pool(c):
+  if min(c.x.shape) == 0 or c.dtypes["x"] in ("u64", "i64"):  # f64 does not hold them
+    return None
+  is_max, at = c.function == "max_pool", c.x.ndim - 3
+  size, stride, padding = per_axis(c, "size", "stride", "padding")
+  if at == 2 and any(n < k for n, k in zip(c.x.shape[2:], size)):
+    return None  # PyTorch does not take such an image in three dimensions, whatever is around it
+  stride = tuple(s or k for s, k in zip(stride, size))
+  if is_max:
+    function = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[at]
+    return function(t(c.x), size, stride, padding, *per_axis(c, "dilation"), ceil_mode=bool(c.ceil)).numpy()
+  function = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[at]
+  return function(t(c.x), size, stride, padding, ceil_mode=bool(c.ceil), count_include_pad=bool(c.count_padding)).numpy()
+
+
+def by_channel(v, like):
+  return v.reshape((-1,) + (1,) * (like.ndim - 2))
+
+
+def scaled(c, out):
+  for p, function in ((c.weight, np.multiply), (c.bias, np.add)):
+    out = out if p is None else function(out, by_channel(p, out))
+  return out
+
+
+def batch_norm(c):
+  if c.eps <= 0:
+    return None
+  x, over = c.x.astype("f8"), (0, *range(2, c.x.ndim))
+  if c.mean is not None:
+    return scaled(c, (x - by_channel(c.mean, x)) / np.sqrt(by_channel(c.variance, x) + c.eps))
+  return scaled(c, (x - x.mean(over, keepdims=True)) / np.sqrt(x.var(over, keepdims=True) + c.eps))
+
+
+def group_norm(c):
+  if c.eps <= 0:
+    return None
+  x = c.x.astype("f8").reshape(c.x.shape[0], c.groups, -1)
+  out = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + c.eps)
+  return scaled(c, out.reshape(c.x.shape))
+
+
+def cross_entropy(c):
+  labels = c.labels.astype("i8")
+  skipped = np.zeros(labels.shape, bool) if c.ignored is None else labels == c.ignored
+  logs = torch.log_softmax(t(c.logits), -1).numpy()
+  right = np.take_along_axis(logs, np.where(skipped, 0, labels)[..., None], -1)[..., 0]
+  smooth = c.smoothing * logs.mean(-1) if c.smoothing else 0
+  return np.where(skipped, 0, -(1 - c.smoothing) * right - smooth)
+
+
+def nll(c):
+  labels = c.labels.astype("i8")
+  skipped = np.zeros(labels.shape, bool) if c.ignored is None else labels == c.ignored
+  return np.where(skipped, 0, -np.take_along_axis(c.x.astype("f8"), np.where(skipped, 0, labels)[..., None], -1)[..., 0])
+
+
+def binary_cross_entropy(c):
+  x, targets = c.floats("x", "targets")
+  log = lambda p: np.where(np.isnan(np.log(p)), np.nan, np.maximum(np.log(p), -100))
+  return -(targets * log(x) + (1 - targets) * log(1 - x))
+
+
+def chosen(c):
+  """Positions in row-major order, and which of the `size` there are."""
+  mask = np.broadcast_to(c.mask, np.broadcast_shapes(c.mask.shape, c.x.shape)) if c.function == "masked_select" else c.mask
+  found = np.flatnonzero(mask)[:c.size]
+  return found, c.size - len(found)
+
+
+def masked_select(c):
+  x = to_dtype(np.broadcast_to(c.x, np.broadcast_shapes(c.mask.shape, c.x.shape)), c.out).ravel()
+  found, rest = chosen(c)
+  return np.concatenate([x[found], np.full(rest, to_dtype(c.fill, c.out))])
 
 
 def pool(function):
@@ -354,7 +446,7 @@ TABLE = {
   "gather": lambda c: c.x[own_places(c)], "scatter": lambda c: scattered(c, put_at), "scatter_add": lambda c: scattered(c, add_at),
   "narrow": lambda c: np.take(c.x, np.arange(c.size) + int(c.begin) + (c.x.shape[c.axis] if int(c.begin) < 0 else 0), axis=c.axis),
   "full_like": lambda c: np.full(c.x.shape, to_dtype(c.value, c.out)),
-  "linspace": lambda c: to_dtype(np.linspace(c.begin, c.end, c.count), c.out),
+  "linspace": lambda c: to_dtype((np.floor if c.out not in EPS else np.asarray)(np.linspace(c.begin, c.end, c.count)), c.out),
   "tile": lambda c: np.tile(c.x, c.repeats if isinstance(c.repeats, list) else [c.repeats]),
   "repeat": lambda c: np.repeat(c.x, c.times, axis=c.axis), "roll": lambda c: np.roll(c.x, c.shift, axis=c.axis),
   "tril": lambda c: np.tril(c.x, c.diagonal), "triu": lambda c: np.triu(c.x, c.diagonal),
@@ -371,9 +463,14 @@ TABLE = {
   "unsqueeze": lambda c: np.expand_dims(c.x, c.axis), "window": windowed,
   "cat": lambda c: np.concatenate([to_dtype(x, c.out) for x in c.tensors], c.axis),
   "stack": lambda c: np.stack([to_dtype(x, c.out) for x in c.tensors], c.axis),
-  "matmul": elementwise(np.matmul, "a", "b"), "conv2d": conv2d, "max_pool2d": pool(F.max_pool2d), "avg_pool2d": pool(F.avg_pool2d),
+  "matmul": elementwise(np.matmul, "a", "b"), "conv1d": convolution, "conv2d": convolution, "conv3d": convolution, "conv_transpose": conv_transpose,
+  "max_pool": any_pool, "avg_pool": any_pool, "batch_norm": batch_norm, "group_norm": group_norm, "nll": nll,
+  "mse": lambda c: np.mean(np.square(np.subtract(*c.floats("x", "targets")))), "binary_cross_entropy": binary_cross_entropy,
+  "binary_cross_entropy_with_logits": lambda c: (lambda x, y: np.logaddexp(0, x) - x * y)(*c.floats("x", "targets")),
+  "nonzero": lambda c: (lambda found, rest: np.concatenate([found, np.full(rest, c.fill)]))(*chosen(c)), "masked_select": masked_select,
+  "max_pool2d": pool(F.max_pool2d), "avg_pool2d": pool(F.avg_pool2d),
   "softmax": lambda c: torch.softmax(t(c.x), c.axis).numpy(), "log_softmax": lambda c: torch.log_softmax(t(c.x), c.axis).numpy(),
-  "cross_entropy": lambda c: -np.take_along_axis(torch.log_softmax(t(c.logits), -1).numpy(), c.labels.astype("i8")[..., None], -1)[..., 0],
+  "cross_entropy": cross_entropy,
   "layer_norm": lambda c: F.layer_norm(t(c.x), c.x.shape[-c.axes:], t(c.weight), t(c.bias), c.eps).numpy() if c.eps > 0 else None,
   "instance_norm": instance_norm, "attention": attention, "one_hot": lambda c: np.asarray(c.x)[..., None] == np.arange(c.classes),
   "take": lambda c: np.take(c.x, c.indices.astype("i8"), axis=c.axis),
@@ -388,16 +485,31 @@ TABLE = {
 # Rows that have no counterpart, and why.
 WITHOUT = {
   "uniform": "a draw of our own generator", "normal": "a draw of our own generator", "randint": "a draw of our own generator",
-  "permutation": "a draw of our own generator", "unwindow": "neither has it (torch's fold sums the taps)",
+  "permutation": "a draw of our own generator", "truncated_normal": "a draw of our own generator",
+  "bernoulli": "a draw of our own generator", "multinomial": "a draw of our own generator", "unwindow": "neither has it (torch's fold sums the taps)",
   "einsum": "formulas are no random numbers; tests/test_order.cpp",
 }
 def normed(c, over):
   """What the deviation from a mean is rounded to, next to the spread, with weight and bias."""
   x = c.x.astype("f8")
   most = np.max(np.abs(x), axis=over, keepdims=True, initial=0) / np.sqrt(x.var(over, keepdims=True) + c.eps)
-  per_feature = (lambda v: v) if over[-1] == x.ndim - 1 and c.function == "layer_norm" else (lambda v: v.reshape((-1,) + (1,) * (x.ndim - 2)))
+  per_feature = (lambda v: v) if over[-1] == x.ndim - 1 and c.function == "layer_norm" else (lambda v: by_channel(v, x))
   weight, bias = (np.asarray(otherwise if v is None else np.abs(per_feature(v))) for v, otherwise in ((c.weight, 1.0), (c.bias, 0.0)))
   return np.broadcast_to(most * weight + bias, x.shape)
+
+
+def scaled_size(c):
+  """By a mean and variance that are given: what its terms come to."""
+  x = c.x.astype("f8")
+  out = (np.abs(x) + np.abs(by_channel(c.mean, x))) / np.sqrt(by_channel(c.variance, x) + c.eps)
+  return out * (1 if c.weight is None else np.abs(by_channel(c.weight, x))) + (0 if c.bias is None else np.abs(by_channel(c.bias, x)))
+
+
+def normed_groups(c):
+  x = c.x.astype("f8").reshape(c.x.shape[0], c.groups, -1)
+  most = np.max(np.abs(x), axis=-1, keepdims=True, initial=0) / np.sqrt(x.var(-1, keepdims=True) + c.eps)
+  out = np.broadcast_to(most, x.shape).reshape(c.x.shape)
+  return out * (1 if c.weight is None else np.abs(by_channel(c.weight, out))) + (0 if c.bias is None else np.abs(by_channel(c.bias, out)))
 
 
 def squares(c, over):
@@ -415,22 +527,31 @@ MAGNITUDE = {
   "var": lambda c: np.mean(np.square(c.x.astype("f8")), axis=c.axis_tuple(), keepdims=bool(c.keepdims)) * c.x.size,
   "cumsum": lambda c: np.cumsum(np.abs(c.x.astype("f8")), axis=c.axis), "linear_scan": lambda c: linear_scan(c, np.abs),
   "logcumsumexp": lambda c: np.maximum.accumulate(np.abs(c.x.astype("f8")), axis=c.axis),
+  "scatter_add": lambda c: scattered(c, lambda out, at, value: out.__setitem__(at, abs(out[at]) + abs(value))),
   "tensordot": lambda c: np.tensordot(*(np.abs(v) for v in c.floats("a", "b")), axes=c.axes),
   "matmul": lambda c: np.matmul(*(np.abs(v) for v in c.floats("a", "b"))),
   "avg_pool2d": lambda c: np.max(np.abs(c.x)), "log_softmax": lambda c: np.max(np.abs(c.x.astype("f8"))),
   "cross_entropy": lambda c: np.max(np.abs(c.logits.astype("f8"))),
   "layer_norm": lambda c: normed(c, tuple(range(c.x.ndim - c.axes, c.x.ndim))),
   "instance_norm": lambda c: normed(c, tuple(range(2, c.x.ndim))),
+  "batch_norm": lambda c: normed(c, (0, *range(2, c.x.ndim))) if c.mean is None else scaled_size(c), "group_norm": normed_groups,
+  "avg_pool": lambda c: np.max(np.abs(c.x)), "mse": lambda c: np.mean(np.square(sum(np.abs(v) for v in c.floats("x", "targets")))),
+  "binary_cross_entropy_with_logits": lambda c: (lambda x, y: np.abs(x) + np.abs(x * y))(*c.floats("x", "targets")),
+  "binary_cross_entropy": lambda c: (lambda x, y: 100 * (np.abs(y) + np.abs(1 - y)))(*c.floats("x", "targets")),
   # An error of a score is a relative one of its weight.
   "attention": lambda c: (lambda q, k, v: v * (1 + 2 * q * k * c.q.shape[-1] * (abs(c.scale) or 1)))(
       *(np.max(np.abs(x), initial=0) for x in c.floats("q", "k", "v"))),
   "gelu": lambda c: np.abs(c.x.astype("f8")), "gelu_tanh": lambda c: np.abs(c.x.astype("f8")),
-  "conv2d": lambda c: np.max(np.abs(c.x)) * np.max(np.abs(c.weight)) * c.weight[0].size + 1 if c.x.size and c.weight.size else 0,
 }
+for name in ("conv1d", "conv2d", "conv3d", "conv_transpose"):  # terms of one element: of an output's weights
+  MAGNITUDE[name] = lambda c: (np.max(np.abs(c.x)) * np.max(np.abs(c.weight)) * (c.weight[:, 0] if c.function == "conv_transpose" else c.weight[0]).size
+                               + 1 if c.x.size and c.weight.size else 0)
 # What is met on the way and may be beyond the dtype where the result is not.
 BETWEEN = {
   "layer_norm": lambda c: squares(c, tuple(range(c.x.ndim - c.axes, c.x.ndim))),
   "instance_norm": lambda c: squares(c, tuple(range(2, c.x.ndim))),
+  "batch_norm": lambda c: squares(c, (0, *range(2, c.x.ndim))), "group_norm": lambda c: squares(c, tuple(range(1, c.x.ndim))),
+  "mse": lambda c: np.sum(np.square(sum(np.abs(v) for v in c.floats("x", "targets")))),
   "prod": lambda c: np.prod(np.maximum(np.abs(c.x.astype("f8")), 1), axis=c.axis_tuple(), keepdims=bool(c.keepdims)),
   "cumprod": lambda c: np.cumprod(np.maximum(np.abs(c.x.astype("f8")), 1), axis=c.axis),
   "stddev": lambda c: 4 * c.x.size * np.max(np.nan_to_num(np.abs(c.x.astype("f8"))), initial=0) ** 2,
@@ -438,10 +559,10 @@ BETWEEN = {
   "linear_scan": lambda c: np.maximum.accumulate(np.nan_to_num(linear_scan(c, np.abs), nan=np.inf, posinf=np.inf), axis=c.axis),
 }
 # What functions of many terms and of steep slopes may be off by, absolutely, in units of the precision.
-SLOPPY = {"softmax": 1, "logcumsumexp": 60, "logsumexp": 60, "log_softmax": 60, "cross_entropy": 60, "layer_norm": 40, "instance_norm": 40, "sin": 2, "cos": 2}
+SLOPPY = {"softmax": 1, "logcumsumexp": 60, "logsumexp": 60, "log_softmax": 60, "cross_entropy": 60, "layer_norm": 40, "instance_norm": 40, "batch_norm": 40, "group_norm": 40, "nll": 0, "binary_cross_entropy_with_logits": 2, "sin": 2, "cos": 2}
 
 # Several operations, each rounded to an f8 (f8e4m3 overflows to NaN): too coarse to be compared with what is right.
-STEPWISE = {"prod", "sum", "mean", "var", "stddev", "norm", "tensordot", "matmul", "conv2d", "avg_pool2d", "softmax", "log_softmax", "cross_entropy", "layer_norm",
+STEPWISE = {"conv1d", "conv3d", "conv_transpose", "avg_pool", "mse", "batch_norm", "group_norm", "prod", "sum", "mean", "var", "stddev", "norm", "tensordot", "matmul", "conv2d", "avg_pool2d", "softmax", "log_softmax", "cross_entropy", "layer_norm",
             "attention",
             "cumsum", "cumprod", "logcumsumexp", "linear_scan", "instance_norm", "silu", "gelu", "sigmoid", "rsqrt", "pow"}
 

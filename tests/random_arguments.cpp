@@ -187,6 +187,8 @@ class Proposal {
     if (name == "weight") return tensor(leaves_.leaf({like_anchor(), weight_ = weight()}));
     if (name == "bias") return tensor(leaves_.leaf({like_anchor(), bias()}));
     if (name == "value") return tensor(leaves_.leaf({like_anchor(), box()}));
+    if (name == "mean" || name == "variance")
+      return tensor(leaves_.leaf({like_anchor(), d.size() > 1 ? Ints{d[1]} : d}));
     if (name == "b") return tensor(leaves_.leaf({like_anchor(), right_of(d)}));
     if (name == "a") return tensor(leaves_.leaf({like_anchor(), left_of(d)}));
     if (slot_ != SIZE_MAX && slot_ < parameters_.size())
@@ -250,25 +252,31 @@ class Proposal {
     return leaves_.leaf({dtype, shape}, Values::Indices, bound);
   }
 
-  /// Of a convolution over [n, c, h, w], of a norm over the last axes, or of one over channels.
+  bool is_transposed() const { return row_.name == "conv_transpose"; }
+  int64_t divisor_of(int64_t n) {
+    Ints divisors;
+    for (int64_t g = 1; g <= n; g++)
+      if (n % g == 0) divisors.push_back(g);
+    return divisors.empty() || dice_.once_in(2) ? 1 : dice_.any_of(divisors);
+  }
+  /// Of a convolution over [n, c, ..], of a norm over the last axes, or of one over channels.
   Ints weight() {
     Ints d = dims();
-    if (d.size() == 4 && dice_.once_in(2)) {
-      Ints divisors;
-      for (int64_t g = 1; g <= d[1]; g++)
-        if (d[1] % g == 0) divisors.push_back(g);
-      groups_ = divisors.empty() || dice_.once_in(2) ? 1 : dice_.any_of(divisors);
+    if (row_.name.starts_with("conv") && d.size() > 2 && d.size() < 6) {
+      groups_ = divisor_of(d[1]);
       auto tap = [&](int64_t n) {
         return std::min(dice_.one_of<int64_t>({1, 2, 3, 3, 5}), std::max<int64_t>(n, 1));
       };
-      return {groups_ * dice_.one_of<int64_t>({1, 1, 2, 3, 5, 8, 16, 17}), d[1] / groups_, tap(d[2]),
-              tap(d[3])};
+      const int64_t outputs = dice_.one_of<int64_t>({1, 1, 2, 3, 5, 8, 16, 17});
+      Ints out = is_transposed() ? Ints{d[1], outputs} : Ints{groups_ * outputs, d[1] / groups_};
+      for (size_t a = 2; a < d.size(); a++) out.push_back(tap(d[a]));
+      return out;
     }
     if (d.size() > 1 && dice_.once_in(2)) return {d[1]};
     return {d.end() - static_cast<ptrdiff_t>(std::min(trailing_, d.size())), d.end()};
   }
   Ints bias() {
-    if (weight_.size() == 4) return {weight_[0]};
+    if (weight_.size() > 2) return {is_transposed() ? weight_[1] * groups_ : weight_[0]};
     if (!weight_.empty()) return weight_;
     return weight();
   }
@@ -296,8 +304,11 @@ class Proposal {
   /// What the first tensor may be where x is a later one, of that name.
   Ints around(std::string_view name) {
     Ints d = dims();
-    if (name == "weight" && d.size() == 4)
-      return {leaves_.extent(), d[1], d[2] + dice_.from_to(0, 5), d[3] + dice_.from_to(0, 9)};
+    if (name == "weight" && d.size() > 2) {
+      Ints out{leaves_.extent(), is_transposed() ? d[0] : d[1]};
+      for (size_t a = 2; a < d.size(); a++) out.push_back(d[a] + dice_.from_to(0, 9));
+      return out;
+    }
     if (name == "weight" || name == "bias") {
       if (dice_.once_in(2)) {
         if (!d.empty()) d.insert(d.begin(), leaves_.extent());
@@ -309,6 +320,7 @@ class Proposal {
       return out;
     }
     if (name == "indices" || name == "labels") d.push_back(leaves_.extent());
+    if ((name == "value" || name == "values") && d.empty()) return {leaves_.extent()};
     if (name == "value" && axis_ < d.size()) d[axis_] += dice_.from_to(0, 3);
     return d;
   }
@@ -388,6 +400,7 @@ class Proposal {
     if (name == "begin") return dice_.from_to(-n, n);
     if (name == "end") return dice_.from_to(-n, n + 2);
     if (name == "step") return dice_.one_of<int64_t>({1, 2, 3, -1, -2});
+    if (name == "groups" && row_.name == "group_norm") return divisor_of(dims().size() > 1 ? dims()[1] : 1);
     if (name == "groups") return groups_;
     if (name == "low") return dice_.from_to(-9, 3);
     if (name == "high") return dice_.from_to(4, 300);
@@ -409,10 +422,13 @@ class Proposal {
         out.push_back(dice_.one_of<int64_t>({0, 0, 0, 1, 1, 2, 3, 9}));
       return out;
     }
-    if (name == "padding") out = {dice_.from_to(0, 2), dice_.from_to(0, 2)};
-    else if (name == "stride") out = {dice_.from_to(1, 3), dice_.from_to(1, 3)};
-    else out = {dice_.one_of<int64_t>({1, 1, 2, 2, 3}), dice_.one_of<int64_t>({1, 1, 2, 2, 3})};
-    if (dice_.once_in(2)) out.pop_back();
+    const size_t count = dice_.once_in(2) ? 1 : std::clamp<size_t>(dims().size(), 3, 5) - 2;
+    while (out.size() < count) {
+      if (name == "padding") out.push_back(dice_.from_to(0, 2));
+      else if (name == "output_padding") out.push_back(dice_.once_in(3));
+      else if (name == "stride") out.push_back(dice_.from_to(1, 3));
+      else out.push_back(dice_.one_of<int64_t>({1, 1, 2, 2, 3}));
+    }
     return out;
   }
 };

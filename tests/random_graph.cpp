@@ -105,8 +105,9 @@ class Maker {
 
   bool allowed(const FunctionRow& row) const {
     if (options_.smooth && cuts_gradient(row)) return false;
-    return options_.draws || (row.name != "uniform" && row.name != "normal" && row.name != "randint" &&
-                              row.name != "permutation");
+    return options_.draws ||
+           (row.group != "draw" && row.name != "uniform" && row.name != "normal" && row.name != "randint" &&
+            row.name != "permutation" && row.name != "truncated_normal");
   }
   bool may_hold(DType dtype) const {
     if (!is_float(dtype)) return true;
@@ -288,6 +289,9 @@ class Maker {
 }  // namespace
 
 std::string_view class_of(const FunctionRow& row) {
+  // One function over windows, whose name says of how many axes.
+  for (const std::string_view windows : {"conv_transpose", "conv", "max_pool", "avg_pool"})
+    if (row.name.starts_with(windows)) return windows;
   return row.group == "make" || row.group == "elementwise" ? row.group : row.name;
 }
 

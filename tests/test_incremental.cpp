@@ -117,7 +117,7 @@ struct Network {
     const Ref c = fn::unary("relu", fn::conv2d(b, marks[4], marks[5], {1}, {0}, {1}, 1));
     const Ref flat = fn::flatten(c, 1);
     const Ref logits = fn::add(fn::matmul(flat, fn::transpose(marks[6], 0, 1)), marks[7]);
-    loss = fn::cross_entropy(logits, labels);
+    loss = fn::cross_entropy(logits, labels, 0, {});
   }
 };
 

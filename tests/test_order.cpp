@@ -194,6 +194,7 @@ TEST_CASE("[order] norms and deviations have slopes where they are 0, and number
   CHECK(values(gradient(norm(y), {y})[0])[0] == Approx(0.6));
   CHECK(values(linspace(-1, 2, 4, DType::I32)) == std::vector<double>{-1, 0, 1, 2});
   CHECK(values(linspace(0, -1, 3, DType::I32)) == std::vector<double>{0, -1, -1});
+  CHECK(values(linspace(0.25, -1.5, 2, DType::I32)) == std::vector<double>{0, -2});
   CHECK_THROWS_WITH(linspace(0, INFINITY, 3), Contains("linspace: from 0 to inf"));
   CHECK_THROWS_WITH(diag(x, INT64_MIN), Contains("no diagonal"));
 }

@@ -116,7 +116,7 @@ TEST_CASE("[tensor] one graph serves every value of a Variable, forward and back
   Ref x = make(Op::Buffer, {dim, index(3)}, {.ints = {fresh_id(), 0}}, DType::F32);
   Ref w = make(Op::Buffer, {index(3), index(4)}, {.ints = {fresh_id(), 0}}, DType::F32);
   Ref labels = make(Op::Buffer, {dim}, {.ints = {fresh_id(), 0}}, DType::I64);
-  Ref loss = fn::mean(fn::cross_entropy(fn::unary("relu", fn::matmul(x, w)), labels), {}, false);
+  Ref loss = fn::mean(fn::cross_entropy(fn::unary("relu", fn::matmul(x, w)), labels, 0, {}), {}, false);
   std::vector<Ref> wrt{w};
   Graph g = make_graph({loss, gradient(loss, wrt)[0]});
   for (int64_t count : {1, 5}) {

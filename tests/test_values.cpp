@@ -301,7 +301,7 @@ TEST_CASE("[values] put has a gradient at a place that is computed") {
 
 TEST_CASE("[values] a label is a class: cross_entropy takes none from the end") {
   for (const Found& f :
-       everywhere([](Nodes in) { return fn::cross_entropy(in[0], in[1]); },
+       everywhere([](Nodes in) { return fn::cross_entropy(in[0], in[1], 0, {}); },
                   {array_of(DType::F32, {1, 2}, {1, 2}), whole_numbers(DType::I64, {1}, {-1})}))
     CHECK(f.error != "");
 }

@@ -53,7 +53,7 @@ Graph gpt_step(const GptShape& shape) {
   Updates updates{.finite = loss.abs() < std::numeric_limits<double>::infinity(),
                   .outputs = {node_of(loss)},
                   .targets = {Ref()}};
-  for (size_t i = 0; i < weights.size(); i++) adam(updates, weights[i], gradients[i]);
+  for (size_t i = weights.size(); i-- > 0;) adam(updates, weights[i], gradients[i]);
   return make_graph(updates.outputs, updates.targets);
 }
 

@@ -17,8 +17,9 @@ Ref linspace(double begin, double end, int64_t count, DType dtype) {
   if (!std::isfinite(begin) || !std::isfinite(end)) fail("linspace: from {} to {}", begin, end);
   const Term i(iota(index(count), DType::F64));
   const double step = count > 1 ? (end - begin) / static_cast<double>(count - 1) : 0;
-  const Term exact = i * step + begin, inner = is_float(dtype) ? exact : floor(exact);
-  return cast(count > 1 ? where(i == static_cast<double>(count - 1), end, inner).node : inner.node, dtype);
+  const Term inner = i * step + begin;
+  const Term exact = count > 1 ? where(i == static_cast<double>(count - 1), end, inner) : inner;
+  return cast((is_float(dtype) ? exact : floor(exact)).node, dtype);
 }
 
 Ref repeat(const Ref& x, int64_t times, int64_t which) {

@@ -182,6 +182,10 @@ Ref scatter(const Ref& x, const Ref& indices, const Ref& values, int64_t axis); 
 Ref scatter_add(const Ref& x, const Ref& indices, const Ref& values, int64_t axis);
 /// `size` slices from `begin` on, a number or an integer of rank 0 that is checked when it is known.
 Ref narrow(const Ref& x, int64_t axis, const Input& begin, int64_t size);
+/// The first `size` of the elements, in row-major order, that are not 0: where they stand (i64), and what x is there; behind the last
+/// of them `fill`.
+Ref nonzero(const Ref& mask, int64_t size, int64_t fill);
+Ref masked_select(const Ref& x, const Ref& mask, int64_t size, const Input& fill);
 
 // Arrangements (graph/functions/arrangements.cpp).
 Ref full_like(const Ref& x, const Input& value);
@@ -220,14 +224,42 @@ Ref stack(const std::vector<Ref>& tensors, int64_t axis);
 
 // Products and what models are made of.
 Ref matmul(const Ref& a, const Ref& b);
-/// x [n, c, h, w], weight [o, c/groups, kh, kw], bias [o] or null; each of stride, padding, dilation one or two numbers.
+/// Sum of products, by fma; of integers, which have none, by multiplication and addition. Operands are in their
+/// accumulator already: cast before they are broadcast, they are cast once for each of their own elements.
+Ref dot(const Ref& a, const Ref& b, const Ints& axes);
+
+// Losses (graph/functions/losses.cpp); of labels: one a row, 0 of those that are `ignored`.
+Ref cross_entropy(const Ref& logits, const Ref& labels, double smoothing, std::optional<int64_t> ignored);
+Ref cross_entropy_of_rows(const Ref& logits, const Ref& labels);  ///< without either
+Ref nll(const Ref& x, const Ref& labels, std::optional<int64_t> ignored);
+Ref binary_cross_entropy(const Ref& x, const Ref& targets);
+Ref binary_cross_entropy_with_logits(const Ref& x, const Ref& targets);
+Ref mse(const Ref& a, const Ref& b);
+
+// Windows (graph/functions/convolution.cpp). Stride, padding, dilation, size: one number, or one for each axis.
+/// x [n, c, w], weight [o, c/groups, kw], bias [o] or null.
+Ref conv1d(const Ref& x, const Ref& weight, const Ref& bias, const Ints& stride, const Ints& padding,
+           const Ints& dilation, int64_t groups);
 Ref conv2d(const Ref& x, const Ref& weight, const Ref& bias, const Ints& stride, const Ints& padding,
            const Ints& dilation, int64_t groups);
+Ref conv3d(const Ref& x, const Ref& weight, const Ref& bias, const Ints& stride, const Ints& padding,
+           const Ints& dilation, int64_t groups);
+/// x [n, c, ..], weight [c, o/groups, k..] of one to three axes.
+Ref conv_transpose(const Ref& x, const Ref& weight, const Ref& bias, const Ints& stride, const Ints& padding,
+                   const Ints& output_padding, const Ints& dilation, int64_t groups);
+Ref max_pool(const Ref& x, const Ints& size, const Ints& stride, const Ints& padding, const Ints& dilation,
+             bool ceil);
+Ref avg_pool(const Ref& x, const Ints& size, const Ints& stride, const Ints& padding, bool ceil,
+             bool count_padding);
 Ref max_pool2d(const Ref& x, const Ints& size, const Ints& stride);
 Ref avg_pool2d(const Ref& x, const Ints& size, const Ints& stride);
+
 Ref softmax(const Ref& x, int64_t axis);
 Ref log_softmax(const Ref& x, int64_t axis);
-Ref cross_entropy(const Ref& logits, const Ref& labels);
+/// By `mean` and `variance` [c], or by those of x over all axes but the second; null: so.
+Ref batch_norm(const Ref& x, const Ref& mean, const Ref& variance, const Ref& weight, const Ref& bias,
+               double eps);
+Ref group_norm(const Ref& x, int64_t groups, const Ref& weight, const Ref& bias, double eps);
 Ref layer_norm(const Ref& x, int64_t axes, const Ref& weight, const Ref& bias, double eps);
 Ref instance_norm(const Ref& x, const Ref& weight, const Ref& bias, double eps);
 Ref one_hot(const Ref& x, int64_t classes, DType dtype);
@@ -236,6 +268,7 @@ Ref attention(const Ref& q, const Ref& k, const Ref& v, const Ref& mask, bool ca
               double scale, double dropout);
 Ref take(const Ref& x, const Ref& indices, int64_t axis);
 Ref pick(const Ref& x, const Ref& indices);
+Ref element_of_rows(const Ref& x, const Ref& at);  ///< x[i.., at[i..]], where none counts from the end
 /// x[.., begin + 0 .. begin + count-1, ..] along `axis`, where begin is an i64 of rank 0 that is checked when it is known.
 Ref slices_from(const Ref& x, int64_t axis, const Ref& begin, const Ref& count);
 Ref put(const Ref& x, int64_t axis, const Input& index, const Ref& value);
@@ -250,6 +283,11 @@ Ref uniform(const Dims& shape, double low, double high, DType dtype);
 Ref normal(const Dims& shape, double mean, double deviation, DType dtype);
 Ref randint(const Dims& shape, int64_t low, int64_t high, DType dtype);
 Ref permutation(const Ref& n, DType dtype);
+/// Of the normal distribution, what lies in low <= x < high.
+Ref truncated_normal(const Dims& shape, double mean, double deviation, double low, double high, DType dtype);
+// By weights (graph/functions/sampling.cpp).
+Ref bernoulli(const Ref& p);  ///< bool
+Ref multinomial(const Ref& weights, int64_t count, bool replacement);
 
 }  // namespace fn
 

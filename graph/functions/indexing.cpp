@@ -72,6 +72,33 @@ Ref scatter(const Ref& x, const Ref& indices, const Ref& values, int64_t axis) {
   return where(ge(last, 0), make(Op::Gather, {all, at}, {.ints = {0}}), x);
 }
 
+namespace {
+
+/// Positions in row-major order of the first `size` elements that are not 0, the number of elements where there is none.
+Ref chosen(std::string_view who, const Ref& mask, int64_t size) {
+  if (size < 0) fail("{}: {}: {} elements", who, describe(*mask), size);
+  check_dims(who, Dims{index(size)});
+  const Ref flat = reshape(mask, {ix::product(mask->shape)});
+  const Ref before = cumsum(cast(cast(flat, DType::Bool), DType::I64), 0);
+  return searchsorted(before, add(iota(index(size), DType::I64), 1), false);
+}
+
+}  // namespace
+
+Ref nonzero(const Ref& mask, int64_t size, int64_t fill) {
+  const Ref at = chosen("nonzero", mask, size);
+  return where(lt(at, Input(ix::product(mask->shape))), at, Input(fill));
+}
+
+/// From x with `fill` as one more element behind its last.
+Ref masked_select(const Ref& given, const Ref& given_mask, int64_t size, const Input& fill) {
+  const Ref both[] = {given, given_mask};
+  const Dims shape = broadcast_shape("masked_select", both);
+  const Ref x = broadcast(given, shape), at = chosen("masked_select", broadcast(given_mask, shape), size);
+  const Ref longer = pad(reshape(x, {ix::product(shape)}), {0, 1}, fill);
+  return make(Op::Gather, {longer, at}, {.ints = {0}});
+}
+
 Ref narrow(const Ref& x, int64_t which, const Input& begin, int64_t size) {
   const int64_t axis = axis_of("narrow", *x, which);
   const Ref& dim = x->shape[static_cast<size_t>(axis)];

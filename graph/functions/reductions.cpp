@@ -266,8 +266,7 @@ void check_indices(std::string_view who, const Ref& x, const Ref& indices) {
     fail("{}: {} by {}: indices are integers", who, describe(*x), describe(*indices));
 }
 
-/// x[i.., at[i..]].
-static Ref element_of_rows(const Ref& x, const Ref& at) {
+Ref element_of_rows(const Ref& x, const Ref& at) {
   std::vector<Ref> src{x};
   Ints axes;
   for (size_t i = 0; i < x->rank(); i++) axes.push_back(static_cast<int64_t>(i));
@@ -288,7 +287,7 @@ Ref pick(const Ref& x, const Ref& indices) {
   return element_of_rows(x, from_start(indices, x->shape.back()));
 }
 
-Ref cross_entropy(const Ref& logits, const Ref& labels) {
+Ref cross_entropy_of_rows(const Ref& logits, const Ref& labels) {
   if (logits->rank() == 0 || logits->rank() != labels->rank() + 1 || !is_integer(labels->dtype))
     fail("cross_entropy: {} by {}: needs logits [.., classes] and integer labels [..]", describe(*logits),
          describe(*labels));
@@ -342,6 +341,43 @@ Ref instance_norm(const Ref& given, const Ref& weight, const Ref& bias, double e
   Ints over;
   for (int64_t a = 2; a < static_cast<int64_t>(given->rank()); a++) over.push_back(a);
   return scaled("instance_norm", given, normalised(given, over, eps), weight, bias, {given->shape[1]}, 1);
+}
+
+Ref group_norm(const Ref& given, int64_t groups, const Ref& weight, const Ref& bias, double eps) {
+  if (given->rank() < 2) fail("group_norm: {}: needs [n, c, ..]", describe(*given));
+  const Ref& channels = given->shape[1];
+  if (!channels->is_const() || groups < 1 || extent(channels) % groups != 0)
+    fail("group_norm: {}: {} groups of {} channels", describe(*given), groups, describe_dim(channels));
+  Dims apart = given->shape;
+  apart[1] = index(groups);
+  apart.insert(apart.begin() + 2, index(extent(channels) / groups));
+  Ints over;
+  for (int64_t a = 2; a < static_cast<int64_t>(apart.size()); a++) over.push_back(a);
+  const Ref normal = reshape(normalised(reshape(given, apart), over, eps), given->shape);
+  return scaled("group_norm", given, normal, weight, bias, {channels}, 1);
+}
+
+Ref batch_norm(const Ref& given, const Ref& centre, const Ref& variance, const Ref& weight, const Ref& bias,
+               double eps) {
+  constexpr std::string_view who = "batch_norm";
+  if (given->rank() < 2) fail("{}: {}: needs [n, c, ..]", who, describe(*given));
+  const Dims channels{given->shape[1]};
+  if (!centre != !variance)
+    fail("{}: {}: a mean without a variance, or the other way", who, describe(*given));
+  if (!centre) {
+    Ints over{0};
+    for (int64_t a = 2; a < static_cast<int64_t>(given->rank()); a++) over.push_back(a);
+    return scaled(who, given, normalised(given, over, eps), weight, bias, channels, 1);
+  }
+  if (centre->shape != channels || variance->shape != channels)
+    fail("{}: {}: mean and variance are {} and {}, not {}", who, describe(*given), describe(*centre),
+         describe(*variance), describe_shape(channels));
+  Dims thin(given->rank() - 1, index(1));
+  thin[0] = channels[0];
+  const auto wide = [&](const Ref& x) { return reshape(in_accumulator(as_float(x)), thin); };
+  const Ref scale = unary("rsqrt", add(wide(variance), Input(eps)));
+  const Ref out = mul(sub(in_accumulator(as_float(given)), wide(centre)), scale);
+  return scaled(who, given, out, weight, bias, channels, 1);
 }
 
 Ref numbers_for(const Ref& x, const Ref& count) {

@@ -160,7 +160,8 @@ Ref wrapper(const Step& s) { return make(s.node.op, s.src, s.node.arg); }
 /// body is left.
 Ref call(const Step& s) {
   const CallRow* row = find_call(s.node.arg.text);
-  if (!row && !find_unary(s.node.arg.text)) return s.src[0];
+  const bool known = row ? !row->has(CallRow::OneForm) : find_unary(s.node.arg.text) != nullptr;
+  if (!known) return s.src[0];
   Arg arg = s.node.arg;
   if (row && row->has(CallRow::AlongAxis)) arg.ints[0]++;
   std::vector<Ref> src{s.with_axis(0)};

@@ -1,6 +1,8 @@
 // The table of Calls, with their gradients' rules.
 #include "graph/transforms/calls.h"
 
+#include "graph/transforms/checkpoint.h"
+#include "graph/transforms/recurrent_gradient.h"
 #include "graph/transforms/tape.h"
 
 namespace kontor {
@@ -68,6 +70,9 @@ constexpr CallRow table[] = {
     {"cross_entropy", cross_entropy_back},
     {"logsumexp",     logsumexp_back},
     {"detach",        nothing},
+    {"checkpoint",    checkpoint_back,  CallRow::OneForm},
+    {"lstm",          lstm_back,        CallRow::OneForm},
+    {"gru",           gru_back,         CallRow::OneForm},
     {"uniform",       nullptr,          CallRow::Draw},
     {"normal",        nullptr,          CallRow::Draw},
     {"randint",       nullptr,          CallRow::Draw},

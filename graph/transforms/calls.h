@@ -13,8 +13,9 @@ struct Term;
 struct CallRow {
   enum Trait : uint8_t {
     AlongAxis =
-        1,     // the first attribute is an axis, and moves with it; else an axis in front changes nothing
-    Draw = 2,  // random numbers
+        1,        // the first attribute is an axis, and moves with it; else an axis in front changes nothing
+    Draw = 2,     // random numbers
+    OneForm = 4,  // with an axis in front it is no such Call: only the body is left
   };
   std::string_view name;
   /// Cheaper than the body's, or the body has none; null: the body's.

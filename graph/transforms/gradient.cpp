@@ -322,17 +322,19 @@ constexpr OpTable<GradientRule> table("gradient", rows);
 
 bool has_gradient_row(Op op) { return table.has(op); }
 
+void hand_back(Tape& tape) {
+  for (size_t i = tape.order().size(); i-- > 0;) {
+    const Node& n = *tape.order()[i];
+    if (const Ref g = tape.of(&n)) table[n.op](tape, n, Term(g));
+  }
+}
+
 std::vector<Ref> gradient(const Ref& loss, std::span<const Ref> wrt) {
   Ref count = ix::product(loss->shape);
   if (!is_float(loss->dtype) || !is_int(count, 1))
     fail("gradient: the loss is {}, not one float", describe(*loss));
   Tape tape(loss, wrt);
-  for (size_t i = tape.order().size(); i-- > 0;) {
-    const Node& n = *tape.order()[i];
-    Ref g = tape.of(&n);
-    if (!g) continue;
-    table[n.op](tape, n, Term(g));
-  }
+  hand_back(tape);
   std::vector<Ref> out;
   for (const Ref& w : wrt) {
     Ref g = tape.of(w.get());

@@ -1,4 +1,4 @@
-// Functions of Tensors beside their methods: order, positions along an axis, arrangements, sums of products.
+// Functions of Tensors beside their methods: order, positions along an axis, arrangements, sums of products, windows, losses, draws.
 #pragma once
 #include <functional>
 #include <optional>
@@ -37,6 +37,11 @@ KONTOR_API Tensor scatter_add(const Tensor& x, const Tensor& indices, const Tens
 /// `size` slices along `axis` from `begin` on, which may be a Scalar, a Variable or a Tensor: one kernel serves all values. All must
 /// lie inside, else it is an Error: here if `begin` is a number, of the call that computes it if it is not.
 KONTOR_API Tensor narrow(const Tensor& x, int64_t axis, const Operand& begin, int64_t size);
+
+/// Where the first `size` elements that are not 0 stand in row-major order (i64 [size]), and what x, to which the mask broadcasts,
+/// is there; behind the last of them `fill`. So the shape is known whatever the mask holds.
+KONTOR_API Tensor nonzero(const Tensor& mask, int64_t size, int64_t fill = -1);
+KONTOR_API Tensor masked_select(const Tensor& x, const Tensor& mask, int64_t size, const Operand& fill = 0);
 
 // ---- Arrangements.
 
@@ -128,6 +133,83 @@ KONTOR_API Tensor tensordot(const Tensor& a, const Tensor& b, int64_t axes = 2);
 KONTOR_API Tensor einsum(std::string_view formula, std::span<const Tensor> tensors);
 inline Tensor einsum(std::string_view formula, std::initializer_list<Tensor> tensors) {
   return einsum(formula, std::span(tensors.begin(), tensors.size()));
+}
+
+// ---- Windows over the axes behind the first two of x [n, c, ..]; one number for all of these axes, or one for each.
+
+struct ConvOptions {
+  std::vector<int64_t> stride = {1}, padding = {0}, dilation = {1};
+  int64_t groups = 1;
+  std::vector<int64_t> output_padding = {0};  ///< of a transposed one: so much longer at the end
+};
+/// x [n, c, w] with weight [o, c/groups, kw] and bias [o] (may be empty): [n, o, ow]. Throws Error where sizes do not fit.
+KONTOR_API Tensor conv1d(const Tensor& x, const Tensor& weight, const Tensor& bias = {},
+                         const ConvOptions& options = {});
+/// x [n, c, d, h, w] with weight [o, c/groups, kd, kh, kw].
+KONTOR_API Tensor conv3d(const Tensor& x, const Tensor& weight, const Tensor& bias = {},
+                         const ConvOptions& options = {});
+/// What a convolution over one to three axes does to its gradient: x [n, c, ..] with weight [c, o/groups, k..]: [n, o, ..], each axis
+/// (n - 1) * stride - 2 * padding + (k - 1) * dilation + output_padding + 1 long.
+KONTOR_API Tensor conv_transpose(const Tensor& x, const Tensor& weight, const Tensor& bias = {},
+                                 const ConvOptions& options = {});
+
+struct PoolOptions {
+  std::vector<int64_t> stride = {0};  ///< 0: the size
+  std::vector<int64_t> padding = {0}, dilation = {1};
+  bool ceil = false;          ///< also windows that begin inside and reach beyond the end
+  bool count_padding = true;  ///< zeros around count as elements of a mean
+};
+/// The greatest in each window over one to three axes.
+KONTOR_API Tensor max_pool(const Tensor& x, const std::vector<int64_t>& size,
+                           const PoolOptions& options = {});
+/// The mean of each. Throws Error if a dilation is given.
+KONTOR_API Tensor avg_pool(const Tensor& x, const std::vector<int64_t>& size,
+                           const PoolOptions& options = {});
+
+/// x [n, c, ..] by mean and variance [c], or (both empty) by those of x over all axes but the second; weight and bias [c] may be empty.
+KONTOR_API Tensor batch_norm(const Tensor& x, const Tensor& mean = {}, const Tensor& variance = {},
+                             const Tensor& weight = {}, const Tensor& bias = {}, double eps = 1e-5);
+/// Mean 0 and variance 1 of each of so many groups of channels.
+KONTOR_API Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight = {},
+                             const Tensor& bias = {}, double eps = 1e-5);
+
+// ---- Losses. Of labels (integers [..]) one a row of x [.., classes], 0 where the label is `ignored`.
+
+struct LabelOptions {
+  double smoothing = 0;  ///< so much of each label is spread over all classes alike (Szegedy et al. 2016)
+  std::optional<int64_t> ignored = {};
+};
+KONTOR_API Tensor cross_entropy(const Tensor& logits, const Tensor& labels, const LabelOptions& options);
+/// The mean over the rows that are not ignored; NaN if all are.
+KONTOR_API Tensor mean_cross_entropy(const Tensor& logits, const Tensor& labels,
+                                     const LabelOptions& options = {});
+/// -x[label] of logarithms of probabilities.
+KONTOR_API Tensor nll(const Tensor& x, const Tensor& labels, std::optional<int64_t> ignored = {});
+KONTOR_API Tensor mse(const Tensor& a, const Tensor& b);  ///< the mean of (a - b)^2 over all elements
+/// -(t log x + (1 - t) log(1 - x)) of each probability and target (take its mean); a logarithm is -100 at least.
+KONTOR_API Tensor binary_cross_entropy(const Tensor& x, const Tensor& targets);
+KONTOR_API Tensor binary_cross_entropy_with_logits(const Tensor& x,
+                                                   const Tensor& targets);  ///< of sigmoid(x)
+
+// ---- Random numbers, as Tensor::uniform().
+
+KONTOR_API Tensor bernoulli(const Tensor& p);  ///< bool: true with the probability of each element
+/// Positions along the last axis (i64 [.., count]), drawn by weights that need not sum to 1, negative ones as 0: each once at most, or
+/// put back. Throws Error if there are fewer than `count` to be drawn once.
+KONTOR_API Tensor multinomial(const Tensor& weights, int64_t count, bool replacement = false);
+/// Of the normal distribution, what lies in low <= x < high. Throws Error if nothing of it does.
+KONTOR_API Tensor truncated_normal(const Shape& shape, double mean = 0, double deviation = 1, double low = -2,
+                                   double high = 2, DType dtype = DType::F32);
+
+// ---- Memory for time.
+
+/// `value`, of whose computation from `inputs` nothing is kept for a gradient: that computes it again, once it is needed.
+KONTOR_API Tensor checkpointed(const Tensor& value, std::span<const Tensor> inputs);
+/// f(inputs..) so: a layer of a deep model, for example (Chen et al. 2016). The values and gradients are the same.
+template <class F, class... T>
+Tensor checkpoint(F&& f, const T&... inputs) {
+  const Tensor all[] = {Tensor(inputs)...};
+  return checkpointed(f(inputs...), all);
 }
 
 }  // namespace kontor::inline v0

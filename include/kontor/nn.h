@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include <kontor/functions.h>
 #include <kontor/jit.h>
-#include <kontor/tensor.h>
 
 namespace kontor::inline v0::nn {
 
@@ -19,6 +19,12 @@ namespace kontor::inline v0::nn {
 struct Parameter {
   std::string name;
   Tensor* tensor = nullptr;
+  bool trained = true;  ///< false: a Statistic, which is kept in files but is not updated by gradients
+};
+
+/// A tensor of a model that training changes as it runs, not by gradients: a running mean, for example.
+struct Statistic {
+  Tensor value;
 };
 
 /// What `walk` of a layer is called with: lists the tensors below it, in order.
@@ -27,6 +33,9 @@ class Walker {
   /// A tensor; an empty one (no bias) is left out.
   void operator()(std::string_view name, Tensor& tensor) {
     if (!tensor.empty()) found.push_back({prefix_ + std::string(name), &tensor});
+  }
+  void operator()(std::string_view name, Statistic& statistic) {
+    found.push_back({prefix_ + std::string(name), &statistic.value, false});
   }
   /// A layer, or a vector of layers, whose names are numbers.
   template <class Layer>
@@ -59,57 +68,93 @@ std::vector<Parameter> parameters(Model& model) {
   return std::move(walker.found);
 }
 
-/// x [.., in] -> [.., out]: x weight^T + bias. Initial values uniform in +-1/sqrt(in).
-struct KONTOR_API Linear {
-  Tensor weight;  ///< [out, in]
-  Tensor bias;    ///< [out], or empty
+/// What most layers have: a weight, and a bias, which may be empty.
+struct Affine {
+  Tensor weight, bias;
+  template <class V>
+  void walk(V& visit) {
+    visit("weight", weight), visit("bias", bias);
+  }
+};
+
+/// x [.., in] -> [.., out]: x weight^T + bias; weight [out, in]. Initial values uniform in +-1/sqrt(in).
+struct KONTOR_API Linear : Affine {
   Linear() = default;
   Linear(int64_t in, int64_t out, bool with_bias = true);
   Tensor operator()(const Tensor& x) const;
-  template <class V>
-  void walk(V& visit) {
-    visit("weight", weight), visit("bias", bias);
-  }
 };
 
-/// x [n, in, h, w] -> [n, out, oh, ow]. Initial values uniform in +-1/sqrt(in * size^2).
-struct KONTOR_API Conv2d {
-  Tensor weight;  ///< [out, in, size, size]
-  Tensor bias;    ///< [out], or empty
-  Pair stride = 1, padding = 0;
+/// x [n, in, h, w] -> [n, out, oh, ow]; weight [out, in/groups, h, w]. Initial values uniform in +-1/sqrt(in/groups * size^2).
+struct KONTOR_API Conv2d : Affine {
+  Pair stride = 1, padding = 0, dilation = 1;
+  int64_t groups = 1;
   Conv2d() = default;
-  Conv2d(int64_t in, int64_t out, Pair size, Pair stride = 1, Pair padding = 0, bool with_bias = true);
+  Conv2d(int64_t in, int64_t out, Pair size, Pair stride = 1, Pair padding = 0, bool with_bias = true,
+         Pair dilation = 1, int64_t groups = 1);
   Tensor operator()(const Tensor& x) const;
-  template <class V>
-  void walk(V& visit) {
-    visit("weight", weight), visit("bias", bias);
-  }
 };
 
-/// x [n, channels, ..]: mean 0 and variance 1 over all but the first two axes, then times weight (1) plus bias (0).
-struct KONTOR_API InstanceNorm {
-  Tensor weight, bias;  ///< [channels]
+/// x [n, in, w] -> [n, out, ow], and x [n, in, d, h, w] -> [n, out, od, oh, ow]; as Conv2d.
+struct KONTOR_API Conv1d : Affine {
+  ConvOptions options;
+  Conv1d() = default;
+  Conv1d(int64_t in, int64_t out, int64_t size, const ConvOptions& options = {}, bool with_bias = true);
+  Tensor operator()(const Tensor& x) const;
+};
+struct KONTOR_API Conv3d : Affine {
+  ConvOptions options;
+  Conv3d() = default;
+  Conv3d(int64_t in, int64_t out, const std::vector<int64_t>& size, const ConvOptions& options = {},
+         bool with_bias = true);
+  Tensor operator()(const Tensor& x) const;
+};
+/// conv_transpose() over as many axes as there are sizes; weight [in, out/groups, size..].
+struct KONTOR_API ConvTranspose : Affine {
+  ConvOptions options;
+  ConvTranspose() = default;
+  ConvTranspose(int64_t in, int64_t out, const std::vector<int64_t>& size, const ConvOptions& options = {},
+                bool with_bias = true);
+  Tensor operator()(const Tensor& x) const;
+};
+
+/// x [n, channels, ..]: mean 0 and variance 1 over all but the first two axes, then times weight (1) plus bias (0), [channels].
+struct KONTOR_API InstanceNorm : Affine {
   double eps = 1e-5;
   InstanceNorm() = default;
   explicit InstanceNorm(int64_t channels, double eps = 1e-5);
   Tensor operator()(const Tensor& x) const;
+};
+
+/// x [n, channels, ..]: the same over each of `groups` groups of channels together (Wu and He 2018).
+struct KONTOR_API GroupNorm : Affine {
+  int64_t groups = 1;
+  double eps = 1e-5;
+  GroupNorm() = default;
+  GroupNorm(int64_t groups, int64_t channels, double eps = 1e-5);
+  Tensor operator()(const Tensor& x) const;
+};
+
+/// x [n, channels, ..]: mean 0 and variance 1 of each channel, then times weight (1) plus bias (0): in training those of the batch, a
+/// part `momentum` of which goes into the running ones (Ioffe and Szegedy 2015; the running variance is that of n - 1); else the
+/// running ones. Batches that are not finite leave them as they are.
+struct KONTOR_API BatchNorm : Affine {
+  mutable Statistic mean, variance;  ///< [channels], of what was seen in training
+  double momentum = 0.1, eps = 1e-5;
+  BatchNorm() = default;
+  explicit BatchNorm(int64_t channels, double momentum = 0.1, double eps = 1e-5);
+  Tensor operator()(const Tensor& x, bool training = false) const;
   template <class V>
   void walk(V& visit) {
-    visit("weight", weight), visit("bias", bias);
+    Affine::walk(visit), visit("mean", mean), visit("variance", variance);
   }
 };
 
-/// x [.., size]: mean 0 and variance 1 over the last axis, then times weight (1) plus bias (0).
-struct KONTOR_API LayerNorm {
-  Tensor weight, bias;  ///< [size]
+/// x [.., size]: mean 0 and variance 1 over the last axis, then times weight (1) plus bias (0), [size].
+struct KONTOR_API LayerNorm : Affine {
   double eps = 1e-5;
   LayerNorm() = default;
   explicit LayerNorm(int64_t size, double eps = 1e-5);
   Tensor operator()(const Tensor& x) const;
-  template <class V>
-  void walk(V& visit) {
-    visit("weight", weight), visit("bias", bias);
-  }
 };
 
 /// x [.., size] over its root mean square along the last axis, times weight (1) (Zhang and Sennrich 2019).
@@ -178,13 +223,22 @@ class KONTOR_API Optimizer {
   /// One update by the gradients of `loss`; none if the loss is not a finite number. An element of a gradient that is not
   /// one counts as 0: a slope that is infinite somewhere ruins no weights.
   void step(const Tensor& loss);
+  /// For a batch in parts: keeps sums of gradients beside the parameters. Not while a jit function is recorded.
+  void keep_sums();
+  /// Adds the gradients of `loss` to the sums. Throws Error if none are kept.
+  void accumulate(const Tensor& loss);
+  /// One update by the sums' mean over the losses since the last one, as step(loss) would by their mean.
+  void apply();
   /// Tensors to keep in a checkpoint beside the parameters, as "conv1.weight.m".
   virtual std::vector<Parameter> state() { return {}; }
   /// How many updates there were; a checkpoint gives it back.
   virtual int64_t steps() const { return 0; }
   virtual void set_steps(int64_t) {}
-  virtual std::string_view kind() const = 0;  ///< "sgd", "adam", "adamw"
-  const std::vector<Parameter>& parameters() const { return parameters_; }
+  virtual std::string_view kind() const = 0;                                ///< "sgd", "adam", "adamw", ..
+  const std::vector<Parameter>& parameters() const { return parameters_; }  ///< those that are trained
+  const std::vector<Parameter>& statistics() const {
+    return statistics_;
+  }  ///< the others; realized with them
   /// step(loss) scales gradients down to this length, of all of them as one vector, where they are longer; 0 (as at first): never.
   /// Is recorded with the step. Throws Error if it is negative.
   void clip(double length);
@@ -199,24 +253,42 @@ class KONTOR_API Optimizer {
   virtual void update(std::span<const Tensor> gradients) = 0;
   /// state.assign(value), under the condition of step().
   void set(Tensor& state, const Tensor& value) const;
-  std::vector<Parameter> parameters_;
+  std::vector<Parameter> parameters_, statistics_;
 
  private:
+  std::vector<Tensor> gradients_of(const Tensor& loss) const;
   Tensor only_if_;
   double clip_ = 0, loss_scale_ = 1;
+  std::vector<Tensor> sums_;      // none before keep_sums()
+  Tensor losses_, losses_count_;  // since the last update
 };
 
-/// v = momentum v + g; x -= lr v (PyTorch's form). Without momentum there is no state.
+/// v = momentum v + g; x -= lr v (PyTorch's form), or x -= lr (g + momentum v) (Nesterov). Without momentum there is no state.
 class KONTOR_API SGD final : public Optimizer {
  public:
-  SGD(std::vector<Parameter> parameters, double lr, double momentum = 0);
+  SGD(std::vector<Parameter> parameters, double lr, double momentum = 0, bool nesterov = false);
   std::vector<Parameter> state() override;
   std::string_view kind() const override { return "sgd"; }
 
  private:
   void update(std::span<const Tensor> gradients) override;
   double momentum_;
+  bool nesterov_;
   std::vector<Tensor> velocity_;
+};
+
+/// v = alpha v + (1 - alpha) g^2; u = g / (sqrt(v) + eps); x -= lr u, or by b = momentum b + u (Hinton 2012, PyTorch's form).
+class KONTOR_API RMSprop final : public Optimizer {
+ public:
+  RMSprop(std::vector<Parameter> parameters, double lr = 1e-2, double alpha = 0.99, double eps = 1e-8,
+          double momentum = 0);
+  std::vector<Parameter> state() override;
+  std::string_view kind() const override { return "rmsprop"; }
+
+ private:
+  void update(std::span<const Tensor> gradients) override;
+  double alpha_, eps_, momentum_;
+  std::vector<Tensor> v_, b_;
 };
 
 /// Adam with bias correction (Kingma and Ba 2015, algorithm 1). One kernel a parameter.
@@ -254,6 +326,21 @@ class KONTOR_API AdamW final : public Adam {
   AdamW(std::span<const ParameterGroup> groups, double lr = 1e-3, double beta1 = 0.9, double beta2 = 0.999,
         double eps = 1e-8);
   std::string_view kind() const override { return "adamw"; }
+};
+
+/// x -= lr (sign(beta1 m + (1 - beta1) g) + decay x); m = beta2 m + (1 - beta2) g (Chen et al. 2023).
+class KONTOR_API Lion final : public Optimizer {
+ public:
+  explicit Lion(std::span<const ParameterGroup> groups, double lr = 1e-4, double beta1 = 0.9,
+                double beta2 = 0.99);
+  std::vector<Parameter> state() override;
+  std::string_view kind() const override { return "lion"; }
+
+ private:
+  void update(std::span<const Tensor> gradients) override;
+  double beta1_, beta2_;
+  std::vector<double> decays_;  // a number a parameter
+  std::vector<Tensor> m_;
 };
 
 /// A learning rate that rises along a line to `peak` in the first `warmup` steps and falls along a cosine to `least` at the last
@@ -363,10 +450,12 @@ class KONTOR_API Trainer {
   std::vector<std::string> warnings_;
 };
 
-/// Training by gradients: forward, backward and update are one jit function.
+/// Training by gradients: forward, backward and update are one jit function. Or, so that larger batches fit in memory, one of forward and
+/// backward for each of so many equal parts of a batch, and one of the update by the mean of their gradients.
 class KONTOR_API BackpropTrainer final : public Trainer {
  public:
-  BackpropTrainer(Objective objective, std::unique_ptr<Optimizer> optimizer, double lr_decay = 0);
+  BackpropTrainer(Objective objective, std::unique_ptr<Optimizer> optimizer, double lr_decay = 0,
+                  int64_t parts = 1);
   ~BackpropTrainer() override;
   double learning_rate() const override;
   void set_learning_rate(double lr) override;

@@ -1,4 +1,5 @@
-// Transformers: attention, blocks of it, a GPT to train as any model of kontor/nn.h, and text from it, token by token.
+// Models of sequences: LSTM and GRU; transformers: attention, blocks of it, a GPT to train as any model of kontor/nn.h, and text from
+// it, token by token.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -7,6 +8,34 @@
 #include <kontor/nn.h>
 
 namespace kontor::inline v0::nn {
+
+/// What a recurrent layer leaves: the hidden state after each step [batch, n, size], and its states after the last, [batch, size].
+struct Recurrence {
+  Tensor outputs, hidden, cell;  ///< a GRU has no cell
+};
+/// x [batch, n, in], step by step (Hochreiter and Schmidhuber 1997), from states [batch, size] (none: 0). Initial values uniform in
+/// +-1/sqrt(size). The number of steps is fixed, and the graph has each; its backward pass computes gates again in one product.
+struct KONTOR_API LSTM {
+  Linear input, state;  ///< of input, forget, cell and output gate, one after another
+  LSTM() = default;
+  LSTM(int64_t in, int64_t size, bool with_bias = true);
+  Recurrence operator()(const Tensor& x, const Tensor& hidden = {}, const Tensor& cell = {}) const;
+  template <class V>
+  void walk(V& visit) {
+    visit("input", input), visit("state", state);
+  }
+};
+/// The same with reset and update gates (Cho et al. 2014; the reset gate is applied behind the product, as PyTorch does).
+struct KONTOR_API GRU {
+  Linear input, state;  ///< of reset gate, update gate and new state
+  GRU() = default;
+  GRU(int64_t in, int64_t size, bool with_bias = true);
+  Recurrence operator()(const Tensor& x, const Tensor& hidden = {}) const;
+  template <class V>
+  void walk(V& visit) {
+    visit("input", input), visit("state", state);
+  }
+};
 
 struct AttentionOptions {
   Tensor mask = {};     ///< [.., n, m]: bool, may be seen; or floats, added to the scores

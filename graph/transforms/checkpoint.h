@@ -1,0 +1,9 @@
+// Recomputation: the gradient of a Call "checkpoint" makes the Call's body anew, from its arguments, when its turn comes.
+#pragma once
+#include "graph/transforms/tape.h"
+
+namespace kontor {
+
+void checkpoint_back(Tape& to, const Node& n, const Term& g);
+
+}  // namespace kontor

@@ -67,7 +67,9 @@ inline double dot_in_pieces(double pieces) { return 1 + 0.25 * std::log2(pieces)
 /// 140 fill the panel (Zen 5).
 inline constexpr double panel_rows = 28;
 /// The time of a dot of which `some` rows run at a time, over that of `all` rows at once: each time its panel is filled anew.
-inline double dot_by_rows(double some, double all) { return (1 + panel_rows / some) / (1 + panel_rows / all); }
+inline double dot_by_rows(double some, double all) {
+  return (1 + panel_rows / some) / (1 + panel_rows / all);
+}
 
 // ---- Threads
 

@@ -4,6 +4,7 @@
 #include <map>
 #include <random>
 #include <set>
+#include <unordered_map>
 
 #include "codegen/schedule.h"
 #include "codegen/tree/text.h"
@@ -172,8 +173,14 @@ class Meaning {
   Meaning(uint64_t seed, const Node& vector, const std::set<const Node*>& of_lanes)
       : seed_(seed), vector_(vector), of_lanes_(of_lanes) {}
 
-  void set(const Node* range, int64_t at) { ranges_[range] = at; }
-  void set_lane(int64_t lane) { lane_ = lane; }
+  void set(const Node* range, int64_t at) {
+    ranges_[range] = at;
+    known_.clear();
+  }
+  void set_lane(int64_t lane) {
+    lane_ = lane;
+    known_.clear();
+  }
   int64_t integer(const Ref& n) { return to_int(n->dtype, value(*n)); }
 
   int64_t position(const Node& access, std::span<const Ref> dims) {
@@ -194,8 +201,21 @@ class Meaning {
   const std::set<const Node*>& of_lanes_;
   int64_t lane_ = 0;
   std::map<const Node*, int64_t> ranges_;
+  struct Known {
+    Ref node;  // kept alive: its address is the key
+    Value value;
+  };
+  std::unordered_map<const Node*, Known>
+      known_;  // at this point: positions that are drawn share most of their nodes
 
   Value value(const Node& n) {
+    if (const auto it = known_.find(&n); it != known_.end()) return it->second.value;
+    const Value found = compute(n);
+    known_[&n] = {Ref(&n), found};
+    return found;
+  }
+
+  Value compute(const Node& n) {
     if (n.is_const()) return value_of(n);
     if (n.op == Op::Range) return from_int(DType::I64, range(n));
     if (n.op == Op::Slot) return something(n.dtype, mixed(static_cast<uint64_t>(n.at(0))), n.bounds);

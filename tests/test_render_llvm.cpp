@@ -725,7 +725,7 @@ kernel matmul(a f32[64, 40], b f32[40, 96]) -> c f32[64, 96]
     REQUIRE(count(block, "@llvm.fma.v16f32(") == 24);
     REQUIRE(count(block, "= load float") == 8);
     REQUIRE(count(block, "= load <16 x float>") == 3 + 24);  // the panel, and the accumulators (registers)
-    REQUIRE(count(block, "= mul") == 0);  // indexes go along with the counter
+    REQUIRE(count(block, "= mul") == 0);                     // indexes go along with the counter
   }
   REQUIRE(found == 1);
 }

@@ -408,9 +408,9 @@ TEST_CASE("[accesses] lanes lie where it is said") {
     INFO(row.name);
     CHECK(mistake_in(graph_of(row), 2, counts) == "");
   }
-  for (int seed = 0; seed < thinned(200); seed++) {
+  for (uint64_t seed = 0; seed < thinned(uint64_t{200}); seed++) {
     INFO("seed " << seed);
-    CHECK(mistake_in(random_case(static_cast<uint64_t>(seed)).graph, seed, counts) == "");
+    CHECK(mistake_in(random_case(seed).graph, seed, counts) == "");
   }
   for (int kind = 0; kind <= static_cast<int>(AccessKind::InTurn); kind++) {
     INFO(name(static_cast<AccessKind>(kind)));

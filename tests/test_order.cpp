@@ -17,6 +17,7 @@
 #include "tests/everywhere.h"
 #include "tests/on_device.h"
 #include "tests/run_graph.h"
+#include "tests/thinned.h"
 
 #include <kontor/kontor.h>
 
@@ -73,9 +74,11 @@ std::vector<double> values(const Tensor& t) { return t.cast(DType::F64).to_vecto
 
 TEST_CASE("[order] sort and argsort of every dtype are std::stable_sort's, everywhere") {
   for (const DType dtype : every_dtype)
-    for (const auto& shape : std::vector<std::vector<int64_t>>{{3, 1}, {2, 96}, {3, 97}, {1, 5000}})
+    for (const auto& shape :
+         std::vector<std::vector<int64_t>>{{3, 1}, {2, 96}, {3, 97}, {1, sanitized ? 1500 : 5000}})
       for (const bool descending : {false, true})
         for (const bool positions : {false, true}) {
+          if (sanitized && descending != positions) continue;
           const Array x = many_equal(dtype, shape);
           const auto run = [&](const std::vector<Ref>& in) {
             return positions ? fn::argsort(in[0], -1, descending) : fn::sort(in[0], -1, descending);

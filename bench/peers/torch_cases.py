@@ -24,21 +24,26 @@ def model():
       nn.InstanceNorm2d(64, eps=1e-5, affine=True), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(576, 10))
 
 
-def training_step():
-  network = model()
+def stepping(network, loss_of, *data):
+  """A step of Adam; the loss is compiled where that is asked for."""
   optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-  images = torch.randint(0, 256, (128, 1, 28, 28), dtype=torch.uint8)
-  labels = torch.randint(0, 10, (128,))
-  loss_of = compiled(lambda x, y: torch.nn.functional.cross_entropy(network(x.float()), y))
+  loss_of = compiled(loss_of)
 
   def step():
     optimizer.zero_grad()
-    loss = loss_of(images, labels)
+    loss = loss_of(*data)
     loss.backward()
     optimizer.step()
     return loss.item()
 
   return step
+
+
+def training_step():
+  network = model()
+  images = torch.randint(0, 256, (128, 1, 28, 28), dtype=torch.uint8)
+  labels = torch.randint(0, 10, (128,))
+  return stepping(network, lambda x, y: torch.nn.functional.cross_entropy(network(x.float()), y), images, labels)
 
 
 class Block(torch.nn.Module):
@@ -74,28 +79,20 @@ class Gpt(torch.nn.Module):
 
 
 def gpt_step(layers, width, heads, context, batch=8, vocabulary=65):
-  network = Gpt(layers, width, heads, context)
-  optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+  network = Gpt(layers, width, heads, context, vocabulary)
   ids, following = (torch.randint(0, vocabulary, (batch, context)) for _ in range(2))
-  loss_of = compiled(lambda x, y: torch.nn.functional.cross_entropy(network(x).flatten(0, 1), y.flatten()))
-
-  def step():
-    optimizer.zero_grad()
-    loss = loss_of(ids, following)
-    loss.backward()
-    optimizer.step()
-    return loss.item()
-
-  return step
+  return stepping(network, lambda x, y: torch.nn.functional.cross_entropy(network(x).flatten(0, 1), y.flatten()), ids, following)
 
 
 def attention(backward):
   q, k, v, g = (torch.randn(1, 8, 1024, 64) for _ in range(4))
-  of = compiled(lambda q, k, v: torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True))
+  def forward():
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+
   if not backward:
-    return without_gradient(lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True))
-  operands = [t.requires_grad_() for t in (q, k, v)]
-  return lambda: torch.autograd.grad(of(*operands), operands, g)
+    return without_gradient(forward)
+  operands, forward = [t.requires_grad_() for t in (q, k, v)], compiled(forward)
+  return lambda: torch.autograd.grad(forward(), operands, g)
 
 
 def without_gradient(function):

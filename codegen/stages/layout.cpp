@@ -238,7 +238,7 @@ class Layouts {
 
   // Whether the operand lies along the steps of the dot and consists of square blocks, as many of its rows as there are lanes.
   bool may_be_turned(const Stage& s, const Ref& load, int dim) const {
-    if (target_.gpu || s.folds.empty() || tree::guard(*load)) return false;
+    if (s.folds.empty() || tree::guard(*load)) return false;
     const Ref &steps = s.folds.back(), &range = s.loops[static_cast<size_t>(dim)];
     return steps->src[0]->is_const() && range->src[0]->is_const() && stride(program_, load, steps) == 1 &&
            size_of(steps) % lanes(s) == 0 && size_of(range) % lanes(s) == 0;

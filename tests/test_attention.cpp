@@ -143,6 +143,15 @@ TEST_CASE("[attention] slopes of blocks of queries against those of the formula"
   }
 }
 
+TEST_CASE("[attention] long sequences: the scores are never all in memory") {
+  OnDevice on("llvm", 2);
+  const Tensor q = Tensor::normal({1, 8192, 4}).realize();
+  for (const bool causal : {false, true}) {
+    nn::attention(q, q, q, {.causal = causal}).realize();
+    CHECK(on.context.counters().temporary_bytes <= uint64_t{32} << 20);  // of 8192 x 8192 scores: 256 MiB
+  }
+}
+
 TEST_CASE("[attention] what a query may not see stays unseen beside a mask that is added") {
   OnDevice on;
   const Given given({1, 2, 2, 3, 3, 4, 2});

@@ -26,6 +26,10 @@ constexpr Found found[] = {
     {"a reshaped copy of its own target",
      "%0 = buffer f32[2, 3]\n%1 = shrink f32[2, 2] %0 0 2 0 2\n%2 = pad f32[3, 2] %1 0.0 0 1 0 0\n"
      "%3 = copy f32[3, 2] %2\n%4 = reshape f32[2, 3] %3 2 3\nreturn %4 -> %0"},
+    {"halves compared as doubles, which LLVM took back to halves and to a call of fmaxf",
+     "%0 = buffer f16[1]\n%1 = buffer f64[1]\n%2 = reshape f64[1] 0.0_f64 1\n%3 = cast f64[1] %0\n"
+     "%4 = lt bool[1] %2 %3\n%5 = where f64[1] %4 %3 %2\n%6 = lt bool[1] %2 %5\n%7 = where f64[1] %6 %5 %1\n"
+     "return %7"},
     {"a sum of nothing, cut in pieces",
      "%0 = buffer f64[0, 12, 12, 3, 12]\n%1 = reduce f64 {sum, 0, 1, 2, 3, 4} %0\nreturn %1"},
     {"an unwindow without taps",

@@ -212,6 +212,20 @@ void Builder::open(std::string block) {
   scopes_.push_back(std::move(scope));
 }
 
+Val Builder::widened(Val half) {
+  const Type type = {Scalar::Float, lanes(half)};
+  const Val open = emit(type, "fpext ", typed(half), " to ", type);
+  const Val v = call("arithmetic.fence", type, type, {open});
+  vals_[static_cast<size_t>(v.id)].half = half.id;
+  return v;
+}
+
+Val Builder::narrowed(Val v) {
+  if (const int half = vals_[static_cast<size_t>(v.id)].half; half >= 0) return {half};
+  const Type type = {Scalar::Half, lanes(v)};
+  return emit(type, "fptrunc ", typed(v), " to ", type);
+}
+
 Val Builder::scaled(Val v, int64_t factor) {
   const auto at = static_cast<size_t>(level(v));
   if (factor == 1) return v;

@@ -78,6 +78,11 @@ class Builder {
 
   /// A scalar as a value of which LLVM does not know that it is a constant; what is none comes back as it is.
   Val opaque(Val v);
+  /// A half as the float that arithmetic runs on. Fenced, or LLVM would take the arithmetic back to halves, which no
+  /// processor here computes with: it then calls fmaxf, or goes lane by lane.
+  Val widened(Val half);
+  /// A float rounded to a half; of one that widened() gave, that half.
+  Val narrowed(Val v);
 
   /// An instruction without side effects, at the outermost level that knows its operands; an equal one is found again.
   template <class... P>
@@ -137,6 +142,7 @@ class Builder {
     int64_t bits = 0;  // of a constant; of a float the bits as a double
     int scalar = -1;   // of which it is the splat
     std::string text = {};
+    int half = -1;  // of which it is the float
   };
   /// A loop's counter times `factor`.
   struct Product {

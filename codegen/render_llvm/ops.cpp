@@ -153,7 +153,7 @@ Val primitive(Builder& b, Op op, DType dtype, Values v) {
 }
 
 Val primitive_cast(Builder& b, DType to, DType from, Val v) {
-  if (to == DType::F16) return convert(b, "fpext", convert(b, "fptrunc", v, Scalar::Half), Scalar::Float);
+  if (to == DType::F16) return b.widened(b.narrowed(v));
   const Scalar target = in_register(to);
   const bool is_signed = kind(from) == Kind::Signed;
   if (is_float(from) && is_float(to)) return convert(b, to == DType::F64 ? "fpext" : "fptrunc", v, target);
@@ -165,9 +165,8 @@ Val primitive_cast(Builder& b, DType to, DType from, Val v) {
 }
 
 Val primitive_bitcast(Builder& b, DType to, DType from, Val v) {
-  if (from == DType::F16)
-    return convert(b, "bitcast", convert(b, "fptrunc", v, Scalar::Half), in_register(to));
-  if (to == DType::F16) return convert(b, "fpext", convert(b, "bitcast", v, Scalar::Half), Scalar::Float);
+  if (from == DType::F16) return convert(b, "bitcast", b.narrowed(v), in_register(to));
+  if (to == DType::F16) return b.widened(convert(b, "bitcast", v, Scalar::Half));
   return convert(b, "bitcast", v, in_register(to));
 }
 

@@ -158,6 +158,11 @@ bool pays_to_fill_panel(int64_t steps, int64_t rows, int64_t length, int64_t wid
 
 // ---- Folds and scans across rows
 
+int64_t rows_in_lanes(double bytes, int64_t item_bytes, int64_t lanes) {
+  const int64_t in_line = line_bytes / item_bytes;
+  return bytes >= past_caches_bytes && in_line <= lanes ? in_line : std::min<int64_t>(8, lanes);
+}
+
 int64_t block_of_row(int64_t n, bool shared) {
   if (!shared) return 4096;
   return std::min<int64_t>(1024, static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(n / 2))));

@@ -192,8 +192,10 @@ bool pays_to_fill_panel(int64_t steps, int64_t rows, int64_t length, int64_t wid
 /// [rows] of a scan along memory that take turns and [steps] of each turn: a step waits for the one before. As many rows are
 /// read as are written, and 8 lines share the ways of an L1 set.
 inline constexpr int64_t rows_in_turn = 4, steps_in_turn = 4;
-/// [rows] of a scan in the lanes of a vector. 68351cb: 64 M floats 34 ms; with 4 rows 35, with 16 47, in turn 37 (Zen 4).
-inline constexpr int64_t rows_in_lanes = 8;
+/// [rows] of a scan in the lanes of a vector, its result so many bytes large: 8 (68351cb: 64 M floats 34 ms; with 4 rows 35,
+/// with 16 47, in turn 37 on a Zen 4), or, where the result goes past the caches, as many as make the rows of a block lines
+/// (27.7 -> 20.9 ms on a Zen 5).
+int64_t rows_in_lanes(double bytes, int64_t item_bytes, int64_t lanes);
 /// Whether rows of so many bytes take their steps a block of a row at a time: from a page on. f8f3a91: cumsum of
 /// f32[65536,1024] along axis 0 124 -> 41 ms.
 inline bool pays_row_blocks(int64_t bytes) { return bytes >= 4096; }

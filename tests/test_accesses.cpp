@@ -13,9 +13,12 @@
 #include "graph/scalar.h"
 #include "tests/catch.h"
 #include "tests/device_trees.h"
+#include "tests/on_device.h"
 #include "tests/op_jobs.h"
 #include "tests/random_graph.h"
 #include "tests/thinned.h"
+
+#include <kontor/kontor.h>
 
 using namespace kontor;
 
@@ -51,6 +54,26 @@ constexpr const char* by_hand[] = {
     # y[l]: contiguous
     # x[63 - l]: reversed
     # s[0]: uniform
+)",
+    // Whole lines of large results, but not of what is read too, of small ones, or beside the lines.
+    R"(kernel large(y f32[4096, 2048], z f32[4096, 2048], s f32[2048], w f32[4096, 2049], x f32[4096, 2048]) -> y, z, s, w
+  loop i 4096
+    loop j 128
+      vector l 16 width 16
+        let %0 = l + j * 16
+        let %1 = x[i, %0]
+        y[i, %0] = %1
+        # y[i, %0]: contiguous, past the caches
+        # x[i, %0]: contiguous
+        z[i, %0] = z[i, %0] + 1.0
+        # z[i, %0]: contiguous
+        # z[i, %0]: contiguous
+        s[%0] = %1
+        # s[%0]: contiguous
+        # x[i, %0]: contiguous
+        w[i, %0] = %1
+        # w[i, %0]: contiguous
+        # x[i, %0]: contiguous
 )",
     R"(kernel masks(y f32[40], x f32[40], k i32[40]) -> y
   vector l 40 width 64
@@ -329,8 +352,16 @@ class Oracle {
       if (!whole && !shape.mask.extent) return "lanes beyond the extent are on";
       if (scope.branch && !shape.mask.branch) return "lanes that do not take the branch are on";
     }
+    if (shape.past_caches && (!whole || shape.mask.any() || scope.branch)) return "lanes of a line are off";
+    if (shape.past_caches && is(AccessKind::Contiguous) && !begins_line(access, m))
+      return "it begins in a line";
     if (is(AccessKind::Block)) return broken_block(access, scope, shape, m);
     return nullptr;
+  }
+
+  bool begins_line(const Node& access, Meaning& m) const {
+    m.set_lane(0);
+    return m.position(access, shapes_.place(*access.src[0]).dims) * item_size(access.src[0]->dtype) % 64 == 0;
   }
 
   const char* broken_block(const Node& access, const AccessScope& scope, const AccessShape& shape,
@@ -343,6 +374,7 @@ class Oracle {
       const int64_t begin = c.at / width * width;
       if (begin + width > c.count) return "the block is not whole";
       m.set(c.range, begin);
+      if (shape.past_caches && !begins_line(access, m)) return "a row of the block begins in a line";
       const int64_t first = m.position(access, dims);
       for (int64_t k = 1; k < width; k++) {
         m.set(c.range, begin + k);
@@ -382,6 +414,10 @@ constexpr const char* expressions[] = {
     "softmax(f32[64,500])",
     "window(f32[64,100],1,3)",
     "matmul(permute(f32[64,96],[1,0]), f32[64,80])",
+    "permute(f32[4096,2064],[1,0])",
+    "exp(f32[2048,4099])",
+    "cumsum(f32[8388608],0)",
+    "softmax(f32[4112,2048])",
 };
 
 }  // namespace
@@ -415,5 +451,30 @@ TEST_CASE("[accesses] lanes lie where it is said") {
   for (int kind = 0; kind <= static_cast<int>(AccessKind::InTurn); kind++) {
     INFO(name(static_cast<AccessKind>(kind)));
     CHECK(counts[static_cast<AccessKind>(kind)] > 0);
+  }
+}
+
+TEST_CASE("[accesses] results that go past the caches have the bits of results that do not") {
+  const auto functions = {+[](const Tensor& x) { return x.exp(); },
+                          +[](const Tensor& x) { return x.cumsum(1); },
+                          +[](const Tensor& x) { return x.permute({0, 2, 1}) + 1.0; },
+                          +[](const Tensor& x) { return x.cast(DType::F16).softmax(-1).cast(DType::F64); }};
+  constexpr int64_t parts = 8, rows = 24;
+  for (int threads : {1, 2}) {
+    OnDevice on("llvm", threads);
+    Tensor x = Tensor::normal({parts * rows, 256, 176});  // 33 MiB
+    x.realize();
+    for (const auto& f : functions) {
+      const std::vector<float> whole = f(x).cast(DType::F32).to_vector<float>();
+      const size_t length = whole.size() / parts;
+      for (int64_t part = 0; part < parts; part++) {
+        Tensor own = x.slice(0, part * rows, (part + 1) * rows) * 1.0;
+        own.realize();
+        const std::vector<float> wanted = f(own).cast(DType::F32).to_vector<float>();
+        REQUIRE(wanted.size() == length);
+        const auto begin = whole.begin() + static_cast<int64_t>(static_cast<size_t>(part) * length);
+        CHECK(std::equal(wanted.begin(), wanted.end(), begin));
+      }
+    }
   }
 }

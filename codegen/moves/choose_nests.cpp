@@ -112,7 +112,10 @@ void Planner::chains_side_by_side() {
 
 // A lane a row, as many steps as lanes: square blocks of memory, which the renderer turns in registers on the way in and out.
 bool Planner::chains_in_lanes(const std::string& rows, const std::string& steps) {
-  const int64_t w = std::min(cost::rows_in_lanes, lanes(root()));
+  const int64_t item = item_size(root().place->dtype);
+  double bytes = static_cast<double>(item);
+  for (const Ref& loop : root().loops) bytes *= static_cast<double>(extent(loop->src[0]));
+  const int64_t w = cost::rows_in_lanes(bytes, item, lanes(root()));
   if (w < cost::least_lanes || size(rows) < w || size(steps) < 2 * w) return false;
   const std::string side = rows + "v", run = steps + "t";
   return attempt([&] {

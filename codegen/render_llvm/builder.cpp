@@ -355,9 +355,10 @@ std::string Builder::finish(std::string_view entry) {
   out.append("define void @").append(entry).append("(ptr noalias readonly %args) nounwind {\nentry:\n");
   out.append(allocas_)
       .append(scopes_.front().text)
+      .append(fenced_ ? "  fence seq_cst\n" : "")
       .append("  ret void\n}\n")
       .append(declarations_)
-      .append("!0 = !{}\n");
+      .append(fenced_ ? "!0 = !{}\n!1 = !{i32 1}\n" : "!0 = !{}\n");
   return out;
 }
 

@@ -125,6 +125,8 @@ class Builder {
   int safe_level() const { return safe_; }
 
   Val alloca_array(Type element, int64_t count);
+  /// Stores past the caches are seen by others in the order of the program only after a fence.
+  void fence_at_end() { fenced_ = true; }
   Val define(Type type, int level);
   std::string finish(std::string_view entry);
 
@@ -179,6 +181,7 @@ class Builder {
   std::unordered_set<std::string> declared_;
   std::string text_, key_, allocas_, declarations_;
   int need_ = 0, floor_ = 0, safe_ = 0, names_ = 0, serials_ = 0;
+  bool fenced_ = false;
 };
 
 }  // namespace kontor::ir

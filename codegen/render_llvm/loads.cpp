@@ -165,15 +165,17 @@ Val Renderer::load_block(const Node& n, const Access& a, const Node& along) {
 }
 
 /// The other way: what the copies store is kept until the block is whole.
-void Renderer::store_block(const Node& n, const Access& a, const Node& along, Val v) {
-  const Square square = square_of(n, along);
+void Renderer::store_block(const Node& n, const Access& a, const AccessShape& shape, Val v) {
+  const Square square = square_of(n, *shape.along);
   std::vector<Val>& rows = square.rows;
   rows.push_back(b_.splat(v, vector_));
   if (static_cast<int>(rows.size()) < vector_) return;
   transpose(rows);
   for (int lane = 0; lane < vector_; lane++) {
     const Access part = row_of(n, a, square, lane);
-    store_text(part, address(part), rows[static_cast<size_t>(lane)], alignment(part, 0));
+    const Val row = rows[static_cast<size_t>(lane)];
+    if (shape.past_caches) store_past_caches(part, address(part), row);
+    else store_text(part, address(part), row, alignment(part, 0));
   }
 }
 

@@ -76,6 +76,14 @@ void Renderer::store_text(const Access& a, Val pointer, Val v, int64_t align) {
   touch(*a.place);
 }
 
+/// Memory is aligned to lines (backends/host_memory.cpp), and the position is a multiple of one.
+void Renderer::store_past_caches(const Access& a, Val pointer, Val v) {
+  b_.effect("store ", typed(to_memory(b_, a.dtype, v)), ", ", typed(pointer), ", align ", line_bytes,
+            ", !nontemporal !1");
+  b_.fence_at_end();
+  touch(*a.place);
+}
+
 /// Stores where the mask holds, through llvm.masked.store or llvm.masked.scatter.
 void Renderer::store_masked(const Access& a, Val pointer, Val v, Val mask) {
   Val memory = to_memory(b_, a.dtype, v);
@@ -101,6 +109,7 @@ void Renderer::store_lanes(const AccessShape& shape, const Access& a, Val v) {
     v = reverse(v);
     if (mask) mask = reverse(mask);
   }
+  if (shape.past_caches) return store_past_caches(a, pointer, v);
   if (!mask) return store_text(a, pointer, v, alignment(a, offset));
   if (!shape.is_blend) return store_masked(a, pointer, v, mask);
   Val old = load_text(a, pointer, b_.lanes(v), {}, alignment(a, 0));

@@ -296,7 +296,7 @@ void Renderer::store(const Node& n) {
   const Access a = access(n);
   const AccessShape shape = shape_of(n);
   const Val v = value(tree::values(n)[0]);
-  if (shape.kind == AccessKind::Block) return store_block(n, a, *shape.along, v);
+  if (shape.kind == AccessKind::Block) return store_block(n, a, shape, v);
   store_as(shape, shape.kind == AccessKind::Gather ? a : first_lane(n, a, shape), v);
 }
 

@@ -131,7 +131,7 @@ class Renderer {
   Square square_of(const Node& n, const Node& along);
   Access row_of(const Node& n, const Access& a, const Square& square, int lane);
   Val load_block(const Node& n, const Access& a, const Node& along);
-  void store_block(const Node& n, const Access& a, const Node& along, Val v);
+  void store_block(const Node& n, const Access& a, const AccessShape& shape, Val v);
   void transpose(std::vector<Val>& rows);
   Val load_text(const Access& a, Val pointer, int lanes, Val mask, int64_t align);
   Val or_zeros(Val condition, Val pointer);
@@ -144,6 +144,7 @@ class Renderer {
   void store_as(const AccessShape& shape, const Access& a, Val v);
   void store_lanes(const AccessShape& shape, const Access& a, Val v);
   void store_text(const Access& a, Val pointer, Val v, int64_t align);
+  void store_past_caches(const Access& a, Val pointer, Val v);
   void store_masked(const Access& a, Val pointer, Val v, Val mask);
   void declare(const Node& place);
   void allocate(const Node& place);

@@ -126,6 +126,7 @@ std::string print(const AccessShape& shape) {
     out += fmt::format(", {} by {}", shape.is_blend ? "blended" : "masked", reasons(shape.mask));
   if (shape.read.any() && shape.read != shape.mask)
     out += fmt::format(", read masked by {}", reasons(shape.read));
+  if (shape.past_caches) out += ", past the caches";
   return out;
 }
 

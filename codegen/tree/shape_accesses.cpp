@@ -274,6 +274,23 @@ AccessShape AccessShapes::load(const Node& n, const AccessScope& scope, const Fa
   return f.stride == 2 && !lanes.any() ? is(AccessKind::Pairs, {}) : is(AccessKind::Gather, lanes);
 }
 
+/// Whether a store of lanes side by side, or of the rows of a block, writes whole lines of a large result that the kernel does
+/// not read.
+bool AccessShapes::goes_past_caches(const Node& n, const AccessScope& scope, const Facts& f,
+                                    const Node* along) const {
+  const Node& target = *n.src[0];
+  const PlaceShape& p = place(target);
+  if (tree::space(target) != Space::Param || p.read) return false;
+  const int64_t item = item_size(target.dtype), in_line = line_bytes / std::max<int64_t>(item, 1);
+  if (item == 0 || tree::width(*scope.vector) % in_line != 0) return false;
+  int64_t elements = 1;
+  for (const Ref& d : p.dims) elements *= d->is_const() ? const_int(*d) : 0;
+  if (elements < past_caches_bytes / item || (along && f.stride % in_line != 0)) return false;
+  Substitution first{{(*scope.vector)[0].get(), index(0)}};
+  if (along) first.emplace(along, index(0));  // a block begins at a multiple of its width
+  return is_multiple(replace(f.position, first), in_line);
+}
+
 AccessShape AccessShapes::store(const Node& n, const AccessScope& scope, const Facts& f) const {
   const PlaceShape& p = place(*n.src[0]);
   const bool local = tree::space(*n.src[0]) == Space::Local;
@@ -286,9 +303,11 @@ AccessShape AccessShapes::store(const Node& n, const AccessScope& scope, const F
   if (std::abs(out.stride) > 1) {
     if (!out.mask.any() && !local && !p.read && (out.along = block_along(scope, f)))
       out.kind = AccessKind::Block;
+    out.past_caches = out.along && goes_past_caches(n, scope, f, out.along);
     return out;
   }
   out.kind = out.stride == 1 ? AccessKind::Contiguous : AccessKind::Reversed;
+  out.past_caches = out.stride == 1 && !out.mask.any() && goes_past_caches(n, scope, f, nullptr);
   if (!local || scope.branch) return out;
   if (!p.mixed || is_of_vectors(*n.src[0], *scope.vector))
     return out.mask = {}, out;  // what lanes that are off leave there is read by none

@@ -17,6 +17,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "codegen/target.h"
 #include "codegen/tree/tree.h"
 
 namespace kontor {
@@ -53,6 +54,7 @@ struct AccessShape {
   AccessMask read = {};  ///< of a FoldStep: of what it reads before it writes
   bool is_blend =
       false;  ///< of a masked write: all lanes are written, those that are off with what they were
+  bool past_caches = false;  ///< of a store: whole lines of what no cache holds until it is read again
   friend bool operator==(const AccessShape&, const AccessShape&) = default;
 };
 /// "contiguous, masked by extent and guard".
@@ -144,6 +146,7 @@ class AccessShapes {
   AccessShape store(const Node& n, const AccessScope& scope, const Facts& f) const;
   AccessShape fold(const Node& n, const AccessScope& scope, const Facts& f) const;
   const Node* block_along(const AccessScope& scope, const Facts& f) const;
+  bool goes_past_caches(const Node& n, const AccessScope& scope, const Facts& f, const Node* along) const;
 
   std::unordered_map<const Node*, PlaceShape> places_;
   std::unordered_map<const Node*, Facts> facts_;

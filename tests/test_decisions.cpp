@@ -15,6 +15,7 @@
 #include "tests/catch.h"
 #include "tests/errors.h"
 #include "tests/run_graph.h"
+#include "tests/thinned.h"
 
 using namespace kontor;
 
@@ -35,7 +36,9 @@ std::vector<Array> inputs_of(const Graph& graph) {
   return out;
 }
 
-constexpr const char* attention = "matmul(softmax(matmul(f32[4,256,32], f32[4,32,256])), f32[4,256,32])";
+constexpr const char* attention =
+    sanitized ? "matmul(softmax(matmul(f32[2,64,32], f32[2,32,64])), f32[2,64,32])"
+              : "matmul(softmax(matmul(f32[4,256,32], f32[4,32,256])), f32[4,256,32])";
 constexpr const char* attention_in_blocks =
     "block dot0 i0 1 dot0 sum3 dot5\n"
     "block dot0 j0 16 dot0 sum3 dot5\n";
@@ -159,7 +162,8 @@ TEST_CASE("[decisions] a level for which no moves are known runs as it is, right
     const std::vector<Array> inputs = inputs_of(graph);
     const Decisions given = parse_decisions(row.decision);
     const Evaluation wanted = evaluate_graph(graph, inputs, {});
-    CHECK(difference(run_trees(graph, cpu, inputs, {}, given).outputs[0], wanted.outputs[0]) == "");
+    if (!sanitized)
+      CHECK(difference(run_trees(graph, cpu, inputs, {}, given).outputs[0], wanted.outputs[0]) == "");
     if (Backend* llvm = device("llvm"))
       CHECK(difference(run_graph(graph, *llvm, inputs, {}, 0, given).outputs[0], wanted.outputs[0]) == "");
   }

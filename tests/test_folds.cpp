@@ -10,6 +10,7 @@
 #include "tests/catch.h"
 #include "tests/everywhere.h"
 #include "tests/run_graph.h"
+#include "tests/thinned.h"
 
 namespace kontor {
 
@@ -72,6 +73,7 @@ TEST_CASE(
         if (!row(fold).splits || state_dtype(fold, dtype) != dtype ||
             (dtype == DType::F64 && c.shape[1] > 1000))
           continue;
+        if (sanitized && c.shape[1] > 1000 && fold != Fold::Sum) continue;
         const AllParts all(fold, dtype, c);
         const Evaluation wanted = evaluate_graph(all.graph, all.inputs);
         for (const char* name : {"interp", "llvm", "opencl", "c"}) {
@@ -92,7 +94,7 @@ TEST_CASE("[folds] argmax and argmin: ties, zeros of both signs, infinities and 
   for (DType dtype : {DType::F32, DType::F64, DType::F16, DType::BF16, DType::F8E5M2, DType::F8E4M3,
                       DType::I32, DType::I8, DType::U8, DType::U64, DType::Bool})
     for (int64_t length : {1, 5, 64, 65, 200})
-      for (size_t kinds = 1; kinds <= some.size(); kinds++) {
+      for (size_t kinds = sanitized ? some.size() : 1; kinds <= some.size(); kinds++) {
         std::vector<double> values;
         for (int64_t i = 0; i < 4 * length; i++)
           values.push_back(some[static_cast<size_t>(i * i + i / 3) % kinds]);

@@ -60,10 +60,8 @@ struct Projections {
   Tensor queries, keys, values;
 };
 
-Projections projections(const Attention& layer, const Tensor& x, const Operand& from) {
-  const BlockOptions& o = layer.options;
-  const Tensor all = through(layer.joint, x);
-  const Dim batch = x.dims()[0], n = x.dims()[1];
+Projections projections(const BlockOptions& o, const Tensor& all, const Operand& from) {
+  const Dim batch = all.dims()[0], n = all.dims()[1];
   const int64_t size = head_size(o);
   const auto part = [&](int64_t first, int64_t heads) {
     const Tensor numbers = all.slice(-1, first * size, (first + heads) * size);
@@ -77,6 +75,21 @@ Projections projections(const Attention& layer, const Tensor& x, const Operand& 
 /// [batch, heads, n, size] -> [batch, n, width].
 Tensor side_by_side(const Tensor& heads, int64_t width) {
   return heads.transpose(1, 2).reshape({heads.dims()[0], heads.dims()[2], width});
+}
+
+/// Attention of what the joint projection gives.
+Tensor attend(const Attention& layer, const Tensor& joint, bool training) {
+  const BlockOptions& o = layer.options;
+  const double dropped = training ? o.dropout : 0;
+  const Projections p = projections(o, joint, 0);
+  const Tensor mixed = nn::attention(p.queries, p.keys, p.values, {.causal = true, .dropout = dropped});
+  return dropout(through(layer.project, side_by_side(mixed, o.width)), o.dropout, training);
+}
+
+/// layer(f(x)), of which f(x) is not kept for the gradients: it is computed again where the weights' is.
+template <class F>
+Tensor through_again(const Linear& layer, const Tensor& x, const F& f) {
+  return checkpoint([&](const Tensor& t) { return through(layer, f(t)); }, x);
 }
 
 }  // namespace
@@ -104,14 +117,11 @@ Attention::Attention(const BlockOptions& given)
       project(linear(options.width, options.width, options.bias)) {}
 
 Tensor Attention::operator()(const Tensor& x, bool training) const {
-  const Projections p = projections(*this, x, 0);
-  const double dropped = training ? options.dropout : 0;
-  const Tensor mixed = nn::attention(p.queries, p.keys, p.values, {.causal = true, .dropout = dropped});
-  return dropout(through(project, side_by_side(mixed, options.width)), options.dropout, training);
+  return attend(*this, through(joint, x), training);
 }
 
 Tensor Attention::step(const Tensor& x, const Tensor& at, KeyValues& past) const {
-  const Projections p = projections(*this, x, at);
+  const Projections p = projections(options, through(joint, x), at);
   past.keys.assign(past.keys.put(2, at, p.keys));
   past.values.assign(past.values.put(2, at, p.values));
   const Tensor seen = (Tensor::arange(past.keys.size(2)) <= at).unsqueeze(0);
@@ -128,12 +138,16 @@ TransformerBlock::TransformerBlock(const BlockOptions& o)
       dropout(o.dropout) {}
 
 Tensor TransformerBlock::mlp(const Tensor& x, bool training) const {
-  const Tensor hidden = through(up, norm2(x).cast(attention.options.dtype)).gelu();
-  return nn::dropout(through(down, hidden), dropout, training).cast(x.dtype());
+  const Tensor hidden =
+      through_again(up, x, [&](const Tensor& t) { return norm2(t).cast(attention.options.dtype); });
+  const Tensor out = through_again(down, hidden, [](const Tensor& t) { return t.gelu(); });
+  return nn::dropout(out, dropout, training).cast(x.dtype());
 }
 
 Tensor TransformerBlock::operator()(const Tensor& x, bool training) const {
-  const Tensor mixed = attention(norm1(x).cast(attention.options.dtype), training);
+  const Tensor joint = through_again(attention.joint, x,
+                                     [&](const Tensor& t) { return norm1(t).cast(attention.options.dtype); });
+  const Tensor mixed = attend(attention, joint, training);
   const Tensor h = x + mixed.cast(x.dtype());
   return h + mlp(h, training);
 }

@@ -152,6 +152,16 @@ TEST_CASE("[attention] long sequences: the scores are never all in memory") {
   }
 }
 
+TEST_CASE("[attention] scores are not kept for the gradients") {
+  OnDevice on("llvm", 2);
+  const Tensor x = Tensor::normal({1, 1024, 16}).realize();
+  Tensor y = x;
+  for (int layer = 0; layer < 8; ++layer) y = nn::attention(y, y.exp(), y, {.causal = layer % 2 == 1});
+  std::vector<Tensor> gradients = gradient(y.sum(), {x});
+  realize_all(gradients);
+  CHECK(on.context.counters().temporary_bytes <= uint64_t{16} << 20);  // the scores of a layer: 4 MiB
+}
+
 TEST_CASE("[attention] what a query may not see stays unseen beside a mask that is added") {
   OnDevice on;
   const Given given({1, 2, 2, 3, 3, 4, 2});

@@ -70,6 +70,7 @@ constexpr CallRow table[] = {
     {"cross_entropy", cross_entropy_back},
     {"logsumexp",     logsumexp_back},
     {"detach",        nothing},
+    {"attention",     checkpoint_back},  // its scores are as many as queries times keys
     {"checkpoint",    checkpoint_back,  CallRow::OneForm},
     {"lstm",          lstm_back,        CallRow::OneForm},
     {"gru",           gru_back,         CallRow::OneForm},

@@ -19,14 +19,15 @@ constexpr size_t kLine = 64, kHuge = size_t{2} << 20;
 size_t size_class(size_t bytes) {
   if (bytes <= 4 * kLine) return std::max(kLine, (bytes + kLine - 1) / kLine * kLine);
   const size_t step = std::bit_floor(bytes - 1) / 4;
-  const size_t size = (bytes + step - 1) / step * step;
-  return size >= kHuge ? (size + kHuge - 1) / kHuge * kHuge : size;
+  return (bytes + step - 1) / step * step;
 }
 
+// Huge pages for as much of it as fills them: the rest of one more would be cleared and held for nothing.
 void* from_system(size_t size) {
-  void* memory = std::aligned_alloc(size >= kHuge ? kHuge : kLine, size);
+  void* memory = nullptr;
+  if (::posix_memalign(&memory, size >= kHuge ? kHuge : kLine, size) != 0) return nullptr;
 #if defined(MADV_HUGEPAGE)
-  if (memory != nullptr && size >= kHuge) ::madvise(memory, size, MADV_HUGEPAGE);
+  if (size >= kHuge) ::madvise(memory, size / kHuge * kHuge, MADV_HUGEPAGE);
 #endif
   return memory;
 }

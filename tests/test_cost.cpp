@@ -79,6 +79,20 @@ TEST_CASE("[cost] operations: what two stages read is stored from eight on") {
   CHECK(stages("sqrt(sqrt(" + x + "))") > apart);
 }
 
+TEST_CASE("[cost] operands of a dot: picked by data they are stored, by counters read where they lie") {
+  const auto kernels = [](const std::string& left) {
+    const Schedule s = made("matmul(" + left + ", f32[256,256])");
+    const std::string& moves = s.kernels.back().moves;
+    CHECK((moves.find("pack j") != std::string::npos && moves.find("unroll i") != std::string::npos));
+    return s.kernels.size();
+  };
+  const size_t alone = kernels("f32[256,256]");
+  CHECK(kernels("take(f32[256,256], cast(arange(0, 256), i64), 0)") == alone);
+  for (const char* picked : {"take(f32[256,256], i64[256], 0)", "take(f32[256,256], i64[256], 1)",
+                             "sort(f32[256,256], 1)", "take(f32[256,256], argmax(f32[256,9], 1), 0)"})
+    CHECK(kernels(picked) >= alone);
+}
+
 TEST_CASE("[cost] threads: of x * 2 + 1, three operations an element, from 2^16 operations on") {
   CHECK(made("f32[21845] * 2 + 1").kernels.at(0).moves.find("thread") == std::string::npos);
   CHECK(made("f32[21846] * 2 + 1").kernels.at(0).moves.find("thread") != std::string::npos);

@@ -4,6 +4,7 @@
 #include "graph/index/index.h"
 #include "graph/recording.h"
 #include "tests/run_graph.h"
+#include "tests/thinned.h"
 
 namespace kontor {
 
@@ -27,6 +28,8 @@ std::vector<Found> everywhere(const Body& body, const std::vector<Array>& inputs
   for (const char* name : {"interp", "llvm", "opencl"}) {
     Backend* backend = device(name);
     if (!backend || (name != std::string("interp") && !compiled)) continue;
+    static int turn = 0;  // PoCL's compiler takes most of the time and is none of ours to look into
+    if (sanitized && name == std::string("opencl") && turn++ % 4) continue;
     Run run = run_graph(graph, *backend, ordered, scalars);
     out.push_back({name, run.outputs[0], run.error});
   }

@@ -211,6 +211,13 @@ class Fusion {
     return {left, whole};
   }
 
+  // Whether an iteration of the loops which s shares has one element of each of its rows.
+  static bool runs_across_rows(const Stage& s) {
+    for (size_t d = s.loops.size(); d-- > 0;)
+      if (!is_int(s.loops[d]->src[0], 1)) return s.level.outer[d] >= 0;
+    return false;
+  }
+
   // `elsewhere`: other kernels read it too.
   std::string refuse(const Stage& s, int number, bool elsewhere) {
     const Group& g = group(number);
@@ -223,6 +230,7 @@ class Fusion {
     if (!whole && left > room) return fmt::format("{} bytes of it would be kept inside the loop", left);
     if (is_dot(s) && !whole) return "a dot is kept whole";
     if (!whole && !s.random && ends_dot(s)) return "it ends a dot";
+    if (!whole && elsewhere && runs_across_rows(s)) return "it would be written to memory across its rows";
     const Facts& facts = facts_[static_cast<size_t>(number)];
     if (is_dot(s) && facts.fold) return "its kernel reduces already";
     if (is_fold(s) && facts.dot) return "its kernel has a dot already";

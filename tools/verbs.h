@@ -8,6 +8,7 @@ void add_train(CLI::App& app);
 void add_train_gpt(CLI::App& train);  ///< a verb of the verb `train`
 void add_generate(CLI::App& app);
 void add_eval(CLI::App& app);
+void add_scalify(CLI::App& app);
 void add_study(CLI::App& app);
 void add_dump(CLI::App& app);
 void add_rules(CLI::App& app);

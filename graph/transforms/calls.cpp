@@ -3,6 +3,7 @@
 
 #include "graph/transforms/checkpoint.h"
 #include "graph/transforms/recurrent_gradient.h"
+#include "graph/transforms/scaled_gradient.h"
 #include "graph/transforms/tape.h"
 
 namespace kontor {
@@ -75,6 +76,7 @@ constexpr CallRow table[] = {
     {"attention",     checkpoint_back},  // its scores are as many as queries times keys
     {"round_to",      straight_through},
     {"fake_quantise", straight_through, CallRow::OneForm},
+    {"scaled_product", scaled_product_back, CallRow::OneForm},
     {"block_scales",  nothing,          CallRow::OneForm},
     {"tensor_scale",  nothing,          CallRow::OneForm},
     {"checkpoint",    checkpoint_back,  CallRow::OneForm},

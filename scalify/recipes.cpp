@@ -55,7 +55,7 @@ std::vector<Recipe> built_in() {
        {measured("f8e4m3", "pow2", {1, 32}), measured("f8e4m3", "pow2", {1, 32}), measured("f8e4m3", "pow2", {1, 32}), f32, f32, f32}},
       {"fp8-block", "E4M3, tiles of 1x128 of activations and gradients, 128x128 of weights (DeepSeek-V3, arXiv 2412.19437, section 3.3)",
        {measured("f8e4m3", "f32", {128, 128}), measured("f8e4m3", "f32", {1, 128}), measured("f8e4m3", "f32", {1, 128}), f32, f32, f32}},
-      {"mxfp4", "E2M1 in blocks of 32; gradients stochastic, in blocks that saturate nothing, turned by Hadamard's transform (arXiv 2502.20586)",
+      {"mxfp4", "E2M1 in blocks of 32; gradients stochastic, in blocks that saturate nothing, turned by Hadamard's transform (arXiv 2502.20586, which leaves the forward product in BF16)",
        {measured("f4e2m1", "e8m0", {1, 32}), measured("f4e2m1", "e8m0", {1, 32}), turned(measured("f4e2m1", "pow2", {1, 32})), f32, f32, f32}},
       {"nvfp4", "E2M1 in blocks of 16 with two levels of scales, weights in tiles of 16x16; gradients stochastic, turned by Hadamard's transform; keep first and last layers by layer lines (arXiv 2509.25149)",
        {measured("f4e2m1", "e4m3", {16, 16}), measured("f4e2m1", "e4m3", {1, 16}), turned(measured("f4e2m1", "e4m3", {1, 16})), f32, f32, f32}},

@@ -332,6 +332,23 @@ TEST_CASE(
     CHECK(f.value.dtype == DType::F8E4M3);
 }
 
+TEST_CASE("[quantise] what is left is data times scales too, for each kind; of f32 all is") {
+  for (const Case& c : cases) {
+    INFO(c.format << " " << c.kind);
+    const ElementFormat& f = find_element_format("test", c.format);
+    const ScaleKind kind = find_scale_kind("test", c.kind);
+    const Array x = many(c.shape, 11);
+    const std::vector<Found> there = everywhere(
+        [&](auto& in) { return fn::dequantised(fn::quantised(in[0], f, kind, c.block, {}), c.block); }, {x});
+    check_everywhere([&](auto& in) { return fn::fake_quantised(in[0], f, kind, c.block, {}); }, {x},
+                     doubles(there[0].value));
+  }
+  const Array odd = array_of(DType::F32, {3}, {HUGE_VAL, NAN, 1e-45});
+  const ElementFormat& f32 = find_element_format("test", "f32");
+  check_everywhere([&](auto& in) { return fn::fake_quantised(in[0], f32, ScaleKind::None, {}, {}); }, {odd},
+                   doubles(odd));
+}
+
 TEST_CASE("[quantise] the gradient passes rounding, and scales have none") {
   const Array x = array_of(DType::F32, {4}, {3.3, -700, 0, 0.01}),
               w = array_of(DType::F32, {4}, {1, -2.5, 3, 4});

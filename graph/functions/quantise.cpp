@@ -53,6 +53,7 @@ Term on_grid(const Term& x, const ElementFormat& f, const Ref& noise) {
 
 Ref rounded(const Ref& x, const ElementFormat& f, const Ref& noise, bool saturate) {
   const Term wide(fn::in_accumulator(x));
+  if (f.held == DType::F32) return wide.node;
   const bool native = f.format.bias != e2m1.bias;
   if (!native || noise) return where(wide == wide, on_grid(wide, f, noise), wide).node;
   return (saturate ? between(wide, -f.greatest, f.greatest) : wide).as(f.held).as(DType::F32).node;
@@ -148,6 +149,27 @@ Ref fine_scales(const Ref& x, const ElementFormat& f, const Blocks& blocks, cons
                   DType::F8E4M3);
 }
 
+/// x over numbers of its shape; 0 over 0 is 0.
+Ref over(const Ref& x, const Ref& by) {
+  const Term divisor(by);
+  return where(divisor == 0.0, 0.0, Term(x) / divisor).node;
+}
+
+/// All but the data.
+Quantised scales_only(const Ref& x, const ElementFormat& f, ScaleKind kind, const Ints& block) {
+  if (kind == ScaleKind::E4M3) {
+    const Ref whole = fn::tensor_scale(x, std::string(f.name));
+    return {{}, fine_scales(x, f, Blocks("quantise", x, block), whole), whole};
+  }
+  const std::string_view name = scale_rows[static_cast<size_t>(kind)].name;
+  return {{}, fn::block_scales(x, std::string(f.name), std::string(name), block), {}};
+}
+
+/// What blocks are divided by, in f32.
+Ref factors(const Quantised& q) {
+  return q.whole ? fn::mul(fn::cast(q.scales, DType::F32), q.whole) : q.scales;
+}
+
 }  // namespace
 
 std::span<const ElementFormat> element_formats() {
@@ -231,8 +253,7 @@ Ref quantise(const Ref& given, const Ref& scales, const std::string& format, con
   if (scales->shape != blocks.counts)
     fail("quantise: {} by scales {}: a block of them has no scale, or more than one", describe(*x),
          describe(*scales));
-  const Term by(blocks.spread(cast(scales, DType::F32)));
-  const Ref rounded = round_to(where(by == 0.0, 0.0, Term(x) / by).node, format, noise, true);
+  const Ref rounded = round_to(over(x, blocks.spread(cast(scales, DType::F32))), format, noise, true);
   return cast(rounded, find_element_format("quantise", format).held);
 }
 
@@ -258,15 +279,10 @@ Ref from_e8m0(const Ref& codes) {
 
 Quantised quantised(const Ref& given, const ElementFormat& f, ScaleKind kind, const Ints& block,
                     const Ref& noise) {
-  const std::string format(f.name);
   const Ref x = as_f32("quantise", as_float(given));
-  if (kind != ScaleKind::E4M3) {
-    const Ref scales =
-        block_scales(x, format, std::string(scale_rows[static_cast<size_t>(kind)].name), block);
-    return {quantise(x, scales, format, block, noise), scales, {}};
-  }
-  const Ref whole = tensor_scale(x, format), scales = fine_scales(x, f, Blocks("quantise", x, block), whole);
-  return {quantise(x, mul(cast(scales, DType::F32), whole), format, block, noise), scales, whole};
+  Quantised q = scales_only(x, f, kind, block);
+  q.data = quantise(x, factors(q), std::string(f.name), block, noise);
+  return q;
 }
 
 Ref noise_for(const Dims& shape) {
@@ -275,14 +291,14 @@ Ref noise_for(const Dims& shape) {
   return random_words(key, source.counter(ix::ceil_div(ix::product(shape), index(2))), shape);
 }
 
-Ref dequantised(const Quantised& q, const Ints& block) {
-  return dequantise(q.data, q.whole ? mul(cast(q.scales, DType::F32), q.whole) : q.scales, block);
-}
+Ref dequantised(const Quantised& q, const Ints& block) { return dequantise(q.data, factors(q), block); }
 
 Ref fake_quantised(const Ref& given, const ElementFormat& f, ScaleKind kind, const Ints& block,
                    const Ref& noise) {
-  const Ref x = as_float(given);
-  const Ref body = cast(dequantised(quantised(x, f, kind, block, noise), block), x->dtype);
+  const Ref x = as_float(given), wide = as_f32("fake_quantise", x);
+  // Without the dtype that holds the format in between, where rounding needs none.
+  const Ref by = Blocks("fake_quantise", wide, block).spread(factors(scales_only(wide, f, kind, block)));
+  const Ref body = cast(mul(rounded(over(wide, by), f, noise, true), by), x->dtype);
   Ints attributes{number_of(f), static_cast<int64_t>(kind)};
   attributes.insert(attributes.end(), block.begin(), block.end());
   std::vector<Ref> args{x};

@@ -130,6 +130,12 @@ def learns_by_recipes(out):
     train(out / recipe, "--steps", 120, "--warmup", 20, "--lr", "1e-2", "--recipe", recipe)
     last[recipe] = float(rows(out / recipe / "metrics.csv")[-1]["validation_loss"])
   assert 0 < abs(last["fp8-current"] / last["none"] - 1) < 0.02 and 0 < abs(last["nvfp4"] / last["none"] - 1) < 0.05, last
+  for layout in ("tensor", "blocks"):
+    exported = out / f"{layout}.safetensors"
+    kontor("scalify", "export", out / "none/model.safetensors", exported, "--layout", layout)
+    assert exported.stat().st_size < (out / "none/model.safetensors").stat().st_size
+    loss = json.loads(kontor("eval", exported, "--data", TEXT, "--json"))["validation_loss"]
+    assert 0 < abs(loss / last["none"] - 1) < 0.01, (layout, loss, last)
   # A recipe of one's own, whose draws and rounded moments go on too.
   mine = out / "mine.txt"
   mine.write_text(kontor("scalify", "recipes", "nvfp4").replace("state f32", "state f8e4m3 scale=f32 block=128"))

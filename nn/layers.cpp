@@ -27,7 +27,7 @@ Linear::Linear(int64_t in, int64_t out, bool with_bias)
     : Affine(affine({out, in}, out, static_cast<double>(in), with_bias)) {}
 
 Tensor Linear::operator()(const Tensor& x) const {
-  const Tensor product = x.matmul(weight.transpose());
+  const Tensor product = recipe ? scaled_product(x, weight, *recipe) : x.matmul(weight.transpose());
   return bias.empty() ? product : product + bias;
 }
 

@@ -206,40 +206,104 @@ struct Adam::Corrections {
   }
 };
 
-Adam::Adam(std::vector<Parameter> parameters, double rate, double beta1, double beta2, double eps)
+/// A moment of each parameter: in its dtype, or rounded, with what it is to be multiplied by beside it.
+struct Adam::Moments {
+  Quantisation how;
+  bool root;  // what is kept when rounded: the moment's, which is not negative
+  std::vector<Tensor> data, scales, wholes;
+
+  Moments(const std::vector<Parameter>& parameters, const Quantisation& quantisation, bool of_root)
+      : how(quantisation), root(of_root) {
+    for (const Parameter& p : parameters) {
+      const Tensor zero = Tensor::zeros(p.tensor->dims(), p.tensor->dtype());
+      if (!rounded()) {
+        data.push_back(zero);
+        continue;
+      }
+      const QuantisedTensor q = quantise(zero.cast(DType::F32), fitting(p.tensor->rank()));
+      data.push_back(q.data), scales.push_back(q.scales), wholes.push_back(q.whole);
+    }
+    std::vector<Tensor*> all;
+    for (std::vector<Tensor>* list : {&data, &scales, &wholes})
+      for (Tensor& t : *list)
+        if (!t.empty()) all.push_back(&t);
+    realize_all(all);
+  }
+
+  bool rounded() const { return how.format != "f32"; }
+  /// Of a tensor with fewer axes than a block: the block's last ones.
+  Quantisation fitting(int64_t rank) const {
+    Quantisation q = how;
+    while (static_cast<int64_t>(q.block.size()) > rank) q.block.erase(q.block.begin());
+    return q;
+  }
+  Tensor at(size_t i) const {
+    if (!rounded()) return data[i];
+    const Tensor value = dequantise({data[i], scales[i], wholes[i]}, fitting(data[i].rank()).block);
+    return root ? value.square() : value;
+  }
+  std::vector<Parameter> named_by(const std::vector<Parameter>& parameters, const std::string& suffix) {
+    std::vector<Parameter> out;
+    for (size_t i = 0; i < data.size(); ++i) {
+      out.push_back({parameters[i].name + suffix, &data[i]});
+      if (!scales.empty()) out.push_back({parameters[i].name + suffix + ".scales", &scales[i]});
+      if (!wholes.empty() && !wholes[i].empty())
+        out.push_back({parameters[i].name + suffix + ".whole", &wholes[i]});
+    }
+    return out;
+  }
+};
+
+Adam::Adam(std::vector<Parameter> parameters, double rate, double beta1, double beta2, double eps,
+           const AdamStates& states)
     : Optimizer(std::move(parameters), rate),
       beta1_(beta1),
       beta2_(beta2),
       eps_(eps),
-      m_(zeros_like(parameters_)),
-      v_(zeros_like(parameters_)),
+      m_(std::make_unique<Moments>(parameters_, states.m, false)),
+      v_(std::make_unique<Moments>(parameters_, states.v, true)),
+      stochastic_(states.stochastic),
       corrections_(std::make_shared<Corrections>(Corrections{beta1, beta2})) {
   if (!(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1)) fail("adam: betas {} and {}", beta1, beta2);
-  realize_all(m_);
-  realize_all(v_);
 }
 
+Adam::~Adam() = default;
+
 std::vector<Parameter> Adam::state() {
-  std::vector<Parameter> all = named(parameters_, m_, ".m");
-  for (Parameter& p : named(parameters_, v_, ".v")) all.push_back(std::move(p));
+  std::vector<Parameter> all = m_->named_by(parameters_, ".m");
+  for (Parameter& p : v_->named_by(parameters_, ".v")) all.push_back(std::move(p));
   return all;
 }
 
 int64_t Adam::steps() const { return corrections_->steps; }
 void Adam::set_steps(int64_t steps) { corrections_->steps = steps; }
 
+void Adam::keep(Moments& moments, size_t i, const Tensor& value) const {
+  if (!moments.rounded()) return set(moments.data[i], value);
+  const Tensor wide = value.cast(DType::F32);
+  const QuantisedTensor q = quantise(moments.root ? wide.sqrt() : wide, moments.fitting(wide.rank()));
+  set(moments.data[i], q.data);
+  set(moments.scales[i], q.scales);
+  if (!q.whole.empty()) set(moments.wholes[i], q.whole);
+}
+
 void Adam::update(std::span<const Tensor> gradients) {
   at_each_call(corrections_, Corrections::advance);
   for (size_t i = parameters_.size(); i-- > 0;) {
-    Tensor& x = *parameters_[i].tensor;
-    const Tensor& g = gradients[i];
-    const Tensor m = m_[i] * beta1_ + g * (1 - beta1_);
-    const Tensor v = v_[i] * beta2_ + g * g * (1 - beta2_);
+    Tensor& kept_x = *parameters_[i].tensor;
+    // A rounded moment, or a weight that is written stochastically, is computed with in f32.
+    const bool widened = m_->rounded() || v_->rounded() || stochastic_;
+    const Tensor x = widened ? kept_x.cast(DType::F32) : kept_x;
+    const Tensor g = widened ? gradients[i].cast(DType::F32) : gradients[i];
+    const Tensor m = m_->at(i) * beta1_ + g * (1 - beta1_);
+    const Tensor v = v_->at(i) * beta2_ + g * g * (1 - beta2_);
     const double decay = decays_.empty() ? 0 : decays_[i];
     const Tensor kept = decay > 0 ? x * (1 - Tensor(lr) * decay) : x;
-    set(x, kept - m * corrections_->first * lr / ((v * corrections_->second).sqrt() + eps_));
-    set(m_[i], m);
-    set(v_[i], v);
+    const Tensor next = kept - m * corrections_->first * lr / ((v * corrections_->second).sqrt() + eps_);
+    const bool drawn = stochastic_ && item_size(kept_x.dtype()) < item_size(DType::F32);
+    set(kept_x, drawn ? stochastic_cast(next, kept_x.dtype()) : next);
+    keep(*m_, i, m);
+    keep(*v_, i, v);
   }
 }
 
@@ -267,8 +331,9 @@ static std::vector<double> decays_of(std::span<const ParameterGroup> groups) {
   return out;
 }
 
-AdamW::AdamW(std::span<const ParameterGroup> groups, double rate, double beta1, double beta2, double eps)
-    : Adam(joined("adamw", groups), rate, beta1, beta2, eps) {
+AdamW::AdamW(std::span<const ParameterGroup> groups, double rate, double beta1, double beta2, double eps,
+             const AdamStates& states)
+    : Adam(joined("adamw", groups), rate, beta1, beta2, eps, states) {
   decays_ = decays_of(groups);
 }
 

@@ -48,6 +48,7 @@ BlockOptions checked(BlockOptions o) {
 /// x through a layer whose weights are used in the dtype of x.
 Tensor through(const Linear& layer, const Tensor& x) {
   Linear own;
+  own.recipe = layer.recipe;
   own.weight = layer.weight.cast(x.dtype());
   if (!layer.bias.empty()) own.bias = layer.bias.cast(x.dtype());
   return own(x);

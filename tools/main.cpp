@@ -12,7 +12,7 @@ namespace kontor::tools {
 namespace {
 
 using Adder = void (*)(CLI::App&);
-constexpr Adder verbs[] = {add_train, add_generate, add_eval,    add_study, add_dump,
+constexpr Adder verbs[] = {add_train, add_generate, add_eval,    add_study, add_scalify, add_dump,
                            add_rules, add_env,      add_devices, add_cache, add_bench};
 
 /// "" if the first word of the command line is a verb or an option.

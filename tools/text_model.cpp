@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "nn/scaled_weights.h"
 
 namespace kontor::tools {
 
@@ -95,7 +96,9 @@ TextModel load_text_model(const std::string& path) {
   nn::GptOptions options = options_in(about, path);
   options.vocabulary = out.vocabulary.size();
   out.gpt = std::make_unique<nn::Gpt>(options);
-  nn::load_parameters(path, nn::parameters(*out.gpt));
+  const std::vector<nn::Parameter> parameters = nn::parameters(*out.gpt);
+  if (nn::load_metadata(path).contains("scales")) nn::load_scaled_parameters(path, parameters);
+  else nn::load_parameters(path, parameters);
   return out;
 }
 

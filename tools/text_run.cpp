@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "scalify/recipes.h"
 #include "tools/progress.h"
 
 namespace kontor::tools {
@@ -25,15 +26,33 @@ constexpr int64_t kMeasured = 20;
 // What the loss is multiplied by for gradients in f16: those of 2,048 tokens' mean come to 2 at most, and 1e-8 of them is left.
 constexpr double kLossScale = 4096;
 
+/// Rounds the products of the model's linear layers as the recipe says, and returns how Adam keeps its moments.
+nn::AdamStates follow(const std::string& recipe_name, nn::Gpt& model) {
+  if (recipe_name == "none") return {};
+  const scalify::Recipe recipe = scalify::find_recipe(recipe_name);
+  std::vector<std::string> layers;
+  for (const nn::NamedLinear& l : nn::linears(model)) {
+    layers.push_back(l.name);
+    l.layer->recipe = std::make_shared<const ProductRecipe>(scalify::product_recipe(recipe, l.name));
+  }
+  scalify::check_layers(recipe, layers);
+  const scalify::RoleFormat& master = recipe.of(scalify::Role::Master);
+  if (master.format != "f32") fail("train gpt: recipe {}: master weights in {}", recipe.name, master.format);
+  const Quantisation moments = recipe.of(scalify::Role::State).quantisation();
+  return {.m = moments, .v = moments};
+}
+
 std::unique_ptr<nn::Trainer> trainer_of(const TextSettings& s, nn::Gpt& model) {
   const std::vector<nn::Parameter> parameters = nn::parameters(model);
+  const nn::AdamStates states = follow(s.recipe, model);
   if (s.method == "marketplace") {
     marketplace::Options o;
     o.plan = marketplace::plan_of(s.plan), o.update = marketplace::Update::Adam;
     o.lr = s.lr, o.lr_decay = 0, o.probe_scale = s.probe_scale, o.beta2 = s.beta2, o.seed = s.seed;
     return std::make_unique<marketplace::Trainer>(parameters, nn::language_model(model), std::move(o));
   }
-  auto adam = std::make_unique<nn::AdamW>(nn::decay_groups(parameters, s.decay), s.lr, 0.9, s.beta2);
+  auto adam =
+      std::make_unique<nn::AdamW>(nn::decay_groups(parameters, s.decay), s.lr, 0.9, s.beta2, 1e-8, states);
   adam->clip(s.clip);
   if (s.dtype == "f16") adam->scale_loss(kLossScale);
   return std::make_unique<nn::BackpropTrainer>(nn::language_model(model, true), std::move(adam));

@@ -8,6 +8,9 @@ void add_train(CLI::App& app);
 void add_train_gpt(CLI::App& train);  ///< a verb of the verb `train`
 void add_generate(CLI::App& app);
 void add_eval(CLI::App& app);
+void add_scalify(CLI::App& app);
+void add_scalify_recipes(CLI::App& scalify);  ///< a verb of the verb `scalify`
+void add_scalify_export(CLI::App& scalify);
 void add_study(CLI::App& app);
 void add_dump(CLI::App& app);
 void add_rules(CLI::App& app);

@@ -3,6 +3,7 @@
 
 #include "graph/transforms/checkpoint.h"
 #include "graph/transforms/recurrent_gradient.h"
+#include "graph/transforms/scaled_gradient.h"
 #include "graph/transforms/tape.h"
 
 namespace kontor {
@@ -58,6 +59,8 @@ void atan2_back(Tape& to, const Node& n, const Term& g) {
   if (to.wants(n[2])) to.add(n[2], (-(part * y)).as(n.dtype).node);
 }
 
+void straight_through(Tape& to, const Node& n, const Term& g) { to.add(n[1], g.as(n[1]->dtype).node); }
+
 void nothing(Tape&, const Node&, const Term&) {}
 
 // clang-format off
@@ -71,6 +74,11 @@ constexpr CallRow table[] = {
     {"logsumexp",     logsumexp_back},
     {"detach",        nothing},
     {"attention",     checkpoint_back},  // its scores are as many as queries times keys
+    {"round_to",      straight_through},
+    {"fake_quantise", straight_through, CallRow::OneForm},
+    {"scaled_product", scaled_product_back, CallRow::OneForm},
+    {"block_scales",  nothing,          CallRow::OneForm},
+    {"tensor_scale",  nothing,          CallRow::OneForm},
     {"checkpoint",    checkpoint_back,  CallRow::OneForm},
     {"lstm",          lstm_back,        CallRow::OneForm},
     {"gru",           gru_back,         CallRow::OneForm},

@@ -191,6 +191,47 @@ KONTOR_API Tensor binary_cross_entropy(const Tensor& x, const Tensor& targets);
 KONTOR_API Tensor binary_cross_entropy_with_logits(const Tensor& x,
                                                    const Tensor& targets);  ///< of sigmoid(x)
 
+// ---- Narrow formats: values as numbers of few bits, with a scale for each block of them.
+
+/// How values are rounded. Blocks are extents along the last axes (0: a whole axis; none: the tensor is one block).
+struct Quantisation {
+  std::string format = "f32";  ///< f4e2m1 f8e4m3 f8e5m2 f16 bf16 f32
+  /// none; f32: amax / greatest; e8m0: OCP MX's power of two, pow2: the least that saturates nothing; e4m3: NVFP4's two levels
+  std::string scale = "none";
+  std::vector<int64_t> block = {};
+  bool stochastic =
+      false;  ///< up or down with the probability of being nearer: a draw; else to the nearest, ties to even
+};
+/// x is about data * scales * whole: data of x's shape (f4e2m1 in f8e4m3, which holds its numbers), a scale a block (f32, of kind e4m3
+/// f8e4m3), one for all of them (f32; empty but for e4m3). NaN makes its block's scale NaN, infinities count as the greatest number.
+struct QuantisedTensor {
+  Tensor data, scales, whole;
+};
+/// Throws Error for words that name nothing, and for blocks that do not fit x.
+KONTOR_API QuantisedTensor quantise(const Tensor& x, const Quantisation& how);
+KONTOR_API Tensor dequantise(const QuantisedTensor& x, const std::vector<int64_t>& block);  ///< f32
+/// What is left of x when it was quantised and dequantised, in its dtype. The gradient passes as it comes.
+KONTOR_API Tensor fake_quantise(const Tensor& x, const Quantisation& how);
+/// x in a float dtype narrower than f32, not bf16; up or down with the probability of being nearer: a draw.
+KONTOR_API Tensor stochastic_cast(const Tensor& x, DType dtype);
+/// Two numbers of f4e2m1 a byte (u8 [.., n / 2]), and back (f8e4m3); powers of two as codes of E8M0 (u8), and back (f32).
+KONTOR_API Tensor pack_e2m1(const Tensor& x);
+KONTOR_API Tensor unpack_e2m1(const Tensor& bytes);
+KONTOR_API Tensor to_e8m0(const Tensor& scales);
+KONTOR_API Tensor from_e8m0(const Tensor& codes);
+/// Each 16 numbers along an axis times a random orthogonal matrix: signs by `seed`, then Hadamard's over 4; inverse: undone.
+KONTOR_API Tensor hadamard(const Tensor& x, int64_t axis = -1, int64_t seed = 0, bool inverse = false);
+
+/// How the operands of a layer's three products are rounded: those of inputs and weights, and, backwards, of gradients. A block of one
+/// row lies along the axis that the product sums over, whichever that is; others stay where they are.
+struct ProductRecipe {
+  Quantisation input, weight, gradient;
+  bool hadamard =
+      false;  ///< before weight gradients' products both operands are turned by it, along the rows that are summed over
+};
+/// x [.., in] with weight [out, in]: [.., out]. Sums are in f32.
+KONTOR_API Tensor scaled_product(const Tensor& x, const Tensor& weight, const ProductRecipe& recipe);
+
 // ---- Random numbers, as Tensor::uniform().
 
 KONTOR_API Tensor bernoulli(const Tensor& p);  ///< bool: true with the probability of each element

@@ -79,6 +79,8 @@ struct Affine {
 
 /// x [.., in] -> [.., out]: x weight^T + bias; weight [out, in]. Initial values uniform in +-1/sqrt(in).
 struct KONTOR_API Linear : Affine {
+  std::shared_ptr<const ProductRecipe>
+      recipe;  ///< how its products are rounded (scaled_product()); null: they are not
   Linear() = default;
   Linear(int64_t in, int64_t out, bool with_bias = true);
   Tensor operator()(const Tensor& x) const;
@@ -291,11 +293,18 @@ class KONTOR_API RMSprop final : public Optimizer {
   std::vector<Tensor> v_, b_;
 };
 
+/// How Adam keeps its moments: rounded, with scales beside them, of v its root, which spans half as many powers of two. Format f32: in the
+/// parameter's dtype, as it is. `stochastic`: how parameters narrower than f32 are written, so that small updates are not lost.
+struct AdamStates {
+  Quantisation m = {}, v = {};
+  bool stochastic = false;
+};
 /// Adam with bias correction (Kingma and Ba 2015, algorithm 1). One kernel a parameter.
 class KONTOR_API Adam : public Optimizer {
  public:
   Adam(std::vector<Parameter> parameters, double lr = 1e-3, double beta1 = 0.9, double beta2 = 0.999,
-       double eps = 1e-8);
+       double eps = 1e-8, const AdamStates& states = {});
+  ~Adam() override;
   std::vector<Parameter> state() override;
   int64_t steps() const override;
   void set_steps(int64_t steps) override;
@@ -307,8 +316,11 @@ class KONTOR_API Adam : public Optimizer {
  private:
   void update(std::span<const Tensor> gradients) override;
   struct Corrections;
+  struct Moments;
+  void keep(Moments& moments, size_t i, const Tensor& value) const;
   double beta1_, beta2_, eps_;
-  std::vector<Tensor> m_, v_;
+  std::unique_ptr<Moments> m_, v_;
+  bool stochastic_;
   std::shared_ptr<Corrections> corrections_;
 };
 
@@ -324,7 +336,7 @@ KONTOR_API std::vector<ParameterGroup> decay_groups(std::span<const Parameter> p
 class KONTOR_API AdamW final : public Adam {
  public:
   AdamW(std::span<const ParameterGroup> groups, double lr = 1e-3, double beta1 = 0.9, double beta2 = 0.999,
-        double eps = 1e-8);
+        double eps = 1e-8, const AdamStates& states = {});
   std::string_view kind() const override { return "adamw"; }
 };
 

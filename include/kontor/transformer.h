@@ -3,11 +3,52 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include <kontor/nn.h>
 
 namespace kontor::inline v0::nn {
+
+/// A Linear layer of a model under the name of its place in it, as "blocks.0.up". Valid while the model stays where it is.
+struct NamedLinear {
+  std::string name;
+  Linear* layer = nullptr;
+};
+/// What `walk` of a layer is called with to find those, as Walker finds tensors.
+class LinearWalker {
+ public:
+  void operator()(std::string_view name, Linear& layer) {
+    found.push_back({prefix_ + std::string(name), &layer});
+  }
+  template <class T>
+  void operator()(std::string_view name, T& member) {
+    if constexpr (requires { member.walk(*this); }) {
+      const size_t length = prefix_.size();
+      prefix_.append(name).append(".");
+      member.walk(*this);
+      prefix_.resize(length);
+    }
+  }
+  template <class Layer>
+  void operator()(std::string_view name, std::vector<Layer>& layers) {
+    for (size_t i = 0; i < layers.size(); ++i)
+      (*this)(std::string(name) + "." + std::to_string(i), layers[i]);
+  }
+
+  std::vector<NamedLinear> found;
+
+ private:
+  std::string prefix_;
+};
+template <class Model>
+std::vector<NamedLinear> linears(Model& model) {
+  LinearWalker walker;
+  model.walk(walker);
+  return std::move(walker.found);
+}
 
 /// What a recurrent layer leaves: the hidden state after each step [batch, n, size], and its states after the last, [batch, size].
 struct Recurrence {

@@ -124,6 +124,40 @@ def learns_in_narrow_dtypes(out):
   assert "--dtype=bf16" in printed and "--dtype=f16" in printed, printed
 
 
+def learns_by_recipes(out):
+  last = {}
+  for recipe in ("none", "fp8-current", "nvfp4"):
+    train(out / recipe, "--steps", 120, "--warmup", 20, "--lr", "1e-2", "--recipe", recipe)
+    last[recipe] = float(rows(out / recipe / "metrics.csv")[-1]["validation_loss"])
+  assert 0 < abs(last["fp8-current"] / last["none"] - 1) < 0.02 and 0 < abs(last["nvfp4"] / last["none"] - 1) < 0.05, last
+  for layout in ("tensor", "blocks"):
+    exported = out / f"{layout}.safetensors"
+    kontor("scalify", "export", out / "none/model.safetensors", exported, "--layout", layout)
+    assert exported.stat().st_size < (out / "none/model.safetensors").stat().st_size
+    loss = json.loads(kontor("eval", exported, "--data", TEXT, "--json"))["validation_loss"]
+    assert 0 < abs(loss / last["none"] - 1) < 0.01, (layout, loss, last)
+  # A recipe of one's own, whose draws and rounded moments go on too.
+  mine = out / "mine.txt"
+  mine.write_text(kontor("scalify", "recipes", "nvfp4").replace("state f32", "state f8e4m3 scale=f32 block=128"))
+  more = ["--steps", 6, "--warmup", 2, "--recipe", mine]
+  train(out / "whole", *more)
+  half = out / "half"
+  train(half, *more, "--checkpoint-every", 2)
+  (half / "checkpoint-before.safetensors").rename(half / "checkpoint.safetensors")
+  kontor("train", "gpt", TEXT, "--out", half, "--resume", half / "checkpoint.safetensors")
+  assert weights(out / "whole") == weights(half), "resumed"
+  train(out / "forward", "--steps", 3, "--warmup", 2, "--method", "marketplace", "--recipe", "mxfp8")
+  mine.write_text("recipe mine\nweight f9\n")
+  (out / "layers.txt").write_text("recipe mine\nlayer blocks.7.* all f16\n")
+  refuses(lambda *a, code: kontor("train", "gpt", TEXT, *TINY, *a, "--out", out / "wrong", code=code), [
+      (1, ["--recipe", "fp9"], "there is no recipe 'fp9'; there are: fp16 fp8"),
+      (1, ["--recipe", "fp8"], "propagated through the graph"),
+      (1, ["--recipe", mine], "mine.txt, line 2: format: unknown format 'f9'; known: f4e2m1"),
+      (1, ["--recipe", out / "layers.txt"], "no layer is called 'blocks.7.*'; there are: blocks.0.attention.joint"),
+      (1, ["--recipe", out / "none.txt"], "none.txt"),
+  ])
+
+
 def learns_bytes_of_any_kind(out):
   out.mkdir(parents=True)
   (out / "binary").write_bytes(bytes(range(256)) * 20)
@@ -198,7 +232,7 @@ def main():
     TEXT.write_bytes((ROOT / "data/tinyshakespeare.txt").read_bytes()[:20000])
     return report([learns_and_leaves_its_files, goes_on_to_the_same_bits, goes_on_to_the_same_bits_with_forward_passes_only,
                    learns_with_forward_passes_only, takes_about_the_seconds_that_it_is_given, loss_is_pytorchs, writes_text,
-                   learns_in_narrow_dtypes, learns_bytes_of_any_kind, learns_from_a_text_larger_than_memory,
+                   learns_in_narrow_dtypes, learns_by_recipes, learns_bytes_of_any_kind, learns_from_a_text_larger_than_memory,
                    says_what_is_wrong], folder)
 
 

@@ -1,0 +1,136 @@
+// The built-in recipes, and what a recipe says of a layer. Their text form is recipe_text.cpp.
+#include "scalify/recipes.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/file.h"
+
+namespace kontor::scalify {
+
+namespace {
+
+constexpr Scaling Propagated = Scaling::Propagated, Measured = Scaling::Measured;
+
+RoleFormat plain(const char* format) { return {.format = format}; }
+RoleFormat propagated(const char* format, Rescale rescale = Rescale::None) {
+  return {.format = format, .scaling = Propagated, .rescale = rescale};
+}
+RoleFormat stochastic(RoleFormat f) {
+  f.stochastic = true;
+  return f;
+}
+RoleFormat measured(const char* format, const char* scale, std::vector<int64_t> block = {}) {
+  return {.format = format, .scaling = Measured, .scale = scale, .block = std::move(block)};
+}
+RoleFormat turned(RoleFormat f) {
+  f.hadamard = f.stochastic = true;
+  return f;
+}
+
+/// One of the paper's rows of table 3.
+Recipe paper(const char* number, const char* about, const char* products, const char* gradients,
+             const char* master, const char* state, Rescale of_gradients, Rescale of_state) {
+  return {.name = fmt::format("fp8-paper-{}", number),
+          .about = about,
+          .roles = {propagated(products), propagated(products), propagated(gradients, of_gradients),
+                    propagated(state, of_state), propagated(master), propagated(gradients)}};
+}
+
+std::vector<Recipe> built_in() {
+  const RoleFormat f32 = plain("f32");
+  // clang-format off
+  return {
+      {"fp16", "Scalify in f16, master weights rounded stochastically (arXiv 2407.17353, and the measurements of our specification)",
+       {propagated("f16"), propagated("f16"), propagated("f16"), f32, stochastic(propagated("f16")), propagated("f16")}},
+      {"fp8", "Scalify: E4M3 forward, E5M2 gradients, f16 master weights rounded stochastically, no rescales",
+       {propagated("f8e4m3"), propagated("f8e4m3"), propagated("f8e5m2"), propagated("f16"), stochastic(propagated("f16")), propagated("f8e5m2")}},
+      paper("1", "Scalify's paper, table 3: FP16 #1", "f16", "f16", "f32", "f32", Rescale::None, Rescale::None),
+      paper("2", "Scalify's paper, table 3: FP16 #2", "f16", "f16", "f16", "f32", Rescale::Norms, Rescale::None),
+      paper("3", "Scalify's paper, table 3: FP8 #3", "f8e4m3", "f8e5m2", "f16", "f32", Rescale::Norms, Rescale::None),
+      paper("4", "Scalify's paper, table 3: FP8 #4", "f8e4m3", "f8e5m2", "f16", "f16", Rescale::Norms, Rescale::Each),
+      {"fp8-current", "amax of each tensor, as Transformer Engine's Float8CurrentScaling (HYBRID)",
+       {measured("f8e4m3", "f32"), measured("f8e4m3", "f32"), measured("f8e5m2", "f32"), f32, f32, f32}},
+      {"mxfp8", "E4M3 in blocks of 32 with E8M0 scales that saturate nothing (OCP MX v1.0; the scale's rule: arXiv 2506.08027)",
+       {measured("f8e4m3", "pow2", {1, 32}), measured("f8e4m3", "pow2", {1, 32}), measured("f8e4m3", "pow2", {1, 32}), f32, f32, f32}},
+      {"fp8-block", "E4M3, tiles of 1x128 of activations and gradients, 128x128 of weights (DeepSeek-V3, arXiv 2412.19437, section 3.3)",
+       {measured("f8e4m3", "f32", {128, 128}), measured("f8e4m3", "f32", {1, 128}), measured("f8e4m3", "f32", {1, 128}), f32, f32, f32}},
+      {"mxfp4", "E2M1 in blocks of 32; gradients stochastic, in blocks that saturate nothing, turned by Hadamard's transform (arXiv 2502.20586, which leaves the forward product in BF16)",
+       {measured("f4e2m1", "e8m0", {1, 32}), measured("f4e2m1", "e8m0", {1, 32}), turned(measured("f4e2m1", "pow2", {1, 32})), f32, f32, f32}},
+      {"nvfp4", "E2M1 in blocks of 16 with two levels of scales, weights in tiles of 16x16; gradients stochastic, turned by Hadamard's transform; keep first and last layers by layer lines (arXiv 2509.25149)",
+       {measured("f4e2m1", "e4m3", {16, 16}), measured("f4e2m1", "e4m3", {1, 16}), turned(measured("f4e2m1", "e4m3", {1, 16})), f32, f32, f32}},
+  };
+  // clang-format on
+}
+
+/// Whether text fits a pattern of letters, * and ?.
+bool fits(std::string_view pattern, std::string_view text) {
+  size_t p = 0, t = 0, star = std::string_view::npos, from = 0;
+  while (t < text.size()) {
+    if (p < pattern.size() && pattern[p] == '*') star = p++, from = t;
+    else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == text[t])) p++, t++;
+    else if (star != std::string_view::npos) p = star + 1, t = ++from;
+    else return false;
+  }
+  while (p < pattern.size() && pattern[p] == '*') p++;
+  return p == pattern.size();
+}
+
+}  // namespace
+
+Quantisation RoleFormat::quantisation() const {
+  return {.format = format, .scale = scale, .block = block, .stochastic = stochastic};
+}
+
+const RoleFormat& Recipe::of(Role role, std::string_view layer) const {
+  for (size_t i = layers.size(); i-- > 0;)
+    if ((!layers[i].role || layers[i].role == role) && fits(layers[i].pattern, layer))
+      return layers[i].format;
+  return roles[static_cast<size_t>(role)];
+}
+
+bool Recipe::propagates() const {
+  const auto by_graph = [](const RoleFormat& f) { return f.scaling == Propagated; };
+  return std::any_of(roles.begin(), roles.end(), by_graph) ||
+         std::any_of(layers.begin(), layers.end(), [&](const LayerRule& l) { return by_graph(l.format); });
+}
+
+std::span<const Recipe> recipes() {
+  static const std::vector<Recipe> all = built_in();
+  return all;
+}
+
+Recipe find_recipe(const std::string& wanted) {
+  std::string known;
+  for (const Recipe& r : recipes()) {
+    if (r.name == wanted) return r;
+    known += fmt::format("{}{}", known.empty() ? "" : " ", r.name);
+  }
+  if (wanted.find_first_of("/.") == std::string::npos)
+    fail("there is no recipe '{}'; there are: {}, and files, with a '.' or '/' in their names", wanted,
+         known);
+  return parse_recipe(read_file(wanted), wanted);
+}
+
+void check_layers(const Recipe& recipe, std::span<const std::string> layers) {
+  for (const LayerRule& rule : recipe.layers)
+    if (std::none_of(layers.begin(), layers.end(), [&](auto& l) { return fits(rule.pattern, l); }))
+      fail("recipe {}: no layer is called '{}'; there are: {}", recipe.name, rule.pattern,
+           fmt::join(layers, " "));
+}
+
+ProductRecipe product_recipe(const Recipe& recipe, std::string_view layer) {
+  const auto of = [&](Role role) -> Quantisation {
+    const RoleFormat& f = recipe.of(role, layer);
+    if (f.scaling == Propagated)
+      fail("recipe {}: scales of {} are propagated through the graph: a product alone has none", recipe.name,
+           name(role));
+    return f.quantisation();
+  };
+  return {.input = of(Role::Activation),
+          .weight = of(Role::Weight),
+          .gradient = of(Role::Gradient),
+          .hadamard = recipe.of(Role::Gradient, layer).hadamard};
+}
+
+}  // namespace kontor::scalify

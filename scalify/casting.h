@@ -11,6 +11,8 @@ struct Casting {
   DType forward = DType::F32;   ///< what products of the forward pass read
   DType gradient = DType::F32;  ///< what products read of gradients
   DType values = DType::F32;    ///< what layers and activations make, and products of the backward pass
+  bool scales =
+      true;  ///< false: rounded as they are, at a scale of 1, which is what scales are compared with
   friend bool operator==(const Casting&, const Casting&) = default;
 };
 

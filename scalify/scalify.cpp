@@ -49,13 +49,14 @@ class Pass {
       if (options_.every_value && !is_narrow(n->dtype)) x = normalised(x);
       done_.emplace(n, std::move(x));
     }
-    Result out{.graph = graph_, .exponents = {}, .roundings = roundings_, .rescales = rescales_};
+    Result out{.graph = graph_, .exponents = {}, .rounded = {}, .rescales = rescales_};
     for (Ref& o : out.graph.outputs) {
       const Scaled x = kept(*o);
       out.exponents.push_back(x.predicted);
       Ref value = is_float(o->dtype) ? times_power(x.data, x.at) : x.data;
       o = value->op == Op::Buffer ? make(Op::Copy, {value}) : value;
     }
+    out.rounded = std::move(rounded_);
     return out;
   }
 
@@ -74,8 +75,15 @@ class Pass {
   Scaled in_format(const Node& n, DType format, NodeMap<Scaled>& known) {
     if (format == DType::F32 || made(n).any_scale) return made(n);
     if (const auto it = known.find(&n); it != known.end()) return it->second;
-    roundings_++;
-    return known.emplace(&n, rounded(made(n), format)).first->second;
+    Scaled x = made(n);
+    if (!options_.casting.scales) x.predicted = 0;
+    return known.emplace(&n, noted(n, x, format)).first->second;
+  }
+
+  Scaled noted(const Node& n, const Scaled& x, DType format) {
+    Scaled out = rounded(x, format);
+    rounded_.push_back({Ref(&n), format, gradients_.contains(&n), x.predicted, normalised(x).data, out.data});
+    return out;
   }
 
   /// What a product reads: rounded before it is broadcast or moved, once for each of its own elements, and from what it was before
@@ -138,8 +146,7 @@ class Pass {
     } else if (name == "scale_of") {
       out = {.data = power_of_two(x.predicted), .non_negative = true};
     } else if (name == "cast_forward") {
-      roundings_++;
-      out = rounded(x, static_cast<DType>(n.at(0)));
+      out = noted(n, x, static_cast<DType>(n.at(0)));
     } else if (name == "dynamic_rescale" && n.at(1) == 0) {
       out.predicted = x.predicted + measured(x, static_cast<fn::ScaleNorm>(n.at(0)));
     }
@@ -170,7 +177,8 @@ class Pass {
   NodeSet outside_;    // of all bodies
   NodeSet gradients_;  // what depends on a cotangent
   NodeMap<Scaled> done_, kept_, operands_;
-  int64_t roundings_ = 0, rescales_ = 0;
+  std::vector<Rounded> rounded_;
+  int64_t rescales_ = 0;
 };
 
 }  // namespace
@@ -182,7 +190,7 @@ std::optional<Casting> asked_for(const Graph& graph) {
   for (const Node* n : topological(graph.outputs)) {
     if (!is_call(*n, "scalify") && !is_call(*n, "cotangent")) continue;
     const Casting now{static_cast<DType>(n->at(0)), static_cast<DType>(n->at(1)),
-                      static_cast<DType>(n->at(2))};
+                      static_cast<DType>(n->at(2)), n->at(3) != 0};
     if (out && *out != now) fail("scalify: one graph with two losses of different formats");
     out = now;
   }

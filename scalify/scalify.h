@@ -18,10 +18,19 @@ struct Options {
   NodeMap<int64_t> leaves = {};  ///< exponents of Buffers; of the others: 0
 };
 
+/// A value that is rounded to a narrow float.
+struct Rounded {
+  Ref value;  ///< in the graph that was given
+  DType format;
+  bool of_gradient;    ///< whether it depends on a cotangent
+  Exponent predicted;  ///< its scale
+  Ref data, result;    ///< divided by the scale, in the graph that was made: before, and after
+};
+
 struct Result {
   Graph graph;
   std::vector<Exponent> exponents;  ///< that were predicted for the outputs
-  int64_t roundings = 0;            ///< values that are rounded
+  std::vector<Rounded> rounded;     ///< in the order in which they were met
   int64_t rescales = 0;             ///< exponents that are measured
 };
 

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "tools/castings.h"
 #include "tools/progress.h"
 
 namespace kontor::tools {
@@ -36,7 +37,9 @@ std::unique_ptr<nn::Trainer> trainer_of(const TextSettings& s, nn::Gpt& model) {
   auto adam = std::make_unique<nn::AdamW>(nn::decay_groups(parameters, s.decay), s.lr, 0.9, s.beta2);
   adam->clip(s.clip);
   if (s.dtype == "f16") adam->scale_loss(kLossScale);
-  return std::make_unique<nn::BackpropTrainer>(nn::language_model(model, true), std::move(adam));
+  nn::Objective objective = nn::language_model(model, true);
+  if (s.recipe != "none") objective = with_casting(std::move(objective), parameters, s.recipe);
+  return std::make_unique<nn::BackpropTrainer>(std::move(objective), std::move(adam));
 }
 
 }  // namespace

@@ -15,6 +15,7 @@ void add_env(CLI::App& app);
 void add_devices(CLI::App& app);
 void add_cache(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_scalify(CLI::App& app);
 
 /// What a verb's process exits with where it is neither 0 nor that of an error.
 struct Exit {

@@ -269,7 +269,7 @@ constexpr FunctionRow table[] = {
     KONTOR_FUNCTION(avg_pool,      "model", "x, size, stride=0, padding=0, ceil=false, count_padding=true", "Mean of each window, as `max_pool`; the zeros around count as elements, or not."),
     KONTOR_FUNCTION(max_pool2d,    "model", "x, size, stride=0", "Greatest in each window of [n, c, h, w]; stride 0 means the size."),
     KONTOR_FUNCTION(avg_pool2d,    "model", "x, size, stride=0", "Mean of each window of [n, c, h, w]; stride 0 means the size."),
-    KONTOR_FUNCTION(scalify,       "scaling", "loss, forward=f32, gradient=f32, values=f32", "The loss itself, by which graphs are scaled that have it or its gradients: products read `forward` and `gradient` numbers, layers make `values`, each at a power of two of its own."),
+    KONTOR_FUNCTION(scalify,       "scaling", "loss, forward=f32, gradient=f32, values=f32, scales=true", "The loss itself, by which graphs are scaled that have it or its gradients: products read `forward` and `gradient` numbers, layers make `values`, each at a power of two of its own (scales=false: as they are)."),
     KONTOR_FUNCTION(set_scale,     "scaling", "x, exponent", "x itself; its scale is 2^exponent."),
     KONTOR_FUNCTION(rebalance,     "scaling", "x, exponent", "x itself; its scale is 2^exponent times what it was."),
     KONTOR_FUNCTION(stop_scale,    "scaling", "x", "x itself; its scale is 1."),

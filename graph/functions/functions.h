@@ -274,8 +274,8 @@ Ref slices_from(const Ref& x, int64_t axis, const Ref& begin, const Ref& count);
 Ref put(const Ref& x, int64_t axis, const Input& index, const Ref& value);
 
 // Controls of Scalify (graph/functions/scaling.cpp): x itself, of floats, unless the pass runs.
-/// The pass runs on the graphs that have this loss. f32: not rounded.
-Ref scalify(const Ref& loss, DType forward, DType gradient, DType values);
+/// The pass runs on the graphs that have this loss. f32: not rounded; scales: false rounds values as they are, at a scale of 1.
+Ref scalify(const Ref& loss, DType forward, DType gradient, DType values, bool scales);
 Ref set_scale(const Ref& x, int64_t exponent);  ///< the scale is 2^exponent
 Ref rebalance(const Ref& x, int64_t exponent);  ///< 2^exponent times what it was
 Ref stop_scale(const Ref& x);                   ///< the scale is 1

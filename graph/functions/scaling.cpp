@@ -49,9 +49,10 @@ Ref handed_back(const Node& control, const Ref& cotangent) {
   return cotangent;
 }
 
-Ref scalify(const Ref& loss, DType forward, DType gradient, DType values) {
-  return control("scalify", loss,
-                 {format("scalify", forward), format("scalify", gradient), format("scalify", values)});
+Ref scalify(const Ref& loss, DType forward, DType gradient, DType values, bool scales) {
+  return control(
+      "scalify", loss,
+      {format("scalify", forward), format("scalify", gradient), format("scalify", values), scales});
 }
 Ref set_scale(const Ref& x, int64_t exponent) {
   return control("set_scale", x, {checked("set_scale", exponent)});

@@ -18,7 +18,9 @@ Ref Step::with(std::vector<Ref> first) const {
   return with_sources(node, first);
 }
 
-int64_t floor_log2(int64_t count) { return std::bit_width(static_cast<uint64_t>(count)) - 1; }
+int64_t floor_log2(int64_t count) {
+  return static_cast<int64_t>(std::bit_width(static_cast<uint64_t>(count))) - 1;
+}
 
 int64_t Step::growth(int64_t count, bool non_negative) const {
   constexpr int64_t most = int64_t{1} << 30;  // whose square is a number still

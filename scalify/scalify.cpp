@@ -49,7 +49,7 @@ class Pass {
       if (options_.every_value && !is_narrow(n->dtype)) x = normalised(x);
       done_.emplace(n, std::move(x));
     }
-    Result out{.graph = graph_, .exponents = {}, .rounded = {}, .rescales = rescales_};
+    Result out{.graph = graph_, .exponents = {}, .rounded = {}, .values = {}, .rescales = rescales_};
     for (Ref& o : out.graph.outputs) {
       const Scaled x = kept(*o);
       out.exponents.push_back(x.predicted);
@@ -57,6 +57,7 @@ class Pass {
       o = value->op == Op::Buffer ? make(Op::Copy, {value}) : value;
     }
     out.rounded = std::move(rounded_);
+    for (const auto& [node, x] : done_) out.values.push_back({Ref(node), x});
     return out;
   }
 
@@ -144,7 +145,7 @@ class Pass {
     } else if (name == "scaled_data") {
       out = normalised(x), out.at = out.predicted = 0;
     } else if (name == "scale_of") {
-      out = {.data = power_of_two(x.predicted), .non_negative = true};
+      out = {.data = fn::splat(power_of_two(x.predicted), n.shape), .non_negative = true};
     } else if (name == "cast_forward") {
       out = noted(n, x, static_cast<DType>(n.at(0)));
     } else if (name == "dynamic_rescale" && n.at(1) == 0) {

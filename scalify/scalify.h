@@ -3,6 +3,7 @@
 // nothing is rounded its results have the same bits. docs/scalify.md tells of it from nothing.
 #pragma once
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "graph/graph.h"
@@ -27,15 +28,25 @@ struct Rounded {
   Ref data, result;    ///< divided by the scale, in the graph that was made: before, and after
 };
 
+/// A value of the graph that was given, and what it was to the pass.
+struct Made {
+  Ref value;
+  Scaled scaled;
+};
+
 struct Result {
   Graph graph;
   std::vector<Exponent> exponents;  ///< that were predicted for the outputs
   std::vector<Rounded> rounded;     ///< in the order in which they were met
+  std::vector<Made> values;         ///< all of them, sources before users
   int64_t rescales = 0;             ///< exponents that are measured
 };
 
 /// Every value of the graph by its rule. Controls are heeded.
 Result scalify(const Graph& graph, const Options& options);
+
+/// A line for each float of the graph: what makes it, of which values, its exponent, and what else is known of it.
+std::string explain(const Graph& graph, const Options& options);
 
 /// What a Call "scalify" in the graph asks for; none: there is no such Call. Throws Error if two ask for different things.
 std::optional<Casting> asked_for(const Graph& graph);

@@ -253,6 +253,16 @@ TEST_CASE("[scalify] exponents") {
   }
 }
 
+TEST_CASE("[scalify] an exponent is explained from its leaves on") {
+  const Graph graph = make_graph({parse_expression("set_scale(f32[4, 64], 3) * 0.5 + 0.0")});
+  const std::string text = scalify::explain(graph, {});
+  INFO(text);
+  CHECK(text.find("= 2^3      f32[4, 64] set_scale %0\n") != std::string::npos);
+  CHECK(text.find("= 2^-1     f32[] 0.5  not negative\n") != std::string::npos);
+  CHECK(text.find("= -        f32[] 0  any scale\n") != std::string::npos);
+  CHECK(text.ends_with("= 2^2      f32[4, 64] add %5 %8\n"));
+}
+
 TEST_CASE("[scalify] exponents tell rules that are wrong") {
   CHECK(wrong_exponents({.mutation = Mutation::NoRootOfCount}) > 0);
   CHECK(wrong_exponents({.mutation = Mutation::SumsTakeTheLesser}) > 0);

@@ -28,17 +28,18 @@ constexpr double kLossScale = 4096;
 
 std::unique_ptr<nn::Trainer> trainer_of(const TextSettings& s, nn::Gpt& model) {
   const std::vector<nn::Parameter> parameters = nn::parameters(model);
-  if (s.method == "marketplace") {
+  const bool forward_only = s.method == "marketplace";
+  nn::Objective objective = nn::language_model(model, !forward_only);
+  if (s.recipe != "none") objective = with_casting(std::move(objective), parameters, s.recipe);
+  if (forward_only) {
     marketplace::Options o;
     o.plan = marketplace::plan_of(s.plan), o.update = marketplace::Update::Adam;
     o.lr = s.lr, o.lr_decay = 0, o.probe_scale = s.probe_scale, o.beta2 = s.beta2, o.seed = s.seed;
-    return std::make_unique<marketplace::Trainer>(parameters, nn::language_model(model), std::move(o));
+    return std::make_unique<marketplace::Trainer>(parameters, std::move(objective), std::move(o));
   }
   auto adam = std::make_unique<nn::AdamW>(nn::decay_groups(parameters, s.decay), s.lr, 0.9, s.beta2);
   adam->clip(s.clip);
   if (s.dtype == "f16") adam->scale_loss(kLossScale);
-  nn::Objective objective = nn::language_model(model, true);
-  if (s.recipe != "none") objective = with_casting(std::move(objective), parameters, s.recipe);
   return std::make_unique<nn::BackpropTrainer>(std::move(objective), std::move(adam));
 }
 

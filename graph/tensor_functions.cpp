@@ -176,4 +176,33 @@ std::vector<Tensor> v0::meshgrid(std::span<const Tensor> vectors) {
   return guarded("recording", [&] { return grids(vectors); });
 }
 
+Tensor v0::scalify_loss(const Tensor& loss, DType forward, DType gradient, DType values, bool scales) {
+  return record([&] { return fn::scalify(of(loss), forward, gradient, values, scales); });
+}
+Tensor v0::set_scale(const Tensor& x, int64_t exponent) {
+  return record([&] { return fn::set_scale(of(x), exponent); });
+}
+Tensor v0::rebalance(const Tensor& x, int64_t exponent) {
+  return record([&] { return fn::rebalance(of(x), exponent); });
+}
+Tensor v0::stop_scale(const Tensor& x) {
+  return record([&] { return fn::stop_scale(of(x)); });
+}
+Tensor v0::dynamic_rescale(const Tensor& x, RescaleBy norm, bool backward) {
+  constexpr const char* names[] = {"max", "l1", "l2"};
+  return record([&] { return fn::dynamic_rescale(of(x), names[static_cast<int>(norm)], backward); });
+}
+Tensor v0::cast_forward(const Tensor& x, DType dtype) {
+  return record([&] { return fn::cast_forward(of(x), dtype); });
+}
+Tensor v0::cast_backward(const Tensor& x, DType dtype) {
+  return record([&] { return fn::cast_backward(of(x), dtype); });
+}
+Tensor v0::scaled_data(const Tensor& x) {
+  return record([&] { return fn::scaled_data(of(x)); });
+}
+Tensor v0::scale_of(const Tensor& x) {
+  return record([&] { return fn::scale_of(of(x)); });
+}
+
 }  // namespace kontor

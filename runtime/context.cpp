@@ -11,6 +11,7 @@
 #include "runtime/inspect.h"
 #include "runtime/passes.h"
 #include "runtime/repro.h"
+#include "scalify/scalify.h"
 
 namespace kontor {
 namespace {
@@ -154,13 +155,21 @@ static void refuse_placeholders(const Graph& graph) {
       fail("a placeholder that a fold's step was given has no value: the step can only compute with it");
 }
 
+/// Scalify, where the graph asks for it, then the program's own.
+static std::vector<GraphPass> passes_for(const ContextState& context, const Graph& graph) {
+  std::vector<GraphPass> passes;
+  if (scalify::asked_for(graph)) passes.push_back({"scalify", scalify::pass});
+  passes.insert(passes.end(), context.passes.begin(), context.passes.end());
+  return passes;
+}
+
 std::shared_ptr<CompiledSchedule> compiled_for(ContextState& context, const Graph& graph) {
   std::vector<uint64_t> key = schedule_key(context, graph);
   if (const auto* found = context.schedules.find(key)) return *found;
   refuse_placeholders(graph);
   inspect::graph_made(graph);
   inspect::PassLog log(graph);
-  const Graph last = run_passes(graph, context.passes, log.watch());
+  const Graph last = run_passes(graph, passes_for(context, graph), log.watch());
   auto compiled = with_repro(last, [&] { return compile(context, last, log); });
   constexpr size_t bytes_a_kernel = 8192;
   const size_t bytes =

@@ -24,6 +24,7 @@
 #include "runtime/device.h"
 #include "runtime/events.h"
 #include "runtime/kernels.h"
+#include "scalify/scalify.h"
 
 namespace kontor::inspect {
 namespace {
@@ -216,13 +217,18 @@ Target target_of(std::string_view device) {
   return with_options(kind.usual_target());
 }
 
-std::vector<Piece> stage(const Graph& graph, std::string_view stage, std::string_view device) {
+std::vector<Piece> stage(const Graph& recorded, std::string_view stage, std::string_view device) {
   need_stage("", stage);
-  if (stage == "graph") return {{"graph", kontor::print(graph)}};
+  if (stage == "graph") return {{"graph", kontor::print(recorded)}};
+  const Graph graph = scalify::pass(recorded);
   const BackendKind& kind = backend_kind(device);
   const Target target = target_of(device);
   const Schedule chosen = schedule(graph, target, decisions_for(graph));
-  if (stage == "passes") return {{"passes", PassLog(graph, true).with(graph, target, chosen)}};
+  if (stage == "passes") {
+    PassLog log(recorded, true);
+    if (scalify::asked_for(recorded)) log.watch()({"scalify", scalify::pass}, graph);
+    return {{"passes", log.with(graph, target, chosen)}};
+  }
   if (stage == "decisions") return {{"decisions", decisions_text(graph, chosen)}};
   const Schedule made = stage == "stages" ? schedule(graph, target, unfused(chosen.decisions)) : chosen;
   if (stage == "schedule") return {{"schedule", print(made)}};

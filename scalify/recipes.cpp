@@ -41,10 +41,14 @@ std::vector<Recipe> built_in() {
   const RoleFormat f32 = plain("f32");
   // clang-format off
   return {
-      {"fp16", "Scalify in f16, master weights rounded stochastically (arXiv 2407.17353, and the measurements of our specification)",
-       {propagated("f16"), propagated("f16"), propagated("f16"), f32, stochastic(propagated("f16")), propagated("f16")}},
-      {"fp8", "Scalify: E4M3 forward, E5M2 gradients, f16 master weights rounded stochastically, no rescales",
-       {propagated("f8e4m3"), propagated("f8e4m3"), propagated("f8e5m2"), propagated("f16"), stochastic(propagated("f16")), propagated("f8e5m2")}},
+      {"f32-pass", "Scalify, and nothing is rounded: the bits of no recipe",
+       {propagated("f32"), propagated("f32"), propagated("f32"), f32, f32, f32}},
+      {"fp16", "Scalify in f16, no loss is scaled (arXiv 2407.17353)",
+       {propagated("f16"), propagated("f16"), propagated("f16"), f32, f32, f32}},
+      {"fp8", "Scalify: products of E4M3 forward and E5M2 gradients, all else that layers make f16, no rescales",
+       {propagated("f8e4m3"), propagated("f8e4m3"), propagated("f8e5m2"), f32, f32, f32}},
+      {"fp8-unscaled", "the same formats and no scales: what those are for, it trains badly",
+       {plain("f8e4m3"), plain("f8e4m3"), plain("f8e5m2"), f32, f32, f32}},
       paper("1", "Scalify's paper, table 3: FP16 #1", "f16", "f16", "f32", "f32", Rescale::None, Rescale::None),
       paper("2", "Scalify's paper, table 3: FP16 #2", "f16", "f16", "f16", "f32", Rescale::Norms, Rescale::None),
       paper("3", "Scalify's paper, table 3: FP8 #3", "f8e4m3", "f8e5m2", "f16", "f32", Rescale::Norms, Rescale::None),
@@ -117,6 +121,31 @@ void check_layers(const Recipe& recipe, std::span<const std::string> layers) {
     if (std::none_of(layers.begin(), layers.end(), [&](auto& l) { return fits(rule.pattern, l); }))
       fail("recipe {}: no layer is called '{}'; there are: {}", recipe.name, rule.pattern,
            fmt::join(layers, " "));
+}
+
+bool Recipe::measures() const {
+  const auto measured = [](const RoleFormat& f) { return f.scaling == Measured; };
+  return std::any_of(roles.begin(), roles.end(), measured) ||
+         std::any_of(layers.begin(), layers.end(), [&](const LayerRule& l) { return measured(l.format); });
+}
+
+Casting casting_of(const Recipe& recipe) {
+  const auto refuse = [&](std::string_view why) {
+    fail("recipe {}: {}, which the pass over the graph does not do", recipe.name, why);
+  };
+  const RoleFormat &weight = recipe.of(Role::Weight), &gradient = recipe.of(Role::Gradient);
+  if (!recipe.layers.empty()) refuse("layers have formats of their own");
+  if (recipe.measures()) refuse("scales are measured");
+  if (weight != recipe.of(Role::Activation)) refuse("weights and activations have different formats");
+  for (const Role role : {Role::State, Role::Master})
+    if (const std::string& format = recipe.of(role).format; format != "f32")
+      refuse(fmt::format("{} is kept in {}", name(role), format));
+  if (gradient.rescale != Rescale::None || weight.rescale != Rescale::None) refuse("scales are fitted anew");
+  for (const RoleFormat* f : {&weight, &gradient})
+    if (f->format == "f4e2m1") refuse("f4e2m1 is no format of a whole byte");
+  const DType forward = parse_dtype(weight.format), backward = parse_dtype(gradient.format);
+  const bool rounds = forward != DType::F32 || backward != DType::F32;
+  return {forward, backward, rounds ? DType::F16 : DType::F32, !rounds || recipe.propagates()};
 }
 
 ProductRecipe product_recipe(const Recipe& recipe, std::string_view layer) {

@@ -9,6 +9,8 @@
 
 #include <kontor/functions.h>
 
+#include "scalify/casting.h"
+
 namespace kontor::scalify {
 
 /// What a value is to training.
@@ -59,6 +61,8 @@ struct Recipe {
   const RoleFormat& of(Role role, std::string_view layer = {}) const;
   /// Whether a scale of it is propagated: then it is for the pass over the graph.
   bool propagates() const;
+  /// Whether a scale of it is measured: then it is for the products of linear layers, and Adam's moments.
+  bool measures() const;
 };
 
 std::string_view name(Role role);
@@ -74,6 +78,9 @@ Recipe parse_recipe(std::string_view text, std::string_view source);
 
 /// Throws Error if a pattern fits none of the layers.
 void check_layers(const Recipe& recipe, std::span<const std::string> layers);
+/// What the pass over the graph rounds. Throws Error for what it does not do: measured scales, layers of their own, master weights and
+/// moments that are no f32.
+Casting casting_of(const Recipe& recipe);
 /// How the products of a layer of this name are rounded. Throws Error if its scales are propagated.
 ProductRecipe product_recipe(const Recipe& recipe, std::string_view layer);
 

@@ -311,6 +311,8 @@ constexpr OpCase rows[] = {
     {.name = "attention_lanes", .expression = "attention(f32[2, 70, 32], f32[2, 70, 32], f32[2, 70, 32], causal=true)", .gradient = false},
     {.name = "attention_blocks", .expression = "attention(f32[2, 300, 4], f32[2, 320, 4], f32[2, 320, 4], causal=true)", .gradient = false},
     {.name = "attention_bf16", .expression = "attention(bf16[2, 20, 16], bf16[2, 20, 16], bf16[2, 20, 16])", .gradient = false},
+    {.name = "scale_controls", .expression = "x = set_scale(f32[4, 6], 3) * 2; y = dynamic_rescale(rebalance(x, -2), backward=true); scalify(sum(stop_scale(y) * y))"},
+    {.name = "scale_casts",    .expression = "x = cast_backward(cast_forward(f32[4, 6] * 3, f8e4m3), f8e5m2); scaled_data(x) * scale_of(x)", .specials = true},
     {.name = "layer_norm",     .expression = "layer_norm(f32[5, 37], 1, f32[37], f32[37])"},
     {.name = "conv2d_norm_conv2d",
      .expression = "conv2d(max_pool2d(instance_norm(conv2d(f32[4, 16, 12, 12], f32[32, 16, 3, 3])), 2), f32[16, 32, 3, 3])",

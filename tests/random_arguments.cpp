@@ -129,7 +129,11 @@ class Proposal {
     if (p.type == "dtype") return {.kind = Argument::Dtype, .dtype = dtype()};
     if (p.type == "ints") return numbers(integers(p.name));
     if (p.type == "axes") return numbers(axes());
-    if (p.type == "text") return {.kind = Argument::Text, .text = p.name == "formula" ? formula() : "m"};
+    if (p.type == "text")
+      return {.kind = Argument::Text,
+              .text = p.name == "formula" ? formula()
+                      : p.name == "norm"  ? "l2"
+                                          : "m"};
     broken("no random argument for a parameter of type {}", p.type);
   }
 

@@ -42,7 +42,7 @@ std::vector<Array> evaluate(const std::vector<Ref>& roots, const Inputs& known) 
   const Graph g = make_graph(roots);
   std::vector<Array> inputs;
   for (const Ref& leaf : g.inputs) inputs.push_back(known.at(leaf.get()));
-  return evaluate_graph(g, inputs).outputs;
+  return evaluate_graph(g, inputs, scalars_of(g)).outputs;
 }
 
 /// `whole` with `part` written over it from `begin` on along `axis`.

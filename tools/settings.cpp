@@ -7,6 +7,8 @@
 #include <kontor/marketplace.h>
 
 #include "base/error.h"
+#include "scalify/recipes.h"
+#include "tools/castings.h"
 #include "tools/validators.h"
 
 namespace kontor::tools {
@@ -70,6 +72,7 @@ const std::vector<SettingRow>& table() {
     {"one-in",           &S::one_in,           Of::Marketplace, Later::Equal, numbers_only(),               "activity: vendors of each group for one in so many of the drawn samples, as 8,4,1,1,1"},
     {"beta2",            &S::beta2,            Of::Marketplace, Later::Equal, number(0, 1),                 "Adam: decay of the second moment"},
     {"forward-passes",   &S::forward_passes,   Of::Marketplace, Later::Equal, parts,                        "Evaluate a step's samples in this many parts"},
+    {"recipe",           &S::recipe,           Of::All,         Later::Equal, not_empty(),             "Formats of products, by scales that are propagated (docs/scalify.md)"},
     {"optimizer",        &S::optimizer,        Of::Backprop,    Later::Equal, CLI::IsMember({"adam",        "sgd"}),               "adam or sgd"},
     {"batch",            &S::batch,            Of::All,         Later::Equal, parts,                        "Samples a step"},
     {"steps",            &S::steps,            Of::All,         Later::Free,  counts,                       "Steps in all, those before a resume included"},
@@ -238,8 +241,11 @@ Arguments of_method(std::span<const std::string> arguments, const std::string& m
 }
 
 std::unique_ptr<nn::Trainer> make_trainer(const Settings& s, nn::MnistCnn& model) {
-  const nn::Objective objective = nn::classification(model);
+  nn::Objective objective = nn::classification(model);
   std::vector<nn::Parameter> parameters = nn::parameters(model);
+  if (s.recipe != "none")
+    objective =
+        with_casting(std::move(objective), parameters, scalify::casting_of(scalify::find_recipe(s.recipe)));
   if (s.method == "marketplace")
     return std::make_unique<marketplace::Trainer>(parameters, objective, market(s));
   std::unique_ptr<nn::Optimizer> optimizer;

@@ -19,7 +19,7 @@ struct Settings {
   int64_t batch = 32, steps = 1000, test_every = 0, checkpoint_every = 0;
   double tflop = 0;
   double lr = 0.1, lr_decay = 0, probe_scale = 0.01, meta_lr = 0;
-  std::string noise = "uniform", update = "unit", upstream;
+  std::string noise = "uniform", update = "unit", upstream, recipe = "none";
   bool antithetic = false;
   std::string one_in, lr_schedule = "decay";
   double beta2 = 0.999;

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "scalify/recipes.h"
+#include "tools/castings.h"
 #include "tools/progress.h"
 
 namespace kontor::tools {
@@ -27,9 +28,7 @@ constexpr int64_t kMeasured = 20;
 constexpr double kLossScale = 4096;
 
 /// Rounds the products of the model's linear layers as the recipe says, and returns how Adam keeps its moments.
-nn::AdamStates follow(const std::string& recipe_name, nn::Gpt& model) {
-  if (recipe_name == "none") return {};
-  const scalify::Recipe recipe = scalify::find_recipe(recipe_name);
+nn::AdamStates follow(const scalify::Recipe& recipe, nn::Gpt& model) {
   std::vector<std::string> layers;
   for (const nn::NamedLinear& l : nn::linears(model)) {
     layers.push_back(l.name);
@@ -44,18 +43,25 @@ nn::AdamStates follow(const std::string& recipe_name, nn::Gpt& model) {
 
 std::unique_ptr<nn::Trainer> trainer_of(const TextSettings& s, nn::Gpt& model) {
   const std::vector<nn::Parameter> parameters = nn::parameters(model);
-  const nn::AdamStates states = follow(s.recipe, model);
-  if (s.method == "marketplace") {
+  const bool forward_only = s.method == "marketplace";
+  nn::Objective objective = nn::language_model(model, !forward_only);
+  nn::AdamStates states;
+  if (s.recipe != "none") {
+    const scalify::Recipe recipe = scalify::find_recipe(s.recipe);
+    if (recipe.measures()) states = follow(recipe, model);
+    else objective = with_casting(std::move(objective), parameters, scalify::casting_of(recipe));
+  }
+  if (forward_only) {
     marketplace::Options o;
     o.plan = marketplace::plan_of(s.plan), o.update = marketplace::Update::Adam;
     o.lr = s.lr, o.lr_decay = 0, o.probe_scale = s.probe_scale, o.beta2 = s.beta2, o.seed = s.seed;
-    return std::make_unique<marketplace::Trainer>(parameters, nn::language_model(model), std::move(o));
+    return std::make_unique<marketplace::Trainer>(parameters, std::move(objective), std::move(o));
   }
   auto adam =
       std::make_unique<nn::AdamW>(nn::decay_groups(parameters, s.decay), s.lr, 0.9, s.beta2, 1e-8, states);
   adam->clip(s.clip);
   if (s.dtype == "f16") adam->scale_loss(kLossScale);
-  return std::make_unique<nn::BackpropTrainer>(nn::language_model(model, true), std::move(adam));
+  return std::make_unique<nn::BackpropTrainer>(std::move(objective), std::move(adam));
 }
 
 }  // namespace

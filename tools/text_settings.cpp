@@ -27,7 +27,7 @@ const std::vector<TextSettingRow>& table() {
     {"rotary",           &S::rotary,           Later::Equal, {},                    "Positions as rotations of queries and keys, not as a table"},
     {"dropout",          &S::dropout,          Later::Equal, number(0, 0.99),       "Part of the activations that is dropped in training"},
     {"dtype",            &S::dtype,            Later::Equal, CLI::IsMember({"f32", "bf16", "f16"}), "Of products, f32, bf16 or f16; weights stay f32"},
-    {"recipe",           &S::recipe,           Later::Equal, not_empty(),           "Formats of the products of linear layers and of Adam's moments: a name of `kontor scalify recipes`, or a file; none: f32"},
+    {"recipe",           &S::recipe,           Later::Equal, not_empty(),           "Formats of products and of Adam's moments: a name of `kontor scalify recipes`, or a file; none: f32"},
     {"method",           &S::method,           Later::Equal, CLI::IsMember({"backprop", "marketplace"}), "backprop; marketplace: forward passes only (docs/marketplace.md)"},
     {"plan",             &S::plan,             Later::Equal, CLI::IsMember({"low-rank"}), "marketplace: how vendors are put together"},
     {"probe-scale",      &S::probe_scale,      Later::Equal, number_above(0),       "marketplace: deltas have size lr * this"},
@@ -134,6 +134,7 @@ TextSettings text_settings_of(const std::string& preset, const Arguments& words)
     if (starts("--steps=") && starts("--seconds=")) fail("train gpt: either --steps or --seconds");
     if (starts("--steps=")) s.seconds = 0;  // the preset's
     const bool forward_only = s.method == "marketplace";
+    if (s.recipe != "none" && s.dtype != "f32") fail("train gpt: --recipe {} is of --dtype f32", s.recipe);
     const auto foreign = forward_only ? std::array{"decay", "clip"} : std::array{"plan", "probe-scale"};
     for (const char* name : foreign)
       if (starts(fmt::format("--{}=", name).c_str()))

@@ -18,6 +18,9 @@ void add_env(CLI::App& app);
 void add_devices(CLI::App& app);
 void add_cache(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_scalify(CLI::App& app);
+void add_scalify_report(CLI::App& scalify);  ///< verbs of the verb `scalify`
+void add_scalify_explain(CLI::App& scalify);
 
 /// What a verb's process exits with where it is neither 0 nor that of an error.
 struct Exit {

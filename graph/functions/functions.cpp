@@ -269,6 +269,16 @@ constexpr FunctionRow table[] = {
     KONTOR_FUNCTION(avg_pool,      "model", "x, size, stride=0, padding=0, ceil=false, count_padding=true", "Mean of each window, as `max_pool`; the zeros around count as elements, or not."),
     KONTOR_FUNCTION(max_pool2d,    "model", "x, size, stride=0", "Greatest in each window of [n, c, h, w]; stride 0 means the size."),
     KONTOR_FUNCTION(avg_pool2d,    "model", "x, size, stride=0", "Mean of each window of [n, c, h, w]; stride 0 means the size."),
+    KONTOR_FUNCTION(scalify,       "scaling", "loss, forward=f32, gradient=f32, values=f32, scales=true", "The loss itself, by which graphs are scaled that have it or its gradients: products read `forward` and `gradient` numbers, layers make `values`, each at a power of two of its own (scales=false: as they are)."),
+    KONTOR_FUNCTION(set_scale,     "scaling", "x, exponent", "x itself; its scale is 2^exponent."),
+    KONTOR_FUNCTION(rebalance,     "scaling", "x, exponent", "x itself; its scale is 2^exponent times what it was."),
+    KONTOR_FUNCTION(stop_scale,    "scaling", "x", "x itself; its scale is 1."),
+    KONTOR_FUNCTION(dynamic_rescale, "scaling", "x, norm=l2, backward=false", "x itself; its scale is the power of two below a norm of it (max, l1: the mean magnitude, l2: the root mean square), or that of its gradient."),
+    KONTOR_FUNCTION(cast_forward,  "scaling", "x, dtype", "x itself; where values have scales, rounded to a narrower float at its own."),
+    KONTOR_FUNCTION(cast_backward, "scaling", "x, dtype", "x itself, whose gradient is rounded so."),
+    KONTOR_FUNCTION(scaled_data,   "scaling", "x", "x divided by its scale; x itself where values have none."),
+    KONTOR_FUNCTION(scale_of,      "scaling", "x", "The scale of x; 1 where values have none."),
+
     KONTOR_FUNCTION(softmax,       "model", "x, axis=-1", "exp(x - max) times the reciprocal of its sum, along an axis."),
     KONTOR_FUNCTION(log_softmax,   "model", "x, axis=-1", "The logarithm of softmax."),
     KONTOR_FUNCTION(cross_entropy, "model", "logits, labels, smoothing=0.0, ignored=none", "-log_softmax(logits)[label] of each row; labels are integers; smoothing: so much of a label is spread over all classes; 0 of rows whose label is ignored."),
@@ -332,6 +342,7 @@ Argument default_of(const Parameter& p) {
     return {.kind = Argument::Number, .numbers = {Number::of(p.fallback == "true")}};
   if (p.type == "dtype") return {.kind = Argument::Dtype, .dtype = parse_dtype(p.fallback)};
   std::string text(p.fallback);
+  if (p.type == "text") return {.kind = Argument::Text, .text = text};
   bool whole = text.find_first_of(".e") == std::string::npos;
   return {
       .kind = Argument::Number,

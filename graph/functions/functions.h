@@ -273,6 +273,19 @@ Ref element_of_rows(const Ref& x, const Ref& at);  ///< x[i.., at[i..]], where n
 Ref slices_from(const Ref& x, int64_t axis, const Ref& begin, const Ref& count);
 Ref put(const Ref& x, int64_t axis, const Input& index, const Ref& value);
 
+// Controls of Scalify (graph/functions/scaling.cpp): x itself, of floats, unless the pass runs.
+/// The pass runs on the graphs that have this loss. f32: not rounded; scales: false rounds values as they are, at a scale of 1.
+Ref scalify(const Ref& loss, DType forward, DType gradient, DType values, bool scales);
+Ref set_scale(const Ref& x, int64_t exponent);  ///< the scale is 2^exponent
+Ref rebalance(const Ref& x, int64_t exponent);  ///< 2^exponent times what it was
+Ref stop_scale(const Ref& x);                   ///< the scale is 1
+/// By "max", "l1" (mean) or "l2" (root mean square) of x, or of its gradient.
+Ref dynamic_rescale(const Ref& x, const std::string& norm, bool backward);
+Ref cast_forward(const Ref& x, DType dtype);
+Ref cast_backward(const Ref& x, DType dtype);
+Ref scaled_data(const Ref& x);  ///< what x is divided by its scale
+Ref scale_of(const Ref& x);     ///< f32 of rank 0
+
 // Random numbers (graph/functions/random.cpp). Key and counter are u64 nodes of rank 0; element e has word e mod 2 of block
 // counter + e div 2 (32-bit draws) or block counter + e (64-bit draws: f64, randint).
 Ref random_words(const Ref& key, const Ref& counter, const Dims& shape);  ///< u32

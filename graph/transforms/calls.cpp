@@ -1,6 +1,7 @@
 // The table of Calls, with their gradients' rules.
 #include "graph/transforms/calls.h"
 
+#include "graph/functions/scaling.h"
 #include "graph/transforms/checkpoint.h"
 #include "graph/transforms/recurrent_gradient.h"
 #include "graph/transforms/scaled_gradient.h"
@@ -63,6 +64,9 @@ void straight_through(Tape& to, const Node& n, const Term& g) { to.add(n[1], g.a
 
 void nothing(Tape&, const Node&, const Term&) {}
 
+/// Of a control of Scalify: what it says of gradients goes along with them.
+void control_back(Tape& to, const Node& n, const Term& g) { to.add(n[1], fn::handed_back(n, g.node)); }
+
 // clang-format off
 constexpr CallRow table[] = {
     {"pow",           pow_back},
@@ -82,6 +86,16 @@ constexpr CallRow table[] = {
     {"checkpoint",    checkpoint_back,  CallRow::OneForm},
     {"lstm",          lstm_back,        CallRow::OneForm},
     {"gru",           gru_back,         CallRow::OneForm},
+    {"scalify",         control_back},
+    {"cotangent",       control_back},
+    {"set_scale",       control_back},
+    {"rebalance",       control_back},
+    {"stop_scale",      control_back},
+    {"dynamic_rescale", control_back},
+    {"cast_forward",    control_back},
+    {"cast_backward",   control_back},
+    {"scaled_data",     control_back},
+    {"scale_of",        nothing},
     {"uniform",       nullptr,          CallRow::Draw},
     {"normal",        nullptr,          CallRow::Draw},
     {"randint",       nullptr,          CallRow::Draw},

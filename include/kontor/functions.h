@@ -253,4 +253,23 @@ Tensor checkpoint(F&& f, const T&... inputs) {
   return checkpointed(f(inputs...), all);
 }
 
+// ---- Scales (docs/scalify.md). What these give is x itself, except in graphs that have a loss of scalify_loss() or its gradients: there
+// every float is data times a power of two, its scale, which follows from those of what it is computed from. Only floats have one:
+// others throw Error.
+
+/// The loss itself. Products of graphs that have it or its gradients read numbers of `forward` and, of gradients, of `gradient`; layers
+/// make `values`. Each is rounded at its scale (`scales` false: as it is); f32: not at all.
+KONTOR_API Tensor scalify_loss(const Tensor& loss, DType forward = DType::F32, DType gradient = DType::F32,
+                               DType values = DType::F32, bool scales = true);
+KONTOR_API Tensor set_scale(const Tensor& x, int64_t exponent);  ///< the scale is 2^exponent
+KONTOR_API Tensor rebalance(const Tensor& x, int64_t exponent);  ///< it is 2^exponent times what it was
+KONTOR_API Tensor stop_scale(const Tensor& x);                   ///< it is 1
+enum class RescaleBy { Max, L1, L2 };  ///< the greatest, the mean magnitude, the root mean square
+/// The scale becomes the power of two below a norm of x, which is measured when it runs; `backward`: that of x's gradient does.
+KONTOR_API Tensor dynamic_rescale(const Tensor& x, RescaleBy norm = RescaleBy::L2, bool backward = false);
+KONTOR_API Tensor cast_forward(const Tensor& x, DType dtype);   ///< rounded to a narrower float, at its scale
+KONTOR_API Tensor cast_backward(const Tensor& x, DType dtype);  ///< its gradient is rounded so
+KONTOR_API Tensor scaled_data(const Tensor& x);                 ///< x divided by its scale
+KONTOR_API Tensor scale_of(const Tensor& x);                    ///< f32 [], 1 where values have none
+
 }  // namespace kontor::inline v0

@@ -150,8 +150,8 @@ def learns_by_recipes(out):
   mine.write_text("recipe mine\nweight f9\n")
   (out / "layers.txt").write_text("recipe mine\nlayer blocks.7.* all f16\n")
   refuses(lambda *a, code: kontor("train", "gpt", TEXT, *TINY, *a, "--out", out / "wrong", code=code), [
-      (1, ["--recipe", "fp9"], "there is no recipe 'fp9'; there are: fp16 fp8"),
-      (1, ["--recipe", "fp8"], "propagated through the graph"),
+      (1, ["--recipe", "fp9"], "there is no recipe 'fp9'; there are: f32-pass fp16 fp8 fp8-unscaled"),
+      (1, ["--recipe", "fp8-paper-2"], "master is kept in f16, which the pass over the graph does not do"),
       (1, ["--recipe", mine], "mine.txt, line 2: format: unknown format 'f9'; known: f4e2m1"),
       (1, ["--recipe", out / "layers.txt"], "no layer is called 'blocks.7.*'; there are: blocks.0.attention.joint"),
       (1, ["--recipe", out / "none.txt"], "none.txt"),

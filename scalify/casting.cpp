@@ -1,0 +1,21 @@
+// Rounding at the predicted exponent.
+#include "scalify/casting.h"
+
+#include "graph/functions/formula.h"
+#include "graph/scalar.h"
+
+namespace kontor::scalify {
+
+Scaled rounded(const Scaled& x, DType format) {
+  if (x.data->dtype != DType::F32 || format == DType::F32) return x;
+  Scaled out = normalised(x);
+  Term data(out.data);
+  if (row(format).bits == 8) {
+    const double most = greatest(format);
+    data = min(max(data, -most), most);
+  }
+  out.data = data.as(format).as(DType::F32).node;
+  return out;
+}
+
+}  // namespace kontor::scalify

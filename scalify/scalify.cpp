@@ -38,7 +38,9 @@ class Pass {
     for (const Node* n : order_of(graph.outputs, outside)) outside_.insert(n);
     for (const Node* n : order_) {
       bool is_gradient = is_call(*n, "cotangent");
-      for (const Ref& s : read_of(*n)) is_gradient = is_gradient || gradients_.contains(s.get());
+      // Not by way of a condition: what a checkpoint computes again waits for a cotangent, and is what it was.
+      for (const Ref& s : read_of(*n))
+        is_gradient = is_gradient || (is_float(s->dtype) && gradients_.contains(s.get()));
       if (is_gradient) gradients_.insert(n);
     }
   }

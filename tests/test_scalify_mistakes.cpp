@@ -295,3 +295,18 @@ TEST_CASE("[scalify] what controls refuse") {
   CHECK(error_of([&] { scalify::asked_for(make_graph({a, b})); }) ==
         "scalify: one graph with two losses of different formats");
 }
+
+TEST_CASE("[scalify] what attention computes again for its gradient is no gradient") {
+  const Ref q = buffer({2, 8, 4}),
+            loss = fn::scalify(fn::sum(fn::attention(q, q, q, {}, true, 0, 0, 0), {}, false), DType::F8E4M3,
+                               DType::F8E5M2, DType::F16, true);
+  const Graph graph = make_graph({gradient(loss, std::vector<Ref>{q})[0]});
+  int forward = 0, backward = 0;
+  for (const scalify::Rounded& r : scalify::scalify(graph, {.casting = *scalify::asked_for(graph)}).rounded) {
+    const bool is_softmax = r.value->is(Op::Call) && r.value->arg.text == "softmax";
+    if (is_softmax) CHECK(!r.of_gradient);
+    forward += r.format == DType::F8E4M3, backward += r.format == DType::F8E5M2;
+  }
+  CHECK(forward > 0);
+  CHECK(backward > 0);
+}

@@ -1,4 +1,4 @@
-// kontor generate: text of a trained GPT, byte by byte as it is chosen.
+// kontor generate: text of a trained GPT, token by token as it is chosen.
 #include <algorithm>
 #include <cstdio>
 
@@ -25,9 +25,8 @@ struct Options {
 void run(const Options& o) {
   Context::set_default({.device = o.device, .threads = o.threads, .seed = 0});
   const TextModel model = load_text_model(o.model);
-  const std::vector<int64_t> prompt = o.prompt.empty()
-                                          ? std::vector{std::max<int64_t>(model.vocabulary.token('\n'), 0)}
-                                          : encode(model.vocabulary, o.prompt, "generate: --prompt");
+  std::vector<int32_t> prompt = encode(model.vocabulary, o.prompt, "generate: --prompt");
+  if (prompt.empty()) prompt = {static_cast<int32_t>(first_token(model.vocabulary))};
   nn::Generator generator(*model.gpt, o.choice);
   catch_interruptions();
   // Of a prompt longer than the context, what would be forgotten at once is not read.
@@ -37,7 +36,7 @@ void run(const Options& o) {
   fmt::print("{}", o.prompt);
   Printer printer;
   for (int64_t i = 0; i < o.tokens && interrupted == 0; ++i) {
-    fmt::print("{}", printer.put(model.vocabulary.byte(generator.next())));
+    fmt::print("{}", printer.put(model.vocabulary.text(generator.next())));
     std::fflush(stdout);
   }
   fmt::print("{}\n", printer.rest());

@@ -109,7 +109,7 @@ void TextRun::execute() {
     last = (s.seconds == 0 && m.step >= s.steps) || interrupted != 0;
     const int64_t every = s.test_every > 0 ? s.test_every : std::max<int64_t>(s.steps / 10, 1);
     if (!last && s.seconds == 0 && m.step % every == 0) {
-      rows_.back().validation = evaluation_->loss(kWindowsOnTheWay);
+      validate(kWindowsOnTheWay);
       if (s.sample > 0 && std::isfinite(rows_.back().validation))
         progress.say(sample_of(*generator_, corpus_.vocabulary(), s.sample));
     }
@@ -123,8 +123,13 @@ void TextRun::execute() {
   progress.finish();
   if (rows_.empty())
     rows_.push_back({.step = first, .loss = Row::kNone, .learning_rate = s.lr, .tflop = tflop_, .tokens = 0});
-  rows_.back().validation = evaluation_->loss();
+  validate(0);
   write_files();
+}
+
+void TextRun::validate(int64_t most_windows) {
+  const TextLoss loss = evaluation_->loss(most_windows);
+  rows_.back().validation = loss.nats, rows_.back().bits = loss.bits_per_byte;
 }
 
 void TextRun::record(const nn::Metrics& m) {

@@ -21,7 +21,7 @@ struct TextSettings {
   int64_t batch = 12, steps = 2000, warmup = 100;
   double seconds = 0, lr = 2e-3, least_lr = 2e-4, decay = 0.1, beta2 = 0.99, clip = 1, dropout = 0;
   uint64_t seed = 1;
-  std::string dtype = "f32", method = "backprop", plan = "low-rank";
+  std::string vocabulary = "chars", dtype = "f32", method = "backprop", plan = "low-rank";
   double probe_scale = 0.25;
   int64_t test_every = 0, checkpoint_every = 0, sample = 200;
 };
@@ -58,6 +58,9 @@ TextSettings text_settings_to_resume(const std::string& checkpoint, const Argume
 /// For a checkpoint: the settings that must be equal to go on, as a JSON list of options.
 std::string text_settings_text(const TextSettings& settings);
 
+/// How many tokens a vocabulary is to have: N of "bpe:N"; 0: "chars", a token for each byte that occurs.
+int64_t vocabulary_tokens(const std::string& text);
+
 class TextRun {
  public:
   /// Of the default Context, whose random numbers begin anew. With a `checkpoint` it goes on from that. Throws Error if another
@@ -84,6 +87,7 @@ class TextRun {
   void resume(const std::string& checkpoint);
   void plan(int64_t done, double seconds);
   void record(const nn::Metrics& metrics);
+  void validate(int64_t most_windows);
   void checkpoint();
   void write_files();
 };

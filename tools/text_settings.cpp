@@ -15,6 +15,16 @@ namespace {
 
 constexpr int64_t kMost = int64_t{1} << 40;
 
+CLI::Validator vocabularies() {
+  const auto check = [](std::string& text) -> std::string {
+    if (text == "chars") return "";
+    std::string count = text.starts_with("bpe:") ? text.substr(4) : "";
+    if (count.empty()) return fmt::format("'{}' is neither chars nor bpe:N", text);
+    return whole(257, Vocabulary::most_tokens)(count);
+  };
+  return {check, "chars or bpe:N"};
+}
+
 // clang-format off
 const std::vector<TextSettingRow>& table() {
   using S = TextSettings;
@@ -25,6 +35,7 @@ const std::vector<TextSettingRow>& table() {
     {"kv-heads",         &S::kv_heads,         Later::Equal, whole(0, 1 << 16),     "Heads of keys and values, shared by those of queries (0: as many)"},
     {"context",          &S::context,          Later::Equal, whole(1, 1 << 20),     "Tokens that a token can see, itself included"},
     {"rotary",           &S::rotary,           Later::Equal, {},                    "Positions as rotations of queries and keys, not as a table"},
+    {"vocabulary",       &S::vocabulary,       Later::Equal, vocabularies(),        "chars: a token for each byte that occurs; bpe:N: N of them, bytes and pairs learned from the text"},
     {"dropout",          &S::dropout,          Later::Equal, number(0, 0.99),       "Part of the activations that is dropped in training"},
     {"dtype",            &S::dtype,            Later::Equal, CLI::IsMember({"f32", "bf16", "f16"}), "Of products, f32, bf16 or f16; weights stay f32"},
     {"method",           &S::method,           Later::Equal, CLI::IsMember({"backprop", "marketplace"}), "backprop; marketplace: forward passes only (docs/marketplace.md)"},
@@ -90,6 +101,10 @@ TextSettings saved_settings(const std::string& checkpoint) {
 
 std::span<const TextSettingRow> text_setting_table() { return table(); }
 std::span<const TextPreset> text_presets() { return kPresets; }
+
+int64_t vocabulary_tokens(const std::string& text) {
+  return text.starts_with("bpe:") ? std::stoll(text.substr(4)) : 0;
+}
 
 void add_text_settings(CLI::App& verb, TextSettings& settings) {
   for (const TextSettingRow& row : table()) {

@@ -1,5 +1,4 @@
 // kontor train gpt: trains a GPT on a text, by backprop or with forward passes only.
-#include <cmath>
 #include <cstdio>
 
 #include <kontor/kontor.h>
@@ -25,8 +24,12 @@ struct Options {
 void announce(const TextSettings& s, const Corpus& corpus, const TextRun& run) {
   fmt::print("gpt of {} layers, {} wide, {} heads, context {}: {} parameters\n", s.layers, s.width, s.heads,
              s.context, run.parameters());
-  fmt::print("{}: {} bytes of {} kinds to learn from, {} to check by\n", corpus.path(), corpus.training(),
-             corpus.vocabulary().size(), corpus.validation());
+  if (corpus.vocabulary().pairs().empty())
+    fmt::print("{}: {} bytes of {} kinds to learn from, {} to check by\n", corpus.path(), corpus.training(),
+               corpus.vocabulary().size(), corpus.validation());
+  else
+    fmt::print("{}: {} bytes to learn from, {} to check by; {} tokens of {:.2f} bytes\n", corpus.path(),
+               corpus.training(), corpus.validation(), corpus.vocabulary().size(), corpus.bytes_per_token());
   fmt::print("device {}, {} threads; batch {}, {}, lr {:g}, seed {}\n", Context::current().device(),
              Context::current().threads(), s.batch,
              s.seconds > 0 ? fmt::format("{:g} seconds", s.seconds) : fmt::format("{} steps", s.steps), s.lr,
@@ -36,8 +39,7 @@ void announce(const TextSettings& s, const Corpus& corpus, const TextRun& run) {
 
 void print_table(const Row& last, const std::string& out) {
   fmt::print("\n  steps             {}\n  loss              {:.4f}\n", last.step, last.loss);
-  fmt::print("  validation loss   {:.4f}, {:.3f} bits a byte\n", last.validation,
-             last.validation / std::log(2.0));
+  fmt::print("  validation loss   {:.4f}, {:.3f} bits a byte\n", last.validation, last.bits);
   fmt::print("  training time     {:.1f} s, {:.0f} tokens/s\n", last.seconds,
              last.seconds > 0 ? last.tokens / last.seconds : 0.0);
   fmt::print("  work              {:.2f} TFLOP, {:.1f} GFLOP/s\n", last.tflop,
@@ -57,7 +59,8 @@ void run(const Options& o, const CLI::App& verb) {
   catch_interruptions();
   Context::set_default({.device = o.device, .threads = o.threads, .seed = settings.seed});
   const std::string file = o.file.empty() ? shipped_data("tinyshakespeare.txt") : o.file;
-  const Corpus corpus = o.resume.empty() ? Corpus(file) : Corpus(file, vocabulary_of(o.resume));
+  const Corpus corpus = o.resume.empty() ? Corpus(file, vocabulary_tokens(settings.vocabulary))
+                                         : Corpus(file, vocabulary_of(o.resume));
   TextRun run(settings, corpus, o.out, o.resume);
   announce(settings, corpus, run);
   run.execute();

@@ -143,6 +143,36 @@ def learns_from_a_text_larger_than_memory(out):
   assert megabytes < 1000, printed
 
 
+def learns_byte_pairs(out):
+  """A vocabulary of pairs is a part of the run: other threads, a resume, generate and eval have the same."""
+  more = ["--vocabulary", "bpe:400", "--steps", 6, "--warmup", 2]
+  printed = train(out / "whole", *more)
+  assert "400 tokens of 1." in printed, printed
+  train(out / "one", *more, "--threads", 1)
+  assert weights(out / "whole") == weights(out / "one"), "one thread and two"
+  train(out / "half", *more, "--checkpoint-every", 3)
+  kontor("train", "gpt", TEXT, "--out", out / "later", "--resume", out / "half/checkpoint-before.safetensors")
+  assert weights(out / "whole") == weights(out / "later"), "resumed"
+  model, last = out / "whole/model.safetensors", rows(out / "whole/metrics.csv")[-1]
+  shown = json.loads(kontor("eval", model, "--data", TEXT, "--json"))
+  assert abs(shown["validation_loss"] - float(last["validation_loss"])) < 1e-5, (shown, last)
+  assert abs(shown["bits_per_byte"] - float(last["bits_per_byte"])) < 1e-5, (shown, last)
+  assert 1.5 < shown["validation_loss"] / math.log(2) / shown["bits_per_byte"] < 3, shown  # bytes a token
+  assert kontor("generate", model, "--prompt", "to be \u00e9~", "--tokens", 9).startswith("to be \u00e9~")
+  (out / "binary").write_bytes(bytes(range(256)) * 20)
+  train(out / "run", "--steps", 2, "--vocabulary", "bpe:300", text=out / "binary")
+  with open(out / "large", "wb") as file:
+    file.truncate(10 << 30)
+  printed = train(out / "zeros", "--steps", 2, "--vocabulary", "bpe:300", text=out / "large")
+  assert float(printed.split("peak memory")[1].split()[0]) < 1000, printed
+  refuses(lambda *a, code: train(out / "wrong", *a, code=code), [
+      (2, ["--vocabulary", "bpe:256"], "256"), (2, ["--vocabulary", "bpe:"], "'bpe:' is neither chars nor bpe:N"),
+      (2, ["--vocabulary", "words"], "'words' is neither chars nor bpe:N"),
+      (1, ["--vocabulary", "bpe:2000", "--context", 1000], "a context of 1000 tokens is longer than what there is to check by"),
+      (1, ["--resume", out / "half/checkpoint.safetensors", "--vocabulary", "chars"], "was trained with --vocabulary=bpe:400"),
+  ])
+
+
 def says_what_is_wrong(out):
   out.mkdir(parents=True)
   for name, text in (("empty", b""), ("one", b"a"), ("short", b"to be or not to be, that is the question")):
@@ -198,7 +228,7 @@ def main():
     TEXT.write_bytes((ROOT / "data/tinyshakespeare.txt").read_bytes()[:20000])
     return report([learns_and_leaves_its_files, goes_on_to_the_same_bits, goes_on_to_the_same_bits_with_forward_passes_only,
                    learns_with_forward_passes_only, takes_about_the_seconds_that_it_is_given, loss_is_pytorchs, writes_text,
-                   learns_in_narrow_dtypes, learns_bytes_of_any_kind, learns_from_a_text_larger_than_memory,
+                   learns_in_narrow_dtypes, learns_bytes_of_any_kind, learns_from_a_text_larger_than_memory, learns_byte_pairs,
                    says_what_is_wrong], folder)
 
 

@@ -42,8 +42,8 @@ std::unique_ptr<nn::Trainer> trainer_of(const TextSettings& s, nn::Gpt& model) {
 }  // namespace
 
 TextRun::TextRun(const TextSettings& settings, const Corpus& corpus, const std::string& folder,
-                 const std::string& from)
-    : settings_(settings), corpus_(corpus), own_(folder), folder_(folder) {
+                 const std::string& from, std::string label)
+    : settings_(settings), corpus_(corpus), own_(folder), folder_(folder), label_(std::move(label)) {
   corpus.check_context(settings.context);
   Context::current().seed(settings.seed);
   const TextSettings& s = settings_;
@@ -82,33 +82,35 @@ void TextRun::resume(const std::string& checkpoint) {
     tflop_ = parse_work(it->second, checkpoint);
 }
 
-// How many steps the seconds that were asked for are enough for; the learning rate has not depended on it yet.
-void TextRun::plan(int64_t done, double seconds) {
+// How many steps the seconds or the work that were asked for are enough for; the learning rate has not depended on it yet.
+void TextRun::plan(int64_t done, double seconds, double step_tflop) {
   const double each = seconds / static_cast<double>(done);
-  settings_.steps = std::max(done + 1, static_cast<int64_t>(std::min(settings_.seconds / each, 0x1p40)));
-  settings_.seconds = 0;
+  const double enough = settings_.tflop > 0 ? settings_.tflop / step_tflop : settings_.seconds / each;
+  const int64_t least = settings_.tflop > 0 ? done : done + 1;
+  settings_.steps = std::max(least, static_cast<int64_t>(std::min(enough, 0x1p40)));
+  settings_.seconds = settings_.tflop = 0;
 }
 
 void TextRun::execute() {
   const int64_t first = trainer_->steps();
   const TextSettings& s = settings_;
-  Progress progress(first);
+  Progress progress(first, label_);
   double begin = 0;  // the seconds of the first step, which compiles
-  bool last = s.seconds == 0 && first >= s.steps;
+  bool last = !s.open() && first >= s.steps;
   while (!last) {
     const int64_t step = trainer_->steps();
     const int64_t warmup = std::min(s.warmup, std::max<int64_t>(s.steps / 2, 1));
     trainer_->set_learning_rate(
-        nn::WarmupCosine{s.lr, std::min(s.least_lr, s.lr), s.seconds > 0 ? s.warmup : warmup, s.steps}.at(
-            step));
+        nn::WarmupCosine{s.lr, std::min(s.least_lr, s.lr), s.open() ? s.warmup : warmup, s.steps}.at(step));
     const Windows windows = corpus_.batch(step, s.batch, s.context, s.seed);
     const nn::Metrics m = trainer_->step(ids_of(windows), next_of(windows));
     record(m);
     if (m.step == first + 1) begin = m.seconds;
-    if (s.seconds > 0 && m.step == first + kMeasured) plan(m.step, rows_.back().seconds - begin);
-    last = (s.seconds == 0 && m.step >= s.steps) || interrupted != 0;
+    if (s.open() && (s.tflop > 0 || m.step == first + kMeasured))
+      plan(m.step, rows_.back().seconds - begin, m.operations * 1e-12);
+    last = (!s.open() && m.step >= s.steps) || interrupted != 0;
     const int64_t every = s.test_every > 0 ? s.test_every : std::max<int64_t>(s.steps / 10, 1);
-    if (!last && s.seconds == 0 && m.step % every == 0) {
+    if (!last && !s.open() && m.step % every == 0) {
       validate(kWindowsOnTheWay);
       if (s.sample > 0 && std::isfinite(rows_.back().validation))
         progress.say(sample_of(*generator_, corpus_.vocabulary(), s.sample));
@@ -116,7 +118,7 @@ void TextRun::execute() {
     double checked = Row::kNone;
     for (auto row = rows_.rbegin(); row != rows_.rend() && std::isnan(checked); ++row)
       checked = row->validation;
-    progress.show_text(m.step, s.seconds > 0 ? 0 : s.steps, m.loss, static_cast<double>(s.batch * s.context),
+    progress.show_text(m.step, s.open() ? 0 : s.steps, m.loss, static_cast<double>(s.batch * s.context),
                        checked);
     if (!last && s.checkpoint_every > 0 && m.step % s.checkpoint_every == 0) checkpoint();
   }
@@ -147,7 +149,7 @@ void TextRun::checkpoint() {
   write_file(folder_ + "/metrics.csv", format_rows(rows_, text_columns()));
   keep_checkpoint(folder_);
   nn::Metadata about = about_model(model_->options, corpus_.vocabulary());
-  about["settings"] = text_settings_text(settings_);
+  about["settings"] = equal_text(text_setting_table(), settings_);
   about["text_bytes"] = std::to_string(corpus_.size());
   about["tflop"] = fmt::format("{:.17g}", tflop_);
   trainer_->save(folder_ + "/checkpoint.safetensors", about);

@@ -173,6 +173,27 @@ def learns_byte_pairs(out):
   ])
 
 
+def compares_ways_to_train(out):
+  """The same model and windows by backprop and with forward passes only: one table, curves over steps, work and time."""
+  arguments = ["--compare", "backprop,low-rank", "--tflop", "4e-5", "--seed", 5]
+  printed = train(out, *arguments)
+  table = (out / "compare.md").read_text()
+  assert table in printed and "| validation loss | bits a byte |" in table, printed
+  curves = rows(out / "compare.csv")
+  for run in ("backprop", "low-rank"):
+    last = rows(out / run / "metrics.csv")[-1]
+    assert 3e-5 < float(last["tflop"]) <= 4e-5, last
+    assert [r["validation_loss"] for r in curves if r["run"] == run][-1] == f'{float(last["validation_loss"]):.4f}', curves
+  assert png(out / "compare.png")[1] == 4 * 640, "validation loss over steps, work and time, and bits over steps"
+  metrics = out / "low-rank/metrics.csv"
+  before = metrics.stat().st_mtime_ns
+  train(out, *arguments)
+  assert metrics.stat().st_mtime_ns == before, "it was trained again"
+  # With the settings of one of them alone: the same run.
+  kontor("train", "gpt", TEXT, "--preset", "low-rank", *TINY, "--tflop", "4e-5", "--seed", 5, "--test-every", 0, "--out", out / "alone")
+  assert weights(out / "alone") == weights(out / "low-rank")
+
+
 def says_what_is_wrong(out):
   out.mkdir(parents=True)
   for name, text in (("empty", b""), ("one", b"a"), ("short", b"to be or not to be, that is the question")):
@@ -189,8 +210,10 @@ def says_what_is_wrong(out):
       (1, [out], "it is a folder"),
       (1, [TEXT, "--heads", 3], "3 heads do not divide a width of 128"),
       (1, [TEXT, "--kv-heads", 3], "3 heads of keys do not divide 4 of queries"),
-      (1, [TEXT, "--preset", "huge"], "no preset 'huge'; there are minute, tiny, nano, low-rank"),
+      (1, [TEXT, "--preset", "huge"], "no preset 'huge'; there are marketplace, backprop, minute, tiny, nano, low-rank"),
       (1, [TEXT, "--steps", 5, "--seconds", 5], "either --steps or --seconds"),
+      (1, [TEXT, "--compare", "backprop,v9"], "no preset 'v9'; there are marketplace, backprop, minute"),
+      (1, [TEXT, "--compare", "backprop", "--resume", checkpoint], "--compare starts backprop anew; it takes no --resume"),
       (1, [TEXT, "--plan", "low-rank"], "--plan is not of --method backprop"),
       (1, [TEXT, "--method", "marketplace", "--clip", 2], "--clip is not of --method marketplace"),
       (1, [TEXT, "--method", "marketplace", "--dropout", 0.1], "--dropout 0.1: a vendor and its opposite"),
@@ -228,7 +251,7 @@ def main():
     TEXT.write_bytes((ROOT / "data/tinyshakespeare.txt").read_bytes()[:20000])
     return report([learns_and_leaves_its_files, goes_on_to_the_same_bits, goes_on_to_the_same_bits_with_forward_passes_only,
                    learns_with_forward_passes_only, takes_about_the_seconds_that_it_is_given, loss_is_pytorchs, writes_text,
-                   learns_in_narrow_dtypes, learns_bytes_of_any_kind, learns_from_a_text_larger_than_memory, learns_byte_pairs,
+                   learns_in_narrow_dtypes, learns_bytes_of_any_kind, learns_from_a_text_larger_than_memory, learns_byte_pairs, compares_ways_to_train,
                    says_what_is_wrong], folder)
 
 

@@ -25,8 +25,21 @@ constexpr int64_t kMeasured = 20;
 // What the loss is multiplied by for gradients in f16: those of 2,048 tokens' mean come to 2 at most, and 1e-8 of them is left.
 constexpr double kLossScale = 4096;
 
+// Steps whose work is measured before a run that is to do some work knows how many it will have, and how many before them have another.
+struct WorkMeasured {
+  int64_t before, steps;
+};
+WorkMeasured work_measured(const TextSettings& s) {
+  const bool feedback = s.method == "marketplace" && s.plan == "feedback";
+  return feedback ? WorkMeasured{marketplace::FeedbackOptions().all_in_first, 20} : WorkMeasured{0, 1};
+}
+
 std::unique_ptr<nn::Trainer> trainer_of(const TextSettings& s, nn::Gpt& model) {
   const std::vector<nn::Parameter> parameters = nn::parameters(model);
+  if (s.method == "marketplace" && s.plan == "feedback") {
+    marketplace::FeedbackOptions o{.lr = s.lr, .beta2 = s.beta2, .seed = s.seed};
+    return std::make_unique<marketplace::FeedbackTrainer>(parameters, nn::language_model(model), o);
+  }
   if (s.method == "marketplace") {
     marketplace::Options o;
     o.plan = marketplace::plan_of(s.plan), o.update = marketplace::Update::Adam;
@@ -37,6 +50,16 @@ std::unique_ptr<nn::Trainer> trainer_of(const TextSettings& s, nn::Gpt& model) {
   adam->clip(s.clip);
   if (s.dtype == "f16") adam->scale_loss(kLossScale);
   return std::make_unique<nn::BackpropTrainer>(nn::language_model(model, true), std::move(adam));
+}
+
+// Deviations of nn::Gpt's are 0.02. With so small ones slopes below a layer are small beside those above it, and noise shows little.
+void widen(nn::Gpt& model) {
+  const double of_tables = 0.2 / 0.02,
+               of_matrices = 1 / std::sqrt(3.0 * static_cast<double>(model.options.width)) / 0.02;
+  for (const nn::Parameter& p : nn::parameters(model)) {
+    if (p.tensor->rank() < 2) continue;
+    p.tensor->assign(*p.tensor * (p.name.starts_with("blocks.") ? of_matrices : of_tables));
+  }
 }
 
 }  // namespace
@@ -56,6 +79,7 @@ TextRun::TextRun(const TextSettings& settings, const Corpus& corpus, const std::
                                                     .dropout = s.dropout,
                                                     .rotary = s.rotary,
                                                     .dtype = parse_dtype(s.dtype)});
+  if (s.init == "wide") widen(*model_);
   for (const nn::Parameter& p : nn::parameters(*model_)) p.tensor->realize();
   trainer_ = trainer_of(s, *model_);
   evaluation_ = std::make_unique<TextEvaluation>(*model_, corpus);
@@ -82,10 +106,11 @@ void TextRun::resume(const std::string& checkpoint) {
     tflop_ = parse_work(it->second, checkpoint);
 }
 
-// How many steps the seconds or the work that were asked for are enough for; the learning rate has not depended on it yet.
+// How many steps the seconds or the work that were asked for are enough for; the learning rate has hardly depended on it yet.
 void TextRun::plan(int64_t done, double seconds, double step_tflop) {
   const double each = seconds / static_cast<double>(done);
-  const double enough = settings_.tflop > 0 ? settings_.tflop / step_tflop : settings_.seconds / each;
+  const double left = (settings_.tflop - tflop_) / step_tflop;
+  const double enough = settings_.tflop > 0 ? static_cast<double>(done) + left : settings_.seconds / each;
   const int64_t least = settings_.tflop > 0 ? done : done + 1;
   settings_.steps = std::max(least, static_cast<int64_t>(std::min(enough, 0x1p40)));
   settings_.seconds = settings_.tflop = 0;
@@ -106,9 +131,16 @@ void TextRun::execute() {
     const nn::Metrics m = trainer_->step(ids_of(windows), next_of(windows));
     record(m);
     if (m.step == first + 1) begin = m.seconds;
-    if (s.open() && (s.tflop > 0 || m.step == first + kMeasured))
-      plan(m.step, rows_.back().seconds - begin, m.operations * 1e-12);
-    last = (!s.open() && m.step >= s.steps) || interrupted != 0;
+    const WorkMeasured work = work_measured(s);
+    if (s.tflop > 0 && m.step == first + work.before + work.steps) {
+      const auto before = rows_.rbegin() + work.steps;
+      plan(m.step, 0,
+           (tflop_ - (before == rows_.rend() ? 0 : before->tflop)) / static_cast<double>(work.steps));
+    } else if (s.seconds > 0 && m.step == first + kMeasured) {
+      plan(m.step, rows_.back().seconds - begin, 0);
+    }
+    const bool enough = s.tflop > 0 && tflop_ + m.operations * 1e-12 > s.tflop;
+    last = (!s.open() && m.step >= s.steps) || enough || interrupted != 0;
     const int64_t every = s.test_every > 0 ? s.test_every : std::max<int64_t>(s.steps / 10, 1);
     if (!last && !s.open() && m.step % every == 0) {
       validate(kWindowsOnTheWay);

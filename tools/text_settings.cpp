@@ -34,8 +34,9 @@ const std::vector<RowOf<TextSettings>>& table() {
     {"dropout",          &S::dropout,          Of::Model,       Later::Equal, number(0, 0.99),       "Part of the activations that is dropped in training"},
     {"dtype",            &S::dtype,            Of::Model,       Later::Equal, CLI::IsMember({"f32", "bf16", "f16"}), "Of products, f32, bf16 or f16; weights stay f32"},
     {"method",           &S::method,           Of::All,         Later::Equal, CLI::IsMember({"backprop", "marketplace"}), "backprop; marketplace: forward passes only (docs/marketplace.md)"},
-    {"plan",             &S::plan,             Of::Marketplace, Later::Equal, CLI::IsMember({"low-rank"}), "marketplace: how vendors are put together"},
+    {"plan",             &S::plan,             Of::Marketplace, Later::Equal, CLI::IsMember({"low-rank", "feedback"}), "marketplace: how vendors are put together"},
     {"probe-scale",      &S::probe_scale,      Of::Marketplace, Later::Equal, number_above(0),       "marketplace: deltas have size lr * this"},
+    {"init",             &S::init,             Of::All,         Later::Equal, CLI::IsMember({"gpt2", "wide"}), "Initial weights: gpt2, of deviation 0.02; wide: matrices 1/sqrt(3 width), tables 0.2, as feedback needs them"},
     {"batch",            &S::batch,            Of::All,         Later::Equal, whole(1, 1 << 20),     "Windows of the text a step"},
     {"steps",            &S::steps,            Of::All,         Later::Equal, whole(1, kMost),       "Steps in all, those before a resume included"},
     {"seconds",          &S::seconds,          Of::All,         Later::Free,  number(0),             "As many steps as take about this long (0: as --steps says)"},
@@ -61,6 +62,8 @@ constexpr Preset kPresets[] = {
                "--layers=4 --lr=1e-3 --least-lr=1e-4 --steps=2000"},
     {"low-rank", "forward passes only: a vendor of rank 1 and its opposite for each sequence",
                  "--method=marketplace --plan=low-rank --width=64 --batch=64 --lr=3e-3 --least-lr=4e-5 --probe-scale=0.33 --warmup=20 --steps=2540"},
+    {"feedback", "forward passes only: noise teaches matrices that predict slopes from the error at the logits",
+                 "--method=marketplace --plan=feedback --width=64 --init=wide --batch=16 --lr=5e-3 --least-lr=1e-5 --warmup=20 --tflop=1.2"},
 };
 // clang-format on
 
@@ -92,6 +95,10 @@ void check(const TextSettings& s, const Arguments& words) {
   for (const std::string& word : words)
     if (is_foreign<TextSettings>(table(), word, s.method))
       fail("train gpt: --{} is not of --method {}", name_of(word), s.method);
+  if (s.plan == "feedback" && has(words, "probe-scale"))
+    fail("train gpt: --probe-scale is of --plan low-rank, not of feedback");
+  if (s.method == "marketplace" && s.plan == "feedback" && s.dtype != "f32")
+    fail("train gpt: --plan feedback has products of f32, not of {}", s.dtype);
   const bool forward_only = s.method == "marketplace";
   if (forward_only && s.dropout != 0)
     fail("train gpt: --dropout {}: a vendor and its opposite must see the same network", s.dropout);

@@ -10,7 +10,7 @@ struct TextSettings {
   int64_t batch = 12, steps = 2000, warmup = 100;
   double seconds = 0, tflop = 0, lr = 2e-3, least_lr = 2e-4, decay = 0.1, beta2 = 0.99, clip = 1, dropout = 0;
   uint64_t seed = 1;
-  std::string vocabulary = "chars", dtype = "f32", method = "backprop", plan = "low-rank";
+  std::string vocabulary = "chars", init = "gpt2", dtype = "f32", method = "backprop", plan = "low-rank";
   double probe_scale = 0.25;
   int64_t test_every = 0, checkpoint_every = 0, sample = 200;
 

@@ -65,6 +65,20 @@ def goes_on_to_the_same_bits_with_forward_passes_only(out):
   assert weights(out / "whole") == weights(out / "later"), "resumed"
 
 
+def goes_on_to_the_same_bits_with_feedback(out):
+  more = ["--preset", "feedback", "--steps", 36, "--warmup", 2]  # all groups have noise in the first 30
+  train(out / "whole", *more)
+  train(out / "one", *more, "--threads", 1)
+  assert weights(out / "whole") == weights(out / "one"), "one thread and two"
+  train(out / "half", *more, "--checkpoint-every", 18)
+  kontor("train", "gpt", TEXT, "--out", out / "later", "--resume", out / "half/checkpoint-before.safetensors")
+  assert weights(out / "whole") == weights(out / "later"), "resumed"
+  table = rows(out / "whole/metrics.csv")
+  assert float(table[-1]["validation_loss"]) < float(table[0]["loss"]) - 0.2, (table[0], table[-1])
+  printed = train(out / "nan", *more, "--lr", "1e38", "--least-lr", "1e38", code=1)
+  assert "loss of step" in printed and not (out / "nan/model.safetensors").exists(), printed
+
+
 def learns_with_forward_passes_only(out):
   train(out, "--method", "marketplace", "--steps", 150, "--warmup", 5, "--lr", "1e-2", "--batch", 16)
   table = rows(out / "metrics.csv")
@@ -107,6 +121,10 @@ def writes_text(out):
   assert one != kontor("generate", model, "--prompt", "to be", "--tokens", 50, "--seed", 5)
   greedy = kontor("generate", model, "--tokens", 40, "--temperature", 0)
   assert greedy == kontor("generate", model, "--tokens", 40, "--top-k", 1)
+  for dtype in ("f32", "bf16", "f16"):
+    narrow = kontor("generate", model, "--prompt", "to be", "--tokens", 20, "--dtype", dtype, "--seed", 4)
+    assert narrow.startswith("to be") and len(narrow) == 5 + 20 + 1, narrow
+    assert dtype != "f32" or one.startswith(narrow[:-1]), (one, narrow)
   long = "to be or not to be " * 5  # longer than the context
   assert kontor("generate", model, "--prompt", long, "--tokens", 3).startswith(long)
 
@@ -210,7 +228,7 @@ def says_what_is_wrong(out):
       (1, [out], "it is a folder"),
       (1, [TEXT, "--heads", 3], "3 heads do not divide a width of 128"),
       (1, [TEXT, "--kv-heads", 3], "3 heads of keys do not divide 4 of queries"),
-      (1, [TEXT, "--preset", "huge"], "no preset 'huge'; there are marketplace, backprop, minute, tiny, nano, low-rank"),
+      (1, [TEXT, "--preset", "huge"], "no preset 'huge'; there are marketplace, backprop, minute, tiny, nano, low-rank, feedback"),
       (1, [TEXT, "--steps", 5, "--seconds", 5], "either --steps or --seconds"),
       (1, [TEXT, "--compare", "backprop,v9"], "no preset 'v9'; there are marketplace, backprop, minute"),
       (1, [TEXT, "--compare", "backprop", "--resume", checkpoint], "--compare starts backprop anew; it takes no --resume"),
@@ -218,6 +236,8 @@ def says_what_is_wrong(out):
       (1, [TEXT, "--method", "marketplace", "--clip", 2], "--clip is not of --method marketplace"),
       (1, [TEXT, "--method", "marketplace", "--dropout", 0.1], "--dropout 0.1: a vendor and its opposite"),
       (2, [TEXT, "--method", "marketplace", "--plan", "star"], "star"),
+      (1, [TEXT, "--preset", "feedback", "--probe-scale", 1], "--probe-scale is of --plan low-rank, not of feedback"),
+      (1, [TEXT, "--preset", "feedback", "--dtype", "bf16"], "--plan feedback has products of f32, not of bf16"),
       (2, [TEXT, "--context", 0], "0"),
       (2, [TEXT, "--dtype", "f8"], "f8"),
       (2, [TEXT, "--lr", "nan"], "nan"),
@@ -250,7 +270,7 @@ def main():
     TEXT = folder / "text"
     TEXT.write_bytes((ROOT / "data/tinyshakespeare.txt").read_bytes()[:20000])
     return report([learns_and_leaves_its_files, goes_on_to_the_same_bits, goes_on_to_the_same_bits_with_forward_passes_only,
-                   learns_with_forward_passes_only, takes_about_the_seconds_that_it_is_given, loss_is_pytorchs, writes_text,
+                   goes_on_to_the_same_bits_with_feedback, learns_with_forward_passes_only, takes_about_the_seconds_that_it_is_given, loss_is_pytorchs, writes_text,
                    learns_in_narrow_dtypes, learns_bytes_of_any_kind, learns_from_a_text_larger_than_memory, learns_byte_pairs, compares_ways_to_train,
                    says_what_is_wrong], folder)
 

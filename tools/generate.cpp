@@ -16,7 +16,7 @@ namespace kontor::tools {
 namespace {
 
 struct Options {
-  std::string model, prompt, device;
+  std::string model, prompt, device, dtype;
   int64_t tokens = 500;
   int threads = 0;
   nn::Choice choice{.temperature = 0.8, .seed = 1};
@@ -24,7 +24,8 @@ struct Options {
 
 void run(const Options& o) {
   Context::set_default({.device = o.device, .threads = o.threads, .seed = 0});
-  const TextModel model = load_text_model(o.model);
+  TextModel model = load_text_model(o.model);
+  if (!o.dtype.empty()) narrow_weights(model, parse_dtype(o.dtype));
   std::vector<int32_t> prompt = encode(model.vocabulary, o.prompt, "generate: --prompt");
   if (prompt.empty()) prompt = {static_cast<int32_t>(first_token(model.vocabulary))};
   nn::Generator generator(*model.gpt, o.choice);
@@ -73,6 +74,9 @@ void add_generate(CLI::App& app) {
   verb->add_option("--seed", o->choice.seed, "Of the choices")
       ->capture_default_str()
       ->check(whole_of_64_bits());
+  verb->add_option("--dtype", o->dtype,
+                   "Of weights and products: f32, bf16 or f16 (default: weights f32, products as trained)")
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}));
   verb->add_option("--threads", o->threads, "Threads (0: one a core)")->check(whole(0, 4096));
   verb->add_option("--device", o->device, device_names())->check(not_empty());
   verb->callback([o] { run(*o); });

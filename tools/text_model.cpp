@@ -114,6 +114,16 @@ TextModel load_text_model(const std::string& path) {
   return out;
 }
 
+void narrow_weights(TextModel& model, DType dtype) {
+  model.gpt->options.dtype = dtype;
+  for (nn::TransformerBlock& block : model.gpt->blocks) block.attention.options.dtype = dtype;
+  for (const nn::Parameter& p : nn::parameters(*model.gpt)) {
+    if (p.tensor->rank() < 2) continue;
+    *p.tensor = p.tensor->cast(dtype);
+    p.tensor->realize();
+  }
+}
+
 Vocabulary vocabulary_of(const std::string& path) { return vocabulary_in(description(path), path); }
 
 std::vector<int32_t> encode(const Vocabulary& vocabulary, std::string_view text, std::string_view what) {

@@ -19,6 +19,8 @@ struct TextModel {
 nn::Metadata about_model(const nn::GptOptions& options, const Vocabulary& vocabulary);
 /// The model of a file. Throws Error if the file is of another kind, or says what cannot be.
 TextModel load_text_model(const std::string& path);
+/// Its matrices and tables are of this dtype from now on, and so are products and what attention keeps; norms and what layers add up stay f32.
+void narrow_weights(TextModel& model, DType dtype);
 /// The vocabulary that a model or a checkpoint names. Throws Error as load_text_model().
 Vocabulary vocabulary_of(const std::string& path);
 

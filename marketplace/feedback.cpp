@@ -95,8 +95,11 @@ struct FeedbackTrainer::State {
     size_t group;
   };
 
+  Leader leader(const Tensor& x, const Tensor& labels) const {
+    return without_checkpoints(record_leader(objective, x, labels, parameters, 1));
+  }
   FeedbackParts parts(const Tensor& x, const Tensor& labels) const {
-    return find_feedback_parts(record_leader(objective, x, labels, parameters, 1), parameters);
+    return find_feedback_parts(leader(x, labels), parameters);
   }
   void start(const Tensor& x, const Tensor& labels);
   void make_memories();
@@ -158,9 +161,9 @@ void FeedbackTrainer::State::make_functions() {
 }
 
 std::vector<Tensor> FeedbackTrainer::State::record_clean(const Tensor& x, const Tensor& labels) {
-  const Leader leader = record_leader(objective, x, labels, parameters, 1);
-  const FeedbackParts p = find_feedback_parts(leader, parameters);
-  std::vector<Tensor> out{tensor_of(leader.loss)};
+  const Leader clean_leader = leader(x, labels);
+  const FeedbackParts p = find_feedback_parts(clean_leader, parameters);
+  std::vector<Tensor> out{tensor_of(clean_leader.loss)};
   for (const Ref& k : p.kept) out.push_back(tensor_of(k));
   clean_operations = nn::product_operations(out);
   return out;
@@ -190,8 +193,8 @@ std::vector<Tensor> FeedbackTrainer::State::record_noise(size_t g, std::span<con
 
 // Behind the kept values come the differences of the groups that have a matrix. Parameters of no layer get gradients of 0.
 std::vector<Tensor> FeedbackTrainer::State::record_update(std::span<const Tensor> in) {
-  const Leader leader = record_leader(objective, in[0], in[1], parameters, 1);
-  FeedbackParts p = find_feedback_parts(leader, parameters);
+  const Leader clean_leader = leader(in[0], in[1]);
+  FeedbackParts p = find_feedback_parts(clean_leader, parameters);
   size_t at = 2 + p.kept.size();
   std::vector<Ref> matrices, differences;
   for (size_t g = 0; g < names.size(); ++g) {
@@ -200,7 +203,7 @@ std::vector<Tensor> FeedbackTrainer::State::record_update(std::span<const Tensor
   }
   std::vector<Tensor> gradients;
   Tensor fine;
-  for (const Ref& g : recorder(std::move(p), in).gradients(matrices, differences, leader.marks)) {
+  for (const Ref& g : recorder(std::move(p), in).gradients(matrices, differences, clean_leader.marks)) {
     gradients.push_back(tensor_of(g));
     const Tensor own = gradients.back().isfinite().all();
     fine = fine.empty() ? own : fine & own;

@@ -235,6 +235,15 @@ Ref in_place_of_value(const NoiseGroup& group, const Ref& x) {
   return out;
 }
 
+Leader without_checkpoints(Leader leader) {
+  const std::vector<Ref> roots{leader.loss, leader.part_loss};
+  const std::vector<Ref> plain = mapped(roots, [](const Node& n, std::vector<Ref> src) {
+    return n.is(Op::Call) && n.arg.text == "checkpoint" ? src[0] : with_sources(n, src);
+  });
+  leader.loss = plain[0], leader.part_loss = plain[1];
+  return leader;
+}
+
 FeedbackParts find_feedback_parts(const Leader& leader, std::span<const nn::Parameter> parameters) {
   return Finder(leader, parameters).find();
 }

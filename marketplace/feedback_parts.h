@@ -41,6 +41,9 @@ struct FeedbackParts {
       order;  ///< all that the losses need; of a Call its arguments, of a layer its input
 };
 
+/// The leader with the bodies of its Calls "checkpoint" in their places: what is kept for gradients is said otherwise here.
+Leader without_checkpoints(Leader leader);
+
 /// Throws Error if the loss is no mean over one cross_entropy, or comes from its layers in another way than through a head.
 FeedbackParts find_feedback_parts(const Leader& leader, std::span<const nn::Parameter> parameters);
 

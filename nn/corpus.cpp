@@ -1,7 +1,8 @@
-// Texts as tokens: a vocabulary of bytes, and windows drawn by a counter generator.
+// Texts as tokens: what their vocabulary is made of, and windows drawn by a counter generator.
 #include "nn/corpus.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/error.h"
 #include "base/threefry.h"
@@ -14,6 +15,9 @@ constexpr uint64_t kWindowUse =
 constexpr int64_t kLeast = 20;  // bytes: of fewer, a tenth has no token with one that follows
 constexpr size_t kScanned = size_t{64}
                             << 20;  // bytes: reading more to find what occurs takes longer than learning it
+
+// Bytes that are made into pairs or tokens at once: of more, parts, as what a longer reading would find is little.
+constexpr size_t kRead = size_t{8} << 20, kPart = size_t{1} << 16;
 
 std::vector<int> occurring(std::string_view text) {
   std::array<bool, 256> occurs{};
@@ -34,56 +38,126 @@ MappedFile mapped(const std::string& path) {
   return file;
 }
 
+// The text, or parts of it that begin as far from each other and have kRead bytes together.
+std::vector<std::string_view> parts_of(std::string_view text) {
+  if (text.size() <= kRead) return {text};
+  std::vector<std::string_view> out;
+  constexpr size_t count = kRead / kPart;
+  for (size_t i = 0; i < count; ++i) out.push_back(text.substr(i * (text.size() / count), kPart));
+  return out;
+}
+
+Vocabulary vocabulary_from(std::string_view text, int64_t tokens, const std::string& path) {
+  if (tokens == 0) return Vocabulary(occurring(text), path);
+  return learn_pairs(parts_of(text.substr(0, text.size() - text.size() / 10)), tokens, path);
+}
+
 }  // namespace
 
-Vocabulary::Vocabulary(std::vector<int> bytes, const std::string& source) : bytes_(std::move(bytes)) {
-  tokens_.fill(-1);
-  if (bytes_.empty() || bytes_.size() > 256) fail("{}: a vocabulary of {} bytes", source, bytes_.size());
-  for (size_t i = 0; i < bytes_.size(); ++i) {
-    if (bytes_[i] < 0 || bytes_[i] > 255 || (i > 0 && bytes_[i] <= bytes_[i - 1]))
-      fail("{}: {} is out of order in a vocabulary of bytes", source, bytes_[i]);
-    tokens_[static_cast<size_t>(bytes_[i])] = static_cast<int64_t>(i);
-  }
+Corpus::Corpus(const std::string& path, int64_t tokens)
+    : path_(path), file_(mapped(path)), vocabulary_(vocabulary_from(file_.text(), tokens, path)) {
+  encode_validation();
 }
-
-Corpus::Corpus(const std::string& path)
-    : path_(path), file_(mapped(path)), vocabulary_(occurring(file_.text()), path) {}
 
 Corpus::Corpus(const std::string& path, Vocabulary vocabulary)
-    : path_(path), file_(mapped(path)), vocabulary_(std::move(vocabulary)) {}
-
-void Corpus::check_context(int64_t context) const {
-  if (context + 1 > validation())
-    fail("{}: a context of {} is longer than what there is to check by, {} of {} bytes", path_, context,
-         validation(), size());
+    : path_(path), file_(mapped(path)), vocabulary_(std::move(vocabulary)) {
+  encode_validation();
 }
 
-void Corpus::add(Windows& out, int64_t begin, int64_t context) const {
-  const std::string_view text =
-      file_.text().substr(static_cast<size_t>(begin), static_cast<size_t>(context) + 1);
-  for (size_t i = 0; i < text.size(); ++i) {
-    const int64_t token = vocabulary_.token(text[i]);
-    if (token < 0)
-      fail("{}: byte {} at offset {} is not in the vocabulary", path_, static_cast<unsigned char>(text[i]),
-           static_cast<size_t>(begin) + i);
-    if (i + 1 < text.size()) out.ids.push_back(static_cast<int32_t>(token));
-    if (i > 0) out.next.push_back(static_cast<int32_t>(token));
+void Corpus::encode_validation() {
+  if (vocabulary_.pairs().empty()) return;
+  for (const std::string_view part : parts_of(file_.text().substr(text().size()))) {
+    vocabulary_.encode(part, checked_);
+    checked_bytes_ += static_cast<int64_t>(part.size());
   }
+}
+
+double Corpus::bytes_per_token() const {
+  if (checked_.empty()) return 1;
+  return static_cast<double>(checked_bytes_) / static_cast<double>(checked_.size());
+}
+
+// Where the last word begins from which on there are enough tokens, or -1.
+int64_t Corpus::last_begin(int64_t context) const {
+  const auto needed = static_cast<size_t>(context) + 1;
+  if (vocabulary_.pairs().empty()) return training() - static_cast<int64_t>(needed);
+  for (size_t read = 16 * needed;; read *= 2) {
+    std::vector<int32_t> tokens;
+    std::vector<std::pair<size_t, size_t>> words;  // where each begins, and the tokens before it
+    size_t at = read < text().size() ? vocabulary_.word_start(text(), text().size() - read) : 0;
+    const bool all = at == 0;
+    while (at < text().size()) {
+      words.emplace_back(at, tokens.size());
+      at += vocabulary_.encode(text().substr(at), tokens, 1);
+    }
+    for (auto word = words.rbegin(); word != words.rend(); ++word)
+      if (tokens.size() - word->second >= needed) return static_cast<int64_t>(word->first);
+    if (all) return -1;
+  }
+}
+
+void Corpus::check_context(int64_t context) const {
+  if (!checked_.empty() && context + 1 > static_cast<int64_t>(checked_.size()))
+    fail("{}: a context of {} tokens is longer than what there is to check by, {} tokens in {} of {} bytes",
+         path_, context, checked_.size(), validation(), size());
+  if (checked_.empty() && context + 1 > validation())
+    fail("{}: a context of {} is longer than what there is to check by, {} of {} bytes", path_, context,
+         validation(), size());
+  if (last_begin(context) < 0)
+    fail("{}: a context of {} is longer than what there is to learn from, {} bytes", path_, context,
+         training());
+}
+
+void Corpus::add(Windows& out, const int32_t* tokens, int64_t context) const {
+  out.ids.insert(out.ids.end(), tokens, tokens + context);
+  out.next.insert(out.next.end(), tokens + 1, tokens + context + 1);
+  for (int64_t i = 1; i <= context; ++i)
+    out.bytes += static_cast<int64_t>(vocabulary_.text(tokens[i]).size());
   ++out.count;
+}
+
+std::vector<int32_t> Corpus::tokens_from(int64_t begin, int64_t most) const {
+  std::vector<int32_t> out;
+  const auto at = static_cast<size_t>(begin);
+  if (!vocabulary_.pairs().empty()) {
+    vocabulary_.encode(text().substr(at), out, static_cast<size_t>(most));
+    return out;
+  }
+  const std::string_view from = file_.text().substr(at, static_cast<size_t>(most));
+  if (const size_t i = vocabulary_.unknown(from); i < from.size())
+    fail("{}: byte {} at offset {} is not in the vocabulary", path_, static_cast<unsigned char>(from[i]),
+         at + i);
+  vocabulary_.encode(from, out);
+  return out;
 }
 
 Windows Corpus::batch(int64_t step, int64_t count, int64_t context, uint64_t seed) const {
   Windows out;
-  const uint64_t key = subkey(seed, kWindowUse), begins = static_cast<uint64_t>(training() - context);
-  for (int64_t i = 0; i < count; ++i)
-    add(out, static_cast<int64_t>(random_below(key, static_cast<uint64_t>(step * count + i), begins)),
-        context);
+  const int64_t last = last_begin(context), needed = context + 1;
+  const uint64_t key = subkey(seed, kWindowUse), begins = static_cast<uint64_t>(last + 1);
+  for (int64_t i = 0; i < count; ++i) {
+    const uint64_t drawn = random_below(key, static_cast<uint64_t>(step * count + i), begins);
+    const size_t begin = vocabulary_.word_start(text(), static_cast<size_t>(drawn));
+    std::vector<int32_t> tokens = tokens_from(std::min(static_cast<int64_t>(begin), last), needed);
+    // Cut elsewhere, a row without words may be fewer tokens than behind the last place.
+    if (static_cast<int64_t>(tokens.size()) < needed) tokens = tokens_from(last, needed);
+    add(out, tokens.data(), context);
+  }
   return out;
+}
+
+int64_t Corpus::validation_windows(int64_t context) const {
+  const int64_t tokens = checked_.empty() ? validation() : static_cast<int64_t>(checked_.size());
+  return (tokens - 1) / context;
 }
 
 Windows Corpus::validation_batch(int64_t first, int64_t stride, int64_t count, int64_t context) const {
   Windows out;
-  for (int64_t i = 0; i < count; ++i) add(out, training() + (first + i * stride) * context, context);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t at = (first + i * stride) * context;
+    if (checked_.empty()) add(out, tokens_from(training() + at, context + 1).data(), context);
+    else add(out, &checked_[static_cast<size_t>(at)], context);
+  }
   return out;
 }
 

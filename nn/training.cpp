@@ -202,6 +202,8 @@ Metrics BackpropTrainer::run(const Tensor& x, const Tensor& labels) {
   State& s = *state_;
   s.optimizer->lr.set(s.lr);
   const int64_t before = s.optimizer->steps();
+  std::vector<Tensor> statistics;  // as they are, also after parts of the batch
+  for (const Parameter& p : s.optimizer->statistics()) statistics.push_back(*p.tensor);
   double loss = 0, accuracy = kNone;
   if (s.parts == 1) {
     const std::vector<Tensor> out = s.forward_and_back[0](std::vector<Tensor>{x, labels});
@@ -212,6 +214,10 @@ Metrics BackpropTrainer::run(const Tensor& x, const Tensor& labels) {
   }
   if (!std::isfinite(loss)) {  // and nothing was changed
     s.optimizer->set_steps(before);
+    for (size_t i = 0; i < statistics.size(); ++i) {
+      Tensor& now = *s.optimizer->statistics()[i].tensor;
+      now.assign(statistics[i]), now.realize();
+    }
     fail("backprop: the loss of step {} is {}; the learning rate {:g} may be too high", steps_ + 1, loss,
          s.lr);
   }

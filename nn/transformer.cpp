@@ -179,8 +179,8 @@ Gpt::Gpt(const GptOptions& o) : options(o) {
 Tensor Gpt::operator()(const Tensor& ids, bool training) const {
   const int64_t length = ids.size(-1);
   if (length > options.context) fail("gpt: {} tokens for a context of {}", length, options.context);
-  Tensor x = tokens(ids);
-  if (!options.rotary) x = x + positions.weight.slice(0, 0, length);
+  Tensor x = tokens(ids).cast(DType::F32);  // also where weights are narrow: what layers add up is not
+  if (!options.rotary) x = x + positions.weight.slice(0, 0, length).cast(DType::F32);
   x = dropout(x, options.dropout, training);
   for (const TransformerBlock& block : blocks) x = block(x, training);
   return logits(x);
@@ -192,8 +192,8 @@ Tensor Gpt::logits(const Tensor& x) const {
 }
 
 Tensor Gpt::step(const Tensor& id, const Tensor& at, std::vector<KeyValues>& past) const {
-  Tensor x = tokens(id);
-  if (!options.rotary) x = x + positions(at);
+  Tensor x = tokens(id).cast(DType::F32);
+  if (!options.rotary) x = x + positions(at).cast(DType::F32);
   x = x.reshape({1, 1, options.width});
   for (size_t i = 0; i < blocks.size(); ++i) x = blocks[i].step(x, at, past[i]);
   return logits(x).reshape({options.vocabulary});

@@ -304,6 +304,34 @@ TEST_CASE("[layers] a checkpoint of a model with running statistics goes on with
   CHECK(all_values(net) == all_values(other));
 }
 
+TEST_CASE(
+    "[layers] a batch whose loss is not finite leaves running statistics as they were, whole or in parts") {
+  for (const int64_t parts : {1, 2}) {
+    OnDevice on("llvm", 2, 5);
+    OneNorm net;
+    const nn::Objective weighed = [&](const Tensor& x, const Tensor& weights) -> nn::Score {
+      return (net.norm(x, true).square().mean(1) * weights).mean();
+    };
+    nn::BackpropTrainer trainer(weighed, std::make_unique<nn::SGD>(nn::parameters(net), 0.05), 0, parts);
+    const Tensor x = normal({8, 2}), fine = Tensor::ones({8}).realize();
+    const Tensor bad = Tensor::from({1, 1, 1, 1, 1, 1, 1, std::numeric_limits<float>::quiet_NaN()}, {8});
+    trainer.step(x, fine);
+    for (int t = 0; t < 2; ++t) {
+      const auto all = [&] {
+        Doubles out;
+        for (const nn::Parameter& p : nn::parameters(net))
+          for (const double v : values(*p.tensor)) out.push_back(v);
+        return out;
+      };
+      const Doubles before = all();
+      CHECK_THROWS_AS(trainer.step(normal({8, 2}), bad), Error);
+      CHECK(all() == before);
+      trainer.step(normal({8, 2}), fine);
+      CHECK(all() != before);
+    }
+  }
+}
+
 namespace {
 
 /// PyTorch's formulas of one sequence at a time, in double.

@@ -120,14 +120,16 @@ void eval_text(const Options& o) {
   const std::string file = o.data.empty() ? shipped_data("tinyshakespeare.txt") : o.data;
   const Corpus corpus(file, model.vocabulary);
   corpus.check_context(model.gpt->options.context);
-  const double loss = TextEvaluation(*model.gpt, corpus).loss(), bits = loss / std::log(2.0);
+  const TextLoss loss = TextEvaluation(*model.gpt, corpus).loss();
   if (o.json) {
-    const nlohmann::ordered_json out = {
-        {"model", o.model}, {"data", file}, {"validation_loss", loss}, {"bits_per_byte", bits}};
+    const nlohmann::ordered_json out = {{"model", o.model},
+                                        {"data", file},
+                                        {"validation_loss", loss.nats},
+                                        {"bits_per_byte", loss.bits_per_byte}};
     return fmt::print("{}\n", out.dump(1));
   }
-  fmt::print("validation loss {:.4f}, {:.3f} bits a byte of the last {} of {}\n", loss, bits,
-             corpus.validation(), file);
+  fmt::print("validation loss {:.4f}, {:.3f} bits a byte of the last {} of {}\n", loss.nats,
+             loss.bits_per_byte, corpus.validation(), file);
 }
 
 void run(const Options& o) {

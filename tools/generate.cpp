@@ -1,4 +1,4 @@
-// kontor generate: text of a trained GPT, byte by byte as it is chosen.
+// kontor generate: text of a trained GPT, token by token as it is chosen.
 #include <algorithm>
 #include <cstdio>
 
@@ -16,7 +16,7 @@ namespace kontor::tools {
 namespace {
 
 struct Options {
-  std::string model, prompt, device;
+  std::string model, prompt, device, dtype;
   int64_t tokens = 500;
   int threads = 0;
   nn::Choice choice{.temperature = 0.8, .seed = 1};
@@ -24,10 +24,10 @@ struct Options {
 
 void run(const Options& o) {
   Context::set_default({.device = o.device, .threads = o.threads, .seed = 0});
-  const TextModel model = load_text_model(o.model);
-  const std::vector<int64_t> prompt = o.prompt.empty()
-                                          ? std::vector{std::max<int64_t>(model.vocabulary.token('\n'), 0)}
-                                          : encode(model.vocabulary, o.prompt, "generate: --prompt");
+  TextModel model = load_text_model(o.model);
+  if (!o.dtype.empty()) narrow_weights(model, parse_dtype(o.dtype));
+  std::vector<int32_t> prompt = encode(model.vocabulary, o.prompt, "generate: --prompt");
+  if (prompt.empty()) prompt = {static_cast<int32_t>(first_token(model.vocabulary))};
   nn::Generator generator(*model.gpt, o.choice);
   catch_interruptions();
   // Of a prompt longer than the context, what would be forgotten at once is not read.
@@ -37,7 +37,7 @@ void run(const Options& o) {
   fmt::print("{}", o.prompt);
   Printer printer;
   for (int64_t i = 0; i < o.tokens && interrupted == 0; ++i) {
-    fmt::print("{}", printer.put(model.vocabulary.byte(generator.next())));
+    fmt::print("{}", printer.put(model.vocabulary.text(generator.next())));
     std::fflush(stdout);
   }
   fmt::print("{}\n", printer.rest());
@@ -74,6 +74,9 @@ void add_generate(CLI::App& app) {
   verb->add_option("--seed", o->choice.seed, "Of the choices")
       ->capture_default_str()
       ->check(whole_of_64_bits());
+  verb->add_option("--dtype", o->dtype,
+                   "Of weights and products: f32, bf16 or f16 (default: weights f32, products as trained)")
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}));
   verb->add_option("--threads", o->threads, "Threads (0: one a core)")->check(whole(0, 4096));
   verb->add_option("--device", o->device, device_names())->check(not_empty());
   verb->callback([o] { run(*o); });

@@ -1,8 +1,5 @@
 // Settings by name. The first row of a method, of a plan and of an optimizer is what that is trained with if nothing else
 // is said.
-#include <algorithm>
-
-#include "base/error.h"
 #include "tools/settings.h"
 
 namespace kontor::tools {
@@ -56,19 +53,5 @@ constexpr Preset kPresets[] = {
 }  // namespace
 
 std::span<const Preset> presets() { return kPresets; }
-
-const Preset& find_preset(const std::string& name) {
-  std::string known = "marketplace, backprop";
-  for (const Preset& preset : presets()) {
-    if (name == preset.name) return preset;
-    known += fmt::format(", {}", preset.name);
-  }
-  const bool backprop = name == "backprop";
-  if (!backprop && name != "marketplace") fail("train: no preset '{}'; there are {}", name, known);
-  for (const Preset& preset : presets())
-    if ((std::string_view(preset.arguments).find("--method=backprop") != std::string_view::npos) == backprop)
-      return preset;
-  broken("no preset of method {}", name);
-}
 
 }  // namespace kontor::tools

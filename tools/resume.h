@@ -14,7 +14,4 @@ nn::Metadata about_run(const Settings& settings, const std::string& preset);
 /// trained with another value. A checkpoint that says nothing of settings (not written by kontor train) takes any.
 Settings settings_to_resume(const std::string& checkpoint, const std::string& preset, const Arguments& given);
 
-/// A command line that sh reads as these words.
-std::string shell_text(const Arguments& words);
-
 }  // namespace kontor::tools

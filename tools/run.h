@@ -45,7 +45,7 @@ struct Row {
   int64_t step = 0;
   double loss = 0, accuracy = kNone, learning_rate = 0, seconds = 0, tflop = 0;
   double test = kNone, old = kNone, fresh = kNone;
-  double validation = kNone, tokens = kNone;  // of texts
+  double validation = kNone, bits = kNone, tokens = kNone;  // of texts: nats a token, bits a byte
 };
 /// A column of metrics.csv behind the step.
 struct Column {

@@ -24,9 +24,10 @@ constexpr Column kImageColumns[] = {
     {"test_new", &Row::fresh, "{:.4f}"},
 };
 constexpr Column kTextColumns[] = {
-    {"loss", &Row::loss, "{:.8g}"},       {"learning_rate", &Row::learning_rate, "{:.6g}"},
-    {"seconds", &Row::seconds, "{:.4f}"}, {"tflop", &Row::tflop, "{:.10g}"},
-    {"tokens", &Row::tokens, "{:.0f}"},   {"validation_loss", &Row::validation, "{:.6f}"},
+    {"loss", &Row::loss, "{:.8g}"},          {"learning_rate", &Row::learning_rate, "{:.6g}"},
+    {"seconds", &Row::seconds, "{:.4f}"},    {"tflop", &Row::tflop, "{:.10g}"},
+    {"tokens", &Row::tokens, "{:.0f}"},      {"validation_loss", &Row::validation, "{:.6f}"},
+    {"bits_per_byte", &Row::bits, "{:.6f}"},
 };
 
 std::string header(std::span<const Column> columns) {

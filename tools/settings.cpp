@@ -92,26 +92,17 @@ const std::vector<SettingRow>& table() {
 }
 // clang-format on
 
-std::string argument(const SettingRow& row, const std::string& value) {
-  return fmt::format("--{}={}", row.name, value);
-}
-
-std::string_view name_of(std::string_view argument) { return argument.substr(2, argument.find('=') - 2); }
-
 // The first preset of the method, and of its plan or optimizer where that was given.
 const Preset& usual_preset(std::span<const std::string> arguments) {
   Settings wanted;
-  put_over(wanted, arguments);
-  const auto has = [&](std::string_view name) {
-    return std::any_of(arguments.begin(), arguments.end(), [&](auto& a) { return name_of(a) == name; });
-  };
+  put_rows_over<Settings>(table(), wanted, arguments);
   for (const Preset& preset : presets()) {
     Settings s;
-    put_over(s, split_arguments(preset.arguments));
+    put_rows_over<Settings>(table(), s, split_arguments(preset.arguments));
     if (s.method != wanted.method) continue;
     const bool backprop = s.method == "backprop";
-    if (!backprop && has("plan") && s.plan != wanted.plan) continue;
-    if (backprop && has("optimizer") && s.optimizer != wanted.optimizer) continue;
+    if (!backprop && has(arguments, "plan") && s.plan != wanted.plan) continue;
+    if (backprop && has(arguments, "optimizer") && s.optimizer != wanted.optimizer) continue;
     return preset;
   }
   fail("train: there is no preset of method {}, plan {}", wanted.method, wanted.plan);
@@ -119,7 +110,7 @@ const Preset& usual_preset(std::span<const std::string> arguments) {
 
 void check(const Settings& s, std::span<const std::string> given) {
   for (const std::string& argument : given)
-    if (is_foreign(argument, s.method))
+    if (is_foreign<Settings>(table(), argument, s.method))
       fail("train: --{} is not of --method {}", name_of(argument), s.method);
   if (!s.groups.empty() && s.vendors.empty())
     fail("train: --groups {} needs --vendors, a count for each group", s.groups);
@@ -154,89 +145,24 @@ marketplace::Options market(const Settings& s) {
 
 }  // namespace
 
-std::span<const SettingRow> setting_table() { return table(); }
-
-std::string value_text(const Settings& settings, const SettingRow& row) {
-  return std::visit([&](auto member) { return fmt::format("{}", settings.*member); }, row.member);
-}
-
-bool is_of(const SettingRow& row, const std::string& method) {
-  return row.of != (method == "backprop" ? Of::Marketplace : Of::Backprop);
-}
-
-void put_over(Settings& settings, std::span<const std::string> arguments) {
-  CLI::App parser;
-  parser.allow_extras(false);
-  add_settings(parser, settings);
-  Arguments reversed(arguments.rbegin(), arguments.rend());  // as CLI11 takes them
-  parser.parse(std::move(reversed));
-}
-
-bool is_foreign(const std::string& argument, const std::string& method) {
-  const auto row = std::find_if(table().begin(), table().end(),
-                                [&](const SettingRow& r) { return name_of(argument) == r.name; });
-  return row != table().end() && !is_of(*row, method);
-}
-
-void add_settings(CLI::App& verb, Settings& settings) {
-  static constexpr const char* groups[] = {"Options", "Options of Marketplace", "Options of backprop"};
-  for (const SettingRow& row : table()) {
-    const std::string name = fmt::format("--{}", row.name);
-    const auto add = [&](auto member) {
-      auto& value = settings.*member;
-      if constexpr (std::is_same_v<decltype(value), bool&>) return verb.add_flag(name, value, row.help);
-      else return verb.add_option(name, value, row.help);
-    };
-    CLI::Option* option = std::visit(add, row.member);
-    option->check(row.check)->take_last()->group(groups[static_cast<size_t>(row.of)]);
-  }
-}
-
-Arguments given(const CLI::App& verb) {
-  Arguments out;
-  for (const SettingRow& row : table()) {
-    const CLI::Option* option = verb.get_option(fmt::format("--{}", row.name));
-    if (option->count() > 0) out.push_back(argument(row, option->results().back()));
-  }
-  return out;
-}
-
-Arguments split_arguments(std::string_view text) {
-  Arguments out;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find(' ', begin), text.size());
-    if (end > begin) out.emplace_back(text.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return out;
-}
+TableOf<Settings> setting_table() { return table(); }
 
 Settings settings_of(const std::string& preset, std::span<const std::string> arguments) {
-  const Preset& row = preset.empty() ? usual_preset(arguments) : find_preset(preset);
+  const Preset& row = preset.empty() ? usual_preset(arguments) : find_preset(presets(), preset, "train");
   Settings s;
-  put_over(s, split_arguments(row.arguments));
+  put_rows_over<Settings>(table(), s, split_arguments(row.arguments));
   const std::string method = s.method;
-  put_over(s, arguments);
+  put_rows_over<Settings>(table(), s, arguments);
   if (s.method != method) fail("train: preset {} is of method {}, not of {}", row.name, method, s.method);
   check(s, arguments);
   s.preset = row.name;
   return s;
 }
 
-Arguments to_arguments(const Settings& settings) {
-  Arguments out;
-  const Settings usual;
-  for (const SettingRow& row : table()) {
-    const std::string value = value_text(settings, row);
-    if (value != value_text(usual, row)) out.push_back(argument(row, value));
-  }
-  return out;
-}
-
 Arguments of_method(std::span<const std::string> arguments, const std::string& method) {
   Arguments out;
   for (const std::string& a : arguments)
-    if (!is_foreign(a, method)) out.push_back(a);
+    if (!is_foreign<Settings>(table(), a, method)) out.push_back(a);
   return out;
 }
 

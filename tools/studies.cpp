@@ -296,7 +296,8 @@ void run(const Options& o) {
   Context::set_default({.device = o.device, .threads = o.threads, .seed = 0});
   const std::string out =
       o.out.empty() ? fmt::format("out/{}{}", study.name, o.brief ? "-short" : "") : o.out;
-  run_study(study, load_data(o.data), out);
+  const Data data = load_data(o.data);
+  run_study(study, ImageSubject(data), out);
 }
 
 std::string study_list() {

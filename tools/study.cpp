@@ -31,8 +31,8 @@ std::string folder_name(std::string label) {
 // Each run in its folder, with a note of what it is: what was done under the same note is kept.
 class Runner {
  public:
-  Runner(const Study& study, const Data& data, std::string folder)
-      : study_(study), data_(data), folder_(std::move(folder)) {}
+  Runner(const Study& study, const Subject& subject, std::string folder)
+      : study_(study), subject_(subject), folder_(std::move(folder)) {}
 
   std::vector<Outcome> all() {
     std::vector<Outcome> outcomes;
@@ -44,7 +44,7 @@ class Runner {
 
  private:
   const Study& study_;
-  const Data& data_;
+  const Subject& subject_;
   std::string folder_;
 
   std::string folder_of(const std::string& label, uint64_t seed) const {
@@ -53,28 +53,26 @@ class Runner {
   }
 
   // With the folders of other runs put in their places.
-  Settings settings(const StudyRun& run, uint64_t seed) const {
-    Arguments arguments = run.arguments;
-    for (std::string& argument : arguments) {
+  Arguments arguments(const StudyRun& run, uint64_t seed) const {
+    Arguments out = run.arguments;
+    for (std::string& argument : out) {
       for (const StudyRun& other : study_.runs) {
         const std::string place = "{" + other.label + "}";
         if (const size_t at = argument.find(place); at != std::string::npos)
           argument.replace(at, place.size(), folder_of(other.label, seed));
       }
     }
-    arguments.push_back(fmt::format("--seed={}", seed));
-    Settings s = settings_of(run.preset, arguments);
-    if (s.checkpoint_every == 0) s.checkpoint_every = std::max<int64_t>(1, s.steps / 20);
-    return s;
+    out.push_back(fmt::format("--seed={}", seed));
+    return out;
   }
 
-  Json note(const Settings& settings, bool finished) const {
-    return {{"settings", to_arguments(settings)}, {"data", data_.folder}, {"finished", finished}};
+  Json note(const Arguments& settings, bool finished) const {
+    return {{"settings", settings}, {"data", subject_.source()}, {"finished", finished}};
   }
 
   // What an earlier call left: nothing, a part, or all.
   enum class Left { Nothing, Part, All };
-  Left left(const std::string& folder, const Settings& settings) const {
+  Left left(const std::string& folder, const Arguments& settings) const {
     const std::string path = folder + "/run.json";
     if (!fs::exists(path)) return Left::Nothing;
     if (!fs::is_regular_file(path)) fail("{}: not a regular file", path);
@@ -86,20 +84,21 @@ class Runner {
 
   std::vector<Row> one(const StudyRun& run, uint64_t seed) const {
     const std::string folder = folder_of(run.label, seed);
-    const Settings wanted = settings(run, seed);
+    const Training training{run.preset, arguments(run, seed), folder,
+                            fmt::format("{} seed {}: ", run.label, seed)};
+    const Arguments wanted = subject_.settings(training);
     const Left before = left(folder, wanted);
-    if (before == Left::All) return read_rows(folder + "/metrics.csv");
+    if (before == Left::All) return read_rows(folder + "/metrics.csv", subject_.columns());
     make_folders(folder);
     if (before == Left::Nothing) write_file(folder + "/run.json", note(wanted, false).dump(1) + "\n");
-    const std::string checkpoint = before == Left::Part ? folder + "/checkpoint.safetensors" : "";
-    Run training(wanted, data_, folder, fmt::format("{} seed {}: ", run.label, seed), checkpoint);
-    training.execute();
+    std::vector<Row> rows =
+        subject_.train(training, before == Left::Part ? folder + "/checkpoint.safetensors" : "");
     if (interrupted != 0) {
       fmt::print("stopped; the same command goes on from {}\n", folder);
       throw Exit{128 + interrupted};
     }
     write_file(folder + "/run.json", note(wanted, true).dump(1) + "\n");
-    return training.rows();
+    return rows;
   }
 };
 
@@ -145,23 +144,24 @@ Verdict verdict_of(const Check& check, const std::vector<Outcome>& outcomes) {
 
 }  // namespace
 
-std::vector<Verdict> verdicts_of(const Study& study, const std::vector<Outcome>& outcomes, const Data& data) {
+std::vector<Verdict> verdicts_of(const Study& study, const std::vector<Outcome>& outcomes,
+                                 const Subject& subject) {
   std::vector<Verdict> out;
   for (const Check& check : study.checks) {
     out.push_back(verdict_of(check, outcomes));
-    out.back().judged = study.judged && (study.images == 0 || study.images == data.train.count);
+    out.back().judged = study.judged && (study.images == 0 || study.images == subject.samples());
   }
   return out;
 }
 
-void run_study(const Study& study, const Data& data, const std::string& folder) {
+void run_study(const Study& study, const Subject& subject, const std::string& folder) {
   const OwnFolder own(folder);
-  const std::vector<Outcome> outcomes = Runner(study, data, folder).all();
-  const std::vector<Verdict> verdicts = verdicts_of(study, outcomes, data);
-  const std::string report = report_of(study, outcomes, verdicts, data), stem = folder + "/" + study.name;
+  const std::vector<Outcome> outcomes = Runner(study, subject, folder).all();
+  const std::vector<Verdict> verdicts = verdicts_of(study, outcomes, subject);
+  const std::string report = report_of(study, outcomes, verdicts, subject), stem = folder + "/" + study.name;
   write_file(stem + ".md", report);
-  write_file(stem + ".csv", csv_of(study, outcomes));
-  write_charts(stem, charts_of(study, outcomes));
+  write_file(stem + ".csv", csv_of(study, outcomes, subject));
+  write_charts(stem, charts_of(outcomes, subject));
   fmt::print("\n{}\nfiles: {}.md .csv .svg .png, and a folder for each run\n", report, stem);
   const auto fails = [](const Verdict& v) { return v.judged && !v.passed; };
   if (std::any_of(verdicts.begin(), verdicts.end(), fails)) throw Exit{1};

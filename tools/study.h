@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "tools/run.h"
+#include "tools/subject.h"
 
 namespace kontor::tools {
 
@@ -50,17 +50,18 @@ struct Verdict {
   double mean = Row::kNone;
   bool passed = false, judged = false;
 };
-std::vector<Verdict> verdicts_of(const Study& study, const std::vector<Outcome>& outcomes, const Data& data);
+std::vector<Verdict> verdicts_of(const Study& study, const std::vector<Outcome>& outcomes,
+                                 const Subject& subject);
 
 /// Tables in Markdown; the curves of all runs as rows of one CSV, and as charts.
 std::string report_of(const Study& study, const std::vector<Outcome>& outcomes,
-                      const std::vector<Verdict>& verdicts, const Data& data);
-std::string csv_of(const Study& study, const std::vector<Outcome>& outcomes);
-std::vector<Chart> charts_of(const Study& study, const std::vector<Outcome>& outcomes);
+                      const std::vector<Verdict>& verdicts, const Subject& subject);
+std::string csv_of(const Study& study, const std::vector<Outcome>& outcomes, const Subject& subject);
+std::vector<Chart> charts_of(const std::vector<Outcome>& outcomes, const Subject& subject);
 
 /// Does the runs that are not done yet, each in a folder of its own below `folder`, then prints tables and writes
 /// study.md, study.csv, study.svg and study.png. Throws Exit 1 if a judged check fails, 130 after Ctrl-C, 143
 /// after SIGTERM; Error if another process writes to the folder.
-void run_study(const Study& study, const Data& data, const std::string& folder);
+void run_study(const Study& study, const Subject& subject, const std::string& folder);
 
 }  // namespace kontor::tools

@@ -12,13 +12,6 @@ namespace kontor::tools {
 
 namespace {
 
-struct Shown {
-  const char* name;
-  double Row::* column;
-};
-constexpr Shown kAccuracies[] = {
-    {"test accuracy", &Row::test}, {"old labels", &Row::old}, {"new label", &Row::fresh}};
-
 bool any(const std::vector<Outcome>& outcomes, double Row::* column) {
   for (const Outcome& o : outcomes)
     for (const std::vector<Row>& curve : o.curves)
@@ -40,11 +33,11 @@ std::vector<double> last_of(const Outcome& outcome, double Row::* column) {
 }
 
 // Mean and, of several seeds, each: "94.1 (93.8, 94.4)".
-std::string with_seeds(double mean_value, const std::vector<double>& values, double scale) {
+std::string with_seeds(double mean_value, const std::vector<double>& values, double scale, int digits) {
   if (std::isnan(mean_value)) return "";
   std::string each;
-  for (double v : values) each += fmt::format("{}{:.2f}", each.empty() ? "" : ", ", scale * v);
-  return values.size() == 1 ? each : fmt::format("{:.2f} ({})", scale * mean_value, each);
+  for (double v : values) each += fmt::format("{}{:.{}f}", each.empty() ? "" : ", ", scale * v, digits);
+  return values.size() == 1 ? each : fmt::format("{:.{}f} ({})", scale * mean_value, digits, each);
 }
 
 std::string settings_text(const StudyRun& run) {
@@ -54,28 +47,29 @@ std::string settings_text(const StudyRun& run) {
   return out;
 }
 
-std::string runs_table(const std::vector<Outcome>& outcomes) {
+std::string runs_table(const std::vector<Outcome>& outcomes, const Subject& subject) {
   std::string head = "| run | settings | steps | TFLOP | seconds |", rule = "|---|---|---|---|---|";
-  for (const Shown& a : kAccuracies) {
+  for (const Figure& a : subject.figures()) {
     if (!any(outcomes, a.column)) continue;
-    head += fmt::format(" {} % |", a.name), rule += "---|";
+    head += fmt::format(" {}{} |", a.name, a.scale == 100 ? " %" : ""), rule += "---|";
   }
   std::string out = head + "\n" + rule + "\n";
   for (const Outcome& o : outcomes) {
     out +=
         fmt::format("| {} | `{}` | {} | {:.3g} | {:.1f} |", o.run->label, settings_text(*o.run),
                     o.curves[0].back().step, mean(last_of(o, &Row::tflop)), mean(last_of(o, &Row::seconds)));
-    for (const Shown& a : kAccuracies) {
+    for (const Figure& a : subject.figures()) {
       const std::vector<double> values = last_of(o, a.column);
-      if (any(outcomes, a.column)) out += fmt::format(" {} |", with_seeds(mean(values), values, 100));
+      if (any(outcomes, a.column))
+        out += fmt::format(" {} |", with_seeds(mean(values), values, a.scale, a.digits));
     }
     out += '\n';
   }
   return out;
 }
 
-const char* column_name(double Row::* column) {
-  for (const Shown& a : kAccuracies)
+const char* column_name(double Row::* column, const Subject& subject) {
+  for (const Figure& a : subject.figures())
     if (a.column == column) return a.name;
   return "?";
 }
@@ -85,27 +79,27 @@ std::string expectation(const Check& c) {
                                           : fmt::format("{:g} \u00b1 {:g}", c.expected, c.tolerance);
 }
 
-std::string checks_table(const std::vector<Verdict>& verdicts) {
+std::string checks_table(const std::vector<Verdict>& verdicts, const Subject& subject) {
   std::string out = "| run | where | what | expected | measured | |\n|---|---|---|---|---|---|\n";
   for (const Verdict& v : verdicts) {
     const Check& c = *v.check;
     const bool reached = !std::isnan(v.mean);
     out += fmt::format("| {} | {:g} {} | {} %{} | {} | {} | {} |\n", c.run, c.at,
-                       c.axis == Check::Axis::Steps ? "steps" : "TFLOP", column_name(c.column),
+                       c.axis == Check::Axis::Steps ? "steps" : "TFLOP", column_name(c.column, subject),
                        c.minus.empty() ? "" : " less that of " + c.minus, expectation(c),
-                       reached ? with_seeds(v.mean, v.values, 1) : "not reached",
+                       reached ? with_seeds(v.mean, v.values, 1, 2) : "not reached",
                        v.judged ? (v.passed ? "passed" : "**failed**") : "not judged");
   }
   return out;
 }
 
 // At the steps at which every seed was tested.
-Series mean_curve(const Outcome& outcome, double Row::* x, double Row::* y) {
+Series mean_curve(const Outcome& outcome, double Row::* x, const Figure& y) {
   std::map<int64_t, std::vector<std::pair<double, double>>> at;
   for (const std::vector<Row>& curve : outcome.curves)
     for (const Row& row : curve)
-      if (!std::isnan(row.*y))
-        at[row.step].emplace_back(x ? row.*x : static_cast<double>(row.step), 100 * row.*y);
+      if (!std::isnan(row.*y.column))
+        at[row.step].emplace_back(x ? row.*x : static_cast<double>(row.step), y.scale * row.*y.column);
   Series out{.name = outcome.run->label, .x = {}, .y = {}};
   for (const auto& [step, points] : at) {
     if (points.size() != outcome.curves.size()) continue;
@@ -117,14 +111,22 @@ Series mean_curve(const Outcome& outcome, double Row::* x, double Row::* y) {
   return out;
 }
 
+struct Axis {
+  const char *name, *unit;
+  double Row::* column;  // null: steps
+};
+constexpr Axis kSteps{"steps", "step", nullptr}, kWork{"work", "TFLOP", &Row::tflop},
+    kTime{"time", "seconds", &Row::seconds};
+
 // The mean of the seeds of each run, and pale behind it each seed.
-Chart chart_of(const std::vector<Outcome>& outcomes, double Row::* x, const Shown& y) {
-  Chart out{fmt::format("{} over {}", y.name, x ? "work" : "steps"), x ? "TFLOP" : "step", "%", {}};
+Chart chart_of(const std::vector<Outcome>& outcomes, const Axis& axis, const Figure& y) {
+  double Row::* x = axis.column;
+  Chart out{fmt::format("{} over {}", y.name, axis.name), axis.unit, y.unit, {}};
   out.title[0] = static_cast<char>(std::toupper(out.title[0]));
   int colour = 0;
   double least = INFINITY, most = 0;
   for (const Outcome& o : outcomes) {
-    out.series.push_back(mean_curve(o, x, y.column));
+    out.series.push_back(mean_curve(o, x, y));
     out.series.back().colour = colour;
     if (!out.series.back().x.empty()) {
       least = std::min(least, out.series.back().x.back()), most = std::max(most, out.series.back().x.back());
@@ -132,7 +134,7 @@ Chart chart_of(const std::vector<Outcome>& outcomes, double Row::* x, const Show
     for (const std::vector<Row>& curve : o.curves) {
       if (o.curves.size() < 2) continue;
       const Outcome alone{o.run, {curve}};
-      out.series.push_back(mean_curve(alone, x, y.column));
+      out.series.push_back(mean_curve(alone, x, y));
       out.series.back().name.clear();
       out.series.back().faint = true, out.series.back().colour = colour;
     }
@@ -145,42 +147,48 @@ Chart chart_of(const std::vector<Outcome>& outcomes, double Row::* x, const Show
 }  // namespace
 
 std::string report_of(const Study& study, const std::vector<Outcome>& outcomes,
-                      const std::vector<Verdict>& verdicts, const Data& data) {
+                      const std::vector<Verdict>& verdicts, const Subject& subject) {
   std::string out =
-      fmt::format("## {}\n\n{}. {} training and {} test images from `{}`; device {}, {} threads; {} {}.\n\n",
-                  study.name, study.about, data.train.count, data.test.count, data.folder,
-                  Context::current().device(), Context::current().threads(),
+      fmt::format("## {}\n\n{}. {}; device {}, {} threads; {} {}.\n\n", study.name, study.about,
+                  subject.about(), Context::current().device(), Context::current().threads(),
                   study.seeds.size() > 1 ? "mean (each) of seeds" : "seed", fmt::join(study.seeds, ", "));
-  out += runs_table(outcomes);
-  if (!verdicts.empty()) out += "\n" + checks_table(verdicts);
-  if (study.images != 0 && study.images != data.train.count && !verdicts.empty())
+  out += runs_table(outcomes, subject);
+  if (!verdicts.empty()) out += "\n" + checks_table(verdicts, subject);
+  if (study.images != 0 && study.images != subject.samples() && !verdicts.empty())
     out +=
         fmt::format("\nThe expected figures are of {} training images, so that they are not judged here.\n",
                     study.images);
   return out;
 }
 
-std::string csv_of(const Study& study, const std::vector<Outcome>& outcomes) {
-  std::string out = "run,seed,step,tflop,seconds,test_accuracy,test_old,test_new\n";
-  const auto cell = [](double v) { return std::isnan(v) ? std::string() : fmt::format("{:.4f}", v); };
+std::string csv_of(const Study& study, const std::vector<Outcome>& outcomes, const Subject& subject) {
+  std::string out = "run,seed,step,tflop,seconds";
+  for (const Figure& f : subject.figures())
+    for (const Column& c : subject.columns())
+      if (c.value == f.column) out += fmt::format(",{}", c.name);
+  out += '\n';
   for (const Outcome& o : outcomes) {
     for (size_t i = 0; i < o.curves.size(); ++i) {
       for (const Row& row : o.curves[i]) {
-        if (std::isnan(row.test)) continue;
-        out += fmt::format("\"{}\",{},{},{:.6g},{:.3f},{},{},{}\n", o.run->label, study.seeds[i], row.step,
-                           row.tflop, row.seconds, cell(row.test), cell(row.old), cell(row.fresh));
+        if (std::isnan(row.*subject.figures()[0].column)) continue;
+        out += fmt::format("\"{}\",{},{},{:.6g},{:.3f}", o.run->label, study.seeds[i], row.step, row.tflop,
+                           row.seconds);
+        for (const Figure& f : subject.figures())
+          out += std::isnan(row.*f.column) ? "," : fmt::format(",{:.4f}", row.*f.column);
+        out += '\n';
       }
     }
   }
   return out;
 }
 
-std::vector<Chart> charts_of(const Study&, const std::vector<Outcome>& outcomes) {
+std::vector<Chart> charts_of(const std::vector<Outcome>& outcomes, const Subject& subject) {
   std::vector<Chart> out;
-  for (const Shown& a : kAccuracies) {
-    if (!any(outcomes, a.column)) continue;
-    out.push_back(chart_of(outcomes, nullptr, a));
-    if (a.column == &Row::test) out.push_back(chart_of(outcomes, &Row::tflop, a));
+  for (const Figure& f : subject.figures()) {
+    if (!any(outcomes, f.column)) continue;
+    out.push_back(chart_of(outcomes, kSteps, f));
+    if (f.column != subject.figures()[0].column) continue;
+    out.push_back(chart_of(outcomes, kWork, f)), out.push_back(chart_of(outcomes, kTime, f));
   }
   return out;
 }

@@ -45,15 +45,27 @@ const Json& entry(const Json& about, const char* name, const std::string& path) 
   return *it;
 }
 
-Vocabulary vocabulary_in(const Json& about, const std::string& path) {
-  std::vector<int> bytes;
-  const Json& list = entry(about, "vocabulary", path);
-  if (!list.is_array()) fail("{}: gpt: the vocabulary is no list", path);
-  for (const Json& b : list) {
-    if (!b.is_number_integer() || b < 0 || b > 255) fail("{}: gpt: {} is no byte", path, b.dump());
-    bytes.push_back(b.get<int>());
+// A list of whole numbers from 0 to `most`.
+std::vector<int32_t> numbers_in(const Json& list, int32_t most, const char* what, const std::string& path) {
+  std::vector<int32_t> out;
+  if (!list.is_array()) fail("{}: gpt: the {} are no list", path, what);
+  for (const Json& number : list) {
+    if (!number.is_number_integer() || number < 0 || number > most)
+      fail("{}: gpt: {} is none of the {}", path, number.dump(), what);
+    out.push_back(number.get<int32_t>());
   }
-  return Vocabulary(std::move(bytes), path);
+  return out;
+}
+
+Vocabulary vocabulary_in(const Json& about, const std::string& path) {
+  const std::vector<int32_t> bytes = numbers_in(entry(about, "vocabulary", path), 255, "bytes", path);
+  std::vector<TokenPair> pairs;
+  if (const auto list = about.find("pairs"); list != about.end()) {
+    const std::vector<int32_t> tokens = numbers_in(*list, Vocabulary::most_tokens, "tokens", path);
+    if (tokens.size() % 2 != 0) fail("{}: gpt: {} tokens are no pairs", path, tokens.size());
+    for (size_t i = 0; i < tokens.size(); i += 2) pairs.emplace_back(tokens[i], tokens[i + 1]);
+  }
+  return Vocabulary({bytes.begin(), bytes.end()}, path, std::move(pairs));
 }
 
 nn::GptOptions options_in(const Json& about, const std::string& path) {
@@ -87,6 +99,9 @@ nn::Metadata about_model(const nn::GptOptions& o, const Vocabulary& vocabulary) 
   about["rotary"] = o.rotary;
   about["dtype"] = name(o.dtype);
   about["vocabulary"] = vocabulary.bytes();
+  Json pairs = Json::array();
+  for (const auto& [left, right] : vocabulary.pairs()) pairs.push_back(left), pairs.push_back(right);
+  if (!pairs.empty()) about["pairs"] = std::move(pairs);
   return {{"model", "gpt"}, {"gpt", about.dump()}};
 }
 
@@ -102,18 +117,28 @@ TextModel load_text_model(const std::string& path) {
   return out;
 }
 
+void narrow_weights(TextModel& model, DType dtype) {
+  model.gpt->options.dtype = dtype;
+  for (nn::TransformerBlock& block : model.gpt->blocks) block.attention.options.dtype = dtype;
+  for (const nn::Parameter& p : nn::parameters(*model.gpt)) {
+    if (p.tensor->rank() < 2) continue;
+    *p.tensor = p.tensor->cast(dtype);
+    p.tensor->realize();
+  }
+}
+
 Vocabulary vocabulary_of(const std::string& path) { return vocabulary_in(description(path), path); }
 
-std::vector<int64_t> encode(const Vocabulary& vocabulary, std::string_view text, std::string_view what) {
-  std::vector<int64_t> out;
-  for (size_t i = 0; i < text.size(); ++i) {
-    out.push_back(vocabulary.token(text[i]));
-    if (out.back() < 0)
-      fail("{}: '{}' at offset {} is not among the {} bytes that the model knows", what, printable(text[i]),
-           i, vocabulary.size());
-  }
+std::vector<int32_t> encode(const Vocabulary& vocabulary, std::string_view text, std::string_view what) {
+  if (const size_t i = vocabulary.unknown(text); i < text.size())
+    fail("{}: '{}' at offset {} is not among the {} bytes that the model knows", what, printable(text[i]), i,
+         vocabulary.size());
+  std::vector<int32_t> out;
+  vocabulary.encode(text, out);
   return out;
 }
+
+int64_t first_token(const Vocabulary& vocabulary) { return std::max<int64_t>(vocabulary.token('\n'), 0); }
 
 std::string printable(char byte) {
   const auto code = static_cast<unsigned char>(byte);
@@ -139,6 +164,12 @@ static bool follows(unsigned char first, unsigned char second) {
   }
 }
 
+std::string Printer::put(std::string_view bytes) {
+  std::string out;
+  for (const char byte : bytes) out += put(byte);
+  return out;
+}
+
 std::string Printer::put(char byte) {
   const auto code = static_cast<unsigned char>(byte);
   const bool goes_on = !begun_.empty() && (code & 0xC0) == 0x80 &&
@@ -159,7 +190,7 @@ Tensor next_of(const Windows& windows) { return tensor(windows.next, windows.cou
 TextEvaluation::TextEvaluation(const nn::Gpt& model, const Corpus& corpus)
     : model_(model), corpus_(corpus), evaluator_(nn::language_model(model)) {}
 
-double TextEvaluation::loss(int64_t most_windows) {
+TextLoss TextEvaluation::loss(int64_t most_windows) {
   constexpr int64_t kMostTokens =
       1 << 19;  // their mean is sure to some 0.003 nats; a tenth of 10 GB would take hours
   constexpr int64_t kTokens = 2048;  // a batch: as many as fill the caches, whatever the context
@@ -167,19 +198,26 @@ double TextEvaluation::loss(int64_t most_windows) {
   const int64_t most = most_windows > 0 ? most_windows : std::max<int64_t>(kMostTokens / context, 1);
   const int64_t count = std::min(all, most), stride = all / count;
   const int64_t batch = std::clamp<int64_t>(kTokens / context, 1, count);
+  int64_t bytes = 0;
   for (int64_t i = 0; i < count; i += batch) {
     const Windows windows = corpus_.validation_batch(i * stride, stride, std::min(batch, count - i), context);
     evaluator_.add(ids_of(windows), next_of(windows));
+    bytes += windows.bytes;
   }
-  return evaluator_.result().loss;
+  const double nats = evaluator_.result().loss;
+  return {nats, nats * static_cast<double>(count * context) / static_cast<double>(bytes) / std::log(2.0)};
 }
 
 std::string sample_of(nn::Generator& generator, const Vocabulary& vocabulary, int64_t count) {
   generator.restart();
-  generator.read(std::max<int64_t>(vocabulary.token('\n'), 0));
+  generator.read(first_token(vocabulary));
   std::string out;
   Printer printer;
-  for (int64_t i = 0; i < count; ++i) out += printer.put(vocabulary.byte(generator.next()));
+  for (size_t bytes = 0; bytes < static_cast<size_t>(count);) {
+    const std::string& text = vocabulary.text(generator.next());
+    out += printer.put(text);
+    bytes += text.size();
+  }
   return out + printer.rest();
 }
 

@@ -19,18 +19,24 @@ struct TextModel {
 nn::Metadata about_model(const nn::GptOptions& options, const Vocabulary& vocabulary);
 /// The model of a file. Throws Error if the file is of another kind, or says what cannot be.
 TextModel load_text_model(const std::string& path);
+/// Its matrices and tables are of this dtype from now on, and so are products and what attention keeps; norms and what layers add up stay f32.
+void narrow_weights(TextModel& model, DType dtype);
 /// The vocabulary that a model or a checkpoint names. Throws Error as load_text_model().
 Vocabulary vocabulary_of(const std::string& path);
 
 /// Tokens of a text. Throws Error that names the first byte the vocabulary lacks.
-std::vector<int64_t> encode(const Vocabulary& vocabulary, std::string_view text, std::string_view what);
+std::vector<int32_t> encode(const Vocabulary& vocabulary, std::string_view text, std::string_view what);
 
-/// Mean cross-entropy of the validation: of at most so many windows, evenly spaced; 0: of all, or of those with half a million
+/// Of the tokens that follow: the mean cross-entropy, and the same by the bytes that they stand for, whatever the vocabulary.
+struct TextLoss {
+  double nats = 0, bits_per_byte = 0;
+};
+/// The loss of the validation: of at most so many windows, evenly spaced; 0: of all, or of those with half a million
 /// tokens together where a text has more to check by.
 class TextEvaluation {
  public:
   TextEvaluation(const nn::Gpt& model, const Corpus& corpus);
-  double loss(int64_t most_windows = 0);
+  TextLoss loss(int64_t most_windows = 0);
 
  private:
   const nn::Gpt& model_;
@@ -42,7 +48,9 @@ class TextEvaluation {
 Tensor ids_of(const Windows& windows);
 Tensor next_of(const Windows& windows);
 
-/// Some text that the model writes on from a line's end, as it can be printed.
+/// What is read where nothing is given to go on from: a line's end, or the first token.
+int64_t first_token(const Vocabulary& vocabulary);
+/// Some text of `count` bytes or a little more that the model writes on from its first token, as it can be printed.
 std::string sample_of(nn::Generator& generator, const Vocabulary& vocabulary, int64_t count);
 /// A byte as a terminal shows it: what steers one, or is no letter by itself, comes as \xNN.
 std::string printable(char byte);
@@ -50,6 +58,7 @@ std::string printable(char byte);
 /// Bytes as a terminal shows them, one after another: letters of several bytes (UTF-8) come when they are whole.
 class Printer {
  public:
+  std::string put(std::string_view bytes);
   std::string put(char byte);
   std::string rest();  ///< what was begun and not ended
 

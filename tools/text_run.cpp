@@ -41,9 +41,22 @@ nn::AdamStates follow(const scalify::Recipe& recipe, nn::Gpt& model) {
   return {.m = moments, .v = moments};
 }
 
+// Steps whose work is measured before a run that is to do some work knows how many it will have, and how many before them have another.
+struct WorkMeasured {
+  int64_t before, steps;
+};
+WorkMeasured work_measured(const TextSettings& s) {
+  const bool feedback = s.method == "marketplace" && s.plan == "feedback";
+  return feedback ? WorkMeasured{marketplace::FeedbackOptions().all_in_first, 20} : WorkMeasured{0, 1};
+}
+
 std::unique_ptr<nn::Trainer> trainer_of(const TextSettings& s, nn::Gpt& model) {
   const std::vector<nn::Parameter> parameters = nn::parameters(model);
   const bool forward_only = s.method == "marketplace";
+  if (forward_only && s.plan == "feedback") {
+    marketplace::FeedbackOptions o{.lr = s.lr, .beta2 = s.beta2, .seed = s.seed};
+    return std::make_unique<marketplace::FeedbackTrainer>(parameters, nn::language_model(model), o);
+  }
   nn::Objective objective = nn::language_model(model, !forward_only);
   nn::AdamStates states;
   if (s.recipe != "none") {
@@ -64,11 +77,21 @@ std::unique_ptr<nn::Trainer> trainer_of(const TextSettings& s, nn::Gpt& model) {
   return std::make_unique<nn::BackpropTrainer>(std::move(objective), std::move(adam));
 }
 
+// Deviations of nn::Gpt's are 0.02. With so small ones slopes below a layer are small beside those above it, and noise shows little.
+void widen(nn::Gpt& model) {
+  const double of_tables = 0.2 / 0.02,
+               of_matrices = 1 / std::sqrt(3.0 * static_cast<double>(model.options.width)) / 0.02;
+  for (const nn::Parameter& p : nn::parameters(model)) {
+    if (p.tensor->rank() < 2) continue;
+    p.tensor->assign(*p.tensor * (p.name.starts_with("blocks.") ? of_matrices : of_tables));
+  }
+}
+
 }  // namespace
 
 TextRun::TextRun(const TextSettings& settings, const Corpus& corpus, const std::string& folder,
-                 const std::string& from)
-    : settings_(settings), corpus_(corpus), own_(folder), folder_(folder) {
+                 const std::string& from, std::string label)
+    : settings_(settings), corpus_(corpus), own_(folder), folder_(folder), label_(std::move(label)) {
   corpus.check_context(settings.context);
   Context::current().seed(settings.seed);
   const TextSettings& s = settings_;
@@ -81,6 +104,7 @@ TextRun::TextRun(const TextSettings& settings, const Corpus& corpus, const std::
                                                     .dropout = s.dropout,
                                                     .rotary = s.rotary,
                                                     .dtype = parse_dtype(s.dtype)});
+  if (s.init == "wide") widen(*model_);
   for (const nn::Parameter& p : nn::parameters(*model_)) p.tensor->realize();
   trainer_ = trainer_of(s, *model_);
   evaluation_ = std::make_unique<TextEvaluation>(*model_, corpus);
@@ -107,49 +131,64 @@ void TextRun::resume(const std::string& checkpoint) {
     tflop_ = parse_work(it->second, checkpoint);
 }
 
-// How many steps the seconds that were asked for are enough for; the learning rate has not depended on it yet.
-void TextRun::plan(int64_t done, double seconds) {
+// How many steps the seconds or the work that were asked for are enough for; the learning rate has hardly depended on it yet.
+void TextRun::plan(int64_t done, double seconds, double step_tflop) {
   const double each = seconds / static_cast<double>(done);
-  settings_.steps = std::max(done + 1, static_cast<int64_t>(std::min(settings_.seconds / each, 0x1p40)));
-  settings_.seconds = 0;
+  const double left = (settings_.tflop - tflop_) / step_tflop;
+  const double enough = settings_.tflop > 0 ? static_cast<double>(done) + left : settings_.seconds / each;
+  const int64_t least = settings_.tflop > 0 ? done : done + 1;
+  settings_.steps = std::max(least, static_cast<int64_t>(std::min(enough, 0x1p40)));
+  settings_.seconds = settings_.tflop = 0;
 }
 
 void TextRun::execute() {
   const int64_t first = trainer_->steps();
   const TextSettings& s = settings_;
-  Progress progress(first);
+  Progress progress(first, label_);
   double begin = 0;  // the seconds of the first step, which compiles
-  bool last = s.seconds == 0 && first >= s.steps;
+  bool last = !s.open() && first >= s.steps;
   while (!last) {
     const int64_t step = trainer_->steps();
     const int64_t warmup = std::min(s.warmup, std::max<int64_t>(s.steps / 2, 1));
     trainer_->set_learning_rate(
-        nn::WarmupCosine{s.lr, std::min(s.least_lr, s.lr), s.seconds > 0 ? s.warmup : warmup, s.steps}.at(
-            step));
+        nn::WarmupCosine{s.lr, std::min(s.least_lr, s.lr), s.open() ? s.warmup : warmup, s.steps}.at(step));
     const Windows windows = corpus_.batch(step, s.batch, s.context, s.seed);
     const nn::Metrics m = trainer_->step(ids_of(windows), next_of(windows));
     record(m);
     if (m.step == first + 1) begin = m.seconds;
-    if (s.seconds > 0 && m.step == first + kMeasured) plan(m.step, rows_.back().seconds - begin);
-    last = (s.seconds == 0 && m.step >= s.steps) || interrupted != 0;
+    const WorkMeasured work = work_measured(s);
+    if (s.tflop > 0 && m.step == first + work.before + work.steps) {
+      const auto before = rows_.rbegin() + work.steps;
+      plan(m.step, 0,
+           (tflop_ - (before == rows_.rend() ? 0 : before->tflop)) / static_cast<double>(work.steps));
+    } else if (s.seconds > 0 && m.step == first + kMeasured) {
+      plan(m.step, rows_.back().seconds - begin, 0);
+    }
+    const bool enough = s.tflop > 0 && tflop_ + m.operations * 1e-12 > s.tflop;
+    last = (!s.open() && m.step >= s.steps) || enough || interrupted != 0;
     const int64_t every = s.test_every > 0 ? s.test_every : std::max<int64_t>(s.steps / 10, 1);
-    if (!last && s.seconds == 0 && m.step % every == 0) {
-      rows_.back().validation = evaluation_->loss(kWindowsOnTheWay);
+    if (!last && !s.open() && m.step % every == 0) {
+      validate(kWindowsOnTheWay);
       if (s.sample > 0 && std::isfinite(rows_.back().validation))
         progress.say(sample_of(*generator_, corpus_.vocabulary(), s.sample));
     }
     double checked = Row::kNone;
     for (auto row = rows_.rbegin(); row != rows_.rend() && std::isnan(checked); ++row)
       checked = row->validation;
-    progress.show_text(m.step, s.seconds > 0 ? 0 : s.steps, m.loss, static_cast<double>(s.batch * s.context),
+    progress.show_text(m.step, s.open() ? 0 : s.steps, m.loss, static_cast<double>(s.batch * s.context),
                        checked);
     if (!last && s.checkpoint_every > 0 && m.step % s.checkpoint_every == 0) checkpoint();
   }
   progress.finish();
   if (rows_.empty())
     rows_.push_back({.step = first, .loss = Row::kNone, .learning_rate = s.lr, .tflop = tflop_, .tokens = 0});
-  rows_.back().validation = evaluation_->loss();
+  validate(0);
   write_files();
+}
+
+void TextRun::validate(int64_t most_windows) {
+  const TextLoss loss = evaluation_->loss(most_windows);
+  rows_.back().validation = loss.nats, rows_.back().bits = loss.bits_per_byte;
 }
 
 void TextRun::record(const nn::Metrics& m) {
@@ -167,7 +206,7 @@ void TextRun::checkpoint() {
   write_file(folder_ + "/metrics.csv", format_rows(rows_, text_columns()));
   keep_checkpoint(folder_);
   nn::Metadata about = about_model(model_->options, corpus_.vocabulary());
-  about["settings"] = text_settings_text(settings_);
+  about["settings"] = equal_text(text_setting_table(), settings_);
   about["text_bytes"] = std::to_string(corpus_.size());
   about["tflop"] = fmt::format("{:.17g}", tflop_);
   trainer_->save(folder_ + "/checkpoint.safetensors", about);

@@ -118,4 +118,44 @@ class KONTOR_API Trainer final : public nn::Trainer {
   std::unique_ptr<State> state_;
 };
 
+struct FeedbackOptions {
+  double lr = 5e-3;
+  double beta2 = 0.99;        ///< Adam: of the second moment
+  double sigma = 0.01;        ///< of the noise that is added to values
+  double memory = 0.97;       ///< of what earlier noise has shown, a part is kept at each new one of a group
+  double ridge = 0.03;        ///< part of the mean variance that is added to each
+  double correction = 0.3;    ///< part of what noise shows beyond the prediction that goes into its own step
+  int64_t groups = 2;         ///< noise groups drawn a step
+  int64_t all_in_first = 30;  ///< steps in which all groups have noise
+  uint64_t seed = 0;          ///< of noise and draws
+};
+
+/// Learned feedback, for networks of matmul layers under one cross_entropy of each token (or sample), transformers above all: from one
+/// clean forward pass the slope of a loss at the output of a layer is predicted by a matrix times the error at the logits. The matrices
+/// are learned: noise of +-sigma (of their size) is added to the values of a few groups a step, and the losses of their tokens are compared with those
+/// of the clean pass (perturbed values: Lansdell et al. 2019, "Learning to solve the credit assignment problem"; docs/marketplace.md).
+/// Layers, tables and noise groups are found in the recorded loss; norms and what else is no matrix, bias or table stay as they are.
+/// The same bits for any number of threads, and after a resume.
+class KONTOR_API FeedbackTrainer final : public nn::Trainer {
+ public:
+  /// Throws Error if an option cannot be.
+  FeedbackTrainer(std::vector<nn::Parameter> parameters, nn::Objective objective,
+                  FeedbackOptions options = {});
+  ~FeedbackTrainer() override;
+  double learning_rate() const override;
+  void set_learning_rate(double lr) override;
+  /// Names of the noise groups, in the order of the forward pass; none before the first step.
+  const std::vector<std::string>& groups() const;
+
+ private:
+  nn::Metrics run(const Tensor& x, const Tensor& labels) override;
+  std::vector<nn::Parameter> tensors() override;
+  nn::Metadata settings() const override;
+  nn::Metadata progress() const override;
+  void prepare(const nn::Metadata& metadata) override;
+  void restore(const nn::Metadata& metadata) override;
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 }  // namespace kontor::inline v0::marketplace

@@ -65,6 +65,20 @@ def goes_on_to_the_same_bits_with_forward_passes_only(out):
   assert weights(out / "whole") == weights(out / "later"), "resumed"
 
 
+def goes_on_to_the_same_bits_with_feedback(out):
+  more = ["--preset", "feedback", "--steps", 36, "--warmup", 2]  # all groups have noise in the first 30
+  train(out / "whole", *more)
+  train(out / "one", *more, "--threads", 1)
+  assert weights(out / "whole") == weights(out / "one"), "one thread and two"
+  train(out / "half", *more, "--checkpoint-every", 18)
+  kontor("train", "gpt", TEXT, "--out", out / "later", "--resume", out / "half/checkpoint-before.safetensors")
+  assert weights(out / "whole") == weights(out / "later"), "resumed"
+  table = rows(out / "whole/metrics.csv")
+  assert float(table[-1]["validation_loss"]) < float(table[0]["loss"]) - 0.2, (table[0], table[-1])
+  printed = train(out / "nan", *more, "--lr", "1e38", "--least-lr", "1e38", code=1)
+  assert "loss of step" in printed and not (out / "nan/model.safetensors").exists(), printed
+
+
 def learns_with_forward_passes_only(out):
   train(out, "--method", "marketplace", "--steps", 150, "--warmup", 5, "--lr", "1e-2", "--batch", 16)
   table = rows(out / "metrics.csv")
@@ -107,6 +121,10 @@ def writes_text(out):
   assert one != kontor("generate", model, "--prompt", "to be", "--tokens", 50, "--seed", 5)
   greedy = kontor("generate", model, "--tokens", 40, "--temperature", 0)
   assert greedy == kontor("generate", model, "--tokens", 40, "--top-k", 1)
+  for dtype in ("f32", "bf16", "f16"):
+    narrow = kontor("generate", model, "--prompt", "to be", "--tokens", 20, "--dtype", dtype, "--seed", 4)
+    assert narrow.startswith("to be") and len(narrow) == 5 + 20 + 1, narrow
+    assert dtype != "f32" or one.startswith(narrow[:-1]), (one, narrow)
   long = "to be or not to be " * 5  # longer than the context
   assert kontor("generate", model, "--prompt", long, "--tokens", 3).startswith(long)
 
@@ -177,6 +195,57 @@ def learns_from_a_text_larger_than_memory(out):
   assert megabytes < 1000, printed
 
 
+def learns_byte_pairs(out):
+  """A vocabulary of pairs is a part of the run: other threads, a resume, generate and eval have the same."""
+  more = ["--vocabulary", "bpe:400", "--steps", 6, "--warmup", 2]
+  printed = train(out / "whole", *more)
+  assert "400 tokens of 1." in printed, printed
+  train(out / "one", *more, "--threads", 1)
+  assert weights(out / "whole") == weights(out / "one"), "one thread and two"
+  train(out / "half", *more, "--checkpoint-every", 3)
+  kontor("train", "gpt", TEXT, "--out", out / "later", "--resume", out / "half/checkpoint-before.safetensors")
+  assert weights(out / "whole") == weights(out / "later"), "resumed"
+  model, last = out / "whole/model.safetensors", rows(out / "whole/metrics.csv")[-1]
+  shown = json.loads(kontor("eval", model, "--data", TEXT, "--json"))
+  assert abs(shown["validation_loss"] - float(last["validation_loss"])) < 1e-5, (shown, last)
+  assert abs(shown["bits_per_byte"] - float(last["bits_per_byte"])) < 1e-5, (shown, last)
+  assert 1.5 < shown["validation_loss"] / math.log(2) / shown["bits_per_byte"] < 3, shown  # bytes a token
+  assert kontor("generate", model, "--prompt", "to be \u00e9~", "--tokens", 9).startswith("to be \u00e9~")
+  (out / "binary").write_bytes(bytes(range(256)) * 20)
+  train(out / "run", "--steps", 2, "--vocabulary", "bpe:300", text=out / "binary")
+  with open(out / "large", "wb") as file:
+    file.truncate(10 << 30)
+  printed = train(out / "zeros", "--steps", 2, "--vocabulary", "bpe:300", text=out / "large")
+  assert float(printed.split("peak memory")[1].split()[0]) < 1000, printed
+  refuses(lambda *a, code: train(out / "wrong", *a, code=code), [
+      (2, ["--vocabulary", "bpe:256"], "256"), (2, ["--vocabulary", "bpe:"], "'bpe:' is neither chars nor bpe:N"),
+      (2, ["--vocabulary", "words"], "'words' is neither chars nor bpe:N"),
+      (1, ["--vocabulary", "bpe:2000", "--context", 1000], "a context of 1000 tokens is longer than what there is to check by"),
+      (1, ["--resume", out / "half/checkpoint.safetensors", "--vocabulary", "chars"], "was trained with --vocabulary=bpe:400"),
+  ])
+
+
+def compares_ways_to_train(out):
+  """The same model and windows by backprop and with forward passes only: one table, curves over steps, work and time."""
+  arguments = ["--compare", "backprop,low-rank", "--tflop", "4e-5", "--seed", 5]
+  printed = train(out, *arguments)
+  table = (out / "compare.md").read_text()
+  assert table in printed and "| validation loss | bits a byte |" in table, printed
+  curves = rows(out / "compare.csv")
+  for run in ("backprop", "low-rank"):
+    last = rows(out / run / "metrics.csv")[-1]
+    assert 3e-5 < float(last["tflop"]) <= 4e-5, last
+    assert [r["validation_loss"] for r in curves if r["run"] == run][-1] == f'{float(last["validation_loss"]):.4f}', curves
+  assert png(out / "compare.png")[1] == 4 * 640, "validation loss over steps, work and time, and bits over steps"
+  metrics = out / "low-rank/metrics.csv"
+  before = metrics.stat().st_mtime_ns
+  train(out, *arguments)
+  assert metrics.stat().st_mtime_ns == before, "it was trained again"
+  # With the settings of one of them alone: the same run.
+  kontor("train", "gpt", TEXT, "--preset", "low-rank", *TINY, "--tflop", "4e-5", "--seed", 5, "--test-every", 0, "--out", out / "alone")
+  assert weights(out / "alone") == weights(out / "low-rank")
+
+
 def says_what_is_wrong(out):
   out.mkdir(parents=True)
   for name, text in (("empty", b""), ("one", b"a"), ("short", b"to be or not to be, that is the question")):
@@ -193,12 +262,16 @@ def says_what_is_wrong(out):
       (1, [out], "it is a folder"),
       (1, [TEXT, "--heads", 3], "3 heads do not divide a width of 128"),
       (1, [TEXT, "--kv-heads", 3], "3 heads of keys do not divide 4 of queries"),
-      (1, [TEXT, "--preset", "huge"], "no preset 'huge'; there are minute, tiny, nano, low-rank"),
+      (1, [TEXT, "--preset", "huge"], "no preset 'huge'; there are marketplace, backprop, minute, tiny, nano, low-rank, feedback"),
       (1, [TEXT, "--steps", 5, "--seconds", 5], "either --steps or --seconds"),
+      (1, [TEXT, "--compare", "backprop,v9"], "no preset 'v9'; there are marketplace, backprop, minute"),
+      (1, [TEXT, "--compare", "backprop", "--resume", checkpoint], "--compare starts backprop anew; it takes no --resume"),
       (1, [TEXT, "--plan", "low-rank"], "--plan is not of --method backprop"),
       (1, [TEXT, "--method", "marketplace", "--clip", 2], "--clip is not of --method marketplace"),
       (1, [TEXT, "--method", "marketplace", "--dropout", 0.1], "--dropout 0.1: a vendor and its opposite"),
       (2, [TEXT, "--method", "marketplace", "--plan", "star"], "star"),
+      (1, [TEXT, "--preset", "feedback", "--probe-scale", 1], "--probe-scale is of --plan low-rank, not of feedback"),
+      (1, [TEXT, "--preset", "feedback", "--dtype", "bf16"], "--plan feedback has products of f32, not of bf16"),
       (2, [TEXT, "--context", 0], "0"),
       (2, [TEXT, "--dtype", "f8"], "f8"),
       (2, [TEXT, "--lr", "nan"], "nan"),
@@ -231,8 +304,8 @@ def main():
     TEXT = folder / "text"
     TEXT.write_bytes((ROOT / "data/tinyshakespeare.txt").read_bytes()[:20000])
     return report([learns_and_leaves_its_files, goes_on_to_the_same_bits, goes_on_to_the_same_bits_with_forward_passes_only,
-                   learns_with_forward_passes_only, takes_about_the_seconds_that_it_is_given, loss_is_pytorchs, writes_text,
-                   learns_in_narrow_dtypes, learns_by_recipes, learns_bytes_of_any_kind, learns_from_a_text_larger_than_memory,
+                   goes_on_to_the_same_bits_with_feedback, learns_with_forward_passes_only, takes_about_the_seconds_that_it_is_given, loss_is_pytorchs, writes_text,
+                   learns_in_narrow_dtypes, learns_by_recipes, learns_bytes_of_any_kind, learns_from_a_text_larger_than_memory, learns_byte_pairs, compares_ways_to_train,
                    says_what_is_wrong], folder)
 
 

@@ -61,8 +61,10 @@ struct Recipe {
   const RoleFormat& of(Role role, std::string_view layer = {}) const;
   /// Whether a scale of it is propagated: then it is for the pass over the graph.
   bool propagates() const;
-  /// Whether a scale of it is measured: then it is for the products of linear layers, and Adam's moments.
-  bool measures() const;
+  bool measures() const;  ///< whether a scale of it is
+  /// Whether it is for the pass over the graph: scales are propagated, or there are none and no layer is named. Else it is for the products
+  /// of linear layers, and Adam's moments.
+  bool is_for_graph() const { return propagates() || (!measures() && layers.empty()); }
 };
 
 std::string_view name(Role role);

@@ -61,8 +61,9 @@ std::unique_ptr<nn::Trainer> trainer_of(const TextSettings& s, nn::Gpt& model) {
   nn::AdamStates states;
   if (s.recipe != "none") {
     const scalify::Recipe recipe = scalify::find_recipe(s.recipe);
-    if (recipe.measures()) states = follow(recipe, model);
-    else objective = with_casting(std::move(objective), parameters, scalify::casting_of(recipe));
+    if (recipe.is_for_graph())
+      objective = with_casting(std::move(objective), parameters, scalify::casting_of(recipe));
+    else states = follow(recipe, model);
   }
   if (forward_only) {
     marketplace::Options o;

@@ -77,7 +77,7 @@ constexpr CallRow table[] = {
     {"cross_entropy", cross_entropy_back},
     {"logsumexp",     logsumexp_back},
     {"detach",        nothing},
-    {"attention",     checkpoint_back},  // its scores are as many as queries times keys
+    {"attention",     attention_back},  // its scores are as many as queries times keys
     {"round_to",      straight_through},
     {"fake_quantise", straight_through, CallRow::OneForm},
     {"scaled_product", scaled_product_back, CallRow::OneForm},

@@ -24,19 +24,19 @@ bool has_elements(const Ref& x) {
   return true;
 }
 
-}  // namespace
-
-void checkpoint_back(Tape& to, const Node& n, const Term& g) {
+/// What is computed from the first `count` arguments is computed again; the others, and what is made of them alone, are read as they are.
+void recompute_back(Tape& to, const Node& n, const Term& g, size_t count) {
   const Ref& body = n[0];
   if (!has_elements(body)) return to.add(body, g.node);
   Substitution became;
   NodeMap<Ref> stands_for;  // what is held, and what it is
   NodeSet met;
   for (size_t i = 1; i < n.src.size(); i++) {
+    met.insert(n[i].get());
+    if (i > count) continue;
     const Ref copy = held(n[i], g.node);
     became.emplace(n[i].get(), copy);
     stands_for.emplace(copy.get(), n[i]);
-    met.insert(n[i].get());
   }
   std::vector<const Node*> inside;  // what is between the arguments and the body, and leaves
   append_topological(body.get(), met, inside, [](const Node& x) { return std::span<const Ref>(x.src); });
@@ -63,5 +63,11 @@ void checkpoint_back(Tape& to, const Node& n, const Term& g) {
   Tape inner(to, std::move(made), std::move(depends), std::move(stands_for), root->second, g.node);
   hand_back(inner);
 }
+
+}  // namespace
+
+void checkpoint_back(Tape& to, const Node& n, const Term& g) { recompute_back(to, n, g, n.src.size()); }
+
+void attention_back(Tape& to, const Node& n, const Term& g) { recompute_back(to, n, g, 1); }
 
 }  // namespace kontor

@@ -4,6 +4,8 @@
 
 namespace kontor {
 
+/// The queries alone are held, and so the scores are computed again: keys and values lie as they are.
+void attention_back(Tape& to, const Node& n, const Term& g);
 void checkpoint_back(Tape& to, const Node& n, const Term& g);
 
 }  // namespace kontor

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/lasting.h"
 
 namespace kontor::scalify {
 
@@ -100,7 +101,7 @@ bool Recipe::propagates() const {
 }
 
 std::span<const Recipe> recipes() {
-  static const std::vector<Recipe> all = built_in();
+  static const std::vector<Recipe>& all = lasting(built_in());
   return all;
 }
 

@@ -20,7 +20,9 @@
 #include "graph/index/index.h"
 #include "graph/scalar.h"
 #include "tests/catch.h"
+#include "tests/device_trees.h"
 #include "tests/dtypes.h"
+#include "tests/run_graph.h"
 
 using namespace kontor;
 
@@ -661,6 +663,31 @@ class RandomTree {
 };
 
 }  // namespace
+
+TEST_CASE(
+    "[render] places one after the other in the same scratch memory: what one held is not read for the other") {
+  Backend* llvm = device("llvm");
+  if (!llvm) KONTOR_SKIP("no llvm device");
+  CHECK(differs_from_interp(*llvm, tree::parse(R"(
+kernel scratch(s f32[2], v f32[2, 65, 32]) -> s
+  thread i 2
+    top f32[1, 32]
+    vector l 32 width 32
+      m max f32[64]
+      loop k 64: m[k] <- v[i, k, l]
+      m[0] <- v[i, 64, l]
+      top[0, l] = merge(m)
+    all f32[1, 32]
+    vector n 32 width 32
+      t sum f32[64]
+      loop q 64: t[q] <- v[i, q, n] - top[0, n]
+      t[0] <- v[i, 64, n] - top[0, n]
+      all[0, n] = merge(t)
+    e sum f32
+    loop r 32: e <- all[0, r] + top[0, r]
+    s[i] = e
+)")) == "");
+}
 
 TEST_CASE("[render] random trees") {
   for (uint64_t seed = 1; seed <= 300; seed++) {

@@ -69,7 +69,7 @@ Val Renderer::reverse(Val v) {
 
 // ---- stores
 
-void Renderer::touch(PlaceState& p) { p.version++; }
+void Renderer::touch(PlaceState& p) { p.version = ++versions_; }
 
 void Renderer::store_text(const Access& a, Val pointer, Val v, int64_t align) {
   b_.effect("store ", typed(to_memory(b_, a.dtype, v)), ", ", typed(pointer), ", align ", align);
@@ -159,7 +159,7 @@ void Renderer::allocate(const Node& place) {
   PlaceState& p = place_of(place);
   p.lanes = vector_;
   p.write_level = b_.depth();
-  p.version++;
+  touch(p);
   int64_t count = std::max(p.lanes, 1);
   for (const Ref& d : place.src) upper_bound(d, place);
   for (const Ref& d : p.dims) count *= const_int(*d);

@@ -37,7 +37,8 @@ struct PlaceState {
   bool local = false;
   int lanes = 0;        ///< of a place declared inside a vector loop: each element is a vector
   int write_level = 0;  ///< the innermost open scope in which it is written
-  int version = 0;      ///< grows with each write, tells loads apart
+  int version =
+      0;  ///< of the kernel's writes the last one to it: tells loads apart, of places in the same scratch memory too
 };
 
 /// Where a Load, Store or FoldStep goes.
@@ -231,6 +232,7 @@ class Renderer {
   Val active_ = {};       // which is this
   int mask_frame_ = 0;
   int64_t scratch_top_ = 0, scratch_bytes_ = 0;
+  int versions_ = 0;
   std::vector<LlvmRegion> regions_;  // what the verifier is told: how large places are
   std::vector<LlvmFact> facts_;      // and how far a parallel loop runs
 };

@@ -437,7 +437,7 @@ TEST_CASE("[accesses] the text reads back") {
 TEST_CASE("[accesses] lanes lie where it is said") {
   std::map<AccessKind, int> counts;
   for (const char* text : by_hand)
-    for (uint64_t seed = 0; seed < thinned(20); seed++)
+    for (uint64_t seed = 0; seed < thinned(uint64_t{20}); seed++)
       CHECK(mistake_in(tree::parse(text), seed, counts) == "");
   for (const char* text : expressions)
     CHECK(mistake_in(make_graph({parse_expression(text)}), 1, counts) == "");

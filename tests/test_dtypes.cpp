@@ -23,7 +23,7 @@ struct Row {
   bool negative = true;                   // the inputs may be
 };
 
-constexpr std::string_view floats = "f32 f64", no_bool = "bool";
+constexpr std::string_view floats = "f32 f64", no_bool = "bool", no_floats = "bool u8 i32 i64 u32 u64";
 
 // clang-format off
 constexpr Row rows[] = {
@@ -91,6 +91,15 @@ constexpr Row rows[] = {
     {"cummin",        "cummin(T[3, 140], 0)"},
     {"logcumsumexp",  "logcumsumexp(T[3, 40], 1)"},
     {"linear_scan",   "linear_scan(T[3, 40], T[3, 40], 1)", "bool u8 i32 i64 u32 u64"},
+    {"scalify",       "scalify(sum(T[3, 40]))", no_floats},
+    {"set_scale",     "set_scale(T[40], 3)", no_floats},
+    {"rebalance",     "rebalance(T[40], -2)", no_floats},
+    {"stop_scale",    "stop_scale(T[40])", no_floats},
+    {"dynamic_rescale", "dynamic_rescale(T[40])", no_floats},
+    {"cast_forward",  "cast_forward(T[40], f8e4m3)", no_floats},
+    {"cast_backward", "cast_backward(T[40], f8e5m2)", no_floats},
+    {"scaled_data",   "scaled_data(T[40])", no_floats},
+    {"scale_of",      "scale_of(T[40])", no_floats},
     {"reshape",       "reshape(T[6, 4], [3, -1]) == reshape(T[8, 3], [3, 8])"},
     {"flatten",       "flatten(T[2, 3, 4], 1)"},
     {"permute",       "permute(T[3, 4, 5], [2, 0, 1])"},

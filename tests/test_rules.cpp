@@ -378,7 +378,8 @@ TEST_CASE("[rules] random graphs of all ops keep every bit") {
     after.outputs = canonical(c.graph.outputs);
     INFO("seed " << seed << "\n" << print(c.graph) << print(after));
     REQUIRE(verify(after).empty());
-    Evaluation x = evaluate_graph(c.graph, c.inputs), y = evaluate_graph(after, c.inputs);
+    Evaluation x = evaluate_graph(c.graph, c.inputs, scalars_of(c.graph)),
+               y = evaluate_graph(after, c.inputs, scalars_of(after));
     REQUIRE(x.error == y.error);
     for (size_t o = 0; o < x.outputs.size(); o++)
       for (int64_t e = 0; e < x.outputs[o].size(); e++)

@@ -17,10 +17,6 @@ RoleFormat plain(const char* format) { return {.format = format}; }
 RoleFormat propagated(const char* format, Rescale rescale = Rescale::None) {
   return {.format = format, .scaling = Propagated, .rescale = rescale};
 }
-RoleFormat stochastic(RoleFormat f) {
-  f.stochastic = true;
-  return f;
-}
 RoleFormat measured(const char* format, const char* scale, std::vector<int64_t> block = {}) {
   return {.format = format, .scaling = Measured, .scale = scale, .block = std::move(block)};
 }

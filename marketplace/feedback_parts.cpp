@@ -5,20 +5,11 @@
 
 #include "base/error.h"
 #include "graph/functions/unary.h"
+#include "marketplace/sites.h"
 
 namespace kontor::inline v0::marketplace {
 
 namespace {
-
-const Node* viewed(const Node* n) {
-  while (n->is(Op::Reshape) || n->is(Op::Permute) || n->is(Op::Expand)) n = n->src[0].get();
-  return n;
-}
-
-Ref unmoved(Ref n) {
-  while (is_movement(n->op)) n = n->src[0];
-  return n;
-}
 
 class Finder {
  public:

@@ -13,6 +13,16 @@
 
 namespace kontor::inline v0::marketplace {
 
+const Node* viewed(const Node* n) {
+  while (n->is(Op::Reshape) || n->is(Op::Permute) || n->is(Op::Expand)) n = n->src[0].get();
+  return n;
+}
+
+Ref unmoved(Ref n) {
+  while (is_movement(n->op)) n = n->src[0];
+  return n;
+}
+
 namespace {
 
 using Users = std::unordered_map<const Node*, std::vector<const Node*>>;
@@ -23,18 +33,6 @@ Users users_of(std::span<const Node* const> order) {
   for (const Node* n : order)
     for (size_t i = 0; i < (n->is(Op::Call) ? 1 : n->src.size()); ++i) users[n->src[i].get()].push_back(n);
   return users;
-}
-
-/// What a value is a view of: the parameter's Mark under transposes, reshapes and broadcasts.
-const Node* viewed(const Node* n) {
-  while (n->is(Op::Reshape) || n->is(Op::Permute) || n->is(Op::Expand)) n = n->src[0].get();
-  return n;
-}
-
-/// What the views that a product reads are views of.
-Ref unmoved(Ref n) {
-  while (is_movement(n->op)) n = n->src[0];
-  return n;
 }
 
 bool is_layer(const Node& n) { return n.is(Op::Call) && (n.arg.text == "conv2d" || n.arg.text == "matmul"); }

@@ -4,6 +4,11 @@
 
 namespace kontor::inline v0::marketplace {
 
+/// What a value is a view of: the parameter's Mark under transposes, reshapes and broadcasts.
+const Node* viewed(const Node* n);
+/// What the views that a product reads are views of.
+Ref unmoved(Ref n);
+
 /// A layer y = product(x, weight) + bias of a recorded loss of one sample.
 struct Site {
   Ref weight, bias;  ///< Marks; bias may be null

@@ -55,6 +55,52 @@ constexpr const char* by_hand[] = {
     # x[63 - l]: reversed
     # s[0]: uniform
 )",
+    // The second pass over a row asks for the next one: of a large parameter that is not written, where its loops read the row.
+    R"(kernel passes(y f32[1024, 2048], x f32[1024, 2048], z f32[1024, 2048], a f32[64, 2048]) -> y
+  thread i 1024
+    s sum f32[16]
+    loop r 128
+      vector l 16 width 16
+        let %0 = r * 16 + l
+        s[l] <- x[i, %0] * a[i % 64, %0]
+        # s[l]: contiguous
+        # x[i, %0]: contiguous
+        # a[i % 64, %0]: contiguous
+    loop j 128
+      vector k 16 width 16
+        let %1 = k + j * 16
+        y[i, %1] = x[i, %1] + a[i % 64, %1] + z[i, %1] + merge(s)
+        # y[i, %1]: contiguous
+        # x[i, %1]: contiguous, asks for 8192 bytes ahead
+        # a[i % 64, %1]: contiguous
+        # z[i, %1]: contiguous
+    loop u 64
+      vector v 16 width 16
+        y[i, v] = y[i, v] + x[i, u * 16 + v]
+        # y[i, v]: contiguous
+        # y[i, v]: contiguous
+        # x[i, u * 16 + v]: contiguous
+)",
+    // Of rows in lanes each asks for its lines to come; not where other rows are read before these.
+    R"(kernel rows(y f32[1024, 2048], x f32[1024, 2048]) -> y
+  thread i 64
+    s sum f32[16]
+    loop j 128
+      unroll u 16
+        vector l 16 width 16
+          s[l] <- x[l + i * 16, u + j * 16]
+          # s[l]: contiguous
+          # x[l + i * 16, u + j * 16]: block 2048 along u, asks for 256 bytes ahead
+    loop t 128
+      loop v 64
+        unroll c 16
+          vector m 16 width 16
+            let %0 = m + v * 16
+            let %1 = c + t * 16
+            y[%0, %1] = x[%0, %1]
+            # y[%0, %1]: block 2048 along c
+            # x[%0, %1]: block 2048 along c
+)",
     // Whole lines of large results, but not of what is read too, of small ones, or beside the lines.
     R"(kernel large(y f32[4096, 2048], z f32[4096, 2048], s f32[2048], w f32[4096, 2049], x f32[4096, 2048]) -> y, z, s, w
   loop i 4096
@@ -355,6 +401,8 @@ class Oracle {
     if (shape.past_caches && (!whole || shape.mask.any() || scope.branch)) return "lanes of a line are off";
     if (shape.past_caches && is(AccessKind::Contiguous) && !begins_line(access, m))
       return "it begins in a line";
+    if (shape.ahead && (access.op != Op::Load || shape.mask.any() || local))
+      return "no load of a parameter that always is";
     if (is(AccessKind::Block)) return broken_block(access, scope, shape, m);
     return nullptr;
   }

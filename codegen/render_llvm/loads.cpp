@@ -150,14 +150,24 @@ Access Renderer::row_of(const Node& n, const Access& a, const Square& square, in
   return {a.place, linear(row), a.dtype};
 }
 
+/// Asks for the lines that lie `ahead` bytes (0: nothing is asked) from those of a vector; beyond the memory's end that does nothing.
+void Renderer::ask_ahead(const Access& a, int64_t ahead) {
+  const int64_t item = item_size(a.dtype), bytes = vector_ * item;
+  if (ahead == 0) return;
+  b_.declare("llvm.prefetch.p0", "void", "ptr, i32, i32, i32");
+  for (int64_t at = ahead; at < ahead + bytes; at += line_bytes)  // to be read, by all caches, as data
+    b_.effect("call void @llvm.prefetch.p0(", typed(address(a, at / item)), ", i32 0, i32 3, i32 1)");
+}
+
 /// A square block is loaded along memory, transposed in registers, and serves as many copies as there are lanes.
-Val Renderer::load_block(const Node& n, const Access& a, const Node& along) {
-  const Square square = square_of(n, along);
+Val Renderer::load_block(const Node& n, const Access& a, const AccessShape& shape) {
+  const Square square = square_of(n, *shape.along);
   std::vector<Val>& rows = square.rows;
   if (rows.empty()) {
     for (int lane = 0; lane < vector_; lane++) {
       const Access part = row_of(n, a, square, lane);
       rows.push_back(load_text(part, address(part), vector_, {}, alignment(part, 0)));
+      ask_ahead(part, shape.ahead);
     }
     transpose(rows);
   }
@@ -205,12 +215,15 @@ Val Renderer::load_as(const Node& n, const AccessShape& shape, const Access& a, 
   switch (shape.kind) {
     case AccessKind::Gather:  return load_gather(a, guard);
     case AccessKind::Runs:    return load_runs(n, a, guard, shape.run);
-    case AccessKind::Block:   return load_block(n, a, *shape.along);
+    case AccessKind::Block:   return load_block(n, a, shape);
     case AccessKind::Uniform: return load_scalar(first_lane(n, a, shape), guard);
     case AccessKind::Pairs:   return load_pairs(first_lane(n, a, shape), guard);
     case AccessKind::Groups:  return load_groups(first_lane(n, a, shape), guard, shape.run);
-    default:                  return load_vector(first_lane(n, a, shape), guard, shape.kind, shape.mask);
+    default:                  break;
   }
+  const Access first = first_lane(n, a, shape);
+  ask_ahead(first, shape.ahead);
+  return load_vector(first, guard, shape.kind, shape.mask);
 }
 
 Val Renderer::load(const Node& n) {

@@ -131,7 +131,8 @@ class Renderer {
   Val load_runs(const Node& n, const Access& a, const Guard& guard, int64_t run);
   Square square_of(const Node& n, const Node& along);
   Access row_of(const Node& n, const Access& a, const Square& square, int lane);
-  Val load_block(const Node& n, const Access& a, const Node& along);
+  Val load_block(const Node& n, const Access& a, const AccessShape& shape);
+  void ask_ahead(const Access& a, int64_t ahead);
   void store_block(const Node& n, const Access& a, const AccessShape& shape, Val v);
   void transpose(std::vector<Val>& rows);
   Val load_text(const Access& a, Val pointer, int lanes, Val mask, int64_t align);

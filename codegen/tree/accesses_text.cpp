@@ -127,6 +127,7 @@ std::string print(const AccessShape& shape) {
   if (shape.read.any() && shape.read != shape.mask)
     out += fmt::format(", read masked by {}", reasons(shape.read));
   if (shape.past_caches) out += ", past the caches";
+  if (shape.ahead) out += fmt::format(", asks for {} bytes ahead", shape.ahead);
   return out;
 }
 

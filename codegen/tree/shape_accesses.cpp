@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "codegen/tree/read_ahead.h"
 #include "codegen/tree/substitute.h"
 #include "graph/index/index.h"
 #include "graph/index/sum.h"
@@ -43,7 +44,7 @@ bool is_multiple(const Ref& position, int64_t of) {
 
 // ---- places
 
-AccessShapes::AccessShapes(const Ref& kernel) {
+AccessShapes::AccessShapes(const Ref& kernel) : ahead_(read_ahead(kernel)) {
   for (const Ref& p : tree::params(*kernel)) places_[p.get()].dims = p->src;
   survey(tree::body(*kernel), nullptr);
   for (auto& [place, shape] : places_) lay_out(*place, shape);
@@ -332,7 +333,13 @@ AccessShape AccessShapes::of(const Node& access, const AccessScope& scope) {
   };
   Facts own;
   if (std::ranges::any_of(f->ranges, is_open)) f = &(own = in_copy(*f, scope));
-  if (access.op == Op::Load) return load(access, scope, *f);
+  if (access.op == Op::Load) {
+    AccessShape out = load(access, scope, *f);
+    const auto ahead = ahead_.find(&access);
+    const bool whole = out.kind == AccessKind::Contiguous || out.kind == AccessKind::Block;
+    if (ahead != ahead_.end() && whole && !out.mask.any()) out.ahead = ahead->second;
+    return out;
+  }
   return access.op == Op::Store ? store(access, scope, *f) : fold(access, scope, *f);
 }
 

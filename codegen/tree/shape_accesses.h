@@ -55,6 +55,7 @@ struct AccessShape {
   bool is_blend =
       false;  ///< of a masked write: all lanes are written, those that are off with what they were
   bool past_caches = false;  ///< of a store: whole lines of what no cache holds until it is read again
+  int64_t ahead = 0;  ///< of a load: bytes from there to what it asks for too (read_ahead.h); 0: nothing
   friend bool operator==(const AccessShape&, const AccessShape&) = default;
 };
 /// "contiguous, masked by extent and guard".
@@ -149,6 +150,7 @@ class AccessShapes {
   bool goes_past_caches(const Node& n, const AccessScope& scope, const Facts& f, const Node* along) const;
 
   std::unordered_map<const Node*, PlaceShape> places_;
+  std::unordered_map<const Node*, int64_t> ahead_;  // by load
   std::unordered_map<const Node*, Facts> facts_;
   std::vector<const Node*> open_;  // loops and branches, while surveying
 };

@@ -157,6 +157,26 @@ TEST_CASE("[runtime] assign: shapes must agree, dtypes are cast") {
   CHECK(x.sum().item<float>() == 30);
 }
 
+TEST_CASE("[runtime] assign: a put is written in place beside what reads it, and stores its own rows alone") {
+  for (const char* device : {"interp", "llvm"}) {
+    OnDevice on(device);
+    Tensor keys = Tensor::zeros({1, 2, 32, 16});
+    keys.realize();
+    const void* place = address(keys);
+    for (int64_t at : {0, 7, 31, 7}) {
+      const Tensor row = Tensor::uniform({1, 2, 1, 16}), query = Tensor::uniform({1, 2, 1, 16});
+      Tensor wanted = Tensor::from(keys.to_vector<float>(), {1, 2, 32, 16}).put(2, at, row) * 1;
+      for (Tensor x : {wanted, row, query}) x.realize();
+      keys.assign(keys.put(2, Scalar(at), row));
+      Tensor scores = query.matmul(keys.permute({0, 1, 3, 2}));
+      realize_all(std::vector<Tensor*>{&scores, &keys});
+      CHECK(address(keys) == place);
+      CHECK(keys.to_vector<float>() == wanted.to_vector<float>());
+      CHECK(scores.to_vector<float>() == query.matmul(wanted.permute({0, 1, 3, 2})).to_vector<float>());
+    }
+  }
+}
+
 TEST_CASE("[runtime] assign: in place where nobody needs the old value, and the update allocates nothing") {
   for (const char* device : {"interp", "llvm"}) {
     OnDevice on(device);

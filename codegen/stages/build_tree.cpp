@@ -179,12 +179,27 @@ class Builder {
       body.insert(body.end(), inner.begin(), inner.end());
       return;
     }
-    inner.push_back(tree::store(memory_.at(s.place.get()), place_at(s.place, index_of(s)), value));
+    inner.push_back(stored(i, place_at(s.place, index_of(s)), value));
     for (size_t k = s.layout.order.size(); k-- > 0;) {
       size_t d = static_cast<size_t>(s.layout.order[k]);
       if (s.level.outer[d] < 0) inner = around(s.loops[d], std::move(inner));
     }
     body.insert(body.end(), inner.begin(), inner.end());
+  }
+
+  // What is written in place and keeps elements stores those that it does not, where whole rows do.
+  Ref stored(int i, std::vector<Ref> at, const Ref& value) const {
+    const Stage& s = stage(i);
+    const Ref& place = memory_.at(s.place.get());
+    const auto is_kept = [&](const Ref& x) {
+      return x->op == Op::Load && x->src[0] == place && !tree::guard(*x) &&
+             std::ranges::equal(tree::at(*x), at);
+    };
+    const bool keeps =
+        in_place(i) && value->op == Op::Where && is_kept(value->src[2]) && !s.layout.order.empty();
+    if (!keeps || ix::depends_on(value->src[0], s.loops[static_cast<size_t>(s.layout.order.back())]))
+      return tree::store(place, std::move(at), value);
+    return tree::branch(value->src[0], {tree::store(place, std::move(at), value->src[1])}, {});
   }
 
   // The new value waits in a register until all that reads the old one has been computed.

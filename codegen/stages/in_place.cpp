@@ -60,15 +60,25 @@ class InPlace {
            });
   }
 
+  static bool is_iteration(const Ref& index, const Ref& loop) {
+    return index == loop || (is_int(index, 0) && is_int(loop->src[0], 1));
+  }
+
+  // Whether an element is computed once: all loops around the stage are its own.
+  static bool once(const Stage& s) {
+    return std::ranges::count_if(s.level.outer, [](int loop) { return loop >= 0; }) == s.level.depth;
+  }
+
   bool elementwise_read(const Group& g, int output, const Ref& load, int reader) const {
     for (int i : g.stages) {
       const Stage& s = stage(i);
       if (s.output != output) continue;
+      const bool alone = i == reader && once(s);
       if (s.place->dtype != load->dtype || is_fold(s) || is_fold(stage(reader)) ||
-          s.level.depth != static_cast<int>(g.outer_loops.size()))
+          (!alone && s.level.depth != static_cast<int>(g.outer_loops.size())))
         return false;
       std::span<const Ref> at = tree::at(*load);
-      return std::equal(at.begin(), at.end(), s.loops.begin(), s.loops.end());
+      return std::equal(at.begin(), at.end(), s.loops.begin(), s.loops.end(), is_iteration);
     }
     return false;
   }

@@ -6,6 +6,8 @@ namespace kontor {
 
 /// [bytes] of a line of a cache.
 inline constexpr int64_t line_bytes = 64;
+/// [bytes] of what a square block consists of while it is turned in registers: smaller elements go together.
+inline constexpr int64_t word_bytes = 4;
 /// [bytes] of a result from which on a CPU writes it past the caches, so that its lines are not read before they are written:
 /// with what it is made of twice the 32 MiB that cores share on common machines. 256 MiB: exp 19.4 -> 15.3 ms (Zen 5).
 inline constexpr int64_t past_caches_bytes = int64_t{32} << 20;

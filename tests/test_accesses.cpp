@@ -101,6 +101,36 @@ constexpr const char* by_hand[] = {
             # y[%0, %1]: block 2048 along c
             # x[%0, %1]: block 2048 along c
 )",
+    // Elements smaller than a word are turned as words, also of what another nest writes; short rows are asked for as a whole.
+    R"(kernel words(c bf16[512, 384], y f32[512], z f32[512], x bf16[512, 384], n f32[16, 32]) -> c, y, z
+  loop a 512
+    vector b 64 width 64
+      c[a, b] = x[a, b]
+      # c[a, b]: contiguous
+      # x[a, b]: contiguous
+  loop i 32
+    s sum f32[16]; t sum f32[16]
+    loop j 12
+      unroll u 32
+        vector l 16 width 16
+          s[l] <- f32(c[l + i * 16, u + j * 32]) * n[l, u]
+          # s[l]: contiguous
+          # c[l + i * 16, u + j * 32]: block 384 along u, 2 in a word, asks for 12288 bytes ahead
+          # n[l, u]: block 32 along u
+      unroll v 16
+        vector m 16 width 16
+          t[m] <- f32(x[m + i * 16, v + j * 32])
+          # t[m]: contiguous
+          # x[m + i * 16, v + j * 32]: block 384 along v, asks for 256 bytes ahead
+    vector k 16 width 16
+      let %0 = k + i * 16
+      y[%0] = s[k]
+      # y[%0]: contiguous
+      # s[k]: contiguous
+      z[%0] = t[k]
+      # z[%0]: contiguous
+      # t[k]: contiguous
+)",
     // Whole lines of large results, but not of what is read too, of small ones, or beside the lines.
     R"(kernel large(y f32[4096, 2048], z f32[4096, 2048], s f32[2048], w f32[4096, 2049], x f32[4096, 2048]) -> y, z, s, w
   loop i 4096
@@ -414,7 +444,7 @@ class Oracle {
 
   const char* broken_block(const Node& access, const AccessScope& scope, const AccessShape& shape,
                            Meaning& m) {
-    const int64_t width = tree::width(*scope.vector);
+    const int64_t width = tree::width(*scope.vector) * std::max<int64_t>(shape.run, 1);
     const auto dims = shapes_.place(*access.src[0]).dims;
     m.set_lane(0);
     for (const UnrolledCopy& c : scope.copies) {
@@ -466,6 +496,8 @@ constexpr const char* expressions[] = {
     "exp(f32[2048,4099])",
     "cumsum(f32[8388608],0)",
     "softmax(f32[4112,2048])",
+    "matmul(bf16[1,96], permute(bf16[64,96],[1,0]))",
+    "matmul(u8[1,64], permute(u8[64,64],[1,0]))",
 };
 
 }  // namespace

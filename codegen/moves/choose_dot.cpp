@@ -191,10 +191,13 @@ void Planner::lanes_of(const std::string& loop, int64_t w) {
   move(MoveKind::Reorder, lane);
 }
 
-// As many steps as there are lanes, one after another: what they read is a square block.
+// Steps that read a square block of words, as many as there are lanes, one after another.
 void Planner::turn_blocks(const Stage& dot, int64_t w) {
   const std::string steps = name_of(dot.folds.back()), together = steps + "u";
-  if (size(steps) > w) move(MoveKind::Split, steps, w, together);
+  const Node* operand = vector_operand(dot);
+  const int64_t words = operand ? w * word_bytes / item_size(operand->dtype) : w;
+  const int64_t block = words > w && size(steps) % words == 0 ? words : w;
+  if (size(steps) > block) move(MoveKind::Split, steps, block, together);
   move(MoveKind::Unroll, has(together) ? together : steps);
 }
 

@@ -134,13 +134,13 @@ void Renderer::transpose(std::vector<Val>& rows) {
 }
 
 /// The square block in memory of which the access has a column.
-Renderer::Square Renderer::square_of(const Node& n, const Node& along) {
+Renderer::Square Renderer::square_of(const Node& n, const Node& along, int64_t side) {
   size_t k = 0;
   while (copies_[k].range != &along) k++;
-  const int64_t begin = copies_[k].at / vector_ * vector_;
+  const int64_t begin = copies_[k].at / side * side;
   std::vector<int64_t> copy = {begin};
   for (size_t inside = k + 1; inside < copies_.size(); inside++) copy.push_back(copies_[inside].at);
-  return {along, begin, static_cast<size_t>(copies_[k].at - begin), blocks_[k][{&n, copy}]};
+  return {along, begin, copies_[k].at - begin, blocks_[k][{&n, copy}]};
 }
 
 Access Renderer::row_of(const Node& n, const Access& a, const Square& square, int lane) {
@@ -150,33 +150,47 @@ Access Renderer::row_of(const Node& n, const Access& a, const Square& square, in
   return {a.place, linear(row), a.dtype};
 }
 
-/// Asks for the lines that lie `ahead` bytes (0: nothing is asked) from those of a vector; beyond the memory's end that does nothing.
-void Renderer::ask_ahead(const Access& a, int64_t ahead) {
-  const int64_t item = item_size(a.dtype), bytes = vector_ * item;
+/// Asks for the lines that lie `ahead` bytes (0: nothing is asked) from those of so many elements; beyond the memory's end that does
+/// nothing.
+void Renderer::ask_ahead(const Access& a, int64_t elements, int64_t ahead) {
+  const int64_t item = item_size(a.dtype), bytes = elements * item;
   if (ahead == 0) return;
   b_.declare("llvm.prefetch.p0", "void", "ptr, i32, i32, i32");
   for (int64_t at = ahead; at < ahead + bytes; at += line_bytes)  // to be read, by all caches, as data
     b_.effect("call void @llvm.prefetch.p0(", typed(address(a, at / item)), ", i32 0, i32 3, i32 1)");
 }
 
-/// A square block is loaded along memory, transposed in registers, and serves as many copies as there are lanes.
+/// As many words as there are lanes, each of some elements as they lie in memory.
+Val Renderer::load_words(const Access& a, int64_t in_word) {
+  if (in_word == 1) return load_text(a, address(a), vector_, {}, alignment(a, 0));
+  const Access words{a.place, a.at, unsigned_of(static_cast<int>(8 * item_size(a.dtype) * in_word))};
+  return load_text(words, address(a), vector_, {}, item_size(a.dtype));
+}
+
+/// A square block is loaded along memory, transposed in registers, and serves as many copies as there are elements in its rows.
 Val Renderer::load_block(const Node& n, const Access& a, const AccessShape& shape) {
-  const Square square = square_of(n, *shape.along);
+  const int64_t in_word = std::max<int64_t>(shape.run, 1), bits = 8 * item_size(a.dtype);
+  const Square square = square_of(n, *shape.along, vector_ * in_word);
   std::vector<Val>& rows = square.rows;
   if (rows.empty()) {
     for (int lane = 0; lane < vector_; lane++) {
       const Access part = row_of(n, a, square, lane);
-      rows.push_back(load_text(part, address(part), vector_, {}, alignment(part, 0)));
-      ask_ahead(part, shape.ahead);
+      rows.push_back(load_words(part, in_word));
+      ask_ahead(part, vector_ * in_word, shape.ahead);
     }
     transpose(rows);
   }
-  return rows[square.column];
+  Val v = rows[static_cast<size_t>(square.column / in_word)];
+  if (in_word == 1) return v;
+  const Type word = b_.type(v), element{in_memory(a.dtype), vector_};
+  if (const int64_t before = square.column % in_word * bits)
+    v = b_.emit(word, "lshr ", typed(v), ", ", b_.splat(b_.int_const(word.of, before), vector_));
+  return from_memory(b_, a.dtype, b_.emit(element, "trunc ", typed(v), " to ", element));
 }
 
 /// The other way: what the copies store is kept until the block is whole.
 void Renderer::store_block(const Node& n, const Access& a, const AccessShape& shape, Val v) {
-  const Square square = square_of(n, *shape.along);
+  const Square square = square_of(n, *shape.along, vector_);
   std::vector<Val>& rows = square.rows;
   rows.push_back(b_.splat(v, vector_));
   if (static_cast<int>(rows.size()) < vector_) return;
@@ -222,7 +236,7 @@ Val Renderer::load_as(const Node& n, const AccessShape& shape, const Access& a, 
     default:                  break;
   }
   const Access first = first_lane(n, a, shape);
-  ask_ahead(first, shape.ahead);
+  ask_ahead(first, vector_, shape.ahead);
   return load_vector(first, guard, shape.kind, shape.mask);
 }
 

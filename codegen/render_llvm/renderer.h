@@ -71,7 +71,7 @@ class Renderer {
   struct Square {
     const Node& along;  ///< the range of the unrolled loop
     int64_t begin;      ///< its first copy in the block
-    size_t column;      ///< the copy that is rendered, from there
+    int64_t column;     ///< the copy that is rendered, from there
     std::vector<Val>& rows;
   };
 
@@ -129,10 +129,11 @@ class Renderer {
   Val load_gather(const Access& a, const Guard& guard);
   Val load_groups(const Access& a, const Guard& guard, int64_t run);
   Val load_runs(const Node& n, const Access& a, const Guard& guard, int64_t run);
-  Square square_of(const Node& n, const Node& along);
+  Square square_of(const Node& n, const Node& along, int64_t side);
+  Val load_words(const Access& a, int64_t in_word);
   Access row_of(const Node& n, const Access& a, const Square& square, int lane);
   Val load_block(const Node& n, const Access& a, const AccessShape& shape);
-  void ask_ahead(const Access& a, int64_t ahead);
+  void ask_ahead(const Access& a, int64_t elements, int64_t ahead);
   void store_block(const Node& n, const Access& a, const AccessShape& shape, Val v);
   void transpose(std::vector<Val>& rows);
   Val load_text(const Access& a, Val pointer, int lanes, Val mask, int64_t align);

@@ -119,9 +119,11 @@ std::string_view name(AccessKind kind) {
 std::string print(const AccessShape& shape) {
   std::string out(name(shape.kind));
   const bool apart = shape.kind == AccessKind::Block || shape.kind == AccessKind::Gather;
-  if (shape.run) out += fmt::format(" of {}", shape.run);
+  const bool in_words = shape.kind == AccessKind::Block && shape.run;
+  if (shape.run && !in_words) out += fmt::format(" of {}", shape.run);
   if (apart && shape.stride) out += fmt::format(" {}", shape.stride);
   if (shape.along) out += fmt::format(" along {}", shape.along->arg.text);
+  if (in_words) out += fmt::format(", {} in a word", shape.run);
   if (shape.mask.any())
     out += fmt::format(", {} by {}", shape.is_blend ? "blended" : "masked", reasons(shape.mask));
   if (shape.read.any() && shape.read != shape.mask)

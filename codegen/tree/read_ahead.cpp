@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <span>
 #include <vector>
 
 #include "codegen/target.h"
@@ -13,12 +14,13 @@ namespace kontor {
 
 namespace {
 
-/// [bytes] a parameter has at least: less stays in the caches that are near.
-constexpr int64_t large = int64_t{4} << 20;
+/// [bytes] a parameter has at least: less stays in a near cache.
+constexpr int64_t large = 128 << 10;
 /// [bytes] of a row: a shorter one is over before what was asked for comes, two longer ones fill a core's own cache.
 constexpr int64_t shortest_row = 1 << 10, longest_row = 128 << 10;
-/// [bytes] apart are rows of which hardware does not foresee the next line, and how far ahead of each is asked for.
-constexpr int64_t rows_apart = 4 << 10, along_rows = 4 * line_bytes;
+/// [bytes] apart are rows in lanes of which hardware does not foresee the next line; how far ahead of each is asked for, and how
+/// many of all lanes' rows may be asked for while those before are read.
+constexpr int64_t rows_apart = 512, along_rows = 4 * line_bytes, most_rows = 96 << 10;
 
 using Loops = std::vector<const Node*>;
 
@@ -48,17 +50,19 @@ class Search {
  public:
   explicit Search(const Ref& kernel) {
     each_statement(tree::body(*kernel), [&](const Node& s) {
-      if (s.op == Op::Store || s.op == Op::FoldStep) written_.push_back(s.src[0].get());
-    });
-    each_statement(tree::body(*kernel), [&](const Node& s) {
       if (s.op != Op::Loop) return;
-      if (tree::kind(s) == LoopKind::Thread || tree::kind(s) == LoopKind::Loop) rows_of(s), rows_in_lanes(s);
+      if (!is_counted(&s)) return;
+      rows_of(s);
+      for (const Ref& inner : tree::body(s))
+        if (inner->op == Op::Loop && is_counted(inner.get())) rows_in_lanes(*inner, s);
     });
   }
   std::unordered_map<const Node*, int64_t> found;
 
  private:
-  std::vector<const Node*> written_;
+  static bool is_counted(const Node* loop) {
+    return tree::kind(*loop) == LoopKind::Thread || tree::kind(*loop) == LoopKind::Loop;
+  }
 
   template <class F>
   static void each_statement(std::span<const Ref> body, const F& visit) {
@@ -87,8 +91,8 @@ class Search {
     for (const Node* n : topological(statement.src)) {
       if (n->op != Op::Load || tree::guard(*n)) continue;
       const Node& param = *n->src[0];
-      const bool reads = tree::space(param) == Space::Param && std::ranges::count(written_, &param) == 0;
-      if (reads && is_large(param)) out.push_back({n, ix::flatten(tree::at(*n), param.src), around});
+      if (tree::space(param) == Space::Param && is_large(param))
+        out.push_back({n, ix::flatten(tree::at(*n), param.src), around});
     }
   }
 
@@ -111,10 +115,13 @@ class Search {
     }
   }
 
-  /// Whether the loops within go over each element between this iteration's first and the next one's first once.
   static bool reads_a_row(const Read& r, const Node& loop) {
     const int64_t row = r.apart(&loop);
-    if (r.bytes(row) < shortest_row || r.bytes(row) > longest_row) return false;
+    return r.bytes(row) >= shortest_row && r.bytes(row) <= longest_row && reads_all(r, row);
+  }
+
+  /// Whether the loops go over each of so many elements once.
+  static bool reads_all(const Read& r, int64_t elements) {
     Loops left = r.loops;
     int64_t covered = 1;
     while (!left.empty()) {
@@ -123,22 +130,26 @@ class Search {
       covered *= count(*next);
       left.erase(next);
     }
-    return covered == row;
+    return covered == elements;
   }
 
-  /// A loop along rows that lie in lanes, a line of each at a time.
-  void rows_in_lanes(const Node& loop) {
+  /// Loops along rows that lie in lanes, some of a line of each at a time: these ask for what is further along each, or, where
+  /// `around` goes from some short rows to the next ones, for those.
+  void rows_in_lanes(const Node& nest, const Node& around) {
     std::vector<Read> reads;
-    Loops around;
-    reads_in(loop, around, reads);
+    Loops loops;
+    reads_in(nest, loops, reads);
     for (const Read& r : reads) {
-      const bool rows = r.bytes(r.apart(r.loops.back())) >= rows_apart;
-      const bool lines = r.bytes(r.apart(&loop)) == line_bytes;
-      const bool at_once = std::all_of(r.loops.begin() + 1, r.loops.end() - 1,
-                                       [](const Node* l) { return tree::kind(*l) == LoopKind::Unroll; });
-      if (rows && lines && at_once) found[r.load] = along_rows;
+      const auto steps = std::ranges::find_if(r.loops.rbegin() + 1, r.loops.rend(), is_counted);
+      if (steps == r.loops.rend() || !std::all_of(r.loops.rbegin() + 1, steps, is_unrolled)) continue;
+      const int64_t lanes = r.bytes(r.apart(r.loops.back())), step = r.bytes(r.apart(*steps));
+      if (lanes < rows_apart || step < 1 || step > line_bytes) continue;
+      const int64_t rows = r.apart(&around);
+      if (rows > 0 && r.bytes(rows) <= most_rows && reads_all(r, rows)) found[r.load] = r.bytes(rows);
+      else found.try_emplace(r.load, along_rows);
     }
   }
+  static bool is_unrolled(const Node* loop) { return tree::kind(*loop) == LoopKind::Unroll; }
 };
 
 }  // namespace

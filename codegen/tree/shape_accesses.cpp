@@ -104,6 +104,8 @@ void AccessShapes::survey_write(const Node& statement, const Node* vector) {
   PlaceShape& p = places_[&place];
   p.written = true;
   p.read = p.read || statement.op == Op::FoldStep;
+  for (const Node* s : open_)
+    if (s->op == Op::Loop) p.written_in.push_back(s->src[0].get());
   p.dims = place.src;
   if (!declares) return survey_access(statement, vector);
   p.declared_in = open_.size();
@@ -235,14 +237,15 @@ AccessShapes::Facts AccessShapes::in_copy(const Facts& f, const AccessScope& sco
 
 // ---- shapes
 
-/// Lanes far apart, while the copies of an unrolled loop lie side by side: that loop, if the access is in a whole block.
-const Node* AccessShapes::block_along(const AccessScope& scope, const Facts& f) const {
+/// Lanes far apart, while the copies of an unrolled loop lie side by side: that loop, if the access is in a whole block, as many
+/// words wide as there are lanes.
+const Node* AccessShapes::block_along(const AccessScope& scope, const Facts& f, int64_t in_word) const {
   constexpr int64_t least = 4, most = 16;  // lanes: of more, a block does not fit the registers
-  const int64_t width = tree::width(*scope.vector);
+  const int64_t width = tree::width(*scope.vector), side = width * in_word;
   if (width < least || width > most) return nullptr;
   for (const UnrolledCopy& c : scope.copies.subspan(scope.straight)) {
     int64_t apart = 0;
-    if (c.at / width * width + width <= c.count && ix::affine(f.position, Ref(c.range), apart) && apart == 1)
+    if (c.at / side * side + side <= c.count && ix::affine(f.position, Ref(c.range), apart) && apart == 1)
       return c.range;
   }
   return nullptr;
@@ -270,8 +273,13 @@ AccessShape AccessShapes::load(const Node& n, const AccessScope& scope, const Fa
   if (!f.is_even) return is(AccessKind::Gather, lanes);
   if (f.stride == 0) return is(AccessKind::Uniform, f.by_lane ? lanes : AccessMask{});
   if (std::abs(f.stride) == 1) return in_order(n, scope, f, f.stride);
-  if (!lanes.extent && !lanes.branch && f.guards.empty() && !p.written)
-    if ((out.along = block_along(scope, f))) return is(AccessKind::Block, {});
+  for (const int64_t in_word : {word_bytes / std::max<int64_t>(item_size(n.dtype), 1), int64_t{1}}) {
+    if (lanes.extent || lanes.branch || !f.guards.empty() || in_word < 1) continue;
+    const Node* loop = block_along(scope, f, in_word);
+    if (!loop || std::ranges::count(p.written_in, loop)) continue;
+    out.along = loop;
+    return out.run = in_word > 1 ? in_word : 0, is(AccessKind::Block, {});
+  }
   return f.stride == 2 && !lanes.any() ? is(AccessKind::Pairs, {}) : is(AccessKind::Gather, lanes);
 }
 
@@ -302,7 +310,7 @@ AccessShape AccessShapes::store(const Node& n, const AccessScope& scope, const F
   if (f.stride == 0 && one_lane) out.stride = 1;
   if (out.stride == 0) return out.kind = AccessKind::Uniform, out;
   if (std::abs(out.stride) > 1) {
-    if (!out.mask.any() && !local && !p.read && (out.along = block_along(scope, f)))
+    if (!out.mask.any() && !local && !p.read && (out.along = block_along(scope, f, 1)))
       out.kind = AccessKind::Block;
     out.past_caches = out.along && goes_past_caches(n, scope, f, out.along);
     return out;

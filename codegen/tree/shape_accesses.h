@@ -30,7 +30,7 @@ enum class AccessKind : uint8_t {
   Pairs,       ///< p + 2 l, no lane off: all even elements of two vectors
   Runs,        ///< `run` lanes side by side, no lane off, and so on for each run
   Groups,      ///< p + l / run, no lane off: `run` lanes side by side share an element
-  Block,  ///< p + stride l, while the copies of the loop `along` lie side by side: a square, turned in registers
+  Block,  ///< p + stride l, while the copies of the loop `along` lie side by side: a square of words, turned in registers
   Gather,  ///< p + stride l, or (stride 0) anywhere
   InTurn,  ///< of a FoldStep whose lanes may meet in one element: lane after lane
 };
@@ -48,7 +48,7 @@ struct AccessMask {
 struct AccessShape {
   AccessKind kind = AccessKind::Uniform;
   int64_t stride = 0;           ///< elements from lane to lane, where that is one number
-  int64_t run = 0;              ///< of Runs and Groups
+  int64_t run = 0;              ///< of Runs and Groups; of a Block's load: elements in a word
   const Node* along = nullptr;  ///< of Block: the range of the unrolled loop
   AccessMask mask = {};
   AccessMask read = {};  ///< of a FoldStep: of what it reads before it writes
@@ -84,7 +84,8 @@ struct PlaceShape {
       {};  ///< of a local place: upper bounds, and rows of whole vectors where lanes may be off
   std::vector<const Node*> in =
       {};  ///< vector loops inside of which it is declared: there each element is a vector
-  bool written = false, read = false;  ///< in this kernel
+  bool written = false, read = false;        ///< in this kernel
+  std::vector<const Node*> written_in = {};  ///< ranges of the loops around what writes it
   int chunk = 0;           ///< least number of lanes of the accesses to it that are vectors; 0: none
   int partial = 0;         ///< largest of those that may reach beyond a row's end, with lanes switched off
   int unaligned = 0;       ///< and of those among them that do not begin at multiples of their lanes
@@ -146,7 +147,7 @@ class AccessShapes {
   AccessShape load(const Node& n, const AccessScope& scope, const Facts& f) const;
   AccessShape store(const Node& n, const AccessScope& scope, const Facts& f) const;
   AccessShape fold(const Node& n, const AccessScope& scope, const Facts& f) const;
-  const Node* block_along(const AccessScope& scope, const Facts& f) const;
+  const Node* block_along(const AccessScope& scope, const Facts& f, int64_t in_word) const;
   bool goes_past_caches(const Node& n, const AccessScope& scope, const Facts& f, const Node* along) const;
 
   std::unordered_map<const Node*, PlaceShape> places_;

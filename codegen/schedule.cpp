@@ -243,11 +243,10 @@ Schedule schedule(const Graph& recorded, const Target& target, const Decisions& 
   return out;
 }
 
-std::string failed_check(const ScheduledKernel& kernel, int64_t error) {
+std::string failed_check(std::span<const std::string> checks, int64_t error) {
   const int64_t id = error & ((int64_t{1} << tree::check_id_bits) - 1), shown = error >> tree::check_id_bits;
-  if (id == 0 || id > static_cast<int64_t>(kernel.checks.size()))
-    return fmt::format("kernel {}: error {}", kernel.tree->arg.text, error);
-  std::string text = kernel.checks[static_cast<size_t>(id) - 1];
+  if (id == 0 || id > static_cast<int64_t>(checks.size())) return fmt::format("a kernel's error {}", error);
+  std::string text = checks[static_cast<size_t>(id) - 1];
   const bool cut = shown == tree::most_shown || shown == -tree::most_shown;
   if (const size_t at = text.find("{}"); at != std::string::npos)
     text.replace(at, 2, fmt::format("{}{}", shown, cut ? " or beyond" : ""));

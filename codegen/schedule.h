@@ -31,8 +31,9 @@ struct ScheduledKernel {
   std::string placed;               ///< what at, inline and fuse decided, in the form of moves
   std::vector<std::string> checks;  ///< what each Check id of the tree says when it fails (id 1 is checks[0])
 };
-/// What the error word of a launch says: the text of the check that failed, with the value it shows in the place of "{}".
-std::string failed_check(const ScheduledKernel& kernel, int64_t error);
+/// What the error word of a launch says: of a kernel's checks the text of the one that failed, with the value it shows in the
+/// place of "{}".
+std::string failed_check(std::span<const std::string> checks, int64_t error);
 
 /// Kernels that run several times over, each time for the next `chunk` elements of an axis of `extent`: a range over several
 /// launches. The kernels find where their piece begins in Slots.

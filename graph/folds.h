@@ -85,6 +85,7 @@ struct FoldCode {
   Fold fold;
   size_t part;
 };
+inline bool begins_with_fold(Op op) { return op == Op::Reduce || op == Op::Scan || op == Op::Scatter; }
 int64_t fold_code(Fold fold, size_t part = 0);
 FoldCode fold_of_code(int64_t code);
 bool is_fold_code(int64_t code);

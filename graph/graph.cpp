@@ -4,6 +4,8 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/hash.h"
+#include "graph/folds.h"
 
 namespace kontor {
 
@@ -40,8 +42,13 @@ std::vector<uint64_t> graph_key(const Graph& graph) {
   for (const Node* n : topological(roots)) {
     key.push_back(static_cast<uint64_t>(n->op) | static_cast<uint64_t>(n->dtype) << 8 | n->src.size() << 16);
     size_t from = 0, count = structural_ints(*n, from);
+    if (begins_with_fold(n->op)) {  // those of a program have numbers of this process
+      key.push_back(lasting_number(fold_in(*n)));
+      key.push_back(part_in(*n));
+      from = 1;
+    }
     for (size_t i = from; i < count; i++) key.push_back(static_cast<uint64_t>(n->arg.ints[i]));
-    if (n->op == Op::Call) key.push_back(std::hash<std::string>()(n->arg.text));
+    if (n->op == Op::Call) key.push_back(hash128(n->arg.text).low);
     if (n->op == Op::Buffer) key.push_back(number.at(n));
     for (const Ref& s : n->src) key.push_back(number.at(s.get()));
     number.emplace(n, number.size());

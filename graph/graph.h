@@ -15,7 +15,7 @@ struct Graph {
 /// Collects the leaves of `outputs`. `target` names for each output the Buffer leaf it is assigned to, or null.
 Graph make_graph(std::vector<Ref> outputs, const std::vector<Ref>& target = {});
 /// Words that are equal exactly for graphs of equal structure: ops, dtypes, shapes, which leaves coincide, targets;
-/// never the value of a Scalar or Variable, nor which Buffer it is.
+/// never the value of a Scalar or Variable, nor which Buffer it is. The same words in every process.
 std::vector<uint64_t> graph_key(const Graph& graph);
 
 }  // namespace kontor

@@ -1,4 +1,5 @@
-// The kernel cache. A file: header, name, binary; the header's checksum covers key, sizes, name and binary.
+// The kernel cache. A file: header, name, binary (of a schedule its text); the header's checksum covers key, sizes, name and
+// binary.
 #include "runtime/cache.h"
 
 #include <fcntl.h>
@@ -18,13 +19,20 @@
 
 #include "base/env.h"
 #include "base/error.h"
+#include "runtime/inspect.h"
 
 namespace kontor {
 namespace {
 
-constexpr char kMagic[8] = {'K', 'N', 'T', 'R', 'K', 'R', 'N', 'L'};
+struct KindRow {
+  char magic[8];
+  std::string_view name, ending;
+};
+constexpr KindRow kKinds[] = {{{'K', 'N', 'T', 'R', 'K', 'R', 'N', 'L'}, "kernel", ".kernel"},
+                              {{'K', 'N', 'T', 'R', 'S', 'C', 'H', 'D'}, "schedule", ".schedule"}};
+const KindRow& row(CachedKind kind) { return kKinds[static_cast<size_t>(kind)]; }
 constexpr uint32_t kVersion = 1;
-constexpr std::string_view kEnding = ".kernel";
+constexpr size_t kKeyDigits = 32;
 constexpr std::string_view kTotal = "total";  // the bytes of all files: the file that processes lock
 constexpr uint64_t kLargestFile = 64 << 20;   // a kernel's code takes kilobytes
 constexpr int64_t kRefreshSeconds = 3600;     // a file's time of use is renewed no more often
@@ -44,13 +52,15 @@ Hash128 checksum_of(Header header, std::string_view name, std::string_view binar
   return hash128(binary, hash128(name, hash128(bytes)));
 }
 
-std::optional<CachedKernel> decode(std::string_view file, Hash128 key) {
+bool begins(const Header& header, CachedKind kind) {
+  return std::memcmp(header.magic, row(kind).magic, sizeof header.magic) == 0 && header.version == kVersion;
+}
+
+std::optional<CachedKernel> decode(CachedKind kind, std::string_view file, Hash128 key) {
   Header header;
   if (file.size() < sizeof header) return {};
   std::memcpy(&header, file.data(), sizeof header);
-  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0 || header.version != kVersion ||
-      header.key != key)
-    return {};
+  if (!begins(header, kind) || header.key != key) return {};
   const std::string_view rest = file.substr(sizeof header);
   if (header.name_bytes > rest.size() || header.binary_bytes != rest.size() - header.name_bytes) return {};
   const std::string_view name = rest.substr(0, header.name_bytes), binary = rest.substr(header.name_bytes);
@@ -58,16 +68,15 @@ std::optional<CachedKernel> decode(std::string_view file, Hash128 key) {
   return CachedKernel{std::string(name), header.scratch_bytes, std::string(binary)};
 }
 
-std::string file_of(Hash128 key) { return key.hex().append(kEnding); }
+std::string file_of(CachedKind kind, Hash128 key) { return key.hex().append(row(kind).ending); }
 
-std::string name_in(const PrivateFolder& folder, const std::string& file_name) {
+std::string name_in(const PrivateFolder& folder, CachedKind kind, const std::string& file_name) {
   Header header;
   std::string name;
   struct stat status{};
   try {
     const Descriptor file = folder.open_file(file_name, O_RDONLY, status);
-    if (file.valid() && ::read(file.get(), &header, sizeof header) == sizeof header &&
-        std::memcmp(header.magic, kMagic, sizeof kMagic) == 0 && header.version == kVersion &&
+    if (file.valid() && ::read(file.get(), &header, sizeof header) == sizeof header && begins(header, kind) &&
         header.name_bytes < 4096) {
       name.resize(header.name_bytes);
       if (::read(file.get(), name.data(), name.size()) != static_cast<ssize_t>(name.size())) name.clear();
@@ -78,10 +87,18 @@ std::string name_in(const PrivateFolder& folder, const std::string& file_name) {
   return name;
 }
 
+std::optional<CachedKind> kind_of(const std::string& file) {
+  for (const CachedKind kind : {CachedKind::Kernel, CachedKind::Schedule})
+    if (file.find(row(kind).ending) == kKeyDigits) return kind;
+  return {};
+}
+
 // A file of the cache, or what a writer that died left behind; not what another process is writing just now.
 bool is_ours(const std::string& file, int64_t written) {
-  if (file.find(kEnding) != 32) return false;
-  return file.size() == 32 + kEnding.size() || written + kRefreshSeconds < std::time(nullptr);
+  const std::optional<CachedKind> kind = kind_of(file);
+  if (!kind) return false;
+  return file.size() == kKeyDigits + row(*kind).ending.size() ||
+         written + kRefreshSeconds < std::time(nullptr);
 }
 
 // Sizes and times of the cache's files, latest use first.
@@ -137,6 +154,8 @@ class Total {
 
 }  // namespace
 
+std::string_view name(CachedKind kind) { return row(kind).name; }
+
 Hash128 kernel_cache_key(std::string_view kernel_key, std::string_view fingerprint) {
   return hash128(kernel_key, hash128(fingerprint, hash128(KONTOR_VERSION)));
 }
@@ -175,19 +194,23 @@ std::optional<PrivateFolder> KernelCache::folder_if_trusted(PrivateFolder::IfMis
   }
 }
 
-std::shared_ptr<const CachedKernel> KernelCache::read(Hash128 key) {
+std::optional<CachedKernel> KernelCache::read(CachedKind kind, Hash128 key) {
   const std::optional<PrivateFolder> folder = folder_if_trusted(PrivateFolder::IfMissing::Leave);
-  if (!folder) return nullptr;
+  if (!folder) return {};
   std::optional<CachedKernel> kernel;
   try {
-    const std::optional<std::string> file = folder->read(file_of(key), kLargestFile, kRefreshSeconds);
-    if (!file) return nullptr;
-    kernel = decode(*file, key);
+    const std::optional<std::string> file = folder->read(file_of(kind, key), kLargestFile, kRefreshSeconds);
+    if (!file) return {};
+    kernel = decode(kind, *file, key);
   } catch (const Error& error) {
     warn_of_file(error.what());
   }
-  if (!kernel) ++stats_.rejected;
-  return kernel ? std::make_shared<const CachedKernel>(std::move(*kernel)) : nullptr;
+  if (!kernel) {
+    ++stats_.rejected;
+    inspect::note(fmt::format("the {} {} in the cache is damaged or of another version; it is made anew",
+                              row(kind).name, key.hex()));
+  }
+  return kernel;
 }
 
 std::shared_ptr<const CachedKernel> KernelCache::get(Hash128 key) {
@@ -196,22 +219,33 @@ std::shared_ptr<const CachedKernel> KernelCache::get(Hash128 key) {
     ++stats_.memory_hits;
     return *found;
   }
-  std::shared_ptr<const CachedKernel> kernel = read(key);
-  ++(kernel ? stats_.disk_hits : stats_.misses);
-  if (kernel) memory_.put(key, kernel);
-  return kernel;
+  std::optional<CachedKernel> found = read(CachedKind::Kernel, key);
+  ++(found ? stats_.disk_hits : stats_.misses);
+  if (!found) return nullptr;
+  return memory_.put(key, std::make_shared<const CachedKernel>(std::move(*found)));
 }
 
 void KernelCache::put(Hash128 key, CachedKernel kernel) {
   const std::lock_guard lock(mutex_);
   const auto shared = std::make_shared<const CachedKernel>(std::move(kernel));
   memory_.put(key, shared);
-  if (disk_) write(key, *shared);
+  if (disk_) write(CachedKind::Kernel, key, *shared);
 }
 
-void KernelCache::write(Hash128 key, const CachedKernel& kernel) {
+std::optional<std::string> KernelCache::schedule(Hash128 key) {
+  const std::lock_guard lock(mutex_);
+  std::optional<CachedKernel> found = read(CachedKind::Schedule, key);
+  return found ? std::optional(std::move(found->binary)) : std::nullopt;
+}
+
+void KernelCache::put_schedule(Hash128 key, std::string name, std::string text) {
+  const std::lock_guard lock(mutex_);
+  if (disk_) write(CachedKind::Schedule, key, {std::move(name), 0, std::move(text)});
+}
+
+void KernelCache::write(CachedKind kind, Hash128 key, const CachedKernel& kernel) {
   Header header{};
-  std::memcpy(header.magic, kMagic, sizeof kMagic);
+  std::memcpy(header.magic, row(kind).magic, sizeof header.magic);
   header.version = kVersion;
   header.name_bytes = static_cast<uint32_t>(kernel.name.size());
   header.binary_bytes = kernel.binary.size();
@@ -229,7 +263,7 @@ void KernelCache::write(Hash128 key, const CachedKernel& kernel) {
     if (!total.locked()) patience_ = 1;
     if (!total.locked()) return;
     total.write(with_room(*folder, total.read(), bytes) + bytes);
-    folder->write(file_of(key), parts);
+    folder->write(file_of(kind, key), parts);
     ++stats_.written;
   } catch (const Error& error) {
     give_up_disk(error.what());
@@ -263,8 +297,11 @@ std::vector<KernelCache::Entry> KernelCache::list() {
   const std::optional<PrivateFolder> folder = folder_if_trusted(PrivateFolder::IfMissing::Leave);
   if (!folder) return {};
   std::vector<Entry> entries;
-  for (const auto& file : scan(*folder))
-    entries.push_back({file.name.substr(0, 32), name_in(*folder, file.name), file.bytes, file.written});
+  for (const auto& file : scan(*folder)) {
+    const CachedKind kind = *kind_of(file.name);
+    entries.push_back(
+        {kind, file.name.substr(0, kKeyDigits), name_in(*folder, kind, file.name), file.bytes, file.written});
+  }
   return entries;
 }
 

@@ -1,4 +1,4 @@
-// Compiled kernels, in memory and on disk, found by what they were made from.
+// Compiled kernels, in memory and on disk, and finished schedules on disk, found by what they were made from.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -25,6 +25,10 @@ struct CachedKernel {
 /// Key of a kernel: its key text, the back end's fingerprint and Kontor's version.
 Hash128 kernel_cache_key(std::string_view kernel_key, std::string_view fingerprint);
 
+/// What the cache has files of.
+enum class CachedKind : uint8_t { Kernel, Schedule };
+std::string_view name(CachedKind kind);
+
 /// A kernel cache. May be used from several threads; its folder may be used by several processes of one user.
 /// A file that is torn, foreign or of another version counts as absent, and is replaced by the next put. Where the folder
 /// cannot be read or written, or the disk is full, one warning is kept and the cache goes on in memory only.
@@ -44,13 +48,18 @@ class KernelCache {
   std::shared_ptr<const CachedKernel> get(Hash128 key);
   void put(Hash128 key, CachedKernel kernel);
 
+  /// The text of a finished schedule; nothing where there is none that is whole.
+  std::optional<std::string> schedule(Hash128 key);
+  void put_schedule(Hash128 key, std::string name, std::string text);
+
   struct Stats {
     int64_t memory_hits = 0, disk_hits = 0, misses = 0, rejected = 0, written = 0;
   };
   Stats stats() const;
 
   struct Entry {
-    std::string key, kernel;      ///< hexadecimal key; the kernel's name, "" where the file is not readable
+    CachedKind kind;
+    std::string key, name;        ///< hexadecimal key; what it is called, "" where the file is not readable
     int64_t bytes = 0, used = 0;  ///< size of the file; when it was last used, in seconds since 1970
   };
   /// The files, latest use first.
@@ -64,8 +73,8 @@ class KernelCache {
 
  private:
   std::optional<PrivateFolder> folder_if_trusted(PrivateFolder::IfMissing missing);
-  std::shared_ptr<const CachedKernel> read(Hash128 key);
-  void write(Hash128 key, const CachedKernel& kernel);
+  std::optional<CachedKernel> read(CachedKind kind, Hash128 key);
+  void write(CachedKind kind, Hash128 key, const CachedKernel& kernel);
   int64_t with_room(const PrivateFolder& folder, int64_t used, int64_t bytes) const;
   void give_up_disk(const std::string& reason);
   void warn_of_file(const std::string& reason);

@@ -1,11 +1,10 @@
-// Laying a schedule out flat, and the loop that runs it.
+// Laying a plan out flat, and the loop that runs it.
 #include "runtime/compiled.h"
 
 #include <algorithm>
 #include <chrono>
 
 #include "base/error.h"
-#include "codegen/cost.h"
 #include "codegen/program/launches.h"
 #include "codegen/program/memory_plan.h"
 #include "graph/index/index.h"
@@ -14,15 +13,8 @@
 namespace kontor {
 namespace {
 
-constexpr int64_t kUnit = 64;  // arena offsets are counted in these
-
 bool is_static(std::span<const Ref> dims) {
   return std::all_of(dims.begin(), dims.end(), [](const Ref& d) { return d->is_const(); });
-}
-
-bool has_check(const Ref& tree) {
-  const std::vector<const Node*> nodes = topological(std::span(&tree, 1));
-  return std::any_of(nodes.begin(), nodes.end(), [](const Node* n) { return n->op == Op::Check; });
 }
 
 }  // namespace
@@ -44,18 +36,16 @@ int64_t bytes_of(DType dtype, std::span<const Ref> dims, std::span<const int64_t
   return bytes;
 }
 
-CompiledSchedule::CompiledSchedule(std::shared_ptr<Device> device, Schedule schedule,
-                                   std::vector<BoundKernel> kernels, size_t inputs, size_t outputs)
-    : device_(std::move(device)),
-      schedule_(std::move(schedule)),
-      kernels_(std::move(kernels)),
-      outputs_(outputs) {
-  for (const BoundKernel& k : kernels_) {
-    if (k.kernel->device != device_)
-      broken("kernel {} is of the device {}, its schedule of {}", k.kernel->name, k.kernel->device->name(),
+CompiledSchedule::CompiledSchedule(std::shared_ptr<Device> device, RunPlan plan,
+                                   std::vector<std::shared_ptr<Kernel>> kernels, size_t inputs,
+                                   size_t outputs)
+    : device_(std::move(device)), plan_(std::move(plan)), kernels_(std::move(kernels)), outputs_(outputs) {
+  for (const auto& k : kernels_) {
+    if (k->device != device_)
+      broken("kernel {} is of the device {}, its schedule of {}", k->name, k->device->name(),
              device_->name());
   }
-  for (const ScheduledBuffer& b : schedule_.buffers) {
+  for (const RunPlan::Buffer& b : plan_.buffers) {
     const size_t number = static_cast<size_t>(b.number);
     if (b.role == ScheduledBuffer::Input && number >= inputs)
       broken("schedule: input {} of {}", number, inputs);
@@ -65,31 +55,22 @@ CompiledSchedule::CompiledSchedule(std::shared_ptr<Device> device, Schedule sche
   for (size_t i = 0; i < outputs; ++i) {
     if (outputs_[i].buffer == nullptr) broken("schedule: output {} is written by no kernel", i);
   }
-  plan_temporaries();
+  if (arena_bytes() / arena_unit > UINT32_MAX) fail("out of memory: temporaries of {} bytes", arena_bytes());
   plan_launches();
 }
 
-void CompiledSchedule::plan_temporaries() {
-  MemoryPlan plan = kontor::plan_temporaries(schedule_);
-  temporary_offset_ = std::move(plan.offset);
-  arena_bytes_ = plan.bytes;
-  if (arena_bytes_ / kUnit > UINT32_MAX) fail("out of memory: temporaries of {} bytes", arena_bytes_);
-}
-
 void CompiledSchedule::plan_launches() {
-  for (size_t k = 0; k < schedule_.kernels.size(); ++k) {
-    const ScheduledKernel& kernel = schedule_.kernels[k];
-    launches_.push_back({.program = kernels_[k].kernel->program.get(),
+  for (size_t k = 0; k < plan_.launches.size(); ++k) {
+    const RunPlan::Launch& launch = plan_.launches[k];
+    launches_.push_back({.program = kernels_[k]->program.get(),
                          .first = static_cast<uint32_t>(sources_.size()),
-                         .count = static_cast<uint32_t>(kernel.buffers.size()),
-                         .shares = kernel.shares->is_const() ? kernel.shares->at(0) : -1,
-                         .parallel = cost::pays_threads(kernel.work),
-                         .checked = has_check(kernel.tree)});
-    plan_slots(launches_.back(), kernels_[k].slots);
-    for (int b : kernel.buffers) {
-      const ScheduledBuffer& buffer = schedule_.buffers.at(static_cast<size_t>(b));
+                         .count = static_cast<uint32_t>(launch.buffers.size()),
+                         .shares = launch.shares->is_const() ? launch.shares->at(0) : -1});
+    plan_slots(launches_.back(), launch.slots);
+    for (int b : launch.buffers) {
+      const RunPlan::Buffer& buffer = plan_.buffers.at(static_cast<size_t>(b));
       if (buffer.role == ScheduledBuffer::Temporary) {
-        sources_.push_back({2, static_cast<uint32_t>(temporary_offset_[static_cast<size_t>(b)] / kUnit)});
+        sources_.push_back({2, static_cast<uint32_t>(buffer.number / arena_unit)});
       } else {
         sources_.push_back(
             {buffer.role == ScheduledBuffer::Output ? 1u : 0u, static_cast<uint32_t>(buffer.number)});
@@ -97,7 +78,7 @@ void CompiledSchedule::plan_launches() {
     }
   }
   pointers_.resize(sources_.size());
-  launched_ = count_launches(schedule_);
+  launched_ = count_launches(plan_.launches.size(), plan_.streams);
 }
 
 void CompiledSchedule::plan_slots(LaunchPlan& plan, std::span<const SlotSource> sources) {
@@ -128,17 +109,17 @@ int64_t CompiledSchedule::output_bytes(size_t output, std::span<const int64_t> s
 
 int64_t CompiledSchedule::shares(size_t launch, std::span<const int64_t> scalars) const {
   const int64_t known = launches_[launch].shares;
-  return known >= 0 ? known : evaluate_slots(schedule_.kernels[launch].shares, scalars);
+  return known >= 0 ? known : evaluate_slots(plan_.launches[launch].shares, scalars);
 }
 
 void CompiledSchedule::bind(const Binding& binding) {
   char* arena =
-      arena_bytes_ > 0 ? static_cast<char*>(device_->arena(static_cast<size_t>(arena_bytes_))) : nullptr;
+      arena_bytes() > 0 ? static_cast<char*>(device_->arena(static_cast<size_t>(arena_bytes()))) : nullptr;
   for (size_t i = 0; i < sources_.size(); ++i) {
     const Source s = sources_[i];
     pointers_[i] = s.table == 0   ? binding.inputs[s.index]
                    : s.table == 1 ? binding.outputs[s.index]
-                                  : arena + int64_t{s.index} * kUnit;
+                                  : arena + int64_t{s.index} * arena_unit;
   }
 }
 
@@ -146,12 +127,12 @@ std::string CompiledSchedule::run(const ParallelFor& parallel, const Binding& bi
   const auto use = device_->use();
   bind(binding);
   Run run{device_->backend(), parallel, binding.scalars, inspect::timing()};
-  if (schedule_.streams.empty()) {
+  if (plan_.streams.empty()) {
     for (size_t k = 0; k < launches_.size(); ++k) launch(run, k);
     return std::move(run.failed);
   }
   slots_.assign(binding.scalars.begin(), binding.scalars.end());
-  for_each_launch(schedule_, slots_, [&](size_t k) {
+  for_each_launch(plan_.launches.size(), plan_.streams, slots_, [&](size_t k) {
     run.scalars = slots_;
     launch(run, k);
   });
@@ -168,23 +149,23 @@ void CompiledSchedule::launch(Run& run, size_t k) {
                       .buffers = std::span<void* const>(pointers_).subspan(plan.first, plan.count),
                       .scalars = slots_of(plan, run.scalars),
                       .shares = count,
-                      .parallel = plan.parallel},
+                      .parallel = plan_.launches[k].threads},
                      run.parallel);
-  if (!plan.checked && !run.timed) return;
+  if (!plan_.launches[k].checked && !run.timed) return;
   // Ids of checks are the kernel's own, so that equal kernels share a program: asked for before the next one starts.
   const int64_t error = run.backend.synchronise();
   if (run.timed) {
-    inspect::kernel_ran(schedule_.kernels[k], kernels_[k].kernel->name, start, Clock::now(),
+    inspect::kernel_ran(kernels_[k]->name, plan_.launches[k].operations, start, Clock::now(),
                         traffic(k, run.scalars));
   }
-  if (error != 0 && run.failed.empty()) run.failed = failed_check(schedule_.kernels[k], error);
+  if (error != 0 && run.failed.empty()) run.failed = failed_check(plan_.checks, error);
 }
 
 // Bytes that a kernel at least moves: each of its buffers once.
 int64_t CompiledSchedule::traffic(size_t launch, std::span<const int64_t> scalars) const {
   int64_t bytes = 0;
-  for (int b : schedule_.kernels[launch].buffers) {
-    const ScheduledBuffer& buffer = schedule_.buffers[static_cast<size_t>(b)];
+  for (int b : plan_.launches[launch].buffers) {
+    const RunPlan::Buffer& buffer = plan_.buffers[static_cast<size_t>(b)];
     bytes += bytes_of(buffer.dtype, buffer.dims, scalars);
   }
   return bytes;

@@ -1,18 +1,19 @@
-// CompiledSchedule: a schedule with its programs for one device, laid out flat, so that running it again only fills in addresses.
+// CompiledSchedule: a plan with its programs for one device, laid out flat, so that running it again only fills in addresses.
 #pragma once
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "codegen/schedule.h"
 #include "runtime/kernels.h"
+#include "runtime/run_plan.h"
 
 namespace kontor {
 
 class CompiledSchedule {
  public:
-  CompiledSchedule(std::shared_ptr<Device> device, Schedule schedule, std::vector<BoundKernel> kernels,
+  /// `kernels`: of each launch.
+  CompiledSchedule(std::shared_ptr<Device> device, RunPlan plan, std::vector<std::shared_ptr<Kernel>> kernels,
                    size_t inputs, size_t outputs);
 
   /// On which it runs, and where its inputs and outputs must be.
@@ -33,21 +34,20 @@ class CompiledSchedule {
   bool in_place(size_t output) const { return outputs_[output].in_place; }
   /// Bytes that an output needs at these slots.
   int64_t output_bytes(size_t output, std::span<const int64_t> scalars) const;
-  int64_t arena_bytes() const { return arena_bytes_; }
-  const Schedule& schedule() const { return schedule_; }
+  int64_t arena_bytes() const { return plan_.arena_bytes; }
+  const RunPlan& plan() const { return plan_; }
 
  private:
   struct LaunchPlan {
     Program* program;
-    uint32_t first, count;  // its part of pointers_
-    int64_t shares;         // -1: computed from the slots
-    bool parallel, checked;
+    uint32_t first, count;               // its part of pointers_
+    int64_t shares;                      // -1: computed from the slots
     uint32_t first_slot = 0, slots = 0;  // its part of own_slots_; none: it reads the scalars as they are
   };
   struct OutputPlan {
     int64_t bytes = 0;  // -1: computed from the slots
     bool in_place = false;
-    const ScheduledBuffer* buffer = nullptr;
+    const RunPlan::Buffer* buffer = nullptr;
   };
   // Where an address comes from: one word, so that binding is one pass over it.
   struct Source {
@@ -55,7 +55,6 @@ class CompiledSchedule {
     uint32_t index;
   };
   void plan_launches();
-  void plan_temporaries();
   void plan_slots(LaunchPlan& plan, std::span<const SlotSource> sources);
   std::span<const int64_t> slots_of(const LaunchPlan& plan, std::span<const int64_t> scalars);
   void bind(const Binding& binding);
@@ -71,18 +70,16 @@ class CompiledSchedule {
   int64_t traffic(size_t launch, std::span<const int64_t> scalars) const;
 
   std::shared_ptr<Device> device_;
-  Schedule schedule_;
-  std::vector<BoundKernel> kernels_;
+  RunPlan plan_;
+  std::vector<std::shared_ptr<Kernel>> kernels_;
   std::vector<OutputPlan> outputs_;
   std::vector<LaunchPlan> launches_;
-  std::vector<int64_t> temporary_offset_;  // by index in Schedule::buffers; -1 for others
   std::vector<Source> sources_;
   std::vector<void*> pointers_;
   std::vector<int64_t> own_slots_;     // of launches one after another, filled in as each starts
   std::vector<int64_t> slot_scalars_;  // the scalar that each of them is, or -1: it stays as it is
   std::vector<int64_t> slots_;         // scalars of a run, and where the pieces of its streams begin
   size_t launched_ = 0;
-  int64_t arena_bytes_ = 0;
 };
 
 /// Value of an expression over Slots.

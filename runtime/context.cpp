@@ -125,8 +125,17 @@ static void keep_budget(ContextState& context, const CompiledSchedule& compiled)
   most = std::max(most, static_cast<uint64_t>(compiled.arena_bytes()));
 }
 
+static std::shared_ptr<CompiledSchedule> finish(ContextState& context, const Graph& graph, RunPlan plan,
+                                                std::vector<std::shared_ptr<Kernel>> kernels) {
+  auto compiled = std::make_shared<CompiledSchedule>(context.device, std::move(plan), std::move(kernels),
+                                                     graph.inputs.size(), graph.outputs.size());
+  keep_budget(context, *compiled);
+  context.counters.schedules++;
+  return compiled;
+}
+
 static std::shared_ptr<CompiledSchedule> compile(ContextState& context, const Graph& graph,
-                                                 const inspect::PassLog& log) {
+                                                 const inspect::PassLog& log, const Hash128* keep_as) {
   const auto start = std::chrono::steady_clock::now();
   Schedule made = schedule(graph, context.device->target(), inspect::decisions_for(graph));
   const auto end = std::chrono::steady_clock::now();
@@ -134,18 +143,49 @@ static std::shared_ptr<CompiledSchedule> compile(ContextState& context, const Gr
   if (events::on())
     events::add("schedule", "schedule", start, end, {{"kernels", static_cast<int64_t>(made.kernels.size())}});
   inspect::schedule_made(graph, context.device->target(), made, log);
-  auto kernels = context.kernels.get(made.kernels, context.parallel);
-  auto compiled = std::make_shared<CompiledSchedule>(context.device, std::move(made), std::move(kernels),
-                                                     graph.inputs.size(), graph.outputs.size());
-  keep_budget(context, *compiled);
-  context.counters.schedules++;
-  return compiled;
+  const std::vector<BoundKernel> bound = context.kernels.get(made.kernels, context.parallel);
+  RunPlan plan = plan_of(made, bound);
+  if (keep_as) context.kernels.keep_schedule(*keep_as, plan.launches.size(), print(plan));
+  std::vector<std::shared_ptr<Kernel>> kernels;
+  for (const BoundKernel& k : bound) kernels.push_back(k.kernel);
+  return finish(context, graph, std::move(plan), std::move(kernels));
+}
+
+// What a process before left on disk; null where it is not there, or not whole.
+static std::shared_ptr<CompiledSchedule> read_back(ContextState& context, const Graph& graph,
+                                                   const Hash128& key) {
+  const auto start = std::chrono::steady_clock::now();
+  const std::optional<std::string> text = context.kernels.kept_schedule(key);
+  if (!text) return nullptr;
+  try {
+    RunPlan plan = parse_run_plan(*text);
+    require_fits(plan, graph);
+    std::vector<Hash128> keys;
+    for (const RunPlan::Launch& l : plan.launches) keys.push_back(l.kernel);
+    auto kernels = context.kernels.find(keys);
+    if (kernels.size() != keys.size()) fail("a kernel of it is not in the cache any more");
+    auto compiled = finish(context, graph, std::move(plan), std::move(kernels));
+    context.counters.schedule_loads++;
+    if (events::on()) events::add("load", "load schedule", start, std::chrono::steady_clock::now());
+    return compiled;
+  } catch (const Error& error) {
+    inspect::note(fmt::format("the schedule {} in the cache is made anew: {}", key.hex(), error.what()));
+    return nullptr;
+  }
+}
+
+static std::shared_ptr<CompiledSchedule> read_or_compile(ContextState& context, const Graph& graph,
+                                                         const inspect::PassLog& log) {
+  if (!context.kernels.keeps_schedules()) return compile(context, graph, log, nullptr);
+  const Hash128 key = context.kernels.key_of_schedule(graph);
+  if (auto found = read_back(context, graph, key)) return found;
+  return compile(context, graph, log, &key);
 }
 
 // The same for each list of passes: they are equal exactly if their names are, in order.
 static std::vector<uint64_t> schedule_key(const ContextState& context, const Graph& graph) {
   std::vector<uint64_t> key = graph_key(graph);
-  for (const GraphPass& pass : context.passes) key.push_back(std::hash<std::string>()(pass.name));
+  for (const GraphPass& pass : context.passes) key.push_back(hash128(pass.name).low);
   return key;
 }
 
@@ -170,10 +210,9 @@ std::shared_ptr<CompiledSchedule> compiled_for(ContextState& context, const Grap
   inspect::graph_made(graph);
   inspect::PassLog log(graph);
   const Graph last = run_passes(graph, passes_for(context, graph), log.watch());
-  auto compiled = with_repro(last, [&] { return compile(context, last, log); });
+  auto compiled = with_repro(last, [&] { return read_or_compile(context, last, log); });
   constexpr size_t bytes_a_kernel = 8192;
-  const size_t bytes =
-      2 * sizeof(uint64_t) * key.size() + bytes_a_kernel * compiled->schedule().kernels.size();
+  const size_t bytes = 2 * sizeof(uint64_t) * key.size() + bytes_a_kernel * compiled->plan().launches.size();
   context.schedules.put(std::move(key), compiled, bytes);
   return compiled;
 }

@@ -293,6 +293,16 @@ void schedule_made(const Graph& graph, const Target& target, const Schedule& sch
   if (dumps("decisions")) dump(fmt::format("{:04}", number), "decisions", decisions_text(graph, schedule));
 }
 
+bool sees_scheduling() {
+  const Settings& s = settings();
+  return s.level >= 3 || !s.dumped.empty() || !s.overrides.empty() || !env_text(Env::Decisions).empty() ||
+         !env_list(Env::RuleOff).empty();
+}
+
+void note(const std::string& text) {
+  if (settings().level >= 1) say(fmt::format("kontor: {}\n", text));
+}
+
 bool dumps(std::string_view stage) {
   return std::find(settings().dumped.begin(), settings().dumped.end(), stage) != settings().dumped.end();
 }
@@ -318,14 +328,18 @@ std::string override_source(const std::string& kernel, const BackendKind& kind) 
 
 bool timing() { return timed; }
 
-void kernel_ran(const ScheduledKernel& kernel, const std::string& name, Time start, Time end, int64_t bytes) {
+int64_t operations_in(const Ref& kernel) {
+  constexpr double most = 1e18;
+  return static_cast<int64_t>(std::min(float_operations(tree::body(*kernel), 1), most));
+}
+
+void kernel_ran(const std::string& name, int64_t operations, Time start, Time end, int64_t bytes) {
   if (events::on()) events::add("kernel", name, start, end, {{"launch", launches++}, {"bytes", bytes}});
   if (settings().level < 2) return;
   const double nanoseconds =
       static_cast<double>(std::chrono::duration_cast<std::chrono::nanoseconds>(end - start).count());
-  const double operations = float_operations(tree::body(*kernel.tree), 1);
   say(fmt::format("kontor: {:40} {:10.1f} us {:8.2f} GFLOP/s {:8.2f} GB/s\n", name, nanoseconds / 1e3,
-                  operations / std::max(nanoseconds, 1.0),
+                  static_cast<double>(operations) / std::max(nanoseconds, 1.0),
                   static_cast<double>(bytes) / std::max(nanoseconds, 1.0)));
 }
 

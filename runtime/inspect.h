@@ -53,6 +53,10 @@ using Time = std::chrono::steady_clock::time_point;
 void device_opened(const Backend& backend, int threads);
 void graph_made(const Graph& graph);
 void schedule_made(const Graph& graph, const Target& target, const Schedule& schedule, const PassLog& log);
+/// Whether what scheduling and rendering make is shown, edited or decided by hand, so that they must run.
+bool sees_scheduling();
+/// A line on stderr, where KONTOR_DEBUG is 1 or more.
+void note(const std::string& text);
 /// Whether KONTOR_DUMP names the stage.
 bool dumps(std::string_view stage);
 /// Whether a kernel's source is wanted even if a finished program is found.
@@ -62,6 +66,8 @@ void kernel_rendered(const ScheduledKernel& kernel, const KernelSource& source, 
 std::string override_source(const std::string& kernel, const BackendKind& kind);
 /// Whether kernels are timed one by one.
 bool timing();
-void kernel_ran(const ScheduledKernel& kernel, const std::string& name, Time start, Time end, int64_t bytes);
+/// Operations on floats that a kernel needs.
+int64_t operations_in(const Ref& kernel);
+void kernel_ran(const std::string& name, int64_t operations, Time start, Time end, int64_t bytes);
 
 }  // namespace kontor::inspect

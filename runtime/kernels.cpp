@@ -104,10 +104,54 @@ bool KernelStore::load_cached(const Hash128& key, Kernel& kernel) {
   } catch (const Error&) {
     return false;  // a binary of another device or damaged: made again
   }
+  kernel.name = cached->name;
   figures_.loads++;
   figures_.load_ns += since(start);
   if (events::on()) events::add("load", "load " + kernel.name, start, Clock::now());
   return true;
+}
+
+std::vector<std::shared_ptr<Kernel>> KernelStore::find(std::span<const Hash128> keys) {
+  std::vector<std::shared_ptr<Kernel>> out;
+  std::unordered_map<Hash128, std::shared_ptr<Kernel>, HashOfHash> made;
+  bool all = true;
+  for (const Hash128& key : keys) {
+    std::shared_ptr<Kernel>* found = kernels_.find(key);
+    if (found == nullptr && !made.contains(key)) {
+      const auto kernel = std::make_shared<Kernel>();
+      kernel->key = key;
+      kernel->device = device_.shared_from_this();
+      all = all && load_cached(key, *kernel);
+      if (!all) break;
+      made.emplace(key, kernel);
+    }
+    out.push_back(found != nullptr ? *found : made.at(key));
+  }
+  keep(made);
+  if (!all) out.clear();
+  return out;
+}
+
+bool KernelStore::keeps_schedules() const {
+  return device_.backend().kind().keeps_binaries && !cache_.folder().empty() && !inspect::sees_scheduling();
+}
+
+// The kernels' fingerprint, and what else of a Target it hangs on.
+Hash128 KernelStore::key_of_schedule(const Graph& graph) const {
+  const Target& t = device_.target();
+  const std::string told = fmt::format("{} | {} {} {} {} {}", fingerprint_, t.threads, t.memory_budget,
+                                       t.budget_is_asked, t.natives.shared_matrices, t.fast);
+  const std::vector<uint64_t> words = graph_key(graph);
+  const std::string_view bytes(reinterpret_cast<const char*>(words.data()), words.size() * sizeof words[0]);
+  return kernel_cache_key(bytes, told);
+}
+
+void KernelStore::keep_schedule(const Hash128& key, size_t launches, std::string text) {
+  constexpr size_t most_of_a_process =
+      512;  // one that makes a graph for each of many numbers fills no disk with them
+  if (schedules_kept_ == most_of_a_process) return;
+  ++schedules_kept_;
+  cache_.put_schedule(key, fmt::format("{} kernels", launches), std::move(text));
 }
 
 void KernelStore::set_limit(size_t kernels) {
@@ -178,6 +222,7 @@ std::vector<BoundKernel> KernelStore::get(std::span<const ScheduledKernel> wante
       continue;
     }
     kernel = out[i].kernel = std::make_shared<Kernel>();
+    kernel->key = key;
     kernel->name = entry_for(tree, key);
     kernel->device = device_.shared_from_this();
     const std::string edited = inspect::override_source(kernel->name, device_.backend().kind());

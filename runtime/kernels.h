@@ -17,6 +17,7 @@ namespace kontor {
 
 /// A kernel that can be launched. Schedules that contain the same tree share it.
 struct Kernel {
+  Hash128 key;
   std::string name;  ///< entry function: the tree's name and eight digits of its key
   std::shared_ptr<Device>
       device;  ///< outlives the program, which a jit function may keep longer than its Context
@@ -53,6 +54,16 @@ class KernelStore {
   /// A tree whose form was compiled before with other constants gets a program that reads these from slots: then
   /// `x * 0.1`, `x * 0.2` .. and `x[1]`, `x[2]` .. are two compiles, however many there are.
   std::vector<BoundKernel> get(std::span<const ScheduledKernel> wanted, const ParallelFor& parallel);
+  /// The kernels of these keys, from memory or disk; none if one is missing or none is asked for.
+  std::vector<std::shared_ptr<Kernel>> find(std::span<const Hash128> keys);
+
+  /// Whether schedules are kept on disk: for a device whose kernels are, where nothing is to be seen of their making.
+  bool keeps_schedules() const;
+  /// Of a graph as schedule() gets it, for this device and what it is told.
+  Hash128 key_of_schedule(const Graph& graph) const;
+  std::optional<std::string> kept_schedule(const Hash128& key) { return cache_.schedule(key); }
+  void keep_schedule(const Hash128& key, size_t launches, std::string text);
+
   const KernelFigures& figures() const { return figures_; }
   size_t size() const { return kernels_.size(); }
   void set_limit(size_t kernels);
@@ -90,6 +101,7 @@ class KernelStore {
   Lru<Hash128, std::shared_ptr<Kernel>, HashOfHash> kernels_{most_kernels};
   Lru<Hash128, Form, HashOfHash> forms_{most_kernels};
   KernelFigures figures_;
+  size_t schedules_kept_ = 0;
 };
 
 }  // namespace kontor

@@ -15,12 +15,10 @@ std::vector<Tensor> tensors_of(std::span<const Ref> nodes) {
   return out;
 }
 
-bool folds(Op op) { return op == Op::Reduce || op == Op::Scan || op == Op::Scatter; }
-
 Operation operation_of(const Node& node, std::span<const Ref> inputs) {
   std::span<const int64_t> numbers = node.arg.ints;
   Operation op{.op = row(node.op).name, .name = node.arg.text, .numbers = {}, .inputs = tensors_of(inputs)};
-  if (folds(node.op)) {
+  if (begins_with_fold(node.op)) {
     op.name = plain_name(fold_of_code(numbers[0]).fold);
     numbers = numbers.subspan(1);
   }

@@ -154,7 +154,7 @@ Run run_graph(const Graph& graph, Backend& backend, std::span<const Array> input
   DeviceMemory on_device{backend};
   for (const Array& a : memory.host) on_device.add(a);
   std::vector<int64_t> slots(scalars.begin(), scalars.end());
-  for_each_launch(run.schedule, slots, [&](size_t k) {
+  for_each_launch(run.schedule.kernels.size(), run.schedule.streams, slots, [&](size_t k) {
     const ScheduledKernel& kernel = run.schedule.kernels[k];
     std::unique_ptr<Program> program = backend.load(sources[k], binaries[k]);
     std::vector<void*> buffers;
@@ -164,7 +164,7 @@ Run run_graph(const Graph& graph, Backend& backend, std::span<const Array> input
     backend.launch({.program = program.get(), .buffers = buffers, .scalars = slots, .shares = shares},
                    {backwards});
     const int64_t failed = backend.synchronise();
-    if (failed && run.error.empty()) run.error = failed_check(kernel, failed);
+    if (failed && run.error.empty()) run.error = failed_check(kernel.checks, failed);
     for (size_t i = 0; i < memory.host.size(); i++)
       if (!on_device.take(i, memory.host[i]))
         broken("kernel {} writes beyond the end of buffer {}\n{}", k, i, tree::print(kernel.tree));
@@ -180,12 +180,12 @@ Run run_trees(const Graph& graph, const Target& target, std::span<const Array> i
   std::vector<std::byte> arena;
   const std::vector<std::byte*> address = addresses(run.schedule, memory, arena);
   std::vector<int64_t> slots(scalars.begin(), scalars.end());
-  for_each_launch(run.schedule, slots, [&](size_t k) {
+  for_each_launch(run.schedule.kernels.size(), run.schedule.streams, slots, [&](size_t k) {
     const ScheduledKernel& kernel = run.schedule.kernels[k];
     std::vector<void*> buffers;
     for (int b : kernel.buffers) buffers.push_back(address[static_cast<size_t>(b)]);
     const int64_t failed = evaluate_tree(kernel.tree, buffers, slots);
-    if (failed && run.error.empty()) run.error = failed_check(kernel, failed);
+    if (failed && run.error.empty()) run.error = failed_check(kernel.checks, failed);
   });
   take_outputs(graph, memory, run);
   return run;

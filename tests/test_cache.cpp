@@ -79,7 +79,7 @@ TEST_CASE("[runtime] a kernel put into the cache is found by another process") {
   CHECK(cache.stats().misses == 1);
   CHECK(cache.stats().written == 1);
   REQUIRE(cache.list().size() == 1);
-  CHECK(cache.list()[0].kernel == "softmax_12");
+  CHECK(cache.list()[0].name == "softmax_12");
   CHECK(cache.list()[0].key == kKey.hex());
   CHECK(cache.clear() == 1);
   CHECK(cache.get(kKey) == nullptr);

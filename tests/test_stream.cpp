@@ -73,8 +73,9 @@ TEST_CASE("[stream] samples through layers: pieces of them, whole results") {
   REQUIRE(s.streams.size() == 1);
   CHECK(s.streams[0].extent == 64);
   CHECK(s.streams[0].chunk == 16);
-  CHECK(count_launches(s) == s.kernels.size() - (s.streams[0].last - s.streams[0].first + 1) +
-                                 4 * (s.streams[0].last - s.streams[0].first + 1));
+  CHECK(count_launches(s.kernels.size(), s.streams) == s.kernels.size() -
+                                                           (s.streams[0].last - s.streams[0].first + 1) +
+                                                           4 * (s.streams[0].last - s.streams[0].first + 1));
 }
 
 TEST_CASE("[stream] an extent that pieces don't divide: the last one overlaps") {

@@ -380,7 +380,7 @@ constexpr int64_t kPiece = 64, kSamples = 512, kPieceBudget = 8'900'000, kProces
 
 void check_pieces() {
   Context::current().state().schedules.for_each([](const auto&, const auto& schedule) {
-    for (const ScheduledStream& s : schedule->schedule().streams)
+    for (const ScheduledStream& s : schedule->plan().streams)
       if (s.extent == kSamples && s.chunk != kPiece)
         fail("bench: a stream over {} samples has pieces of {}, not of {}", s.extent, s.chunk, kPiece);
   });

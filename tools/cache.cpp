@@ -1,4 +1,4 @@
-// kontor cache: the compiled kernels kept on disk: where they are, which, and a way to be rid of them.
+// kontor cache: the compiled kernels and finished schedules kept on disk: where they are, which, and a way to be rid of them.
 #include <cstdio>
 #include <ctime>
 #include <memory>
@@ -29,10 +29,15 @@ void print_warnings(KernelCache& cache) {
   for (const std::string& warning : cache.take_warnings()) fmt::print(stderr, "kontor: {}\n", warning);
 }
 
+std::string plural(CachedKind kind) { return fmt::format("{}s", name(kind)); }
+
 void print_json(const KernelCache& cache, const std::vector<KernelCache::Entry>& entries) {
-  nlohmann::ordered_json out = {{"folder", cache.folder()}, {"kernels", nlohmann::ordered_json::array()}};
+  nlohmann::ordered_json out = {{"folder", cache.folder()}};
+  for (const CachedKind kind : {CachedKind::Kernel, CachedKind::Schedule})
+    out[plural(kind)] = nlohmann::ordered_json::array();
   for (const auto& e : entries)
-    out["kernels"].push_back({{"key", e.key}, {"kernel", e.kernel}, {"bytes", e.bytes}, {"used", e.used}});
+    out[plural(e.kind)].push_back(
+        {{"key", e.key}, {name(e.kind), e.name}, {"bytes", e.bytes}, {"used", e.used}});
   fmt::print("{}\n", out.dump(1));
 }
 
@@ -41,29 +46,31 @@ void run(const Options& options) {
   if (options.clear) {
     const int64_t removed = cache.clear();
     print_warnings(cache);
-    fmt::print("removed {} kernels from {}\n", removed, cache.folder());
+    fmt::print("removed {} kernels and schedules from {}\n", removed, cache.folder());
     return;
   }
   const std::vector<KernelCache::Entry> entries = cache.list();
   print_warnings(cache);
   if (options.json) return print_json(cache, entries);
-  int64_t bytes = 0;
+  int64_t bytes = 0, schedules = 0;
   for (const auto& e : entries) {
     bytes += e.bytes;
-    if (options.list) fmt::print("{}  {:>8}  {}  {}\n", e.key, e.bytes, when(e.used), e.kernel);
+    schedules += e.kind == CachedKind::Schedule;
+    if (options.list)
+      fmt::print("{}  {:>8}  {}  {:8}  {}\n", e.key, e.bytes, when(e.used), name(e.kind), e.name);
   }
   if (cache.folder().empty()) fmt::print("the disk cache is off (KONTOR_NO_CACHE)\n");
   else
-    fmt::print("{}: {} kernels, {:.1f} MB\n", cache.folder(), entries.size(),
-               static_cast<double>(bytes) / 1e6);
+    fmt::print("{}: {} kernels, {} schedules, {:.1f} MB\n", cache.folder(), std::ssize(entries) - schedules,
+               schedules, static_cast<double>(bytes) / 1e6);
 }
 
 }  // namespace
 
 void add_cache(CLI::App& app) {
-  CLI::App* verb = app.add_subcommand("cache", "The kernels kept on disk");
+  CLI::App* verb = app.add_subcommand("cache", "The kernels and schedules kept on disk");
   auto options = std::make_shared<Options>();
-  verb->add_flag("--list", options->list, "One line a kernel, latest use first");
+  verb->add_flag("--list", options->list, "One line for each, latest use first");
   verb->add_flag("--clear", options->clear, "Remove them");
   verb->add_flag("--json", options->json, "As JSON");
   verb->callback([options] { run(*options); });

@@ -10,8 +10,6 @@
 namespace kontor {
 namespace {
 
-constexpr int64_t kAlignment = 64;
-
 struct Placed {
   int64_t begin, end;
   Lifetime life;
@@ -70,7 +68,7 @@ MemoryPlan plan_memory(std::span<const Lifetime> temporaries) {
   std::vector<Placed> placed;
   for (size_t i : order) {
     const Lifetime& life = temporaries[i];
-    const int64_t bytes = std::max<int64_t>((life.bytes + kAlignment - 1) / kAlignment, 1) * kAlignment;
+    const int64_t bytes = std::max<int64_t>((life.bytes + arena_unit - 1) / arena_unit, 1) * arena_unit;
     const int64_t begin = best_gap(placed, life, bytes);
     plan.offset[i] = begin;
     plan.bytes = std::max(plan.bytes, begin + bytes);

@@ -8,8 +8,11 @@
 
 namespace kontor {
 
+/// [bytes] Temporaries begin at multiples of it.
+inline constexpr int64_t arena_unit = 64;
+
 struct MemoryPlan {
-  std::vector<int64_t> offset;  ///< of each temporary; a multiple of 64
+  std::vector<int64_t> offset;  ///< of each temporary; a multiple of arena_unit
   int64_t bytes = 0;            ///< of the arena
 };
 

@@ -18,8 +18,6 @@ namespace {
 
 constexpr int64_t longest_inline = 32;
 
-bool starts_with_fold(Op op) { return row(op).group == OpClass::Reduce || op == Op::Scatter; }
-
 // ---- printing -------------------------------------------------------------------------------------------------------
 
 class Printer {
@@ -106,7 +104,7 @@ class Printer {
     if (n.op == Op::Variable) ints.erase(ints.begin());
     std::string list;
     for (size_t i = 0; i < ints.size(); i++)
-      list += (i ? ", " : "") + (i == 0 && starts_with_fold(n.op) ? part_name(fold_in(n), part_in(n))
+      list += (i ? ", " : "") + (i == 0 && begins_with_fold(n.op) ? part_name(fold_in(n), part_in(n))
                                                                   : fmt::format("{}", ints[i]));
     bool named = !n.arg.text.empty() && n.op != Op::Variable;
     return (named ? " " + quoted(n.arg.text) : "") + (list.empty() ? "" : " {" + list + "}");
@@ -233,7 +231,7 @@ class Parser {
 
   void arguments(Line& l) {
     if (!lex_.take("{")) return;
-    if (starts_with_fold(l.op)) l.arg.ints.push_back(fold());
+    if (begins_with_fold(l.op)) l.arg.ints.push_back(fold());
     else l.arg.ints.push_back(parse_integer(lex_));
     while (lex_.take(",")) l.arg.ints.push_back(parse_integer(lex_));
     lex_.expect("}");

@@ -20,7 +20,8 @@ struct ContextState;
 
 /// What a Context did so far: what a test or a user asks to see that nothing was compiled again.
 struct Counters {
-  uint64_t schedules = 0;       ///< graphs scheduled
+  uint64_t schedules = 0;       ///< graphs for which there was no finished schedule in memory
+  uint64_t schedule_loads = 0;  ///< of these, whose schedule was taken from the disk cache
   uint64_t compiles = 0;        ///< kernels compiled by a device compiler
   uint64_t loads = 0;           ///< kernels taken from the disk cache
   uint64_t launches = 0;        ///< kernels run

@@ -84,6 +84,11 @@ class Builder {
   /// A float rounded to a half; of one that widened() gave, that half.
   Val narrowed(Val v);
 
+  /// Remembers the code of a narrow float, of which v is the float; what was remembered, else nothing. What is stored as it was
+  /// rounded is not encoded a second time.
+  void note_code(Val v, Val code) { vals_[static_cast<size_t>(v.id)].code = code.id; }
+  Val code(Val v) const { return {vals_[static_cast<size_t>(v.id)].code}; }
+
   /// An instruction without side effects, at the outermost level that knows its operands; an equal one is found again.
   template <class... P>
   Val emit(Type type, const P&... parts) {
@@ -145,6 +150,7 @@ class Builder {
     int scalar = -1;   // of which it is the splat
     std::string text = {};
     int half = -1;  // of which it is the float
+    int code = -1;  // the same of other narrow floats
   };
   /// A loop's counter times `factor`.
   struct Product {

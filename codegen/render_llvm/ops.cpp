@@ -182,10 +182,20 @@ class Evaluation {
     const Ref formula = decompose(*n, b_.natives());
     const Val v = formula ? value(formula) : emitted(*n);
     formulas_.push_back(formula);  // the map knows its nodes by their address
-    return known_[n.get()] = v;
+    known_[n.get()] = v;
+    if (formula && is_rounding(*n)) {
+      const Ref code = make(Op::Bitcast, {n}, {}, unsigned_of(row(n->dtype).bits));
+      b_.note_code(v, value(code));
+      formulas_.push_back(code);
+    }
+    return v;
   }
 
  private:
+  static bool is_rounding(const Node& n) {
+    return n.op == Op::Cast && is_narrow(n.dtype) && n[0]->dtype == DType::F32 && !is_primitive_here(n);
+  }
+
   Val emitted(const Node& n) {
     const DType from = n[n.op == Op::Where ? 1 : 0]->dtype;
     Val v[3];
@@ -296,6 +306,8 @@ Val cast(Builder& b, DType to, DType from, Val v) {
 }
 
 Val bitcast(Builder& b, DType to, DType from, Val v) {
+  if (is_narrow(from) && to == unsigned_of(row(from).bits))
+    if (const Val code = b.code(v)) return code;
   const Ref x = operand(b, from, v, 0, {});
   return b.splat(Evaluation(b, std::span(&v, 1)).value(make(Op::Bitcast, {x}, {}, to)), b.lanes(v));
 }

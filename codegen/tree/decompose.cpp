@@ -165,7 +165,8 @@ Ref decompose_bitcast(const Node& n, const Natives& natives) {
   if (natives.f16 && narrow == DType::F16) return {};
   const FloatFormat& f = row(narrow).format;
   if (narrow == n.dtype) return held(decoded(f, Term(x).as(DType::I32)).node, narrow);
-  if (!has_f32_exponents(f)) return cast(encoded(f, f32(x)), codes);
+  const bool rounds = x->op == Op::Cast && x->src[0]->dtype == DType::F32 && !is_primitive_here(*x);
+  if (!has_f32_exponents(f)) return cast(encoded(f, rounds ? Term(x->src[0]) : f32(x)), codes);
   return cast(f32(x).bits(DType::I32) >> (23 - f.mantissa_bits), codes);  // rounded it is already
 }
 

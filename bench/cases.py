@@ -92,6 +92,19 @@ def gpt_case(name, layers, width, heads, context, batch=8, vocabulary=65):
               f"batch {batch}, Adam 1e-3", flops, 0, FMA)
 
 
+def conversion_cases():
+  for name, size in (("bf16", 2), ("f16", 2), ("f8e4m3", 1), ("f8e5m2", 1)):
+    for case, what in ((f"to_{name}", f"f32[67108864] to {name}"), (f"from_{name}", f"{name}[67108864] to f32")):
+      yield Case(case, "memory-bound", what, 0, (F32 + size) * 64 * MILLION, COPY)
+
+
+def token_case(name, dtype, size, layers=6, width=384, vocabulary=65):
+  """Each weight is read once, but for the table of positions."""
+  weights = layers * 12 * width * width + width * vocabulary
+  return Case(name, "generation", f"a token of greedy generation, batch 1, {layers} layers of {width}, 6 heads, context 256, "
+              f"weights {dtype}", 2 * weights, size * weights, READ)
+
+
 # What a program costs when it runs for the first time, nothing found in a cache: n parts, and 10 n.
 GROWING = {
     "gradient": (1000, "gradient of a chain of {} tanh, f32[1024]"),
@@ -131,6 +144,7 @@ CASES = [
     Case("cumsum_64m", "memory-bound", "cumsum of f32[67108864]", 0, 2 * F32 * 64 * MILLION, COPY),
     Case("cumsum_rows", "memory-bound", "cumsum of f32[65536,1024] along axis 0", 0, 2 * F32 * 64 * MILLION, COPY),
     Case("softmax", "memory-bound", "softmax of f32[16384,4096], last axis", 0, 2 * F32 * 16384 * 4096, COPY),
+    *conversion_cases(),
     *(Case(name + ending, "memory-bound", f"{name} of f32[{shape}], last axis", 0, F32 * 64 * MILLION, READ)
       for name in ("argmax", "logsumexp", "var") for ending, shape in (("", "16384,4096"), ("_long", "64,1048576"))),
     Case("sort_1m", "memory-bound", "sort of f32[1048576]", 0, 2 * F32 * MILLION, COPY),
@@ -142,6 +156,9 @@ CASES = [
     gpt_case("gpt_2", 2, 128, 4, 128),
     gpt_case("gpt_6", 6, 384, 6, 256),
     Case("first_gpt_6", "training", "process start to the end of the first gpt_6, empty caches", kind="process", empty=True),
+    Case("second_gpt_6", "training", "the same, second time", kind="process"),
+    token_case("token", "f32", F32),
+    token_case("token_bf16", "bf16", 2),
     Case("v2_n8", what="step of V2, vendors 8,8,8, batch 512", flops=crossed_flops(8, 512), limit=FMA, **MARKET),
     Case("v2_n4", what="step of V2, vendors 4,4,4, batch 512", flops=crossed_flops(4, 512), limit=FMA, **MARKET),
     Case("star", what="step of star, vendors 4,4,8,16,128, batch 32", **MARKET),

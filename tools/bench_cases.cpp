@@ -195,27 +195,45 @@ BenchCase of_one(std::string name, const Shape& shape, std::function<Tensor(cons
   });
 }
 
+/// To a narrow dtype, and back to f32.
+std::vector<BenchCase> conversions(int64_t elements) {
+  std::vector<BenchCase> all;
+  for (const DType narrow : {DType::BF16, DType::F16, DType::F8E4M3, DType::F8E5M2}) {
+    all.push_back(of_one(fmt::format("to_{}", name(narrow)), {elements},
+                         [narrow](const Tensor& x) { return x.cast(narrow); }));
+    all.push_back(timed(fmt::format("from_{}", name(narrow)), [=] {
+      return function_of({Tensor::uniform({elements}).cast(narrow)},
+                         [](std::span<const Tensor> in) { return in[0].cast(DType::F32); });
+    }));
+  }
+  return all;
+}
+
 std::vector<BenchCase> memory_bound() {
   constexpr int64_t large = int64_t{64} << 20;
-  return {of_one("sum_64m", {large}, [](const Tensor& x) { return x.sum(); }),
-          of_one("exp_64m", {large}, [](const Tensor& x) { return x.exp(); }),
-          of_one("cumsum_64m", {large}, [](const Tensor& x) { return x.cumsum(0); }),
-          of_one("sum_rows", {65536, 1024}, [](const Tensor& x) { return x.sum({0}); }),
-          of_one("cumsum_rows", {65536, 1024}, [](const Tensor& x) { return x.cumsum(0); }),
-          of_one("sort_1m", {1 << 20}, [](const Tensor& x) { return sort(x); }),
-          of_one("sort_rows", {1024, 1024}, [](const Tensor& x) { return sort(x); }),
-          of_one("topk_1m", {1 << 20},
-                 [](const Tensor& x) {
-                   const TopK top = topk(x, 100);
-                   return cat({top.values, top.indices.cast(DType::F32)});
-                 }),
-          of_one("softmax", {16384, 4096}, [](const Tensor& x) { return x.softmax(); }),
-          of_one("argmax", {16384, 4096}, [](const Tensor& x) { return x.argmax(1); }),
-          of_one("argmax_long", {64, 1 << 20}, [](const Tensor& x) { return x.argmax(1); }),
-          of_one("logsumexp", {16384, 4096}, [](const Tensor& x) { return x.logsumexp({1}); }),
-          of_one("logsumexp_long", {64, 1 << 20}, [](const Tensor& x) { return x.logsumexp({1}); }),
-          of_one("var", {16384, 4096}, [](const Tensor& x) { return x.var({1}); }),
-          of_one("var_long", {64, 1 << 20}, [](const Tensor& x) { return x.var({1}); })};
+  std::vector<BenchCase> all = conversions(large);
+  std::vector<BenchCase> rest = {
+      of_one("sum_64m", {large}, [](const Tensor& x) { return x.sum(); }),
+      of_one("exp_64m", {large}, [](const Tensor& x) { return x.exp(); }),
+      of_one("cumsum_64m", {large}, [](const Tensor& x) { return x.cumsum(0); }),
+      of_one("sum_rows", {65536, 1024}, [](const Tensor& x) { return x.sum({0}); }),
+      of_one("cumsum_rows", {65536, 1024}, [](const Tensor& x) { return x.cumsum(0); }),
+      of_one("sort_1m", {1 << 20}, [](const Tensor& x) { return sort(x); }),
+      of_one("sort_rows", {1024, 1024}, [](const Tensor& x) { return sort(x); }),
+      of_one("topk_1m", {1 << 20},
+             [](const Tensor& x) {
+               const TopK top = topk(x, 100);
+               return cat({top.values, top.indices.cast(DType::F32)});
+             }),
+      of_one("softmax", {16384, 4096}, [](const Tensor& x) { return x.softmax(); }),
+      of_one("argmax", {16384, 4096}, [](const Tensor& x) { return x.argmax(1); }),
+      of_one("argmax_long", {64, 1 << 20}, [](const Tensor& x) { return x.argmax(1); }),
+      of_one("logsumexp", {16384, 4096}, [](const Tensor& x) { return x.logsumexp({1}); }),
+      of_one("logsumexp_long", {64, 1 << 20}, [](const Tensor& x) { return x.logsumexp({1}); }),
+      of_one("var", {16384, 4096}, [](const Tensor& x) { return x.var({1}); }),
+      of_one("var_long", {64, 1 << 20}, [](const Tensor& x) { return x.var({1}); })};
+  all.insert(all.end(), rest.begin(), rest.end());
+  return all;
 }
 
 // --- Training ---------------------------------------------------------------------------------------------------------
@@ -261,6 +279,30 @@ Run gpt_step_of(const GptShape& shape) {
     Context::current().synchronise();
   };
 }
+/// A token of greedy generation, its weights of this dtype; the text begins anew where the context is full.
+BenchCase token_of(std::string case_name, const GptShape& shape, DType dtype) {
+  return timed(std::move(case_name), [=]() -> Run {
+    auto model = std::make_shared<nn::Gpt>(nn::GptOptions{.vocabulary = shape.vocabulary,
+                                                          .context = shape.context,
+                                                          .layers = shape.layers,
+                                                          .width = shape.width,
+                                                          .heads = shape.heads,
+                                                          .dtype = dtype});
+    for (const nn::Parameter& p : nn::parameters(*model))
+      if (p.tensor->rank() > 1) *p.tensor = p.tensor->cast(dtype).realize();
+    auto generator = std::make_shared<nn::Generator>(*model, nn::Choice{.temperature = 0});
+    return [model, generator, left = int64_t{0}, context = shape.context]() mutable {
+      if (left == 0) {
+        generator->restart();
+        generator->read(0);
+        left = context - 1;
+      }
+      generator->next();
+      --left;
+    };
+  });
+}
+
 constexpr GptShape kSmallGpt{.layers = 2, .width = 128, .heads = 4, .context = 128, .batch = 8},
     kGpt{.layers = 6, .width = 384, .heads = 6, .context = 256, .batch = 8};
 
@@ -291,7 +333,10 @@ std::vector<BenchCase> training() {
   std::vector<BenchCase> all = {timed("mnist_step", backprop_step), process("first_step", backprop_step)};
   all.push_back(timed("gpt_2", [] { return gpt_step_of(kSmallGpt); }));
   all.push_back(timed("gpt_6", [] { return gpt_step_of(kGpt); }));
-  all.push_back(process("first_gpt_6", [] { return gpt_step_of(kGpt); }));
+  for (const char* name : {"first_gpt_6", "second_gpt_6"})
+    all.push_back(process(name, [] { return gpt_step_of(kGpt); }));
+  all.push_back(token_of("token", kGpt, DType::F32));
+  all.push_back(token_of("token_bf16", kGpt, DType::BF16));
   for (const MarketCase& c : kMarkets) all.push_back(timed(c.name, [&c] { return market_step(c); }));
   all.push_back(process("first_v2_n8", [] { return market_step(kMarkets[0]); }));
   return all;

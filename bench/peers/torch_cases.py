@@ -84,6 +84,47 @@ def gpt_step(layers, width, heads, context, batch=8, vocabulary=65):
   return stepping(network, lambda x, y: torch.nn.functional.cross_entropy(network(x).flatten(0, 1), y.flatten()), ids, following)
 
 
+class Cached:
+  """A token at a time: keys and values of those before lie in tables of the whole context."""
+
+  def __init__(self, layers, width, heads, context, dtype):
+    self.network, self.context, self.heads = Gpt(layers, width, heads, context).to(dtype), context, heads
+    shape = (1, heads, context, width // heads)
+    self.past = [(torch.zeros(shape, dtype=dtype), torch.zeros(shape, dtype=dtype)) for _ in range(layers)]
+    self.token, self.at = 0, 0
+
+  def block(self, b, x, keys, values, at):
+    q, k, v = (t.view(1, 1, self.heads, -1).transpose(1, 2) for t in b.joint(b.norm1(x)).split(x.shape[-1], -1))
+    keys[:, :, at], values[:, :, at] = k[:, :, 0], v[:, :, 0]
+    mixed = torch.nn.functional.scaled_dot_product_attention(q, keys[:, :, :at + 1], values[:, :, :at + 1])
+    x = x + b.project(mixed.transpose(1, 2).reshape(x.shape))
+    return x + b.down(torch.nn.functional.gelu(b.up(b.norm2(x))))
+
+  def next(self):
+    if self.at == self.context:
+      self.token, self.at = 0, 0
+    n = self.network
+    x = (n.tokens.weight[self.token] + n.positions.weight[self.at]).view(1, 1, -1)
+    for b, (keys, values) in zip(n.blocks, self.past):
+      x = self.block(b, x, keys, values, self.at)
+    self.token, self.at = int((n.norm(x) @ n.tokens.weight.T).argmax()), self.at + 1
+
+
+def generation(dtype):
+  if options.compile:
+    return None  # sizes that grow by one each token
+  model = Cached(6, 384, 6, 256, dtype)
+  return without_gradient(model.next)
+
+
+def conversion(name):
+  way, narrow = name.split("_")
+  narrow = {"bf16": torch.bfloat16, "f16": torch.float16, "f8e4m3": torch.float8_e4m3fn, "f8e5m2": torch.float8_e5m2}[narrow]
+  x = torch.rand(64 << 20)
+  x, wanted = (x, narrow) if way == "to" else (x.to(narrow), torch.float32)
+  return without_gradient(lambda: x.to(wanted))
+
+
 def attention(backward):
   q, k, v, g = (torch.randn(1, 8, 1024, 64) for _ in range(4))
   def forward():
@@ -192,7 +233,11 @@ def form_of(name):
     return training_step()
   if name == "gpt_2":
     return gpt_step(2, 128, 4, 128)
-  if name in ("gpt_6", "first_gpt_6"):
+  if name in ("token", "token_bf16"):
+    return generation(torch.bfloat16 if name == "token_bf16" else torch.float32)
+  if name.startswith(("to_", "from_")):
+    return conversion(name)
+  if name in ("gpt_6", "first_gpt_6", "second_gpt_6"):
     return gpt_step(6, 384, 6, 256)
   if name.startswith("start_"):
     return lambda: str(compiled(lambda x: (x * 2 + 1).sum(1))(torch.arange(6).reshape(2, 3)))

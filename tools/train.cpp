@@ -48,8 +48,11 @@ void train(const Options& o, const Settings& settings, const Data& data, const C
 // Each entry with what else was given, from the same weights.
 std::vector<StudyRun> compared(const Options& o, std::span<const std::string> arguments) {
   std::vector<StudyRun> runs;
-  for (const std::string& name : o.compare)
-    runs.push_back({name, name, of_method(arguments, settings_of(name, {}).method)});
+  for (const std::string& text : o.compare) {
+    const CompareEntry entry = compare_entry(text);
+    const Settings own = settings_of(entry.preset, entry.own);
+    runs.push_back({text, entry.preset, with_own(of_method(arguments, own.method), entry.own)});
+  }
   return runs;
 }
 

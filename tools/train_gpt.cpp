@@ -54,21 +54,22 @@ void train(const Options& o, const TextSettings& settings, const std::string& fi
   stop_if_interrupted(resume_command(again, text_setting_table(), verb, o.out, {"--seconds", "--tflop"}));
 }
 
-// Each entry with what else was given and is of its method; all of the first one's model.
+// Each entry with what else was given and is of its method; all of the first one's model, but for what is an entry's own.
 std::vector<StudyRun> compared(const Options& o, const Arguments& arguments) {
   const TableOf<TextSettings> table = text_setting_table();
   std::vector<StudyRun> runs;
   Arguments model;
-  for (const std::string& name : o.compare) {
-    const TextSettings own = text_settings_of(name, {});
+  for (const std::string& text : o.compare) {
+    const CompareEntry entry = compare_entry(text);
+    const std::string method = text_settings_of(entry.preset, entry.own).method;
     if (runs.empty())
       for (const RowOf<TextSettings>& row : table)
         if (row.of == Of::Model && !has(arguments, row.name))
-          model.push_back(argument_of(row, value_text(own, row)));
+          model.push_back(argument_of(row, value_text(text_settings_of(entry.preset, {}), row)));
     Arguments words = model;
     for (const std::string& a : arguments)
-      if (!is_foreign(table, a, own.method)) words.push_back(a);
-    runs.push_back({name, name, words});
+      if (!is_foreign(table, a, method)) words.push_back(a);
+    runs.push_back({text, entry.preset, with_own(words, entry.own)});
   }
   return runs;
 }

@@ -7,6 +7,7 @@
 
 #include "backends/backend.h"
 #include "base/error.h"
+#include "tools/setting_table.h"
 #include "tools/validators.h"
 
 namespace kontor::tools {
@@ -15,9 +16,13 @@ void add_training_options(CLI::App& verb, TrainingOptions& o, const std::string&
   verb.add_option("--preset", o.preset, "Settings by name, as listed below; options given beside it go first")
       ->check(not_empty());
   verb.add_option("--compare", o.compare,
-                  "Train in several ways, as marketplace,backprop or names of presets, and compare them")
+                  "Train in several ways, as marketplace,backprop or names of presets, and compare them; "
+                  "nano:dtype=bf16 is a preset with a setting of its own")
       ->delimiter(',')
       ->allow_extra_args(false);
+  verb.add_option("--seeds", o.seeds, "With --compare: so many seeds, from --seed on")
+      ->capture_default_str()
+      ->check(whole(1, 1000));
   verb.add_option("--threads", o.threads, "Threads (0: one a core)")->check(whole(0, 4096));
   verb.add_option(
           "--memory-budget", o.memory_budget,
@@ -56,11 +61,31 @@ void stop_if_interrupted(const Arguments& again) {
   throw Exit{128 + interrupted};
 }
 
+CompareEntry compare_entry(const std::string& text) {
+  CompareEntry entry;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find(':', begin), text.size());
+    const std::string part = text.substr(begin, end - begin);
+    if (begin == 0) entry.preset = part;
+    else if (part.find('=') == std::string::npos)
+      fail("train: --compare {}: '{}' is no setting, as dtype=bf16 is", text, part);
+    else entry.own.push_back("--" + part);
+    begin = end + 1;
+  }
+  return entry;
+}
+
+Arguments with_own(Arguments words, const Arguments& own) {
+  std::erase_if(words, [&](const std::string& word) { return has(own, name_of(word)); });
+  words.insert(words.end(), own.begin(), own.end());
+  return words;
+}
+
 void compare(const TrainingOptions& o, const std::vector<StudyRun>& runs, const Subject& subject) {
   if (!o.resume.empty() || !o.preset.empty())
     fail("train: --compare starts {} anew; it takes no --resume or --preset", fmt::join(o.compare, ", "));
   Study study{.name = "compare", .about = "The same data, trained in several ways", .runs = runs};
-  study.seeds = {o.seed};
+  for (int i = 0; i < o.seeds; ++i) study.seeds.push_back(o.seed + static_cast<uint64_t>(i));
   run_study(study, subject, o.out);
 }
 

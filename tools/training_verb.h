@@ -7,13 +7,15 @@ namespace kontor::tools {
 
 struct TrainingOptions {
   std::string preset, device, out, resume;
-  std::vector<std::string> compare;  ///< names of presets or methods
+  std::vector<std::string>
+      compare;    ///< names of presets or methods, with settings of their own (CompareEntry)
+  int seeds = 1;  ///< of --compare
   int threads = 0;
   int64_t memory_budget = 0;
   uint64_t seed = 1;
 };
 
-/// --preset --compare --device --threads --memory-budget --out --resume; `presets` is said below them.
+/// --preset --compare --seeds --device --threads --memory-budget --out --resume; `presets` is said below them.
 void add_training_options(CLI::App& verb, TrainingOptions& options, const std::string& presets);
 /// The default Context as they say, with signals caught from now on.
 void begin_training(const TrainingOptions& options);
@@ -45,6 +47,15 @@ Arguments resume_command(Arguments words, TableOf<S> table, const CLI::App& verb
 
 /// If a signal came: says how to go on, and throws Exit.
 void stop_if_interrupted(const Arguments& again);
+
+/// An entry of --compare: a preset or method, and settings that it alone has, as `minute:dtype=bf16:lr=1e-3`.
+struct CompareEntry {
+  std::string preset;
+  Arguments own;
+};
+CompareEntry compare_entry(const std::string& text);
+/// `words` without those that say what `own` says, and these behind them.
+Arguments with_own(Arguments words, const Arguments& own);
 
 /// Trains each entry of --compare, with what else was given and is of its method.
 void compare(const TrainingOptions& options, const std::vector<StudyRun>& runs, const Subject& subject);

@@ -241,6 +241,13 @@ def compares_ways_to_train(out):
   before = metrics.stat().st_mtime_ns
   train(out, *arguments)
   assert metrics.stat().st_mtime_ns == before, "it was trained again"
+  # Settings of an entry's own, and several seeds.
+  train(out / "own", "--compare", "tiny,tiny:dtype=bf16:lr=1e-3", "--steps", 4, "--seed", 5, "--seeds", 2)
+  for seed in (5, 6):
+    losses = {run: rows(out / "own" / run / f"seed-{seed}/metrics.csv")[-1]["loss"] for run in ("tiny", "tiny-dtype-bf16-lr-1e-3")}
+    assert len(set(losses.values())) == 2, losses
+  refuses(lambda *a, code: train(out / "wrong", *a, code=code), [
+      (1, ["--compare", "tiny:fast"], "--compare tiny:fast: 'fast' is no setting"), (2, ["--compare", "tiny:dtype=f64"], "f64 not in")])
   # With the settings of one of them alone: the same run.
   kontor("train", "gpt", TEXT, "--preset", "low-rank", *TINY, "--tflop", "4e-5", "--seed", 5, "--test-every", 0, "--out", out / "alone")
   assert weights(out / "alone") == weights(out / "low-rank")

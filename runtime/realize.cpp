@@ -278,7 +278,10 @@ class Realization {
     return leaf_of(second, dtype, dims);
   }
 
+  // A node that nobody else owns is about to die: one of its expression, made later, would be found or not as it gets the same
+  // address or another, and the next process would have other graphs to schedule.
   void remember(const Ref& node, const std::shared_ptr<Version>& version) {
+    if (!live_.contains(node.get())) return;
     auto& table = context_.realized;
     if (table.size() >= context_.realized_limit) {
       std::erase_if(table, [](const auto& entry) { return entry.second.version.expired(); });

@@ -38,8 +38,11 @@ std::vector<uint64_t> graph_key(const Graph& graph) {
   for (const Ref& i : graph.inputs) {  // targets that nothing reads have a number too
     number.emplace(i.get(), number.size());
   }
-  std::vector<Ref> roots = graph.outputs;
-  for (const Node* n : topological(roots)) {
+  NodeMap<uint64_t>
+      slots;  // a pass may have left scalars in another order than that of their first use, or without one
+  for (const Ref& s : graph.scalars) slots.emplace(s.get(), slots.size());
+  key.push_back(graph.scalars.size());
+  for (const Node* n : topological(graph.outputs)) {
     key.push_back(static_cast<uint64_t>(n->op) | static_cast<uint64_t>(n->dtype) << 8 | n->src.size() << 16);
     size_t from = 0, count = structural_ints(*n, from);
     if (begins_with_fold(n->op)) {  // those of a program have numbers of this process
@@ -50,6 +53,7 @@ std::vector<uint64_t> graph_key(const Graph& graph) {
     for (size_t i = from; i < count; i++) key.push_back(static_cast<uint64_t>(n->arg.ints[i]));
     if (n->op == Op::Call) key.push_back(hash128(n->arg.text).low);
     if (n->op == Op::Buffer) key.push_back(number.at(n));
+    if (const auto slot = slots.find(n); slot != slots.end()) key.push_back(slot->second);
     for (const Ref& s : n->src) key.push_back(number.at(s.get()));
     number.emplace(n, number.size());
   }

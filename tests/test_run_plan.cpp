@@ -149,6 +149,34 @@ TEST_CASE("[plan] under another budget there is another schedule") {
   CHECK(second.schedule_loads == second.schedules);
 }
 
+TEST_CASE("[plan] what a program's pass makes of a graph counts, and where it leaves the scalars") {
+  const Starts starts;
+  const auto difference = [] {
+    const Scalar a(2.0), b(5.0);
+    const Tensor x = Tensor::ones({3}).realize();
+    return x * a - x * b;
+  };
+  const auto changed = [&](const MapValue& change) {
+    Context::current().add_pass("own",
+                                [change](std::span<const Tensor> out) { return map_values(out, change); });
+    return difference();
+  };
+  const auto turned = [&] {
+    return changed([](const Tensor&, const Operation& o) -> Tensor {
+      return o.op == "sub" ? o.inputs[1] - o.inputs[0] : Tensor();
+    });
+  };
+  const auto added = [&] {
+    return changed([](const Tensor&, const Operation& o) -> Tensor {
+      return o.op == "sub" ? o.inputs[0] + o.inputs[1] : Tensor();
+    });
+  };
+  CHECK(Starts::start(difference).values == std::vector<float>(3, -3));
+  CHECK(Starts::start(turned).values == std::vector<float>(3, 3));
+  CHECK(Starts::start(added).values == std::vector<float>(3, 7));
+  CHECK(Starts::start(turned).values == std::vector<float>(3, 3));
+}
+
 TEST_CASE("[plan] checks say from a plan that was read what they said from the one that was made") {
   const Starts starts;
   const auto refused = [] {

@@ -35,6 +35,25 @@ def holds_kernels_schedules_and_compiles(out):
   assert "load" in {event.get("cat") for event in traced(out)}  # now from the cache
 
 
+def a_second_start_schedules_and_compiles_nothing(out):
+  def kinds(*arguments, **env):
+    path, cache = out / "second.json", out / "kept"
+    printed = kontor("train", *arguments, "--out", out / "again", env={"KONTOR_TRACE": str(path), "KONTOR_CACHE_DIR": str(cache), **env})
+    return {event["cat"] for event in json.loads(path.read_text())["traceEvents"] if event["ph"] == "X"}, printed
+
+  for arguments in (["gpt", "--preset", "tiny", "--steps", 4, "--sample", 0], ["--data", DATA, "--batch", 4, "--steps", 2]):
+    assert "schedule" in kinds(*arguments)[0]
+    for _ in range(2):
+      assert kinds(*arguments)[0] == {"load", "kernel"}
+  # A torn file is said where that is asked for, and made anew.
+  for path in (out / "kept").glob("*.schedule"):
+    path.write_bytes(path.read_bytes()[:-1])
+  found, printed = kinds(*arguments, KONTOR_DEBUG="1")
+  assert "schedule" in found and "compile" not in found, found
+  assert "in the cache is damaged or of another version; it is made anew" in printed, printed
+  assert kinds(*arguments)[0] == {"load", "kernel"}
+
+
 def a_file_that_cannot_be_written_is_said(out):
   printed = kontor("train", "--data", DATA, "--method", "backprop", "--batch", 4, "--steps", 1, "--out", out / "run",
                    env={"KONTOR_TRACE": str(out / "none/trace.json")})
@@ -51,7 +70,7 @@ def main():
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     DATA = cut(folder / "data")
-    return report([holds_kernels_schedules_and_compiles, a_file_that_cannot_be_written_is_said, is_off_by_default], folder)
+    return report([holds_kernels_schedules_and_compiles, a_second_start_schedules_and_compiles_nothing, a_file_that_cannot_be_written_is_said, is_off_by_default], folder)
 
 
 if __name__ == "__main__":

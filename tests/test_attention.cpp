@@ -149,7 +149,23 @@ TEST_CASE("[attention] long sequences: the scores are never all in memory") {
   for (const bool causal : {false, true}) {
     nn::attention(q, q, q, {.causal = causal}).realize();
     CHECK(on.context.counters().temporary_bytes <= uint64_t{32} << 20);  // of 8192 x 8192 scores: 256 MiB
+    std::vector<Tensor> gradients = gradient((nn::attention(q, q, q, {.causal = causal}) * q).sum(), {q});
+    realize_all(gradients);
+    CHECK(on.context.counters().temporary_bytes <= uint64_t{32} << 20);
   }
+}
+
+TEST_CASE("[attention] more queries than a chain has steps: the gradients of the formula") {
+  OnDevice on("llvm", 2);
+  const auto drawn = [](int64_t n) { return Tensor::normal({1, n, 2}, 0, 1, DType::F64).realize(); };
+  const Tensor q = drawn(4100), k = drawn(24), v = drawn(24), out = drawn(4100);
+  const Tensor mask = (Tensor::arange(4100 * 24).reshape({4100, 24}) % 5) < 3;
+  const Tensor plain = where(mask, q.matmul(k.transpose(-1, -2)) * 0.5, -1e30).softmax().matmul(v);
+  const Tensor blocks = nn::attention(q, k, v, {.mask = mask, .scale = 0.5});
+  CHECK((plain - blocks).abs().max().item<double>() < 1e-12);
+  const std::vector<Tensor> expected = gradient((plain * out).sum(), {q, k, v});
+  const std::vector<Tensor> got = gradient((blocks * out).sum(), {q, k, v});
+  for (size_t n = 0; n < 3; ++n) CHECK((got[n] - expected[n]).abs().max().item<double>() < 1e-10);
 }
 
 TEST_CASE("[attention] scores are not kept for the gradients") {

@@ -78,6 +78,20 @@ TEST_CASE("[stream] samples through layers: pieces of them, whole results") {
                                                            4 * (s.streams[0].last - s.streams[0].first + 1));
 }
 
+TEST_CASE("[stream] what ends a large result comes first: nothing needs to run in pieces") {
+  const Tensor x = placeholder({64, 64}), along = placeholder({64, 1}), across = placeholder({1, 64});
+  Tensor sums = placeholder({1, 64}), products = placeholder({64, 1});
+  std::vector<Tensor> large;
+  for (int i = 0; i < 6; i++) large.push_back(x.matmul(placeholder({64, 64})));  // 16 KiB each
+  for (const Tensor& a : large) sums = sums + across.matmul(a);
+  for (const Tensor& a : large) products = products + a.matmul(along);
+  const Graph graph = graph_of({sums, products});
+  CHECK(plan_temporaries(schedule(graph, with_memory(0))).bytes >= 6 * (16 << 10));
+  const Schedule s = within(graph, 40 << 10);
+  INFO(inspect::print(s));
+  CHECK(s.streams.empty());
+}
+
 TEST_CASE("[stream] an extent that pieces don't divide: the last one overlaps") {
   const Schedule s = within(graph_of({layers(placeholder({37, 32}))}), 2048);
   REQUIRE(s.streams.size() == 1);

@@ -250,6 +250,7 @@ class Choice {
 void stream(ProgramTree& program, const Target& target) {
   const bool given = program.given && program.given->has(Matter::Stream);
   if (program.groups.empty() || (target.memory_budget <= 0 && !given)) return;
+  if (target.memory_budget > 0) order_for_memory(program, target.memory_budget);
   Choice choice(program, target);
   StreamPlan plan = choice.run();
   if (plan.axes.empty()) return;

@@ -18,6 +18,8 @@ constexpr double unseen = -1e30;
 // Queries to a block, and blocks, of attention that looks back only: fewer are too small for kernels of their own, more are
 // more to compile.
 constexpr int64_t least_block = 256, most_blocks = 8;
+// Queries to a block of any attention: as many steps as the chain of a product has (codegen/stages/fold_order.h).
+constexpr int64_t longest_block = 4096;
 
 void check_sizes(const Ref& q, const Ref& k, const Ref& v) {
   if (q->rank() < 2 || k->rank() < 2 || v->rank() < 2)
@@ -108,15 +110,18 @@ Ref part(const Ref& x, int64_t back, int64_t begin, int64_t end) {
 }
 
 /// The formula for blocks of queries one after another, each with the keys that its queries may see: what none of them sees is
-/// not computed. Of 1024 queries and keys that leaves 5 products in 8.
+/// not computed. Of 1024 queries and keys that leaves 5 products in 8. More queries than a product's chain has steps are in blocks too:
+/// gradients of keys add up over them, and pieces of a chain need not be kept.
 Ref in_blocks(const Ref& q, const Ref& k, const Ref& v, const Choices& c) {
   const Ref &n = q->shape[q->rank() - 2], &m = k->shape[k->rank() - 2];
   const int64_t queries = n->is_const() ? extent(n) : 0, keys = m->is_const() ? extent(m) : 0;
-  const int64_t block = std::max(least_block, (queries + most_blocks - 1) / most_blocks);
-  if (!c.causal || keys < queries || queries <= block) return formula(q, k, v, c);
+  const bool is_cut = c.causal && keys >= queries;
+  const int64_t block =
+      is_cut ? std::max(least_block, (queries + most_blocks - 1) / most_blocks) : longest_block;
+  if (queries <= block || (!is_cut && (c.causal || c.window > 0))) return formula(q, k, v, c);
   std::vector<Ref> out;
   for (int64_t begin = 0; begin < queries; begin += block) {
-    const int64_t end = std::min(begin + block, queries), last = end + keys - queries;
+    const int64_t end = std::min(begin + block, queries), last = is_cut ? end + keys - queries : keys;
     const int64_t first = c.window == 0 ? 0 : std::max<int64_t>(0, begin + keys - queries - c.window + 1);
     Choices own = c;
     if (c.mask) own.mask = part(part(c.mask, 2, begin, end), 1, first, last);

@@ -247,14 +247,26 @@ class Choice {
 
 }  // namespace
 
+/// Returns the bytes of temporaries that are left.
+static int64_t run_in_pieces(ProgramTree& program, const Target& target) {
+  Choice choice(program, target);
+  StreamPlan plan = choice.run();
+  const int64_t left = plan.peak;
+  if (!plan.axes.empty()) cut_to_pieces(program, choice.flow(), plan);
+  return left;
+}
+
 void stream(ProgramTree& program, const Target& target) {
   const bool given = program.given && program.given->has(Matter::Stream);
   if (program.groups.empty() || (target.memory_budget <= 0 && !given)) return;
-  if (target.memory_budget > 0) order_for_memory(program, target.memory_budget);
-  Choice choice(program, target);
-  StreamPlan plan = choice.run();
-  if (plan.axes.empty()) return;
-  cut_to_pieces(program, choice.flow(), plan);
+  std::optional<ProgramTree> before;
+  if (!given) before = program;
+  const int64_t left = run_in_pieces(program, target);
+  if (given || left <= target.memory_budget) return;
+  ProgramTree& other = *before;
+  order_for_memory(other);
+  if (static_cast<double>(run_in_pieces(other, target)) <= cost::order_worth * static_cast<double>(left))
+    program = std::move(other);
 }
 
 }  // namespace kontor

@@ -1,4 +1,4 @@
-// The order of kernels where their temporaries go beyond the budget: of those that are ready, the one that leaves least alive.
+// The order of kernels where pieces alone do not bring their temporaries within the budget: of those that are ready, the one that leaves least alive.
 //
 //   dot0 -> max1 -> dot2            dot0, max1, dot2, dot3, max4, dot5
 //   dot3 -> max4 -> dot5    and not dot0, dot3, max1, max4, dot2, dot5, which keeps both large results
@@ -123,15 +123,11 @@ class Ordering {
 
 }  // namespace
 
-void order_for_memory(ProgramTree& program, int64_t budget) {
-  const Flow flow(program);
-  const StreamPlan now(program, flow, {});
-  if (now.peak <= budget) return;
-  const std::vector<int> order = Ordering(program, flow).run();
-  ProgramTree trial = program;
-  trial.groups.clear();
-  for (int g : order) trial.groups.push_back(program.groups[static_cast<size_t>(g)]);
-  if (StreamPlan(trial, Flow(trial), {}).peak < now.peak) program.groups = std::move(trial.groups);
+void order_for_memory(ProgramTree& program) {
+  const std::vector<int> order = Ordering(program, Flow(program)).run();
+  std::vector<Group> groups;
+  for (int g : order) groups.push_back(std::move(program.groups[static_cast<size_t>(g)]));
+  program.groups = std::move(groups);
 }
 
 }  // namespace kontor

@@ -10,7 +10,7 @@
 #include "graph/shape.h"
 #include "graph/transforms/calls.h"
 #include "graph/transforms/op_table.h"
-#include "marketplace/step.h"
+#include "marketplace/low_rank.h"
 
 namespace kontor::inline v0::marketplace {
 
@@ -22,15 +22,6 @@ struct Factors {
   Ref delta;                       ///< of the parameter's shape
 };
 
-/// Which axes of a parameter each factor runs along: rows, columns, and the taps of a convolution; a vector is its own.
-std::vector<Ints> factor_axes(size_t rank) {
-  if (rank < 2) return {rank == 0 ? Ints{} : Ints{0}};
-  std::vector<Ints> out{{0}, {1}};
-  if (rank > 2) out.emplace_back();
-  for (size_t a = 2; a < rank; ++a) out.back().push_back(static_cast<int64_t>(a));
-  return out;
-}
-
 /// A product of something with a parameter, in the shape before its terms are added up.
 struct Product {
   size_t weight;          ///< which of the sources is a view of the parameter
@@ -41,83 +32,51 @@ struct Product {
 
 class Recorder {
  public:
-  explicit Recorder(const Step& step) : step_(step), leader_(step.leader) {
-    if (leader_.parts.empty()) fail("marketplace: the low-rank plan needs two samples or more, not one");
-    samples_ = leader_.parts[0].with->shape[0];
-    for (size_t g = 0; g < step.groups(); ++g) {
-      if (step.vendors(g) != 1)
-        fail("groups: {} vendors of '{}'; the low-rank plan has one a sample", step.vendors(g),
-             step.options.groups[g].name);
-      for (size_t k = 0; k < step.members[g].size(); ++k) draw(g, k);
+  Recorder(const Leader& leader, std::span<const size_t> parameters, const DrawSigns& draw, bool whole)
+      : leader_(leader) {
+    for (size_t k = 0; k < parameters.size(); ++k) {
+      const Ref& mark = leader_.marks[parameters[k]];
+      Factors out;
+      for (const Ints& axes : whole ? std::vector<Ints>{all_axes(mark->rank())} : factor_axes(mark->rank())) {
+        const Dims thin = factor_shape(*mark, axes);
+        const Ref one = fn::mark(fn::fill(DType::F32, 1, thin), "signs");
+        out.signs.push_back({one, draw(k, out.signs.size(), thin)});
+        const Ref wide = fn::broadcast(one, mark->shape);
+        out.delta = out.delta ? fn::mul(out.delta, wide) : wide;
+      }
+      factors_.emplace(mark.get(), std::move(out));
     }
   }
 
   // A vendor and its opposite see the same sample: the same signs, the size with either sign.
-  Outcome run() {
+  LowRankVendors run(std::span<const size_t> parameters, const Ref& sigma) {
     std::vector<Ref> roots{leader_.part_loss};
     if (leader_.part_accuracy) roots.push_back(leader_.part_accuracy);
     std::vector<BatchedLeaf> leaves = leader_.parts;
     for (const auto& [mark, factors] : factors_)
       leaves.insert(leaves.end(), factors.signs.begin(), factors.signs.end());
-    const Ref both = fn::stack({step_.sigma(0), fn::neg(step_.sigma(0))}, 0);
+    const Ref both = fn::stack({sigma, fn::neg(sigma)}, 0);
     const std::vector<Ref> all =
         batch(batch(perturbed(roots), leaves), std::vector<BatchedLeaf>{{sigma_, both}});
-    const Ref& losses = all[0];  // [2, samples]
-    if (losses->rank() != 2) fail("marketplace: the loss depends on no group");
-    Outcome out{.losses = {fn::reshape(losses, {ix::mul(index(2), samples_)})}};
-    out.loss = fn::mean(losses, {}, false);
-    if (leader_.part_accuracy) out.accuracy = fn::mean(all[1], {}, false);
-    const Ref difference = fn::sub(fn::select(losses, 0, 0), fn::select(losses, 0, 1));
-    const double factor = -0.5 / static_cast<double>(extent(samples_));
-    const Ref weights = fn::mul(fn::where(finite(difference), difference, 0.0),
-                                fn::splat(fn::div(factor, step_.sigma(0)), difference->shape));
-    for (const auto& group : step_.members) {
-      out.directions.emplace_back();
-      for (size_t i : group) out.directions.back().push_back(direction(i, weights));
+    if (all[0]->rank() != 2) fail("marketplace: the loss depends on no group");
+    LowRankVendors out{all[0], leader_.part_accuracy ? all[1] : Ref(), {}};
+    for (const size_t i : parameters) {
+      out.signs.emplace_back();
+      for (const BatchedLeaf& s : factors_.find(leader_.marks[i].get())->second.signs)
+        out.signs.back().push_back(s.with);
     }
     return out;
   }
 
  private:
-  const Step& step_;
   const Leader& leader_;
-  Ref samples_, sigma_ = fn::mark(constant(DType::F32, 0.0), "sigma");
+  Ref sigma_ = fn::mark(constant(DType::F32, 0.0), "sigma");
   NodeMap<Factors> factors_;  // of each parameter's Mark
 
-  void draw(size_t g, size_t k) {
-    const Ref& mark = leader_.marks[step_.members[g][k]];
-    Factors out;
-    int64_t stream = static_cast<int64_t>(4 * k) << 32;
-    for (const Ints& axes : factor_axes(mark->rank())) {
-      Dims thin(mark->rank(), index(1));
-      for (int64_t a : axes) thin[static_cast<size_t>(a)] = mark->shape[static_cast<size_t>(a)];
-      const Ref one = fn::mark(fn::fill(DType::F32, 1, thin), "signs");
-      thin.insert(thin.begin(), samples_);
-      const Ref key = fn::select(step_.seeds[g], 0, 0);
-      out.signs.push_back({one, fn::rademacher_at(key, constant(DType::U64, stream), thin, DType::F32)});
-      const Ref wide = fn::broadcast(one, mark->shape);
-      out.delta = out.delta ? fn::mul(out.delta, wide) : wide;
-      stream += int64_t{1} << 32;
-    }
-    factors_.emplace(mark.get(), std::move(out));
-  }
-
-  /// sum over vendors of weight * delta: of a matrix, one product of its factors.
-  Ref direction(size_t i, const Ref& weights) const {
-    const Ref& mark = leader_.marks[i];
-    const std::vector<BatchedLeaf>& signs = factors_.find(mark.get())->second.signs;
-    const Ref rows = fn::flatten(signs[0].with, 1);
-    const Ref weighted = fn::mul(rows, along_vendors(weights, rows));
-    if (signs.size() == 1) return fn::reshape(fn::sum(weighted, Ints{0}, false), mark->shape);
-    Ref columns = signs[1].with;
-    if (signs.size() > 2) {
-      Dims wide = columns->shape;
-      for (size_t a = 3; a < wide.size(); ++a) wide[a] = mark->shape[a - 1];
-      columns = fn::mul(fn::broadcast(columns, wide), fn::broadcast(signs[2].with, wide));
-    }
-    // Stored: a product reads each factor many times, and bits are not made into signs each time.
-    const Ref left = make(Op::Copy, {weighted}), right = make(Op::Copy, {fn::flatten(columns, 1)});
-    return fn::reshape(fn::matmul(fn::transpose(left, 0, 1), right), mark->shape);
+  static Ints all_axes(size_t rank) {
+    Ints out;
+    for (size_t a = 0; a < rank; ++a) out.push_back(static_cast<int64_t>(a));
+    return out;
   }
 
   /// The roots with each parameter's delta of one vendor added.
@@ -147,7 +106,7 @@ class Recorder {
   const Factors* looked_up(const Node& n) const {
     if (!n.is(Op::Gather) || n.arg.ints != Ints{0} || n.src[0]->rank() != 2) return nullptr;
     const auto it = factors_.find(n.src[0].get());
-    return it == factors_.end() ? nullptr : &it->second;
+    return it == factors_.end() || it->second.signs.size() < 2 ? nullptr : &it->second;
   }
 
   Ref added_row(const Node& n, std::vector<Ref> src, const Factors& f) const {
@@ -167,7 +126,8 @@ class Recorder {
       for (; view->is(Op::Reshape) || view->is(Op::Permute) || view->is(Op::Expand);
            view = view->src[0].get())
         turned = turned != view->is(Op::Permute);  // a transpose of a transpose is none
-      if (!factors_.contains(view) || view->rank() < 2 || !other->is(Op::Expand)) continue;
+      const auto it = factors_.find(view);
+      if (it == factors_.end() || it->second.signs.size() < 2 || !other->is(Op::Expand)) continue;
       for (size_t a = 0; a < other->rank(); ++a) {
         const bool summed =
             std::count(n.arg.ints.begin() + 1, n.arg.ints.end(), static_cast<int64_t>(a)) != 0;
@@ -203,8 +163,92 @@ class Recorder {
   }
 };
 
+/// Places of the parameters of all groups, and for each its group and place in that.
+struct Places {
+  std::vector<size_t> parameters;
+  std::vector<std::pair<size_t, size_t>> in_group;
+};
+
+Places places_of(const Step& step) {
+  Places out;
+  for (size_t g = 0; g < step.groups(); ++g) {
+    if (step.vendors(g) != 1)
+      fail("groups: {} vendors of '{}'; the low-rank plan has one a sample", step.vendors(g),
+           step.options.groups[g].name);
+    for (size_t k = 0; k < step.members[g].size(); ++k) {
+      out.parameters.push_back(step.members[g][k]);
+      out.in_group.emplace_back(g, k);
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
-Outcome record_low_rank(const Step& step) { return Recorder(step).run(); }
+std::vector<Ints> factor_axes(size_t rank) {
+  if (rank < 2) return {rank == 0 ? Ints{} : Ints{0}};
+  std::vector<Ints> out{{0}, {1}};
+  if (rank > 2) out.emplace_back();
+  for (size_t a = 2; a < rank; ++a) out.back().push_back(static_cast<int64_t>(a));
+  return out;
+}
+
+Dims factor_shape(const Node& parameter, const Ints& axes) {
+  Dims thin(parameter.rank(), index(1));
+  for (int64_t a : axes) thin[static_cast<size_t>(a)] = parameter.shape[static_cast<size_t>(a)];
+  return thin;
+}
+
+LowRankVendors low_rank_vendors(const Leader& leader, std::span<const size_t> parameters, const Ref& sigma,
+                                const DrawSigns& draw, bool whole) {
+  if (leader.parts.empty()) fail("marketplace: the low-rank plan needs two samples or more, not one");
+  return Recorder(leader, parameters, draw, whole).run(parameters, sigma);
+}
+
+// Of a matrix, one product of its factors.
+Ref weighted_signs(const Dims& shape, const std::vector<Ref>& signs, const Ref& weights) {
+  const Ref rows = fn::flatten(signs[0], 1);
+  const Ref weighted = fn::mul(rows, along_vendors(weights, rows));
+  if (signs.size() == 1) return fn::reshape(fn::sum(weighted, Ints{0}, false), shape);
+  Ref columns = signs[1];
+  if (signs.size() > 2) {
+    Dims wide = columns->shape;
+    for (size_t a = 3; a < wide.size(); ++a) wide[a] = shape[a - 1];
+    columns = fn::mul(fn::broadcast(columns, wide), fn::broadcast(signs[2], wide));
+  }
+  // Stored: a product reads each factor many times, and bits are not made into signs each time.
+  const Ref left = make(Op::Copy, {weighted}), right = make(Op::Copy, {fn::flatten(columns, 1)});
+  return fn::reshape(fn::matmul(fn::transpose(left, 0, 1), right), shape);
+}
+
+// All signs of a group's parameters are of one seed: those of all samples follow each other from one counter on.
+Outcome record_low_rank(const Step& step) {
+  const Places places = places_of(step);
+  const Leader& leader = step.leader;
+  if (leader.parts.empty()) fail("marketplace: the low-rank plan needs two samples or more, not one");
+  const Ref samples = leader.parts[0].with->shape[0];
+  const LowRankVendors vendors = low_rank_vendors(
+      leader, places.parameters, step.sigma(0), [&](size_t i, size_t factor, const Dims& thin) {
+        const auto [g, k] = places.in_group[i];
+        Dims shape = thin;
+        shape.insert(shape.begin(), samples);
+        const int64_t stream = static_cast<int64_t>(4 * k + factor) << 32;
+        return fn::rademacher_at(fn::select(step.seeds[g], 0, 0), constant(DType::U64, stream), shape,
+                                 DType::F32);
+      });
+  const Ref& losses = vendors.losses;
+  Outcome out{.losses = {fn::reshape(losses, {ix::mul(index(2), samples)})}};
+  out.loss = fn::mean(losses, {}, false);
+  if (vendors.accuracy) out.accuracy = fn::mean(vendors.accuracy, {}, false);
+  const Ref apart = fn::sub(fn::select(losses, 0, 0), fn::select(losses, 0, 1));
+  const double factor = -0.5 / static_cast<double>(extent(samples));
+  const Ref weights =
+      fn::mul(fn::where(finite(apart), apart, 0.0), fn::splat(fn::div(factor, step.sigma(0)), apart->shape));
+  out.directions.resize(step.groups());
+  for (size_t i = 0; i < places.parameters.size(); ++i)
+    out.directions[places.in_group[i].first].push_back(
+        weighted_signs(leader.marks[places.parameters[i]]->shape, vendors.signs[i], weights));
+  return out;
+}
 
 }  // namespace kontor::inline v0::marketplace

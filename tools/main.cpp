@@ -12,8 +12,8 @@ namespace kontor::tools {
 namespace {
 
 using Adder = void (*)(CLI::App&);
-constexpr Adder verbs[] = {add_train, add_generate, add_eval,    add_study, add_scalify, add_dump,
-                           add_rules, add_env,      add_devices, add_cache, add_bench};
+constexpr Adder verbs[] = {add_train, add_generate, add_eval, add_study,   add_scalify, add_swarm, add_ledger,
+                           add_dump,  add_rules,    add_env,  add_devices, add_cache,   add_bench};
 
 /// "" if the first word of the command line is a verb or an option.
 std::string unknown_verb(const CLI::App& app, int argc, char** argv) {

@@ -18,6 +18,8 @@ void add_env(CLI::App& app);
 void add_devices(CLI::App& app);
 void add_cache(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_swarm(CLI::App& app);
+void add_ledger(CLI::App& app);
 void add_scalify(CLI::App& app);
 void add_scalify_report(CLI::App& scalify);  ///< verbs of the verb `scalify`
 void add_scalify_explain(CLI::App& scalify);

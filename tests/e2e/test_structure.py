@@ -12,7 +12,7 @@ import tempfile
 ROOT = pathlib.Path(os.environ["KONTOR_SOURCE"])
 # A folder includes only from itself and those before it (docs/design.md, "The house"). nn and marketplace stand side by
 # side with what they name in their charters; tests may include everything.
-ORDER = ["include/kontor", "base", "graph", "scalify", "codegen", "backends", "runtime", "nn", "marketplace", "tools"]
+ORDER = ["include/kontor", "base", "graph", "scalify", "codegen", "backends", "runtime", "nn", "marketplace", "swarm", "tools"]
 # The same for the parts of codegen, on five floors from below: what all speak of, what is asked, what makes stages and prints
 # trees, what works on kernels, and the driver. A part includes those of lower floors, and of its own those before it.
 CODEGEN = [["target", "decisions", "tree", "schedule.h"], ["cost", "render"], ["stages", "render_c", "render_llvm"],

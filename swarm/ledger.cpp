@@ -154,6 +154,12 @@ std::vector<PublicKey> Ledger::members() const {
   return out;
 }
 
+std::vector<Digest> Ledger::deals() const {
+  std::vector<Digest> out;
+  each_evidence("deal", [&](int64_t, View bytes) { out.push_back(Reader(bytes, "deal").fixed<32>()); });
+  return out;
+}
+
 int64_t Ledger::steps() const {
   Statement count(database_->handle, "SELECT count(*) FROM records");
   if (count.step() != SQLITE_ROW) database_->failed("count its records");
@@ -228,7 +234,7 @@ void verify_evidence(const Ledger& ledger, const std::vector<Digest>& heads, Ver
 }  // namespace
 
 Verified verify(const Ledger& ledger) {
-  Chain chain(ledger.manifest());
+  Chain chain(ledger.manifest(), ledger.deals());
   Verified out{.run = chain.format().run, .state = ledger.manifest().weights};
   ledger.members();
   out.steps = ledger.steps();

@@ -23,10 +23,11 @@ class Ledger {
   const std::string& path() const { return path_; }
   const Manifest& manifest() const { return manifest_; }
   std::vector<PublicKey> members() const;  ///< throws Error if they are not the manifest's
+  std::vector<Digest> deals() const;       ///< of a fork: what Chain wants
   int64_t steps() const;                   ///< records
   /// Throws Error if there is none.
   Bytes record(int64_t step) const;
-  /// The next step's record, or what belongs to a step ("cosignature", "verdict", "proof"). Throws Error if it cannot be written: then
+  /// The next step's record, or what belongs to a step ("cosignature", "verdict", "deal"). Throws Error if it cannot be written: then
   /// nothing was.
   void append(int64_t step, View record);
   void add_evidence(int64_t step, std::string_view kind, View bytes);

@@ -81,18 +81,20 @@ Field witness_keys() {
 }
 
 Field origin() {
-  return {"origin",
-          [](const Manifest& m) {
-            if (!m.origin) return Sorted();
-            return Sorted{{"run", hex(m.origin->run)}, {"step", m.origin->step}};
-          },
-          [](Manifest& m, const Sorted& v) {
-            if (v.is_null()) return;
-            if (!v.is_object() || v.size() != 2 || !v.contains("run") || !v.contains("step") ||
-                !v["step"].is_number_integer() || v["step"] < 0 || v["step"] > UINT32_MAX)
-              wrong("origin", v, "null or a run and a step");
-            m.origin = Manifest::Origin{digest_of("origin", v["run"]), v["step"].get<int64_t>()};
-          }};
+  return {
+      "origin",
+      [](const Manifest& m) {
+        if (!m.origin) return Sorted();
+        return Sorted{{"deals", hex(m.origin->deals)}, {"run", hex(m.origin->run)}, {"step", m.origin->step}};
+      },
+      [](Manifest& m, const Sorted& v) {
+        if (v.is_null()) return;
+        if (!v.is_object() || v.size() != 3 || !v.contains("deals") || !v.contains("run") ||
+            !v.contains("step") || !v["step"].is_number_integer() || v["step"] < 0 || v["step"] > UINT32_MAX)
+          wrong("origin", v, "null or a run, a step and deals");
+        m.origin = Manifest::Origin{digest_of("origin", v["run"]), v["step"].get<int64_t>(),
+                                    digest_of("origin", v["deals"])};
+      }};
 }
 
 Field model_seed() {

@@ -38,16 +38,18 @@ struct Manifest {
   int64_t tolerance = 0;    ///< of a value computed again, in 2^-16
   int64_t width = 1;        ///< bits of a value: 1, 8 or 24
   double flip = 0;          ///< part of the bits that workers flip, for privacy; width 1
-  std::string data;         ///< Merkle root (hexadecimal), or "private"
+  std::string data = {};    ///< Merkle root (hexadecimal), or "private"
   PublicKey sequencer = {};
-  std::vector<PublicKey> witnesses;
+  std::vector<PublicKey> witnesses = {};
   Digest members = {};  ///< Merkle root of the members' keys, in the order of their numbers
-  /// A run that goes on from another one: that run's name, and its step at which this one begins.
+  /// A run that is another one told otherwise: that run's name, its step from which on they differ, and the Merkle root of the heads
+  /// by which its slots were dealt, so that they are here as there.
   struct Origin {
-    Digest run;
+    Digest run = {};
     int64_t step = 0;
+    Digest deals = {};
   };
-  std::optional<Origin> origin;
+  std::optional<Origin> origin = {};
 
   int64_t values() const { return workers * slots; }
   /// Of the step with this number, from 0; the same double on every machine.

@@ -9,8 +9,12 @@
 
 namespace kontor::swarm {
 
-Chain::Chain(const Manifest& manifest) : manifest_(manifest), format_(manifest) {
+Chain::Chain(const Manifest& manifest, std::vector<Digest> deals)
+    : manifest_(manifest), format_(manifest), deals_(std::move(deals)) {
   heads_.push_back(format_.run);
+  if (manifest.origin && merkle_root(deals_) != manifest.origin->deals)
+    fail("swarm: these {} deals are not those of the origin", deals_.size());
+  if (!manifest.origin && !deals_.empty()) fail("swarm: {} deals of a run without an origin", deals_.size());
 }
 
 std::string Chain::fault(View bytes, const Record& r) const {
@@ -57,8 +61,8 @@ void describe(Manifest& m, Task& task) {
   if (m.data != "private") m.data = hex(task.data_root());
 }
 
-Replica::Replica(Task& task, const Manifest& manifest)
-    : task_(task), chain_(manifest), steps_(task, manifest), key_(noise_key(manifest)) {
+Replica::Replica(Task& task, const Manifest& manifest, std::vector<Digest> deals)
+    : task_(task), chain_(manifest, std::move(deals)), steps_(task, manifest), key_(noise_key(manifest)) {
   const auto same = [&](const char* what, const std::string& here, const std::string& there) {
     if (here != there) fail("swarm: the {} here has hash {}, that of the run {}", what, here, there);
   };

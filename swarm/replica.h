@@ -10,13 +10,14 @@ namespace kontor::swarm {
 /// The chain without the weights: what every record must be, whatever is computed from it.
 class Chain {
  public:
-  explicit Chain(const Manifest& manifest);
+  /// `deals`: of a fork, the heads by which its origin's slots were dealt. Throws Error if they are not the manifest's.
+  explicit Chain(const Manifest& manifest, std::vector<Digest> deals = {});
   const Manifest& manifest() const { return manifest_; }
   const Format& format() const { return format_; }
   uint32_t step() const { return step_; }               ///< of the next record
   const Digest& head() const { return heads_.back(); }  ///< the run's name before the first
   /// The record by which the slots of the next step are dealt: `lag` before the head, so that all who report know it.
-  const Digest& dealing_head() const { return heads_.front(); }
+  const Digest& dealing_head() const { return step_ < deals_.size() ? deals_[step_] : heads_.front(); }
   /// What is wrong with the next record, in a sentence that names values; "" if nothing is.
   std::string fault(View bytes, const Record& record) const;
   void append(View bytes);
@@ -26,12 +27,13 @@ class Chain {
   Format format_;
   uint32_t step_ = 0;
   std::deque<Digest> heads_;
+  std::vector<Digest> deals_;
 };
 
 class Replica {
  public:
   /// Checks that the task is the manifest's: weights, graph, data. Throws Error that names what differs.
-  Replica(Task& task, const Manifest& manifest);
+  Replica(Task& task, const Manifest& manifest, std::vector<Digest> deals = {});
   const Chain& chain() const { return chain_; }
   /// Applies the next record. Throws Error "step 12: .." if it is not one, or if the state after it is not what it says: then the weights
   /// are not to be used, and the replica refuses all that follows.

@@ -3,11 +3,9 @@
 #include <cstdio>
 
 #include "base/error.h"
+#include "swarm/fork.h"
 #include "swarm/ledger.h"
 #include "swarm/replica.h"
-#include "swarm/slots.h"
-#include "swarm/trust.h"
-#include "swarm/votes.h"
 #include "tools/models.h"
 #include "tools/validators.h"
 #include "tools/verbs.h"
@@ -50,7 +48,7 @@ void replay(const ReplayOptions& o) {
   const Ledger ledger = Ledger::open(o.path);
   const swarm::Manifest& m = ledger.manifest();
   const std::unique_ptr<swarm::Task> task = swarm::make_task(m.model, m.seed, data_of(m.model, o.data));
-  swarm::Replica replica(*task, m);
+  swarm::Replica replica(*task, m, ledger.deals());
   const int64_t steps = std::min(o.until, ledger.steps());
   const auto begin = std::chrono::steady_clock::now();
   auto warm = begin;
@@ -75,6 +73,28 @@ void replay(const ReplayOptions& o) {
     print_line("test accuracy", fmt::format("{:.2f} %", 100 * metrics.accuracy));
   print_line("head", swarm::hex(replica.chain().head()));
   print_line("state", swarm::hex(state_root(*task)));
+}
+
+struct ForkOptions {
+  std::string path, out, data;
+  int64_t step = 0;
+  std::vector<uint32_t> without;
+};
+
+void fork(const ForkOptions& o) {
+  const Ledger ledger = Ledger::open(o.path);
+  const swarm::Manifest& m = ledger.manifest();
+  const std::unique_ptr<swarm::Task> task = swarm::make_task(m.model, m.seed, data_of(m.model, o.data));
+  const swarm::Forked f = swarm::fork(ledger, *task, o.out, o.step, o.without);
+  const nn::Metrics metrics = task->test();
+  print_line("records", fmt::format("{}, the same up to step {}", f.steps, o.step));
+  print_line("left out", fmt::format("{} reports of workers {}", f.left_out, fmt::join(o.without, ", ")));
+  print_line("test loss", fmt::format("{:.4f}", metrics.loss));
+  if (metrics.accuracy == metrics.accuracy)
+    print_line("test accuracy", fmt::format("{:.2f} %", 100 * metrics.accuracy));
+  print_line("head", swarm::hex(f.head));
+  print_line("state", swarm::hex(state_root(*task)));
+  print_line("files", o.out);
 }
 
 void show(const std::string& path, int64_t step) {
@@ -125,6 +145,20 @@ void add_ledger(CLI::App& app) {
       ->check(not_empty());
   again->add_option("--device", o->device, "Device that computes")->check(not_empty());
   again->callback([o] { replay(*o); });
+  CLI::App* other = add("fork", "A new ledger: the same training without some workers from a step on");
+  auto f = std::make_shared<ForkOptions>();
+  other->add_option("out", f->out, "The new file")->required()->check(not_empty());
+  other->add_option("--step", f->step, "The first step that differs")
+      ->required()
+      ->check(whole(0, UINT32_MAX));
+  other->add_option("--without", f->without, "Workers whose reports are left out, as 3,5")
+      ->delimiter(',')
+      ->check(whole(0, swarm::most_workers));
+  other->add_option("--data", f->data, "Data of the model (default: what comes with Kontor)");
+  other->callback([o, f] {
+    f->path = o->path;
+    fork(*f);
+  });
   CLI::App* look = add("show", "Prints the manifest, or one record");
   look->add_option("--step", *step, "The record of this step")->check(whole(0, UINT32_MAX));
   look->callback([o, step] { show(o->path, *step); });

@@ -20,10 +20,10 @@ using swarm::Manifest;
 
 struct SimSettings {
   std::string model = "mnist-small", plan = "low-rank", schedule = "linear", attack = "mixed", data;
-  int64_t workers = 1000, slots = 1, samples = 8, steps = 200, width = 1, lag = 0, deadline = 1000,
+  int64_t workers = 1000, slots = 1, samples = 16, steps = 300, width = 1, lag = 0, deadline = 1000,
           quorum = 65535;
   int64_t witnesses = 3, replicas = 1, test_every = 20;
-  double sigma = 0.05, lr = 0.3, spot_rate = 0.02, flip = 0, churn = 0.3, liars = 0.2, slow = 0.02;
+  double sigma = 0.05, lr = 1, spot_rate = 0.02, flip = 0, churn = 0.3, liars = 0.2, slow = 0.02;
   uint64_t seed = 1;
 };
 

@@ -107,7 +107,7 @@ class Bench:
                "<= 2 s a step" if workers == 10_000 else "< 8 GB", kept)
 
   def speed(self):
-    done = subprocess.run([str(self.unit), "replay, steps a second"], capture_output=True, text=True, env=os.environ | {"KONTOR_SOURCE": str(ROOT)})
+    done = subprocess.run([str(self.unit), "[swarm-speed]"], capture_output=True, text=True, env=os.environ | {"KONTOR_SOURCE": str(ROOT)})
     for what, rate in re.findall(r"SPEED: (.*): ([\d.]+) steps/s", done.stdout):
       least = 5 if "10M" in what else 500
       self.add("D10", f"replay, {what}", f"{rate} steps/s", f">= {least} steps/s", float(rate) >= least)

@@ -445,7 +445,7 @@ double steps_a_second(Task& task, const Manifest& m, int64_t steps) {
 }  // namespace
 
 // Hidden: for bench/swarm.py, on an idle machine.
-TEST_CASE("replay, steps a second", "[.swarm-speed]") {
+TEST_CASE("how fast a ledger is replayed", "[.swarm-speed]") {
   const OnDevice on;
   Fixed<32> secret{};
   const SigningKey key(secret);

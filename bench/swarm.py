@@ -79,7 +79,7 @@ class Bench:
 
   def d4(self):
     for attack in ATTACKS:
-      self.compared("D4", f"20 % {attack}", {"liars": 0.2, "attack": attack}, 1.10)
+      self.compared("D4", f"20 % {attack}, 2 % checked", {"liars": 0.2, "attack": attack, "spot-rate": 0.02}, 1.10)
 
   def d5(self):
     self.compared("D5", "40 % mirror, 2 % checked", {"liars": 0.4, "attack": "mirror", "spot-rate": 0.02}, 1.15, 0.9)

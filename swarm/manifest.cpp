@@ -172,7 +172,8 @@ Manifest parse_manifest(std::string_view text) {
     if (!read.contains(f.name)) fail("manifest: it has no {}", f.name);
     f.set(out, read[f.name]);
   }
-  for (const auto& [name, value] : read.items()) {
+  for (const auto& item : read.items()) {
+    const auto& name = item.key();
     const bool known = std::any_of(fields().begin(), fields().end(), [&](auto& f) { return name == f.name; });
     if (!known) fail("manifest: there is no field '{}'", name);
   }

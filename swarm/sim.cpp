@@ -23,21 +23,20 @@ constexpr std::pair<Attack, const char*> attacks[] = {
     {Attack::Replay, "replay"}, {Attack::BadSignature, "bad-signature"},
     {Attack::Mixed, "mixed"}};
 constexpr int32_t greatest = (1 << 23) - 1;
-constexpr uint64_t epoch = 1'767'225'600'000;  // ms: virtual time begins on 1 January 2026
 
 using Clock = std::chrono::steady_clock;
 double since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
-
-SigningKey key_of(uint64_t seed, std::string_view role, uint64_t number) {
-  Writer text;
-  text.add(view_of("kontor simulation, no secret")).add(view_of(role)).number(seed, 8).number(number, 8);
-  return SigningKey(sha256(text.bytes));
-}
 
 /// What is drawn of a worker in a step: 64 bits for each use.
 enum class Use : uint64_t { Away = 1, Slow, Delay, Lie, Flip, Lag };
 
 }  // namespace
+
+SigningKey simulation_key(uint64_t seed, std::string_view role, uint64_t number) {
+  Writer text;
+  text.add(view_of("kontor simulation, no secret")).add(view_of(role)).number(seed, 8).number(number, 8);
+  return SigningKey(sha256(text.bytes));
+}
 
 Attack attack_of(std::string_view name) {
   for (const auto& [attack, text] : attacks)
@@ -69,7 +68,7 @@ std::vector<Bytes> SimTransport::reports(uint64_t until) {
   return out;
 }
 
-std::vector<Bytes> SimTransport::records(size_t follower) {
+std::vector<Bytes> SimTransport::records(size_t follower, uint64_t) {
   size_t& had = read_[follower];
   std::vector<Bytes> out(published_.begin() + static_cast<std::ptrdiff_t>(had), published_.end());
   had = published_.size();
@@ -128,16 +127,16 @@ struct Simulation::State {
 void Simulation::State::make_keys() {
   Manifest& m = manifest();
   for (int64_t w = 0; w < m.workers; ++w) {
-    workers.push_back(key_of(options.seed, "worker", static_cast<uint64_t>(w)));
+    workers.push_back(simulation_key(options.seed, "worker", static_cast<uint64_t>(w)));
     members.push_back(workers.back().public_key());
   }
   m.members = members_root(members);
   m.witnesses.clear();
   for (int64_t w = 0; w < options.witnesses; ++w) {
-    witnesses.push_back(key_of(options.seed, "witness", static_cast<uint64_t>(w)));
+    witnesses.push_back(simulation_key(options.seed, "witness", static_cast<uint64_t>(w)));
     m.witnesses.push_back(witnesses.back().public_key());
   }
-  m.sequencer = key_of(options.seed, "sequencer", 0).public_key();
+  m.sequencer = simulation_key(options.seed, "sequencer", 0).public_key();
 }
 
 void Simulation::State::make_replicas() {
@@ -148,7 +147,8 @@ void Simulation::State::make_replicas() {
   m = parse_manifest(to_text(m));  // as everybody else reads it
   for (int64_t r = 0; r <= options.replicas; ++r)
     replicas.push_back(std::make_unique<Replica>(*tasks[static_cast<size_t>(r)], m));
-  sequencer = std::make_unique<Sequencer>(*replicas[0], key_of(options.seed, "sequencer", 0), members);
+  sequencer =
+      std::make_unique<Sequencer>(*replicas[0], simulation_key(options.seed, "sequencer", 0), members);
   evaluator = std::make_unique<Steps>(workers_task(), m);
   history.push_back(tasks[0]->weights());
   sent_before.resize(workers.size());
@@ -284,7 +284,7 @@ void Simulation::State::check(const Bytes& bytes, const std::vector<uint32_t>& s
 void Simulation::State::follow(const Bytes& record) {
   transport.publish(record);
   for (size_t r = 1; r < replicas.size(); ++r)
-    for (const Bytes& bytes : transport.records(r)) replicas[r]->apply(bytes);
+    for (const Bytes& bytes : transport.records(r, 0)) replicas[r]->apply(bytes);
   const uint32_t step = chain().step() - 1;
   if (ledger) ledger->append(step, record);
   for (uint32_t w = 0; w < witnesses.size(); ++w) {
@@ -325,7 +325,7 @@ SimRow Simulation::step() {
   row.accepted = static_cast<int64_t>(s.sequencer->taken());
   std::optional<Ledger::Together> together;
   if (s.ledger) together.emplace(*s.ledger);
-  const Bytes record = s.sequencer->close(epoch + end);
+  const Bytes record = s.sequencer->close(simulation_epoch + end);
   row.record_bytes = static_cast<int64_t>(record.size());
   s.follow(record);
   s.check(record, slots, lags);

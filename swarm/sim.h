@@ -35,7 +35,7 @@ class SimTransport final : public Transport {
   void send(View bytes, uint64_t delay);
   void publish(View record) override;
   std::vector<Bytes> reports(uint64_t until) override;
-  std::vector<Bytes> records(size_t follower) override;
+  std::vector<Bytes> records(size_t follower, uint64_t until) override;
   Digest put(View blob) override;
   std::optional<Bytes> blob(const Digest& digest) override;
   uint64_t now() const override { return now_; }
@@ -66,6 +66,11 @@ struct SimRow {
   double seconds = 0, forward_seconds = 0;     ///< of this machine
   double loss = 0, accuracy = 0;               ///< on the test data; NaN: not tested
 };
+
+/// The keys of a simulation, which are no secrets: "sequencer", "worker" or "witness", of a seed.
+SigningKey simulation_key(uint64_t seed, std::string_view role, uint64_t number);
+/// ms since 1970 at which virtual time begins.
+inline constexpr uint64_t simulation_epoch = 1'767'225'600'000;
 
 class Simulation {
  public:

@@ -14,8 +14,8 @@ class Transport {
   virtual void publish(View record) = 0;
   /// What came for the sequencer until then (ms of now()), in the order in which it came; waits no longer than that.
   virtual std::vector<Bytes> reports(uint64_t until) = 0;
-  /// What was published since the last call, for one follower.
-  virtual std::vector<Bytes> records(size_t follower) = 0;
+  /// What was published since the last call, for one follower; waits until then at most.
+  virtual std::vector<Bytes> records(size_t follower, uint64_t until) = 0;
   /// Bytes by their hash: pieces of snapshots, lists of members.
   virtual Digest put(View blob) = 0;
   virtual std::optional<Bytes> blob(const Digest& digest) = 0;

@@ -82,7 +82,7 @@ Ledger made(const std::string& path, const Manifest& m, int64_t steps) {
 
 }  // namespace
 
-TEST_CASE("hashes and signatures are those of the standards", "[swarm]") {
+TEST_CASE("swarm: hashes and signatures are those of the standards", "[swarm]") {
   CHECK(hex(sha256(View())) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
   CHECK(hex(sha256({view_of("a"), view_of("bc")})) ==
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
@@ -113,7 +113,7 @@ TEST_CASE("hashes and signatures are those of the standards", "[swarm]") {
         "key: 'g' is no lower-case hexadecimal digit");
 }
 
-TEST_CASE("manifests have one text, and say which field is wrong", "[swarm]") {
+TEST_CASE("swarm: manifests have one text, and say which field is wrong", "[swarm]") {
   Manifest m = manifest(10);
   m.origin = Manifest::Origin{sha256(View()), 7, {}};
   const std::string text = to_text(m);
@@ -143,7 +143,7 @@ TEST_CASE("manifests have one text, and say which field is wrong", "[swarm]") {
   CHECK(m.lr_at(m.steps / 2) == m.lr / 2);
 }
 
-TEST_CASE("messages have the sizes of the protocol", "[swarm]") {
+TEST_CASE("swarm: messages have the sizes of the protocol", "[swarm]") {
   for (const auto& [width, bytes] : {std::pair{1, 426}, {8, 1301}, {24, 3301}}) {
     const Manifest m = manifest(1000, 1, width);
     const Format f(m);
@@ -171,7 +171,7 @@ TEST_CASE("messages have the sizes of the protocol", "[swarm]") {
   CHECK(sign(verdict, f, key(1)).size() == 124);
 }
 
-TEST_CASE("no message that was changed is read as one that was signed", "[swarm]") {
+TEST_CASE("swarm: no message that was changed is read as one that was signed", "[swarm]") {
   const Manifest m = manifest(50, 3, 8);
   const Format f(m);
   Record r = record(m, 9, sha256(View()));
@@ -226,7 +226,7 @@ TEST_CASE("no message that was changed is read as one that was signed", "[swarm]
   }
 }
 
-TEST_CASE("losses become integers, codes keep their order, ranks are centred", "[swarm]") {
+TEST_CASE("swarm: losses become integers, codes keep their order, ranks are centred", "[swarm]") {
   const float nan = std::numeric_limits<float>::quiet_NaN(),
               infinite = std::numeric_limits<float>::infinity();
   CHECK(integer_loss(nan) == 0xFFFFFF);
@@ -252,7 +252,7 @@ TEST_CASE("losses become integers, codes keep their order, ranks are centred", "
       CHECK(code_of(a, width) < (1u << width));
     }
   }
-  for (const size_t n : {0, 1, 2, 9, 100}) {
+  for (const size_t n : {size_t{0}, size_t{1}, size_t{2}, size_t{9}, size_t{100}}) {
     std::vector<uint32_t> codes(n);
     for (uint32_t& c : codes) c = static_cast<uint32_t>(random() % 7);
     const std::vector<int32_t> c = coefficients(codes, 24);
@@ -266,7 +266,7 @@ TEST_CASE("losses become integers, codes keep their order, ranks are centred", "
   CHECK(coefficients(std::vector<uint32_t>{1, 0}, 1) == std::vector<int32_t>{1, -1});
 }
 
-TEST_CASE("nobody chooses slots, and checks come at their rate", "[swarm]") {
+TEST_CASE("swarm: nobody chooses slots, and checks come at their rate", "[swarm]") {
   const Manifest m = manifest(100, 5);
   const Format f(m);
   const std::vector<uint32_t> a = first_slots(f.run, 3, f), b = first_slots(f.run, 4, f);
@@ -288,7 +288,7 @@ TEST_CASE("nobody chooses slots, and checks come at their rate", "[swarm]") {
   CHECK(std::abs(checked - 2000) < 5 * 45);  // deviations of a count of 2000
 }
 
-TEST_CASE("two heads of a step and a report left out are proofs", "[swarm]") {
+TEST_CASE("swarm: two heads of a step and a report left out are proofs", "[swarm]") {
   const Manifest m = manifest(20);
   const Format f(m);
   Record a = record(m, 5, f.run), b = a, c = record(m, 6, f.run);
@@ -313,7 +313,7 @@ TEST_CASE("two heads of a step and a report left out are proofs", "[swarm]") {
   CHECK_FALSE(proves_omission(left_out, later, f, k));
 }
 
-TEST_CASE("a record is final by two thirds of the witnesses and one", "[swarm]") {
+TEST_CASE("swarm: a record is final by two thirds of the witnesses and one", "[swarm]") {
   const Manifest m = manifest(4);
   const Format f(m);
   CHECK((witness_quorum(0) == 0 && witness_quorum(1) == 1 && witness_quorum(3) == 3 &&
@@ -332,7 +332,7 @@ TEST_CASE("a record is final by two thirds of the witnesses and one", "[swarm]")
   CHECK_FALSE(is_final(head, by, m, f));
 }
 
-TEST_CASE("bans follow from what flips can explain, privacy from the flips", "[swarm]") {
+TEST_CASE("swarm: bans follow from what flips can explain, privacy from the flips", "[swarm]") {
   CHECK(contradicts(1, 100, 1, 0));
   CHECK_FALSE(contradicts(1, -100, 1, 0));
   CHECK_FALSE(contradicts(1, 3, 1, 10));
@@ -357,7 +357,7 @@ TEST_CASE("bans follow from what flips can explain, privacy from the flips", "[s
   CHECK(std::isinf(privacy(0, 1).report));
 }
 
-TEST_CASE("a ledger keeps whole records, and any byte that is changed is found", "[swarm]") {
+TEST_CASE("swarm: a ledger keeps whole records, and any byte that is changed is found", "[swarm]") {
   const TemporaryFolder folder;
   const Manifest m = manifest(40, 2, 8);
   { made(folder / "a", m, 30); }
@@ -393,7 +393,7 @@ TEST_CASE("a ledger keeps whole records, and any byte that is changed is found",
   sqlite3_close(raw);
 }
 
-TEST_CASE("what is no ledger is told from one", "[swarm]") {
+TEST_CASE("swarm: what is no ledger is told from one", "[swarm]") {
   const TemporaryFolder folder;
   const Manifest m = manifest(4);
   { made(folder / "a", m, 2); }
@@ -415,7 +415,7 @@ TEST_CASE("what is no ledger is told from one", "[swarm]") {
 }
 
 // Any byte of the file itself: the ledger says that something is wrong, or what it says of the run is unchanged (a free page, a counter).
-TEST_CASE("a ledger's file with a byte changed is refused or says the same", "[swarm]") {
+TEST_CASE("swarm: a ledger's file with a byte changed is refused or says the same", "[swarm]") {
   const TemporaryFolder folder;
   { made(folder / "a", manifest(40, 2, 8), 30); }
   std::string bytes = read_file(folder / "a");

@@ -117,7 +117,8 @@ std::vector<std::string> devices() {
 
 }  // namespace
 
-TEST_CASE("the update is the sum of integers that the text says, to the bit, on every device", "[swarm]") {
+TEST_CASE("swarm: the update is the sum of integers that the text says, to the bit, on every device",
+          "[swarm]") {
   for (const std::string& device : devices()) {
     for (const auto& [model, plan, width, workers] : {std::tuple{"mnist-small", "low-rank", 1, 40},
                                                       {"mnist-small", "low-rank", 24, 40},
@@ -148,7 +149,7 @@ TEST_CASE("the update is the sum of integers that the text says, to the bit, on 
   }
 }
 
-TEST_CASE("a slot's value is the loss with its direction less that with the opposite", "[swarm]") {
+TEST_CASE("swarm: a slot's value is the loss with its direction less that with the opposite", "[swarm]") {
   const OnDevice on;
   for (const auto& [model, plan] :
        {std::pair{"mnist-small", "low-rank"}, {"mnist-small", "full"}, {"mnist-cnn", "low-rank"}}) {
@@ -190,7 +191,7 @@ TEST_CASE("a slot's value is the loss with its direction less that with the oppo
   }
 }
 
-TEST_CASE("a spot check of few slots has the bits of the pass over many", "[swarm]") {
+TEST_CASE("swarm: a spot check of few slots has the bits of the pass over many", "[swarm]") {
   const OnDevice on;
   const std::unique_ptr<Task> task = make_task("mnist-cnn", 3, data());
   Steps steps(*task, {.model = "mnist-cnn", .workers = 300, .samples = 1, .data = "private"});
@@ -200,7 +201,7 @@ TEST_CASE("a spot check of few slots has the bits of the pass over many", "[swar
 }
 
 // D1, D2, D4, D5 in a short form: hosts of 16 slots, so that fewer signatures are made. Their full forms: bench/swarm.py.
-TEST_CASE("churn and liars lose no step, and little of what is learned", "[swarm]") {
+TEST_CASE("swarm: churn and liars lose no step, and little of what is learned", "[swarm]") {
   const OnDevice on;
   constexpr int64_t steps = thinned(300);
   const auto hosts = [](const std::string& attack, double churn, double liars) {
@@ -237,7 +238,7 @@ TEST_CASE("churn and liars lose no step, and little of what is learned", "[swarm
   CHECK(10 * many.banned_liars() > 9 * many.liars());
 }
 
-TEST_CASE("a run's ledger is replayed to the same root, whatever the device and threads", "[swarm]") {
+TEST_CASE("swarm: a run's ledger is replayed to the same root, whatever the device and threads", "[swarm]") {
   const TemporaryFolder folder;
   Digest head, state;
   for (const int64_t width : {1, 8, 24}) {
@@ -267,7 +268,7 @@ TEST_CASE("a run's ledger is replayed to the same root, whatever the device and 
   }
 }
 
-TEST_CASE("a fork leaves workers out, and is a ledger as the first", "[swarm]") {
+TEST_CASE("swarm: a fork leaves workers out, and is a ledger as the first", "[swarm]") {
   const OnDevice on;
   const TemporaryFolder folder;
   SimOptions o = options(20, 8, "mixed");
@@ -310,7 +311,7 @@ TEST_CASE("a fork leaves workers out, and is a ledger as the first", "[swarm]") 
              Contains("there is no worker 20; there are 20"));
 }
 
-TEST_CASE("a replica says what differs: model, data, state, order", "[swarm]") {
+TEST_CASE("swarm: a replica says what differs: model, data, state, order", "[swarm]") {
   const OnDevice on;
   const TemporaryFolder folder;
   SimOptions o = options(20, 4, "mixed");
@@ -336,7 +337,8 @@ TEST_CASE("a replica says what differs: model, data, state, order", "[swarm]") {
   CHECK_THAT(error_of([&] { replica.apply(ledger.record(1)); }), Contains("replay it"));
 }
 
-TEST_CASE("a sequencer refuses what is late, twice, foreign, of another slot or by another", "[swarm]") {
+TEST_CASE("swarm: a sequencer refuses what is late, twice, foreign, of another slot or by another",
+          "[swarm]") {
   const OnDevice on;
   Fixed<32> secret{};
   std::vector<SigningKey> keys;
@@ -378,7 +380,7 @@ TEST_CASE("a sequencer refuses what is late, twice, foreign, of another slot or 
 }
 
 // D15 in a short form.
-TEST_CASE("ten thousand virtual workers", "[swarm]") {
+TEST_CASE("swarm: ten thousand virtual workers", "[swarm]") {
   const OnDevice on;
   SimOptions o = options(thinned(10000), 3, "mixed");
   o.replicas = 0;

@@ -2,9 +2,13 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <thread>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/private_folder.h"
+#include "swarm/host.h"
+#include "swarm/local.h"
 #include "swarm/sim.h"
 #include "tools/models.h"
 #include "tools/own_folder.h"
@@ -70,20 +74,30 @@ TableOf<SimSettings> sim_table() {
   return rows;
 }
 
+/// Those of a run without a simulation.
+TableOf<SimSettings> run_table() {
+  static const std::vector<RowOf<SimSettings>> rows = [] {
+    constexpr std::string_view simulated[] = {"churn",    "slow",       "liars",     "attack", "witnesses",
+                                              "replicas", "test-every", "spot-rate", "lag"};
+    std::vector<RowOf<SimSettings>> out;
+    for (const RowOf<SimSettings>& r : sim_table())
+      if (std::find(std::begin(simulated), std::end(simulated), r.name) == std::end(simulated))
+        out.push_back(r);
+    return out;
+  }();
+  return rows;
+}
+
 std::string data_of(const std::string& model, const std::string& data) {
   if (!data.empty()) return data;
   return shipped_data(swarm::is_text(model) ? "tinyshakespeare.txt" : "mnist-12k");
 }
 
 swarm::SimOptions options_of(const SimSettings& s) {
-  swarm::SimOptions out{.data = data_of(s.model, s.data),
-                        .churn = s.churn,
-                        .liars = s.liars,
-                        .slow = s.slow,
-                        .attack = s.attack,
-                        .seed = s.seed,
-                        .witnesses = s.witnesses,
-                        .replicas = s.replicas};
+  swarm::SimOptions out;
+  out.data = data_of(s.model, s.data), out.attack = s.attack, out.seed = s.seed;
+  out.churn = s.churn, out.liars = s.liars, out.slow = s.slow;
+  out.witnesses = s.witnesses, out.replicas = s.replicas;
   Manifest& m = out.manifest;
   m.model = s.model, m.plan = s.plan, m.schedule = s.schedule, m.seed = s.seed;
   m.workers = s.workers, m.slots = s.slots, m.samples = s.samples, m.steps = s.steps, m.width = s.width;
@@ -193,6 +207,164 @@ void simulate(const SimSettings& s, const std::string& out) {
   if (interrupted != 0) throw Exit{128 + interrupted};
 }
 
+// --- Processes of one machine. ---------------------------------------------------------------------------------------
+
+using swarm::SigningKey;
+
+SigningKey read_key(const std::string& path) {
+  swarm::Fixed<32> secret;
+  std::string text = read_file(path);
+  while (text.ends_with('\n')) text.pop_back();
+  swarm::from_hex(text, secret, path);
+  return SigningKey(secret);
+}
+
+// A key is written for this user alone.
+SigningKey make_key(const PrivateFolder& folder, const std::string& name) {
+  SigningKey key = SigningKey::random();
+  const std::string text = swarm::hex(key.secret()) + "\n";
+  const std::string_view parts[] = {text};
+  folder.write(name, parts);
+  return key;
+}
+
+void init(const SimSettings& s, const std::string& out) {
+  make_folders(out);
+  if (std::filesystem::exists(out + "/manifest.json")) fail("{}: there is a run already", out);
+  const std::optional<PrivateFolder> folder =
+      PrivateFolder::open(out + "/keys", PrivateFolder::IfMissing::Make);
+  Manifest m = options_of(s).manifest;
+  m.spot_rate = 0;
+  m.sequencer = make_key(*folder, "sequencer").public_key();
+  std::vector<swarm::PublicKey> members;
+  for (int64_t w = 0; w < s.workers; ++w)
+    members.push_back(make_key(*folder, fmt::format("worker-{}", w)).public_key());
+  m.members = swarm::members_root(members);
+  describe(m, *swarm::make_task(m.model, m.seed, data_of(m.model, s.data)));
+  swarm::Ledger::create(out + "/ledger.kontor", m, members);
+  write_file(out + "/manifest.json", to_text(m));
+  fmt::print("run {}\n{}/: manifest.json ledger.kontor keys/sequencer keys/worker-0 .. worker-{}\n",
+             swarm::hex(run_of(m)), out, s.workers - 1);
+}
+
+struct NodeOptions {
+  std::string run, data;
+  std::vector<uint32_t> workers;
+};
+
+// Records of the step are taken until all members reported, the quorum is there or the deadline.
+void collect(swarm::LocalHub& hub, swarm::Sequencer& sequencer, const Manifest& m) {
+  uint64_t end = hub.now() + static_cast<uint64_t>(m.deadline);
+  while (interrupted == 0 && !sequencer.is_full() && static_cast<int64_t>(sequencer.taken()) < m.workers) {
+    sequencer.take(hub.reports(end));
+    if (hub.hosts() == 0) end = hub.now() + static_cast<uint64_t>(m.deadline);  // nobody to wait for yet
+    else if (hub.now() >= end) return;
+  }
+}
+
+void sequence(const NodeOptions& o) {
+  catch_interruptions();
+  const OwnFolder own(o.run);
+  swarm::Ledger ledger = swarm::Ledger::open(o.run + "/ledger.kontor", true);
+  const Manifest& m = ledger.manifest();
+  const std::unique_ptr<swarm::Task> task = swarm::make_task(m.model, m.seed, data_of(m.model, o.data));
+  swarm::Replica replica(*task, m, ledger.deals());
+  swarm::LocalHub hub(o.run + "/socket");
+  for (int64_t t = 0; t < ledger.steps(); ++t) {
+    const swarm::Bytes record = ledger.record(t);
+    replica.apply(record), hub.publish(record);
+  }
+  swarm::Sequencer sequencer(replica, read_key(o.run + "/keys/sequencer"), ledger.members());
+  fmt::print("run {}, step {} of {}; hosts join with: kontor swarm join {} --workers 0,1,..\n",
+             swarm::hex(run_of(m)), replica.chain().step(), m.steps, o.run);
+  std::fflush(stdout);
+  while (replica.chain().step() < m.steps) {
+    collect(hub, sequencer, m);
+    if (interrupted != 0) break;
+    const size_t taken = sequencer.taken();
+    const swarm::Bytes record = sequencer.close(hub.now());
+    const uint32_t done = replica.chain().step();
+    ledger.append(done - 1, record);  // before anybody sees it
+    hub.publish(record);
+    if (done % 20 == 0 || done == m.steps)
+      fmt::print("step {:5}/{}  {} reports, {} hosts\n", done, m.steps, taken, hub.hosts()),
+          std::fflush(stdout);
+  }
+  hub.reports(hub.now() + 200);  // what is queued gets out
+  const nn::Metrics metrics = task->test();
+  print_line("test loss", fmt::format("{:.4f}", metrics.loss));
+  if (!std::isnan(metrics.accuracy))
+    print_line("test accuracy", fmt::format("{:.2f} %", 100 * metrics.accuracy));
+  print_line("head", swarm::hex(replica.chain().head()));
+  print_line("state", swarm::hex(state_root(*task)));
+  if (interrupted != 0) throw Exit{128 + interrupted};
+}
+
+// A sequencer that is away is waited for: it goes on at its last whole record, and so does the host.
+std::unique_ptr<swarm::LocalLink> link_to(const std::string& path, uint32_t step) {
+  constexpr int tries = 600;
+  for (int i = 0; interrupted == 0; ++i) {
+    try {
+      return std::make_unique<swarm::LocalLink>(path, step);
+    } catch (const Error&) {
+      if (i == tries) throw;
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+  }
+  throw Exit{128 + interrupted};
+}
+
+void take_part(swarm::LocalLink& link, swarm::Host& host, uint64_t flips) {
+  const int64_t steps = host.chain().manifest().steps;
+  int64_t said = -1;
+  while (interrupted == 0 && host.chain().step() < steps) {
+    if (said < static_cast<int64_t>(host.chain().step())) {
+      said = host.chain().step();
+      for (const swarm::Bytes& report : host.reports(flips)) link.report(0, report);
+    }
+    for (const swarm::Bytes& record : link.records(0, link.now() + 1000)) host.apply(record);
+  }
+}
+
+void join(const NodeOptions& o) {
+  catch_interruptions();
+  const Manifest m = swarm::parse_manifest(read_file(o.run + "/manifest.json"));
+  const std::unique_ptr<swarm::Task> task = swarm::make_task(m.model, m.seed, data_of(m.model, o.data));
+  std::map<uint32_t, SigningKey> keys;
+  for (const uint32_t w : o.workers) keys.emplace(w, read_key(fmt::format("{}/keys/worker-{}", o.run, w)));
+  swarm::Host host(*task, m, std::move(keys));
+  const uint64_t flips = swarm::first_word(SigningKey::random().secret());
+  while (interrupted == 0 && host.chain().step() < m.steps) {
+    const auto link = link_to(o.run + "/socket", host.chain().step());
+    try {
+      for (const swarm::Bytes& record : link->records(0, link->now() + 300))
+        host.apply(record);  // those that were missed
+      take_part(*link, host, flips);
+    } catch (const Error& error) {
+      if (std::string_view(error.what()).find("has gone") == std::string_view::npos) throw;
+      fmt::print("step {}: {}; waiting for it\n", host.chain().step(), error.what()), std::fflush(stdout);
+    }
+  }
+  print_line("steps", std::to_string(host.chain().step()));
+  print_line("head", swarm::hex(host.chain().head()));
+  print_line("state", swarm::hex(state_root(*task)));
+  if (interrupted != 0) throw Exit{128 + interrupted};
+}
+
+void add_node(CLI::App& swarm, const char* name, const char* about, void (*run)(const NodeOptions&),
+              bool host) {
+  CLI::App* verb = swarm.add_subcommand(name, about);
+  auto o = std::make_shared<NodeOptions>();
+  verb->add_option("run", o->run, "The folder that `kontor swarm init` made")->required()->check(not_empty());
+  verb->add_option("--data", o->data, "Data of the model (default: what comes with Kontor)");
+  if (host)
+    verb->add_option("--workers", o->workers, "The workers of this process, as 0,1,2")
+        ->required()
+        ->delimiter(',')
+        ->check(whole(0, swarm::most_workers));
+  verb->callback([o, run] { run(*o); });
+}
+
 }  // namespace
 
 void add_swarm(CLI::App& app) {
@@ -207,6 +379,16 @@ void add_swarm(CLI::App& app) {
       ->capture_default_str()
       ->check(not_empty());
   sim->callback([settings, out] { simulate(*settings, *out); });
+  CLI::App* begin =
+      verb->add_subcommand("init", "A run for processes of this machine: manifest, ledger and keys");
+  auto given = std::make_shared<SimSettings>();
+  auto folder = std::make_shared<std::string>("out/run");
+  given->workers = 8, given->slots = 64;
+  add_rows(run_table(), *begin, *given);
+  begin->add_option("--out", *folder, "The run's folder")->capture_default_str()->check(not_empty());
+  begin->callback([given, folder] { init(*given, *folder); });
+  add_node(*verb, "run", "The sequencer of a run: collects reports, signs records", sequence, false);
+  add_node(*verb, "join", "A host of a run: evaluates the slots of its workers", join, true);
 }
 
 }  // namespace kontor::tools

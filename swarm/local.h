@@ -1,0 +1,94 @@
+// The transport `local`: processes of one machine over a Unix socket, which only this user can open. Frames: length 4 (of what follows), kind 1, bytes.
+#pragma once
+#include <chrono>
+#include <map>
+
+#include "base/descriptor.h"
+#include "swarm/transport.h"
+
+namespace kontor::swarm {
+
+enum class Frame : uint8_t { Report = 1, From, Record, Want, Blob };
+
+/// Bytes of a socket, cut into frames. A frame that is longer than the reader allows ends the connection: nothing is kept for it.
+class Pipe {
+ public:
+  Pipe(Descriptor socket, size_t longest) : socket_(std::move(socket)), longest_(longest) {}
+  int fd() const { return socket_.get(); }
+  bool open() const { return socket_.valid(); }
+  void close() { socket_.close(); }
+  /// Queues a frame; what the other side does not read for too long ends the connection.
+  void send(Frame kind, View bytes);
+  void flush();
+  bool waiting() const { return sent_ < out_.size(); }
+  /// Reads what is there, and calls `with` for each whole frame.
+  template <class F>
+  void receive(F&& with) {
+    if (!fill()) close();
+    for (Bytes frame; open() && cut(frame);) with(static_cast<Frame>(frame[0]), View(frame).subspan(1));
+  }
+
+ private:
+  Descriptor socket_;
+  size_t longest_;
+  Bytes in_, out_;
+  size_t sent_ = 0;
+  bool fill();
+  bool cut(Bytes& frame);
+};
+
+/// The sequencer's end.
+class LocalHub final : public Transport {
+ public:
+  /// Listens at `path`; a socket that nobody listens at any more is replaced. Throws Error with the system's reason.
+  explicit LocalHub(std::string path);
+  ~LocalHub() override;
+  void report(uint32_t worker, View bytes) override;
+  void publish(View record) override;
+  std::vector<Bytes> reports(uint64_t until) override;  ///< returns as soon as some came
+  std::vector<Bytes> records(size_t follower, uint64_t until) override;
+  Digest put(View blob) override;
+  std::optional<Bytes> blob(const Digest& digest) override;
+  uint64_t now() const override;
+  size_t hosts() const { return hosts_.size(); }
+
+ private:
+  struct Peer {
+    Pipe pipe;
+    size_t next = SIZE_MAX;  // the record that it has not had; none before it asked
+  };
+  std::string path_;
+  Descriptor listener_;
+  std::vector<Peer> hosts_;
+  std::vector<Bytes> published_, came_;
+  std::map<size_t, size_t> read_;
+  std::map<Digest, Bytes> blobs_;
+
+  void admit();
+  void hear(Peer& peer);
+  void feed(Peer& peer);
+};
+
+/// A host's end.
+class LocalLink final : public Transport {
+ public:
+  /// Records come from step `from` on. Throws Error with the system's reason where nobody listens.
+  explicit LocalLink(const std::string& path, uint32_t from = 0);
+  void report(uint32_t worker, View bytes) override;
+  void publish(View record) override;  ///< throws Error: hosts do not
+  std::vector<Bytes> reports(uint64_t) override { return {}; }
+  /// Returns as soon as some came. Throws Error when the connection ends.
+  std::vector<Bytes> records(size_t follower, uint64_t until) override;
+  Digest put(View blob) override;
+  std::optional<Bytes> blob(const Digest& digest) override;  ///< waits for ten seconds at most
+  uint64_t now() const override;
+
+ private:
+  std::string path_;
+  Pipe pipe_;
+  std::vector<Bytes> came_;
+  std::map<Digest, Bytes> blobs_;
+  void wait(uint64_t until);
+};
+
+}  // namespace kontor::swarm

@@ -1,0 +1,138 @@
+// [swarm] the transport `local`: a run over sockets is the run of the simulation, and what is no message ends a connection.
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <random>
+#include <thread>
+
+#include "base/error.h"
+#include "swarm/host.h"
+#include "swarm/local.h"
+#include "swarm/sim.h"
+#include "tests/catch.h"
+#include "tests/errors.h"
+#include "tests/on_device.h"
+#include "tests/project_root.h"
+#include "tests/temporary_folder.h"
+
+using namespace kontor;
+using namespace kontor::swarm;
+using Catch::Matchers::Contains;
+
+namespace {
+
+std::string data() { return project_root() + "/data/mnist-12k"; }
+
+/// A host in a thread of its own: joins, applies, reports. Returns the head that it came to, or what went wrong.
+std::string take_part(const std::string& path, const Manifest& m, uint32_t first, uint32_t end) {
+  try {
+    const OnDevice on("llvm", 1);
+    const std::unique_ptr<Task> task = make_task(m.model, m.seed, data());
+    std::map<uint32_t, SigningKey> keys;
+    for (uint32_t w = first; w < end; ++w) keys.emplace(w, simulation_key(m.seed, "worker", w));
+    Host host(*task, m, std::move(keys));
+    LocalLink link(path);
+    while (host.chain().step() < m.steps) {
+      for (const Bytes& report : host.reports(1)) link.report(0, report);
+      const uint32_t before = host.chain().step();
+      while (host.chain().step() == before)
+        for (const Bytes& record : link.records(0, link.now() + 1000)) host.apply(record);
+    }
+    return hex(host.chain().head());
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+}
+
+/// A connection that says anything.
+class Stranger {
+ public:
+  explicit Stranger(const std::string& path) : fd_(::socket(AF_UNIX, SOCK_STREAM, 0)) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::copy(path.begin(), path.end(), address.sun_path);
+    REQUIRE(::connect(fd_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+  }
+  void say(const Bytes& bytes) { (void)!::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL); }
+
+ private:
+  Descriptor fd_;
+};
+
+}  // namespace
+
+// D14, for the transports that there are.
+TEST_CASE("swarm: a run over sockets comes to the root of the simulation", "[swarm]") {
+  const OnDevice on;
+  const TemporaryFolder folder;
+  SimOptions o{.data = data(), .churn = 0, .liars = 0, .slow = 0};
+  o.manifest.workers = 6, o.manifest.slots = 9, o.manifest.steps = 6, o.manifest.width = 8;
+  o.ledger = folder / "ledger";
+  Simulation sim(o);
+  for (int64_t t = 0; t < 6; ++t) CHECK(sim.step().accepted == 6);
+  const Manifest& m = sim.manifest();
+
+  LocalHub hub(folder / "socket");
+  struct stat status{};
+  REQUIRE(::stat((folder / "socket").c_str(), &status) == 0);
+  CHECK((status.st_mode & 0777) == 0600);
+  CHECK_THAT(error_of([&] { LocalHub(folder / "socket"); }), Contains("another sequencer listens there"));
+  std::string heads[2];
+  std::thread first([&] { heads[0] = take_part(folder / "socket", m, 0, 4); });
+  std::thread second([&] { heads[1] = take_part(folder / "socket", m, 4, 6); });
+  const std::unique_ptr<Task> task = make_task(m.model, m.seed, data());
+  Replica replica(*task, m);
+  std::vector<PublicKey> members;
+  for (uint32_t w = 0; w < 6; ++w) members.push_back(simulation_key(1, "worker", w).public_key());
+  Sequencer sequencer(replica, simulation_key(1, "sequencer", 0), members);
+  const Ledger ledger = Ledger::open(folder / "ledger");
+  const uint64_t give_up = hub.now() + 120'000;
+  for (int64_t t = 0; t < 6 && hub.now() < give_up; ++t) {
+    while (sequencer.taken() < 6 && hub.now() < give_up) sequencer.take(hub.reports(hub.now() + 1000));
+    const Bytes record = sequencer.close(simulation_epoch + static_cast<uint64_t>((t + 1) * m.deadline));
+    CHECK(record == ledger.record(t));
+    hub.publish(record);
+  }
+  hub.reports(hub.now() + 100);
+  first.join(), second.join();
+  CHECK(heads[0] == hex(sim.head()));
+  CHECK(heads[1] == hex(sim.head()));
+  // Who comes late has all records, and blobs by their hash.
+  const Bytes text{1, 2, 3};
+  const Digest digest = hub.put(text);
+  std::thread serving([&] { hub.reports(hub.now() + 1500); });
+  LocalLink late(folder / "socket", 2);
+  std::vector<Bytes> had;
+  while (had.size() < 4)
+    for (Bytes& record : late.records(0, late.now() + 1000)) had.push_back(std::move(record));
+  CHECK(had[0] == ledger.record(2));
+  CHECK(late.blob(digest) == text);
+  serving.join();
+}
+
+TEST_CASE("swarm: what is no message ends its connection, and no other", "[swarm]") {
+  const TemporaryFolder folder;
+  CHECK_THAT(error_of([&] { LocalLink(folder / "none"); }), Contains("nobody answers"));
+  CHECK_THAT(error_of([&] { LocalHub(std::string(200, 'x')); }), Contains("107 letters at most"));
+  LocalHub hub(folder / "socket");
+  LocalLink good(folder / "socket");
+  std::mt19937 random(3);
+  for (int i = 0; i < 50; ++i) {
+    Stranger stranger(folder / "socket");
+    Bytes bytes(random() % 3000);
+    for (uint8_t& b : bytes) b = static_cast<uint8_t>(random());
+    if (i % 5 == 0) bytes = {0xFF, 0xFF, 0xFF, 0xFF, 1};  // a frame of 4 GiB
+    if (i % 5 == 1) bytes = {0, 0, 0, 0};
+    if (i % 5 == 2) bytes = {5, 0, 0, 0, 3, 1, 2, 3, 4};  // a record, which no host sends
+    stranger.say(bytes);
+    hub.reports(hub.now() + 2);
+  }
+  hub.reports(hub.now() + 20);
+  CHECK(hub.hosts() == 1);
+  const Bytes report(88, 7);
+  good.report(0, report);
+  CHECK(hub.reports(hub.now() + 5000) == std::vector<Bytes>{report});
+}

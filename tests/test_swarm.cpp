@@ -412,6 +412,18 @@ TEST_CASE("swarm: what is no ledger is told from one", "[swarm]") {
   }
   CHECK(ledger.steps() == 2);
   CHECK(ledger.members() == keys(4));
+  sqlite3* raw = nullptr;
+  REQUIRE(sqlite3_open((folder / "a").c_str(), &raw) == SQLITE_OK);
+  const auto now = [&](const char* sql) {
+    REQUIRE(sqlite3_exec(raw, sql, nullptr, nullptr, nullptr) == SQLITE_OK);
+    return error_of([&] { verify(Ledger::open(folder / "a")); });
+  };
+  CHECK_THAT(now("UPDATE about SET value = substr(value, 2) WHERE name = 'members'"),
+             Contains("members are not"));
+  CHECK_THAT(now("UPDATE about SET value = '{}' WHERE name = 'manifest'"), Contains("manifest: it has no"));
+  CHECK_THAT(now("PRAGMA user_version = 2"), Contains("a ledger of version 2; this Kontor reads 1"));
+  CHECK_THAT(now("PRAGMA application_id = 7"), Contains("this is no ledger of Kontor"));
+  sqlite3_close(raw);
 }
 
 // Any byte of the file itself: the ledger says that something is wrong, or what it says of the run is unchanged (a free page, a counter).
@@ -433,5 +445,10 @@ TEST_CASE("swarm: a ledger's file with a byte changed is refused or says the sam
     found += !error.empty();
   }
   CHECK(found + same == 150);
+  for (int i = 0; i < 40; ++i) {  // a file that was cut off, perhaps where nothing stands
+    write_file(folder / "b", bytes.substr(0, random() % bytes.size()));
+    Verified v;
+    if (error_of([&] { v = verify(Ledger::open(folder / "b")); }).empty()) CHECK(v.head == head);
+  }
   CHECK(found > 40);
 }

@@ -60,6 +60,17 @@ def mistakes(folder):
   return "\n  ".join(wrong)
 
 
+def full_disk(folder):
+  """D9: where a file cannot grow any more the error names it, and what was written holds."""
+  out = folder / "full"
+  words = [KONTOR, "swarm", "sim", *SMALL, "--steps", "5000", "--test-every", "0", "--out", str(out)]
+  done = subprocess.run(["bash", "-c", 'ulimit -f 128; exec "$@"', "bash", *words], capture_output=True, text=True, timeout=300)
+  if done.returncode != 1 or "ledger.kontor: cannot" not in done.stderr:
+    return f"{done.returncode} {done.stderr}"
+  code, text, error = kontor("ledger", "replay", out / "ledger.kontor")
+  return None if code == 0 and int(value(text, "steps")) > 10 else text + error
+
+
 class Node:
   """A process of a run, whose output goes to a file."""
 
@@ -127,6 +138,7 @@ def main():
     folder = pathlib.Path(name)
     report("swarm: a simulation, its ledger and a fork", simulation(folder))
     report("swarm: mistakes are named", mistakes(folder))
+    report("swarm: a disk that is full", full_disk(folder))
     report("swarm: a host and the sequencer are killed", killed(folder))
 
 

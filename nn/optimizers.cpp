@@ -8,6 +8,8 @@
 #include <kontor/nn.h>
 
 #include "base/error.h"
+#include "graph/recording.h"
+#include "graph/transforms/gradient.h"
 
 namespace kontor::inline v0::nn {
 
@@ -84,11 +86,32 @@ static void clip_to(double length, std::vector<Tensor>& gradients) {
   for (Tensor& g : gradients) g = g * factor.cast(g.dtype());
 }
 
+// Of parameters that are narrow in memory and that the loss reads as f32: the gradients of what it reads, which are f32.
+static std::vector<Tensor> wide_gradients(const Tensor& loss, const std::vector<Parameter>& parameters) {
+  const Ref root = node_of(loss);
+  NodeSet read;
+  for (const Node* n : topological(std::span(&root, 1))) read.insert(n);
+  std::vector<Ref> leaves;
+  for (const Parameter& p : parameters) {
+    const Ref wide = node_of(p.tensor->cast(DType::F32));
+    leaves.push_back(read.contains(wide.get()) ? wide : node_of(*p.tensor));
+  }
+  std::vector<Tensor> out;
+  for (Ref& g : gradient(root, leaves)) out.push_back(tensor_of(std::move(g)));
+  return out;
+}
+
 std::vector<Tensor> Optimizer::gradients_of(const Tensor& loss) const {
-  std::vector<Tensor> leaves;
-  for (const Parameter& p : parameters_) leaves.push_back(*p.tensor);
-  std::vector<Tensor> gradients = gradient(loss_scale_ == 1 ? loss : loss * loss_scale_, leaves);
-  leaves.clear();
+  const Tensor scaled = loss_scale_ == 1 ? loss : loss * loss_scale_;
+  std::vector<Tensor> gradients;
+  const auto narrow = [](const Parameter& p) { return item_size(p.tensor->dtype()) < item_size(DType::F32); };
+  if (std::any_of(parameters_.begin(), parameters_.end(), narrow)) {
+    gradients = wide_gradients(scaled, parameters_);
+  } else {
+    std::vector<Tensor> leaves;
+    for (const Parameter& p : parameters_) leaves.push_back(*p.tensor);
+    gradients = gradient(scaled, leaves);
+  }
   if (loss_scale_ != 1)
     for (Tensor& g : gradients) g = g * (1 / loss_scale_);
   for (Tensor& g : gradients) g = where(g.isfinite(), g, 0);
@@ -136,7 +159,14 @@ void Optimizer::apply() {
 }
 
 void Optimizer::set(Tensor& state, const Tensor& value) const {
-  state.assign(only_if_.empty() ? value : where(only_if_, value, state));
+  const Tensor fitting = value.cast(state.dtype());
+  state.assign(only_if_.empty() ? fitting : where(only_if_, fitting, state));
+}
+
+void Optimizer::write(size_t i, const Tensor& value) const {
+  Tensor& x = *parameters_[i].tensor;
+  const bool drawn = stochastic_ && item_size(x.dtype()) < item_size(value.dtype());
+  set(x, drawn ? stochastic_cast(value, x.dtype()) : value);
 }
 
 SGD::SGD(std::vector<Parameter> parameters, double rate, double momentum, bool nesterov)
@@ -151,13 +181,14 @@ std::vector<Parameter> SGD::state() { return named(parameters_, velocity_, ".v")
 
 void SGD::update(std::span<const Tensor> gradients) {
   for (size_t i = parameters_.size(); i-- > 0;) {
-    Tensor& x = *parameters_[i].tensor;
+    const Tensor& g = gradients[i];
+    const Tensor x = parameters_[i].tensor->cast(g.dtype());
     if (velocity_.empty()) {
-      set(x, x - gradients[i] * lr);
+      write(i, x - g * lr);
       continue;
     }
-    const Tensor v = velocity_[i] * momentum_ + gradients[i];
-    set(x, x - (nesterov_ ? gradients[i] + v * momentum_ : v) * lr);
+    const Tensor v = velocity_[i].cast(g.dtype()) * momentum_ + g;
+    write(i, x - (nesterov_ ? g + v * momentum_ : v) * lr);
     set(velocity_[i], v);
   }
 }
@@ -180,15 +211,14 @@ std::vector<Parameter> RMSprop::state() {
 
 void RMSprop::update(std::span<const Tensor> gradients) {
   for (size_t i = parameters_.size(); i-- > 0;) {
-    Tensor& x = *parameters_[i].tensor;
     const Tensor& g = gradients[i];
-    const Tensor v = v_[i] * alpha_ + g * g * (1 - alpha_);
+    const Tensor v = v_[i].cast(g.dtype()) * alpha_ + g * g * (1 - alpha_);
     Tensor by = g / (v.sqrt() + eps_);
     if (!b_.empty()) {
-      by = b_[i] * momentum_ + by;
+      by = b_[i].cast(g.dtype()) * momentum_ + by;
       set(b_[i], by);
     }
-    set(x, x - by * lr);
+    write(i, parameters_[i].tensor->cast(g.dtype()) - by * lr);
     set(v_[i], v);
   }
 }
@@ -212,10 +242,10 @@ struct Adam::Moments {
   bool root;  // what is kept when rounded: the moment's, which is not negative
   std::vector<Tensor> data, scales, wholes;
 
-  Moments(const std::vector<Parameter>& parameters, const Quantisation& quantisation, bool of_root)
+  Moments(const std::vector<Parameter>& parameters, const Quantisation& quantisation, bool of_root, bool wide)
       : how(quantisation), root(of_root) {
     for (const Parameter& p : parameters) {
-      const Tensor zero = Tensor::zeros(p.tensor->dims(), p.tensor->dtype());
+      const Tensor zero = Tensor::zeros(p.tensor->dims(), wide ? DType::F32 : p.tensor->dtype());
       if (!rounded()) {
         data.push_back(zero);
         continue;
@@ -260,10 +290,10 @@ Adam::Adam(std::vector<Parameter> parameters, double rate, double beta1, double 
       beta1_(beta1),
       beta2_(beta2),
       eps_(eps),
-      m_(std::make_unique<Moments>(parameters_, states.m, false)),
-      v_(std::make_unique<Moments>(parameters_, states.v, true)),
-      stochastic_(states.stochastic),
+      m_(std::make_unique<Moments>(parameters_, states.m, false, states.wide)),
+      v_(std::make_unique<Moments>(parameters_, states.v, true, states.wide)),
       corrections_(std::make_shared<Corrections>(Corrections{beta1, beta2})) {
+  write_stochastically(states.stochastic);
   if (!(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1)) fail("adam: betas {} and {}", beta1, beta2);
 }
 
@@ -290,18 +320,16 @@ void Adam::keep(Moments& moments, size_t i, const Tensor& value) const {
 void Adam::update(std::span<const Tensor> gradients) {
   at_each_call(corrections_, Corrections::advance);
   for (size_t i = parameters_.size(); i-- > 0;) {
-    Tensor& kept_x = *parameters_[i].tensor;
     // A rounded moment, or a weight that is written stochastically, is computed with in f32.
-    const bool widened = m_->rounded() || v_->rounded() || stochastic_;
-    const Tensor x = widened ? kept_x.cast(DType::F32) : kept_x;
+    const bool widened = m_->rounded() || v_->rounded() || is_stochastic();
     const Tensor g = widened ? gradients[i].cast(DType::F32) : gradients[i];
-    const Tensor m = m_->at(i) * beta1_ + g * (1 - beta1_);
-    const Tensor v = v_->at(i) * beta2_ + g * g * (1 - beta2_);
+    const Tensor x = parameters_[i].tensor->cast(g.dtype());
+    const Tensor m = m_->at(i).cast(g.dtype()) * beta1_ + g * (1 - beta1_);
+    const Tensor v = v_->at(i).cast(g.dtype()) * beta2_ + g * g * (1 - beta2_);
     const double decay = decays_.empty() ? 0 : decays_[i];
     const Tensor kept = decay > 0 ? x * (1 - Tensor(lr) * decay) : x;
     const Tensor next = kept - m * corrections_->first * lr / ((v * corrections_->second).sqrt() + eps_);
-    const bool drawn = stochastic_ && item_size(kept_x.dtype()) < item_size(DType::F32);
-    set(kept_x, drawn ? stochastic_cast(next, kept_x.dtype()) : next);
+    write(i, next);
     keep(*m_, i, m);
     keep(*v_, i, v);
   }
@@ -351,11 +379,11 @@ std::vector<Parameter> Lion::state() { return named(parameters_, m_, ".m"); }
 
 void Lion::update(std::span<const Tensor> gradients) {
   for (size_t i = parameters_.size(); i-- > 0;) {
-    Tensor& x = *parameters_[i].tensor;
     const Tensor& g = gradients[i];
-    const Tensor way = (m_[i] * beta1_ + g * (1 - beta1_)).sign();
-    set(x, x - (decays_[i] > 0 ? way + x * decays_[i] : way) * lr);
-    set(m_[i], m_[i] * beta2_ + g * (1 - beta2_));
+    const Tensor x = parameters_[i].tensor->cast(g.dtype()), m = m_[i].cast(g.dtype());
+    const Tensor way = (m * beta1_ + g * (1 - beta1_)).sign();
+    write(i, x - (decays_[i] > 0 ? way + x * decays_[i] : way) * lr);
+    set(m_[i], m * beta2_ + g * (1 - beta2_));
   }
 }
 

@@ -19,7 +19,8 @@ Tensor with_scales(const Tensor& value, std::span<const LeafScale> leaves) {
   Substitution scaled;
   for (const LeafScale& l : leaves) {
     const Ref leaf = node_of(l.leaf);
-    scaled.insert_or_assign(leaf.get(), fn::set_scale(leaf, l.exponent));
+    const Ref read = l.gradient == DType::F32 ? leaf : fn::cast_backward(leaf, l.gradient);
+    scaled.insert_or_assign(leaf.get(), fn::set_scale(read, l.exponent));
   }
   return tensor_of(substitute(node_of(value), scaled));
 }

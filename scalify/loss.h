@@ -8,10 +8,11 @@
 
 namespace kontor::scalify {
 
-/// A parameter of the model (a Tensor in memory), and the exponent that is expected of its values.
+/// A parameter of the model (a Tensor in memory, or what the loss reads of one), and the exponent that is expected of its values.
 struct LeafScale {
   Tensor leaf;
   int64_t exponent = 0;
+  DType gradient = DType::F32;  ///< what its gradient is kept in, at the scale that the rules predict
 };
 /// floor(log2(root mean square)) of its elements; 0 where all are 0 or one is not finite. Computes it.
 int64_t exponent_of(const Tensor& values);

@@ -24,6 +24,10 @@ RoleFormat turned(RoleFormat f) {
   f.hadamard = f.stochastic = true;
   return f;
 }
+RoleFormat drawn(RoleFormat f) {
+  f.stochastic = true;
+  return f;
+}
 
 /// One of the paper's rows of table 3.
 Recipe paper(const char* number, const char* about, const char* products, const char* gradients,
@@ -40,10 +44,10 @@ std::vector<Recipe> built_in() {
   return {
       {"f32-pass", "Scalify, and nothing is rounded: the bits of no recipe",
        {propagated("f32"), propagated("f32"), propagated("f32"), f32, f32, f32}},
-      {"fp16", "Scalify in f16, no loss is scaled (arXiv 2407.17353)",
-       {propagated("f16"), propagated("f16"), propagated("f16"), f32, f32, f32}},
-      {"fp8", "Scalify: products of E4M3 forward and E5M2 gradients, all else that layers make f16, no rescales",
-       {propagated("f8e4m3"), propagated("f8e4m3"), propagated("f8e5m2"), f32, f32, f32}},
+      {"fp16", "Scalify in f16, weights too, which are written stochastically; no loss is scaled (arXiv 2407.17353)",
+       {propagated("f16"), propagated("f16"), propagated("f16"), f32, drawn(plain("f16")), f32}},
+      {"fp8", "Scalify: products of E4M3 forward and E5M2 gradients, all else that layers make f16; weights f16, written stochastically; moments E4M3, gradients of weights E5M2",
+       {propagated("f8e4m3"), propagated("f8e4m3"), propagated("f8e5m2"), measured("f8e4m3", "f32", {1, 128}), drawn(plain("f16")), propagated("f8e5m2")}},
       {"fp8-unscaled", "the same formats and no scales: what those are for, it trains badly",
        {plain("f8e4m3"), plain("f8e4m3"), plain("f8e5m2"), f32, f32, f32}},
       paper("1", "Scalify's paper, table 3: FP16 #1", "f16", "f16", "f32", "f32", Rescale::None, Rescale::None),
@@ -90,11 +94,17 @@ const RoleFormat& Recipe::of(Role role, std::string_view layer) const {
   return roles[static_cast<size_t>(role)];
 }
 
-bool Recipe::propagates() const {
-  const auto by_graph = [](const RoleFormat& f) { return f.scaling == Propagated; };
-  return std::any_of(roles.begin(), roles.end(), by_graph) ||
-         std::any_of(layers.begin(), layers.end(), [&](const LayerRule& l) { return by_graph(l.format); });
+// Whether what products read, or a layer's own line, has such scales. Weights and moments that are kept from step to step are
+// the optimiser's, whatever computes the products.
+static bool some(const Recipe& recipe, Scaling scaling) {
+  const auto fits = [&](Role role) { return recipe.of(role).scaling == scaling; };
+  return fits(Role::Weight) || fits(Role::Activation) || fits(Role::Gradient) ||
+         std::any_of(recipe.layers.begin(), recipe.layers.end(),
+                     [&](const LayerRule& l) { return l.format.scaling == scaling; });
 }
+
+bool Recipe::propagates() const { return some(*this, Propagated); }
+bool Recipe::measures() const { return some(*this, Measured); }
 
 std::span<const Recipe> recipes() {
   static const std::vector<Recipe>& all = lasting(built_in());
@@ -120,12 +130,6 @@ void check_layers(const Recipe& recipe, std::span<const std::string> layers) {
            fmt::join(layers, " "));
 }
 
-bool Recipe::measures() const {
-  const auto measured = [](const RoleFormat& f) { return f.scaling == Measured; };
-  return std::any_of(roles.begin(), roles.end(), measured) ||
-         std::any_of(layers.begin(), layers.end(), [&](const LayerRule& l) { return measured(l.format); });
-}
-
 Casting casting_of(const Recipe& recipe) {
   const auto refuse = [&](std::string_view why) {
     fail("recipe {}: {}, which the pass over the graph does not do", recipe.name, why);
@@ -134,15 +138,38 @@ Casting casting_of(const Recipe& recipe) {
   if (!recipe.layers.empty()) refuse("layers have formats of their own");
   if (recipe.measures()) refuse("scales are measured");
   if (weight != recipe.of(Role::Activation)) refuse("weights and activations have different formats");
-  for (const Role role : {Role::State, Role::Master})
-    if (const std::string& format = recipe.of(role).format; format != "f32")
-      refuse(fmt::format("{} is kept in {}", name(role), format));
   if (gradient.rescale != Rescale::None || weight.rescale != Rescale::None) refuse("scales are fitted anew");
   for (const RoleFormat* f : {&weight, &gradient})
     if (f->format == "f4e2m1") refuse("f4e2m1 is no format of a whole byte");
   const DType forward = parse_dtype(weight.format), backward = parse_dtype(gradient.format);
   const bool rounds = forward != DType::F32 || backward != DType::F32;
   return {forward, backward, rounds ? DType::F16 : DType::F32, !rounds || recipe.propagates()};
+}
+
+DType master_of(const Recipe& recipe) {
+  const std::string& format = recipe.of(Role::Master).format;
+  const bool wide = format == "f32" || format == "f16" || format == "bf16";
+  if (!wide) fail("recipe {}: master weights in {}: there are f32, f16 and bf16", recipe.name, format);
+  return parse_dtype(format);
+}
+
+DType weight_gradient_of(const Recipe& recipe) {
+  const RoleFormat& f = recipe.of(Role::Communication);
+  if (f.format != "f32" && f.scaling == Measured)
+    fail("recipe {}: communication: gradients of weights have scales that are propagated", recipe.name);
+  if (f.format == "f4e2m1")
+    fail("recipe {}: communication: f4e2m1 is no format of a whole byte", recipe.name);
+  return parse_dtype(f.format);
+}
+
+nn::AdamStates adam_states_of(const Recipe& recipe) {
+  const RoleFormat& state = recipe.of(Role::State);
+  Quantisation kept = state.quantisation();
+  if (state.scaling == Propagated && state.format != "f32") kept.scale = "pow2";
+  return {.m = kept,
+          .v = kept,
+          .stochastic = recipe.of(Role::Master).stochastic,
+          .wide = master_of(recipe) != DType::F32};
 }
 
 ProductRecipe product_recipe(const Recipe& recipe, std::string_view layer) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <kontor/functions.h>
+#include <kontor/nn.h>
 
 #include "scalify/casting.h"
 
@@ -61,7 +62,7 @@ struct Recipe {
   const RoleFormat& of(Role role, std::string_view layer = {}) const;
   /// Whether a scale of it is propagated: then it is for the pass over the graph.
   bool propagates() const;
-  bool measures() const;  ///< whether a scale of it is
+  bool measures() const;  ///< whether a scale of what products read is
   /// Whether it is for the pass over the graph: scales are propagated, or there are none and no layer is named. Else it is for the products
   /// of linear layers, and Adam's moments.
   bool is_for_graph() const { return propagates() || (!measures() && layers.empty()); }
@@ -80,9 +81,14 @@ Recipe parse_recipe(std::string_view text, std::string_view source);
 
 /// Throws Error if a pattern fits none of the layers.
 void check_layers(const Recipe& recipe, std::span<const std::string> layers);
-/// What the pass over the graph rounds. Throws Error for what it does not do: measured scales, layers of their own, master weights and
-/// moments that are no f32.
+/// What the pass over the graph rounds. Throws Error for what it does not do: measured scales of what products read, layers of their own.
 Casting casting_of(const Recipe& recipe);
+/// What weights are kept in from step to step. Throws Error for formats of fewer than 16 bits.
+DType master_of(const Recipe& recipe);
+/// What the gradients of weights are kept in until they are used: role communication. Throws Error if their scales are measured.
+DType weight_gradient_of(const Recipe& recipe);
+/// How Adam keeps its moments, and writes weights. A scale that is propagated is that of the whole tensor, fitted at each step.
+nn::AdamStates adam_states_of(const Recipe& recipe);
 /// How the products of a layer of this name are rounded. Throws Error if its scales are propagated.
 ProductRecipe product_recipe(const Recipe& recipe, std::string_view layer);
 

@@ -89,19 +89,25 @@ class Pass {
     return out;
   }
 
+  /// n as views of what `of` makes of the value below them.
+  template <class F>
+  Scaled below_views(const Node& n, const F& of) {
+    const bool fill_has_scale = n.is(Op::Pad) && !made(*n[1]).any_scale;
+    if (!is_movement(n.op) || fill_has_scale) return of(n);
+    Scaled out = below_views(*n[0], of);
+    std::vector<Ref> sources{out.data};
+    for (const Ref& s : n.src.subspan(1)) sources.push_back(made(*s).data);
+    out.data = with_sources(n, sources);
+    return out;
+  }
+
   /// What a product reads: rounded before it is broadcast or moved, once for each of its own elements, and from what it was before
   /// it was rounded for others.
   Scaled operand(const Node& n) {
-    const bool fill_has_scale = n.is(Op::Pad) && !made(*n[1]).any_scale;
-    if (is_movement(n.op) && !fill_has_scale) {
-      Scaled out = operand(*n[0]);
-      std::vector<Ref> sources{out.data};
-      for (const Ref& s : n.src.subspan(1)) sources.push_back(made(*s).data);
-      out.data = with_sources(n, sources);
-      return out;
-    }
-    const bool of_gradient = gradients_.contains(&n);
-    return in_format(n, of_gradient ? options_.casting.gradient : options_.casting.forward, operands_);
+    return below_views(n, [&](const Node& base) {
+      const bool of_gradient = gradients_.contains(&base);
+      return in_format(base, of_gradient ? options_.casting.gradient : options_.casting.forward, operands_);
+    });
   }
 
   Scaled changed(const Node& n) {
@@ -134,8 +140,10 @@ class Pass {
   }
 
   Scaled control(const Node& n) {
-    const Scaled x = kept(*n[1]);
     const std::string_view name = n.arg.text;
+    // What is cast is rounded once, from what it was before it was rounded for others.
+    const Scaled x = name == "cast_forward" ? below_views(*n[1], [&](const Node& base) { return made(base); })
+                                            : kept(*n[1]);
     if (!is_float(n[1]->dtype)) return kept(*n[0]);
     Scaled out = x;
     if (name == "set_scale") {

@@ -234,3 +234,31 @@ TEST_CASE("[narrow] scales that are none are refused, with the tensor's name") {
   CHECK_THAT(error_of([&] { nn::load_scaled_parameters(path, model); }),
              Contains("a.weight is [2, 3], not [3, 2]"));
 }
+
+TEST_CASE(
+    "[narrow] the gradient of weights in f16 that are read as f32 is f32, and so are moments that are to be wide") {
+  OnDevice on;
+  const auto moved = [](const char* kind, bool wide) {
+    Tensor w = Tensor::ones({8}, DType::F16);
+    const std::vector<nn::Parameter> parameters{{"w", &w}};
+    std::unique_ptr<nn::Optimizer> o;
+    if (kind == std::string("sgd")) o = std::make_unique<nn::SGD>(parameters, 1e7);
+    else if (kind == std::string("momentum")) o = std::make_unique<nn::SGD>(parameters, 1e7, 0.5);
+    else if (kind == std::string("rmsprop")) o = std::make_unique<nn::RMSprop>(parameters, 0.01, 0.99, 1e-12);
+    else if (kind == std::string("lion"))
+      o = std::make_unique<nn::Lion>(std::vector<nn::ParameterGroup>{{parameters, 0}}, 0.125);
+    else o = std::make_unique<nn::Adam>(parameters, 0.125, 0.9, 0.999, 1e-12, nn::AdamStates{.wide = wide});
+    const Tensor read = wide ? w.cast(DType::F32) * 1e-9 : w * 1e-9;  // f16 has nothing below 6e-8
+    o->step(read.sum());
+    CHECK(w.dtype() == DType::F16);
+    for (const nn::Parameter& p : o->state())
+      if (wide && kind == std::string("adam")) CHECK(p.tensor->dtype() == DType::F32);
+    return 1 - w.to_vector<float>()[0];
+  };
+  CHECK(moved("sgd", true) == Approx(0.01).epsilon(0.05));
+  CHECK(moved("sgd", false) == 0);
+  CHECK(moved("adam", true) == Approx(0.125).epsilon(0.01));
+  CHECK(moved("lion", true) == 0.125F);
+  CHECK(moved("momentum", true) == Approx(0.01).epsilon(0.05));
+  CHECK(moved("rmsprop", true) == Approx(0.1).epsilon(0.05));
+}

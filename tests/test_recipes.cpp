@@ -85,6 +85,29 @@ TEST_CASE("[recipes] mistakes are named, with their line and what there is") {
              Contains("scales of activation are propagated"));
 }
 
+TEST_CASE("[recipes] what is kept from step to step: weights, moments, gradients of weights") {
+  const Recipe fp8 = find_recipe("fp8");
+  CHECK(fp8.is_for_graph());
+  CHECK(master_of(fp8) == DType::F16);
+  CHECK(weight_gradient_of(fp8) == DType::F8E5M2);
+  const nn::AdamStates states = adam_states_of(fp8);
+  CHECK((states.stochastic && states.wide && states.m.format == "f8e4m3" && states.v.scale == "f32"));
+  CHECK((states.m.block == std::vector<int64_t>{1, 128}));
+  const nn::AdamStates paper = adam_states_of(find_recipe("fp8-paper-4"));
+  CHECK((!paper.stochastic && paper.m.format == "f16" && paper.m.scale == "pow2" && paper.m.block.empty()));
+  const nn::AdamStates plain = adam_states_of(find_recipe("mxfp8"));
+  CHECK((!plain.stochastic && !plain.wide && plain.m.format == "f32"));
+  const auto said = [](const char* line) {
+    const Recipe r = parse_recipe(std::string("recipe r\n") + line, "f.txt");
+    return error_of([&] { master_of(r), weight_gradient_of(r); });
+  };
+  CHECK(said("master f8e4m3") == "recipe r: master weights in f8e4m3: there are f32, f16 and bf16");
+  CHECK(said("communication f8e5m2 scale=f32") ==
+        "recipe r: communication: gradients of weights have scales that are propagated");
+  CHECK(said("communication f4e2m1 scale=propagated") ==
+        "recipe r: communication: f4e2m1 is no format of a whole byte");
+}
+
 namespace {
 
 using Numbers = std::vector<float>;

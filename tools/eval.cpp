@@ -10,6 +10,7 @@
 
 #include "backends/backend.h"
 #include "base/error.h"
+#include "tools/castings.h"
 #include "tools/evaluate.h"
 #include "tools/models.h"
 #include "tools/run.h"
@@ -35,7 +36,8 @@ Tensor images_of(const Dataset& data, const Batch& batch) {
   return Tensor::from(batch.images, {static_cast<int64_t>(batch.labels.size()), 1, data.rows, data.cols});
 }
 
-Evaluation::Evaluation(const nn::MnistCnn& model) : evaluator_(nn::classification(model)) {}
+Evaluation::Evaluation(const nn::MnistCnn& model)
+    : evaluator_(reading_wide(model, [](const nn::MnistCnn& m) { return nn::classification(m); })) {}
 
 double Evaluation::accuracy(const Dataset& data) {
   for (int64_t begin = 0; begin < data.count; begin += evaluation_batch) {

@@ -13,6 +13,7 @@ Tensor images_of(const Dataset& data, const Batch& batch);
 
 class Evaluation {
  public:
+  /// Reads weights as f32, whatever they are kept in.
   explicit Evaluation(const nn::MnistCnn& model);
   double accuracy(const Dataset& data);
 

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "tools/castings.h"
 #include "tools/models.h"
 #include "tools/progress.h"
 #include "tools/resume.h"
@@ -160,8 +161,8 @@ void Run::checkpoint() {
 
 void Run::write_files() {
   checkpoint();
-  const std::vector<nn::Parameter> parameters = nn::parameters(*model_);
-  nn::save_parameters(folder_ + "/model.safetensors", parameters,
+  const WideParameters wide(nn::parameters(*model_));
+  nn::save_parameters(folder_ + "/model.safetensors", wide.parameters,
                       {{"model", "mnist-cnn"}, {"test_accuracy", fmt::format("{:.4f}", rows_.back().test)}});
   write_charts(folder_ + "/curve", charts_of(rows_));
 }

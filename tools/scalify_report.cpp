@@ -58,8 +58,8 @@ void report(const Options& o) {
   const Corpus corpus(o.text.empty() ? shipped_data("tinyshakespeare.txt") : o.text, model.vocabulary);
   const Windows windows = corpus.batch(0, o.batch, model.gpt->options.context, o.seed);
   const std::vector<nn::Parameter> parameters = nn::parameters(*model.gpt);
-  const nn::Objective objective = with_casting(nn::language_model(*model.gpt, true), parameters,
-                                               scalify::casting_of(scalify::find_recipe(o.recipe)));
+  const nn::Objective objective =
+      with_casting(nn::language_model(*model.gpt, true), parameters, scalify::find_recipe(o.recipe));
   const Tensor loss = objective(ids_of(windows), next_of(windows)).loss;
   std::vector<Tensor> leaves;
   for (const nn::Parameter& p : parameters) leaves.push_back(*p.tensor);

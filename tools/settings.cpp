@@ -167,16 +167,22 @@ Arguments of_method(std::span<const std::string> arguments, const std::string& m
 }
 
 std::unique_ptr<nn::Trainer> make_trainer(const Settings& s, nn::MnistCnn& model) {
-  nn::Objective objective = nn::classification(model);
+  nn::Objective objective = reading_wide(model, [](const nn::MnistCnn& m) { return nn::classification(m); });
   std::vector<nn::Parameter> parameters = nn::parameters(model);
-  if (s.recipe != "none")
-    objective =
-        with_casting(std::move(objective), parameters, scalify::casting_of(scalify::find_recipe(s.recipe)));
+  nn::AdamStates states;
+  if (s.recipe != "none") {
+    const scalify::Recipe recipe = scalify::find_recipe(s.recipe);
+    if (s.method == "backprop") keep_masters(parameters, recipe);
+    states = scalify::adam_states_of(recipe);
+    objective = with_casting(std::move(objective), parameters, recipe);
+  }
   if (s.method == "marketplace")
     return std::make_unique<marketplace::Trainer>(parameters, objective, market(s));
   std::unique_ptr<nn::Optimizer> optimizer;
-  if (s.optimizer == "adam") optimizer = std::make_unique<nn::Adam>(parameters, s.lr);
+  if (s.optimizer == "adam")
+    optimizer = std::make_unique<nn::Adam>(parameters, s.lr, 0.9, 0.999, 1e-8, states);
   else optimizer = std::make_unique<nn::SGD>(parameters, s.lr);
+  optimizer->write_stochastically(states.stochastic);
   return std::make_unique<nn::BackpropTrainer>(objective, std::move(optimizer), s.lr_decay);
 }
 

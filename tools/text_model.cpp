@@ -188,7 +188,10 @@ Tensor ids_of(const Windows& windows) { return tensor(windows.ids, windows.count
 Tensor next_of(const Windows& windows) { return tensor(windows.next, windows.count); }
 
 TextEvaluation::TextEvaluation(const nn::Gpt& model, const Corpus& corpus)
-    : model_(model), corpus_(corpus), evaluator_(nn::language_model(model)) {}
+    : TextEvaluation(model, corpus, nn::language_model(model)) {}
+
+TextEvaluation::TextEvaluation(const nn::Gpt& model, const Corpus& corpus, nn::Objective objective)
+    : model_(model), corpus_(corpus), evaluator_(std::move(objective)) {}
 
 TextLoss TextEvaluation::loss(int64_t most_windows) {
   constexpr int64_t kMostTokens =

@@ -36,6 +36,8 @@ struct TextLoss {
 class TextEvaluation {
  public:
   TextEvaluation(const nn::Gpt& model, const Corpus& corpus);
+  /// By another objective of the model than nn::language_model().
+  TextEvaluation(const nn::Gpt& model, const Corpus& corpus, nn::Objective objective);
   TextLoss loss(int64_t most_windows = 0);
 
  private:

@@ -27,18 +27,14 @@ constexpr int64_t kMeasured = 20;
 // What the loss is multiplied by for gradients in f16: those of 2,048 tokens' mean come to 2 at most, and 1e-8 of them is left.
 constexpr double kLossScale = 4096;
 
-/// Rounds the products of the model's linear layers as the recipe says, and returns how Adam keeps its moments.
-nn::AdamStates follow(const scalify::Recipe& recipe, nn::Gpt& model) {
+/// Rounds the products of the model's linear layers as the recipe says.
+void round_products(const scalify::Recipe& recipe, nn::Gpt& model) {
   std::vector<std::string> layers;
   for (const nn::NamedLinear& l : nn::linears(model)) {
     layers.push_back(l.name);
     l.layer->recipe = std::make_shared<const ProductRecipe>(scalify::product_recipe(recipe, l.name));
   }
   scalify::check_layers(recipe, layers);
-  const scalify::RoleFormat& master = recipe.of(scalify::Role::Master);
-  if (master.format != "f32") fail("train gpt: recipe {}: master weights in {}", recipe.name, master.format);
-  const Quantisation moments = recipe.of(scalify::Role::State).quantisation();
-  return {.m = moments, .v = moments};
 }
 
 // Steps whose work is measured before a run that is to do some work knows how many it will have, and how many before them have another.
@@ -57,13 +53,15 @@ std::unique_ptr<nn::Trainer> trainer_of(const TextSettings& s, nn::Gpt& model) {
     marketplace::FeedbackOptions o{.lr = s.lr, .beta2 = s.beta2, .seed = s.seed};
     return std::make_unique<marketplace::FeedbackTrainer>(parameters, nn::language_model(model), o);
   }
-  nn::Objective objective = nn::language_model(model, !forward_only);
+  nn::Objective objective = reading_wide(
+      model, [training = !forward_only](const nn::Gpt& m) { return nn::language_model(m, training); });
   nn::AdamStates states;
   if (s.recipe != "none") {
     const scalify::Recipe recipe = scalify::find_recipe(s.recipe);
-    if (recipe.is_for_graph())
-      objective = with_casting(std::move(objective), parameters, scalify::casting_of(recipe));
-    else states = follow(recipe, model);
+    if (!forward_only) keep_masters(parameters, recipe);
+    states = scalify::adam_states_of(recipe);
+    if (!recipe.is_for_graph()) round_products(recipe, model);
+    else objective = with_casting(std::move(objective), parameters, recipe);
   }
   if (forward_only) {
     marketplace::Options o;
@@ -108,7 +106,8 @@ TextRun::TextRun(const TextSettings& settings, const Corpus& corpus, const std::
   if (s.init == "wide") widen(*model_);
   for (const nn::Parameter& p : nn::parameters(*model_)) p.tensor->realize();
   trainer_ = trainer_of(s, *model_);
-  evaluation_ = std::make_unique<TextEvaluation>(*model_, corpus);
+  evaluation_ = std::make_unique<TextEvaluation>(
+      *model_, corpus, reading_wide(*model_, [](const nn::Gpt& m) { return nn::language_model(m); }));
   generator_ = std::make_unique<nn::Generator>(*model_, nn::Choice{.temperature = 0.8, .seed = s.seed});
   if (!from.empty()) resume(from);
 }
@@ -217,7 +216,8 @@ void TextRun::write_files() {
   checkpoint();
   nn::Metadata about = about_model(model_->options, corpus_.vocabulary());
   about["validation_loss"] = fmt::format("{:.6f}", rows_.back().validation);
-  nn::save_parameters(folder_ + "/model.safetensors", nn::parameters(*model_), about);
+  const WideParameters wide(nn::parameters(*model_));
+  nn::save_parameters(folder_ + "/model.safetensors", wide.parameters, about);
   write_charts(folder_ + "/curve", text_charts(rows_));
 }
 

@@ -248,19 +248,26 @@ class KONTOR_API Optimizer {
   /// 0 (Micikevicius et al. 2018). A power of two; 1 (as at first) changes nothing. Is recorded with the step. Throws Error if it is not
   /// above 0.
   void scale_loss(double factor);
+  /// How parameters narrower than f32 are written: up or down with the probability of being nearer (a draw), so that small updates are
+  /// not lost; or (as at first) to the nearest. Of one that the loss reads as f32 the gradient is f32.
+  void write_stochastically(bool yes) { stochastic_ = yes; }
+  bool is_stochastic() const { return stochastic_; }
 
   Scalar lr;
 
  protected:
   virtual void update(std::span<const Tensor> gradients) = 0;
-  /// state.assign(value), under the condition of step().
+  /// state.assign(value) in its dtype, under the condition of step().
   void set(Tensor& state, const Tensor& value) const;
+  /// The same of a parameter, as write_stochastically() says.
+  void write(size_t parameter, const Tensor& value) const;
   std::vector<Parameter> parameters_, statistics_;
 
  private:
   std::vector<Tensor> gradients_of(const Tensor& loss) const;
   Tensor only_if_;
   double clip_ = 0, loss_scale_ = 1;
+  bool stochastic_ = false;
   std::vector<Tensor> sums_;      // none before keep_sums()
   Tensor losses_, losses_count_;  // since the last update
 };
@@ -294,10 +301,10 @@ class KONTOR_API RMSprop final : public Optimizer {
 };
 
 /// How Adam keeps its moments: rounded, with scales beside them, of v its root, which spans half as many powers of two. Format f32: in the
-/// parameter's dtype, as it is. `stochastic`: how parameters narrower than f32 are written, so that small updates are not lost.
+/// parameter's dtype, as it is, or (wide) in f32. `stochastic`: Optimizer::write_stochastically().
 struct AdamStates {
   Quantisation m = {}, v = {};
-  bool stochastic = false;
+  bool stochastic = false, wide = false;
 };
 /// Adam with bias correction (Kingma and Ba 2015, algorithm 1). One kernel a parameter.
 class KONTOR_API Adam : public Optimizer {
@@ -320,7 +327,6 @@ class KONTOR_API Adam : public Optimizer {
   void keep(Moments& moments, size_t i, const Tensor& value) const;
   double beta1_, beta2_, eps_;
   std::unique_ptr<Moments> m_, v_;
-  bool stochastic_;
   std::shared_ptr<Corrections> corrections_;
 };
 

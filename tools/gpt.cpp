@@ -6,6 +6,8 @@
 #include <kontor/kontor.h>
 
 #include "graph/recording.h"
+#include "scalify/loss.h"
+#include "scalify/recipes.h"
 
 namespace kontor::tools {
 
@@ -35,6 +37,17 @@ void adam(Updates& updates, const Tensor& x, const Tensor& g) {
   updates.set(v_before, v);
 }
 
+/// The loss by a recipe for the graph, with the scales that initial weights have.
+Tensor with_recipe(const Tensor& loss, const std::vector<nn::Parameter>& parameters, const char* name) {
+  constexpr int64_t of_matrices = -6;  // of a deviation of 0.02
+  const scalify::Recipe recipe = scalify::find_recipe(name);
+  std::vector<scalify::LeafScale> leaves;
+  for (const nn::Parameter& p : parameters)
+    leaves.push_back(
+        {*p.tensor, p.tensor->rank() > 1 ? of_matrices : 0, scalify::weight_gradient_of(recipe)});
+  return scalify::scaled_loss(loss, leaves, scalify::casting_of(recipe));
+}
+
 }  // namespace
 
 Graph gpt_step(const GptShape& shape) {
@@ -46,7 +59,8 @@ Graph gpt_step(const GptShape& shape) {
   for (const nn::Parameter& p : nn::parameters(model)) *p.tensor = leaf(p.tensor->dims());
   const Tensor ids = leaf({shape.batch, shape.context}, DType::I32);
   const Tensor next = leaf({shape.batch, shape.context}, DType::I32);
-  const Tensor loss = cross_entropy(model(ids), next).mean();
+  Tensor loss = cross_entropy(model(ids), next).mean();
+  if (shape.recipe) loss = with_recipe(loss, nn::parameters(model), shape.recipe);
   std::vector<Tensor> weights;
   for (const nn::Parameter& p : nn::parameters(model)) weights.push_back(*p.tensor);
   const std::vector<Tensor> gradients = gradient(loss, weights);

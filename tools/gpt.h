@@ -7,6 +7,8 @@ namespace kontor::tools {
 struct GptShape {
   int64_t layers, width, heads;
   int64_t context = 256, vocabulary = 65, batch = 8;
+  const char* recipe =
+      nullptr;  ///< of its products' and layers' formats, for the pass; null: there is no pass
 };
 
 /// Loss and gradients of one batch, and Adam's update of every parameter. The parameters have no memory: the graph is to

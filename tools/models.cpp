@@ -79,6 +79,8 @@ constexpr Named models[] = {
     {"mnist-cnn:step", training_step},
     {"gpt:2x128", [] { return gpt_step({.layers = 2, .width = 128, .heads = 4}); }},
     {"gpt:6x384", [] { return gpt_step({.layers = 6, .width = 384, .heads = 6}); }},
+    {"gpt:2x128:fp8", [] { return gpt_step({.layers = 2, .width = 128, .heads = 4, .recipe = "fp8"}); }},
+    {"gpt:6x384:fp8", [] { return gpt_step({.layers = 6, .width = 384, .heads = 6, .recipe = "fp8"}); }},
     {"gpt:12x384", [] { return gpt_step({.layers = 12, .width = 384, .heads = 6}); }},
 };
 constexpr std::string_view of_plans = "mnist-cnn:";  // and the name of a plan

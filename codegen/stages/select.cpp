@@ -49,6 +49,7 @@ class Selection {
       if (const Node* x = n->op == Op::Sort ? see_through(n->src[0].get()) : nullptr; x && !is_leaf(x))
         stored_.insert(x);  // a given tree reads values, and computes none
     store_scattered_into();
+    store_narrowed();
     find_data();
     for (const Node* n : order_)
       if (n->op == Op::Reduce && row(fold_in(*n)).is_dot) store_operands(n);
@@ -82,6 +83,49 @@ class Selection {
   NodeSet data_;
 
   bool stored(const Node* n) const { return stored_.count(n) != 0; }
+
+  static bool is_narrow_cast(const Node* n) {
+    return n->op == Op::Cast && is_float(n->dtype) && item_size(n->dtype) < item_size(n->src[0]->dtype);
+  }
+
+  // What is kept of a value that is to be stored: where it is made of a narrower float by a cast and by factors that are the same
+  // everywhere, that float, from which those who read the value make it again. (A layer's output that was rounded to f16.)
+  static const Node* kept_of(const Node* value) {
+    const Node* n = value;
+    while (!is_narrow_cast(n)) {
+      const bool widens = n->op == Op::Cast && is_float(n->src[0]->dtype);
+      if (!widens && !(n->op == Op::Mul && is_everywhere(n->src[1].get()))) return value;
+      n = see_through(n->src[0].get());
+    }
+    return item_size(n->dtype) < item_size(value->dtype) ? n : value;
+  }
+  static bool is_everywhere(const Node* n) {
+    n = see_through(n);
+    while (n->op == Op::Expand || n->op == Op::Reshape) n = see_through(n->src[0].get());
+    return n->op == Op::Const || n->op == Op::Scalar;
+  }
+
+  // A fold of which nothing is read but what one narrower float is made of, element by element, is kept as that float.
+  void store_narrowed() {
+    NodeMap<std::vector<const Node*>> users;
+    for (const Node* n : order_)
+      for (size_t i = 0; i < lowered_sources(n); i++) users[see_through(n->src[i].get())].push_back(n);
+    const NodeSet folds = stored_;
+    for (const Node* fold : order_) {
+      if (!folds.count(fold) || !is_fold(fold) || !is_float(fold->dtype)) continue;
+      const Node* n = fold;
+      for (int steps = 0; steps < most_steps_to_a_cast; steps++) {
+        std::vector<const Node*> readers = users[n];
+        std::erase_if(readers, [](const Node* r) { return see_through(r) != r; });
+        if (readers.empty() || std::ranges::any_of(readers, [&](auto* r) { return r != readers[0]; })) break;
+        n = readers[0];
+        if (is_narrow_cast(n)) stored_.insert(n);
+        const bool goes_on = n->op == Op::Cast || n->op == Op::Mul || n->op == Op::Max || n->op == Op::Min;
+        if (is_narrow_cast(n) || !goes_on || (n->src.size() > 1 && !is_everywhere(n->src[1].get()))) break;
+      }
+    }
+  }
+  static constexpr int most_steps_to_a_cast = 8;
 
   // What is checked within a branch of a where, down to what is stored: it counts where the branch is taken, so it is not
   // computed elsewhere for being read twice.
@@ -133,7 +177,7 @@ class Selection {
       const Node* n = see_through(operand.get());
       while (is_movement(n->op) && n->op != Op::Pad && !stored(n)) n = see_through(n->src[0].get());
       if (is_leaf(n) || stored(n) || (n->op == Op::Gather && !picked_by_data(n))) continue;
-      if (reads(dot->src[0].get(), n) > cost::dot_reads) stored_.insert(n);
+      if (reads(dot->src[0].get(), n) > cost::dot_reads) stored_.insert(kept_of(n));
     }
   }
 
@@ -212,7 +256,7 @@ class Selection {
       const Node* n = order_[i];
       if (!stored(n) && readers[n].size() >= 2 && is_elementwise(n->op) && operations_[n] >= cost::dear &&
           n->rank() > 0 && !drawn_.count(n) && !conditional_.count(n) && !random.count(n))
-        stored_.insert(n);
+        stored_.insert(kept_of(n));
       std::vector<const Node*> own = stored(n) ? std::vector<const Node*>{n} : readers[n];
       size_t sources = n->op == Op::Call ? 1 : n->src.size();
       for (size_t s = 0; s < sources; s++)

@@ -6,7 +6,7 @@
 
 namespace kontor::scalify {
 
-Scaled rounded(const Scaled& x, DType format) {
+Scaled rounded(const Scaled& x, DType format, bool in_f16) {
   if (x.data->dtype != DType::F32 || format == DType::F32) return x;
   Scaled out = normalised(x);
   Term data(out.data);
@@ -14,7 +14,9 @@ Scaled rounded(const Scaled& x, DType format) {
     const double most = greatest(format);
     data = min(max(data, -most), most);
   }
-  out.data = data.as(format).as(DType::F32).node;
+  data = data.as(format);
+  if (in_f16 && row(format).bits == 8) data = data.as(DType::F16);
+  out.data = data.as(DType::F32).node;
   return out;
 }
 

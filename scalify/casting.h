@@ -18,6 +18,7 @@ struct Casting {
 
 /// x as numbers of `format`, held in x's dtype at the predicted exponent. To the nearest, once, ties to even. Formats of 8 bits
 /// saturate, infinities too; f16 overflows as IEEE says; NaN stays. Of f32, and of data of another dtype than f32: x itself.
-Scaled rounded(const Scaled& x, DType format);
+/// `in_f16`: formats of 8 bits as f16, which holds all their numbers, on the way; where a value is stored, it is stored so.
+Scaled rounded(const Scaled& x, DType format, bool in_f16 = false);
 
 }  // namespace kontor::scalify

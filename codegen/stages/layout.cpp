@@ -190,9 +190,14 @@ class Layouts {
     const Ref& load = loads[static_cast<size_t>(t.operand)];
     t.unroll = best_unroll(s, loads[static_cast<size_t>(1 - t.operand)], load);
     const bool panel = may_have_panel(s, load, t.dim, t.unroll);
+    const Ref& range = s.loops[static_cast<size_t>(t.dim)];
+    const bool can_be_laid = free_to_change(load) && dimension_along(load, range) >= 0;
+    // A narrow float is widened once for each element of a panel, not once for each that is read.
+    const bool is_widened = item_size(load->dtype) < item_size(s.values[static_cast<size_t>(t.operand)]->dtype);
     t.way = panel && read_by_one(s, load)   ? OperandWay::Computed
+            : panel && is_widened           ? OperandWay::Panel
             : is_contiguous(s, load, t.dim) ? OperandWay::AsStored
-            : free_to_change(load)          ? OperandWay::Copied
+            : can_be_laid                   ? OperandWay::Copied
             : panel                         ? OperandWay::Panel
             : may_be_turned(s, load, t.dim) ? OperandWay::Turned
                                             : OperandWay::Copied;
@@ -367,16 +372,23 @@ class Layouts {
     if (number >= 0) program_.stages[static_cast<size_t>(number)].layout.fixed = true;
   }
 
-  // Lays the place that `load` reads out anew, or has stage i read a packed copy of it.
-  bool make_contiguous(size_t& i, const Ref& load, const Ref& range) {
+  // The one dimension of the place that the load reads step by step along that loop; -1: none depends on it, -2: it is read otherwise.
+  static int dimension_along(const Ref& load, const Ref& range) {
     int dim = -1;
     std::span<const Ref> at = tree::at(*load);
     for (size_t d = 0; d < at.size(); d++) {
       int64_t c = 0;
       if (!ix::depends_on(at[d], range)) continue;
-      if (dim >= 0 || !ix::affine(at[d], range, c) || c != 1) return false;
+      if (dim >= 0 || !ix::affine(at[d], range, c) || c != 1) return -2;
       dim = static_cast<int>(d);
     }
+    return dim;
+  }
+
+  // Lays the place that `load` reads out anew, or has stage i read a packed copy of it.
+  bool make_contiguous(size_t& i, const Ref& load, const Ref& range) {
+    const int dim = dimension_along(load, range);
+    if (dim == -2) return false;
     if (free_to_change(load)) {
       Stage& producer = program_.stages[static_cast<size_t>(stage_number(program_, load->src[0]))];
       producer.layout.vector_dim = dim;

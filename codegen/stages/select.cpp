@@ -119,13 +119,22 @@ class Selection {
         std::erase_if(readers, [](const Node* r) { return see_through(r) != r; });
         if (readers.empty() || std::ranges::any_of(readers, [&](auto* r) { return r != readers[0]; })) break;
         n = readers[0];
-        if (is_narrow_cast(n)) stored_.insert(n);
+        if (is_narrow_cast(n)) stored_.insert(held_by(n, users));
         const bool goes_on = n->op == Op::Cast || n->op == Op::Mul || n->op == Op::Max || n->op == Op::Min;
         if (is_narrow_cast(n) || !goes_on || (n->src.size() > 1 && !is_everywhere(n->src[1].get()))) break;
       }
     }
   }
   static constexpr int most_steps_to_a_cast = 8;
+
+  // What holds a narrower float: a wider one that all read in its place (f16 holds all numbers of f8, and is one instruction to widen).
+  static const Node* held_by(const Node* n, const NodeMap<std::vector<const Node*>>& users) {
+    const auto readers = users.find(n);
+    if (readers == users.end() || readers->second.empty()) return n;
+    for (const Node* r : readers->second)
+      if (r->op != Op::Cast || r->dtype != DType::F16 || r != readers->second[0]) return n;
+    return readers->second[0];
+  }
 
   // What is checked within a branch of a where, down to what is stored: it counts where the branch is taken, so it is not
   // computed elsewhere for being read twice.

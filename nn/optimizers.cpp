@@ -321,7 +321,7 @@ void Adam::update(std::span<const Tensor> gradients) {
   at_each_call(corrections_, Corrections::advance);
   for (size_t i = parameters_.size(); i-- > 0;) {
     // A rounded moment, or a weight that is written stochastically, is computed with in f32.
-    const bool widened = m_->rounded() || v_->rounded() || is_stochastic();
+    const bool widened = m_->rounded() || v_->rounded() || stochastic_;
     const Tensor g = widened ? gradients[i].cast(DType::F32) : gradients[i];
     const Tensor x = parameters_[i].tensor->cast(g.dtype());
     const Tensor m = m_->at(i).cast(g.dtype()) * beta1_ + g * (1 - beta1_);

@@ -18,6 +18,9 @@ struct LeafScale {
 int64_t exponent_of(const Tensor& values);
 /// What was recorded from the leaves, with the leaves at their scales.
 Tensor with_scales(const Tensor& value, std::span<const LeafScale> leaves);
+/// What was recorded, with gradients fitted anew to their root mean square where a normalisation (x less its mean, along axes) hands
+/// them back: two in a transformer layer. They measure when they run.
+Tensor with_fitted_norms(const Tensor& value);
 /// `loss` [] with the leaves at their scales: graphs that have it, or gradients of it, run with `casting`.
 Tensor scaled_loss(const Tensor& loss, std::span<const LeafScale> leaves, const Casting& casting);
 

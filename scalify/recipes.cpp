@@ -48,6 +48,8 @@ std::vector<Recipe> built_in() {
        {propagated("f16"), propagated("f16"), propagated("f16"), f32, drawn(plain("f16")), f32}},
       {"fp8", "Scalify: products of E4M3 forward and E5M2 gradients, all else that layers make f16; weights f16, written stochastically; moments E4M3, gradients of weights E5M2",
        {propagated("f8e4m3"), propagated("f8e4m3"), propagated("f8e5m2"), measured("f8e4m3", "f32", {1, 128}), drawn(plain("f16")), propagated("f8e5m2")}},
+      {"fp8-placed", "fp8, and scales are corrected where calibration sees values leave the flat range of their formats",
+       {propagated("f8e4m3"), propagated("f8e4m3"), propagated("f8e5m2", Rescale::Placed), measured("f8e4m3", "f32", {1, 128}), drawn(plain("f16")), propagated("f8e5m2")}},
       {"fp8-unscaled", "the same formats and no scales: what those are for, it trains badly",
        {plain("f8e4m3"), plain("f8e4m3"), plain("f8e5m2"), f32, f32, f32}},
       paper("1", "Scalify's paper, table 3: FP16 #1", "f16", "f16", "f32", "f32", Rescale::None, Rescale::None),
@@ -138,7 +140,9 @@ Casting casting_of(const Recipe& recipe) {
   if (!recipe.layers.empty()) refuse("layers have formats of their own");
   if (recipe.measures()) refuse("scales are measured");
   if (weight != recipe.of(Role::Activation)) refuse("weights and activations have different formats");
-  if (gradient.rescale != Rescale::None || weight.rescale != Rescale::None) refuse("scales are fitted anew");
+  if (gradient.rescale == Rescale::Each ||
+      (weight.rescale != Rescale::None && weight.rescale != gradient.rescale))
+    refuse("scales are fitted anew elsewhere than at norms, or placed");
   for (const RoleFormat* f : {&weight, &gradient})
     if (f->format == "f4e2m1") refuse("f4e2m1 is no format of a whole byte");
   const DType forward = parse_dtype(weight.format), backward = parse_dtype(gradient.format);

@@ -60,6 +60,8 @@ struct Recipe {
   friend bool operator==(const Recipe&, const Recipe&) = default;
 
   const RoleFormat& of(Role role, std::string_view layer = {}) const;
+  /// Whether scales are corrected where calibration sees values leave their format's flat range.
+  bool is_placed() const { return of(Role::Gradient).rescale == Rescale::Placed; }
   /// Whether a scale of it is propagated: then it is for the pass over the graph.
   bool propagates() const;
   bool measures() const;  ///< whether a scale of what products read is

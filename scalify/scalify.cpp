@@ -48,6 +48,8 @@ class Pass {
   Result run() {
     for (const Node* n : order_) {
       Scaled x = changed(*n);
+      if (const auto given = options_.leaves.find(n); given != options_.leaves.end())
+        x.predicted = given->second;
       if (options_.every_value && !is_narrow(n->dtype)) x = normalised(x);
       done_.emplace(n, std::move(x));
     }
@@ -113,7 +115,6 @@ class Pass {
 
   Scaled changed(const Node& n) {
     if (n.is(Op::Call)) return call(n);
-    const auto given = options_.leaves.find(&n);
     std::vector<Scaled> own;
     std::vector<const Scaled*> from;
     const bool is_product = n.is(Op::Reduce) && fold_in(n) == Fold::Dot;
@@ -122,9 +123,7 @@ class Pass {
       own.push_back(is_product ? operand(*s) : kept(*s));
       from.push_back(&own.back());
     }
-    Scaled out = scaled({n, from, options_.rules});
-    if (given != options_.leaves.end()) out.predicted = given->second;
-    return out;
+    return scaled({n, from, options_.rules});
   }
 
   Scaled call(const Node& n) {

@@ -16,7 +16,8 @@ struct Options {
   RuleOptions rules = {};
   bool every_value =
       false;  ///< normalises each value where it is made, as the method is written down: what rules are tested by
-  NodeMap<int64_t> leaves = {};  ///< exponents of Buffers; of the others: 0
+  NodeMap<int64_t> leaves =
+      {};  ///< exponents of Buffers (of the others: 0), and of what else is known better than by its rule
 };
 
 /// A value that is rounded to a narrow float.

@@ -186,3 +186,24 @@ TEST_CASE("[chart] an SVG is a picture of the same size") {
   CHECK(text.find("viewBox=\"0 0 760 320\"") != std::string::npos);
   CHECK(text.find("</svg>") != std::string::npos);
 }
+
+TEST_CASE("[chart] a heat map has a field for each value, coloured from blue over white to orange") {
+  const HeatMap map{.title = "t",
+                    .x_label = "step",
+                    .rows = {"a", "b"},
+                    .columns = {"0", "16"},
+                    .values = {{-12, 0}, {99, std::nan("")}}};
+  const Drawing d = draw(map);
+  std::vector<Colour> fields;
+  for (size_t i = 0; i < 4; ++i) fields.push_back(d.areas[i].colour);
+  CHECK(fields == std::vector<Colour>{0x0072b2, 0xf7f7f7, 0xd55e00, 0x999999});
+  CHECK(d.areas[0].corner.y == d.areas[1].corner.y);
+  CHECK(d.areas[2].corner.y > d.areas[0].corner.y);
+  CHECK(d.areas[1].corner.x == d.areas[0].corner.x + d.areas[0].width);
+  CHECK(format_svg(map).find("<svg") != std::string::npos);
+  CHECK(format_png(map, 1).substr(1, 3) == "PNG");
+  HeatMap wrong = map;
+  wrong.values[1].pop_back();
+  CHECK(error_of([&] { format_svg(wrong); }) == "chart: row b has other than 2 values");
+  CHECK_NOTHROW(format_svg(HeatMap{.title = "empty", .x_label = ""}));
+}

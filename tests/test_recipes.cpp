@@ -15,7 +15,7 @@ using namespace kontor::scalify;
 using Catch::Matchers::Contains;
 
 TEST_CASE("[recipes] each built-in one reads back as it is printed, and says where it is from") {
-  CHECK(recipes().size() == 13);
+  CHECK(recipes().size() == 14);
   for (const Recipe& r : recipes()) {
     INFO(print(r));
     CHECK(parse_recipe(print(r), r.name) == r);
@@ -75,7 +75,7 @@ TEST_CASE("[recipes] mistakes are named, with their line and what there is") {
   CHECK(error_of([] { parse_recipe("weight f16\n", "g.txt"); }) == "g.txt: no line says 'recipe NAME'");
   CHECK(
       error_of([] { find_recipe("fp9"); }) ==
-      "there is no recipe 'fp9'; there are: f32-pass fp16 fp8 fp8-unscaled fp8-paper-1 fp8-paper-2 fp8-paper-3 fp8-paper-4 fp8-current "
+      "there is no recipe 'fp9'; there are: f32-pass fp16 fp8 fp8-placed fp8-unscaled fp8-paper-1 fp8-paper-2 fp8-paper-3 fp8-paper-4 fp8-current "
       "mxfp8 fp8-block mxfp4 nvfp4, and files, with a '.' or '/' in their names");
   const Recipe r = parse_recipe("recipe r\nlayer blocks.9.* all f32\n", "h");
   const std::vector<std::string> layers{"blocks.0.up", "blocks.0.down"};

@@ -9,6 +9,7 @@
 
 #include "graph/recording.h"
 #include "scalify/loss.h"
+#include "scalify/placement.h"
 #include "tests/catch.h"
 #include "tests/on_device.h"
 #include "tests/thinned.h"
@@ -194,4 +195,89 @@ TEST_CASE("[scalify] scales that are static leave nothing to compute") {
     CHECK(scaled_[op] == plain[op]);
   }
   CHECK(scaled_["cast"] > plain["cast"]);
+}
+
+TEST_CASE("[scalify] gradients are fitted anew where a norm hands them back, and nothing changes") {
+  OnDevice on;
+  nn::Gpt model({.vocabulary = 17, .context = 12, .layers = 2, .width = 32, .heads = 2});
+  std::vector<Tensor> leaves;
+  for (const nn::Parameter& p : nn::parameters(model)) leaves.push_back(p.tensor->realize());
+  const Tensor ids = Tensor::randint({2, 12}, 0, 17).realize();
+  const Tensor loss = nn::language_model(model)(ids, ids).loss;
+  const Tensor fitted = scalify::with_fitted_norms(loss);
+  int rescales = 0;
+  std::vector<Ref> outputs;
+  for (const Tensor& g : gradient(fitted, leaves)) outputs.push_back(node_of(g));
+  for (const Node* n : topological(outputs))
+    rescales += n->is(Op::Call) && n->arg.text == "dynamic_rescale" && n->arg.ints[1] == 0;
+  CHECK(rescales == 5);  // two a layer, and the last norm
+  const std::vector<Tensor> plain = gradient(loss, leaves);
+  for (size_t i = 0; i < leaves.size(); ++i) {
+    const Tensor scaled = scalify_loss(fitted, DType::F32, DType::F32, DType::F32);
+    CHECK(differences(gradient(scaled, leaves)[i].to_vector<float>(), plain[i].to_vector<float>()) == 0);
+  }
+}
+
+namespace {
+
+/// How the values that a graph rounds are sized: log2 of the root mean square of each, and of its data.
+struct Sizes {
+  std::vector<double> values = {}, data = {};
+  std::vector<scalify::Rounded> rounded = {};
+};
+Sizes sizes_of(const Graph& graph, const scalify::Options& options) {
+  Sizes out;
+  out.rounded = scalify::scalify(graph, options).rounded;
+  for (const scalify::Rounded& r : out.rounded) {
+    out.data.push_back(std::log2(tensor_of(r.data).cast(DType::F32).square().mean().sqrt().item<double>()));
+    out.values.push_back(out.data.back() + static_cast<double>(r.predicted.fixed));
+  }
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("[scalify] scales are corrected where values leave a format's flat range, and nowhere else") {
+  OnDevice on;
+  const Tensor x = (Tensor::normal({16, 32}) * 1e-3).realize(), w = Tensor::normal({32, 32}).realize();
+  const auto graph_of = [&](const Tensor& loss) {
+    const Ref asked = node_of(scalify_loss(loss, DType::F8E4M3, DType::F8E5M2, DType::F16));
+    std::vector<Ref> outputs{asked};
+    for (const Tensor& g : gradient(tensor_of(asked), {x, w})) outputs.push_back(node_of(g));
+    return make_graph(outputs);
+  };
+  const Tensor loss = (x.matmul(w).tanh().matmul(w) * 1e4).square().mean();
+  for (const int64_t wrong : {0, 9, -30}) {  // x's exponent, which is -10
+    scalify::Options options{.casting = fp8};
+    options.leaves.emplace(node_of(x).get(), wrong);
+    const Sizes before = sizes_of(graph_of(loss), options);
+    const std::vector<scalify::Correction> made =
+        scalify::place(graph_of(loss), node_of(loss), options, before.values);
+    REQUIRE(!made.empty());
+    INFO(made[0].about);
+    CHECK(made[0].by == -9 - wrong);
+    const Tensor corrected = scalify::with_corrections(loss, made);
+    const Sizes after = sizes_of(graph_of(corrected), options);
+    int worse = 0;
+    for (size_t i = 0; i < after.data.size(); ++i) {
+      const scalify::FlatRange flat = scalify::flat_range(after.rounded[i].format);
+      if (after.rounded[i].predicted.is_static())
+        worse += after.data[i] < flat.low || after.data[i] > flat.high;
+    }
+    CHECK(worse == 0);
+    CHECK(made.size() < after.data.size());
+  }
+  scalify::Options right{.casting = fp8};
+  right.leaves.emplace(node_of(x).get(), -10);
+  const Tensor easy = x.matmul(w).sum();
+  CHECK(scalify::place(graph_of(easy), node_of(easy), right, sizes_of(graph_of(easy), right).values).empty());
+}
+
+// Minutes: build/tests/unit '[long]'
+TEST_CASE("[scalify] 1,000 steps have the same bits with the pass and without", "[.long]") {
+  OnDevice on;
+  CHECK(differences(mlp({}, 1000), mlp({&none}, 1000)) == 0);
+  CHECK(differences(lstm({}, 1000), lstm({&none}, 1000)) == 0);
+  CHECK(differences(gpt({.clip = 1}, 1000), gpt({&none, 1, 1}, 1000)) == 0);
+  CHECK(differences(cnn({}, 1000), cnn({&none}, 1000)) == 0);
 }

@@ -4,6 +4,7 @@
 
 #include <kontor/nn.h>
 
+#include "scalify/placement.h"
 #include "scalify/recipes.h"
 
 namespace kontor::tools {
@@ -31,6 +32,16 @@ struct WideParameters {
 /// The objective, of a model that reads its parameters as f32, whose gradients are computed as a recipe for the graph says: each parameter
 /// at the scale that its values have now.
 nn::Objective with_casting(nn::Objective objective, const std::vector<nn::Parameter>& parameters,
-                           const scalify::Recipe& recipe);
+                           const scalify::Recipe& recipe, std::vector<scalify::Correction> corrections = {});
+
+/// One batch.
+struct Example {
+  Tensor x, labels;
+};
+/// Where such an objective's scales are to be corrected, by what these batches come to (of one shape, at least one): none, unless the
+/// recipe is placed.
+std::vector<scalify::Correction> calibrated(const nn::Objective& objective,
+                                            const std::vector<nn::Parameter>& parameters,
+                                            const scalify::Recipe& recipe, std::span<const Example> batches);
 
 }  // namespace kontor::tools

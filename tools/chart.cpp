@@ -29,6 +29,12 @@ void choose(cairo_t* to, Colour colour, double opacity) {
                         opacity);
 }
 
+void paint(cairo_t* to, const Area& area) {
+  cairo_rectangle(to, area.corner.x, area.corner.y, area.width, area.height);
+  choose(to, area.colour, 1);
+  cairo_fill(to);
+}
+
 void paint(cairo_t* to, const Path& path) {
   const StyleRow& row = row_of(path.style);
   for (const Point& p : path.points) cairo_line_to(to, p.x, p.y);
@@ -75,6 +81,7 @@ void paint(cairo_surface_t* surface, const Drawing& drawing, double scale) {
   cairo_paint(to);
   cairo_set_line_cap(to, CAIRO_LINE_CAP_ROUND);
   cairo_set_line_join(to, CAIRO_LINE_JOIN_ROUND);
+  for (const Area& area : drawing.areas) paint(to, area);
   for (const Path& path : drawing.paths) paint(to, path);
   for (const Dot& dot : drawing.dots) paint(to, dot);
   for (const Text& text : drawing.texts) paint(to, text);
@@ -86,10 +93,7 @@ cairo_status_t append(void* out, const unsigned char* bytes, unsigned count) {
   return CAIRO_STATUS_SUCCESS;
 }
 
-}  // namespace
-
-std::string format_svg(std::span<const Chart> panels) {
-  const Drawing drawing = draw(panels);
+std::string as_svg(const Drawing& drawing) {
   std::string out;
   const Surface surface(cairo_svg_surface_create_for_stream(append, &out, drawing.width, drawing.height),
                         cairo_surface_destroy);
@@ -99,9 +103,7 @@ std::string format_svg(std::span<const Chart> panels) {
   return out;
 }
 
-std::string format_png(std::span<const Chart> panels, double scale) {
-  if (!(scale >= 0.25 && scale <= 16)) fail("chart: a scale of {}; 0.25 to 16 is possible", scale);
-  const Drawing drawing = draw(panels);
+std::string as_png(const Drawing& drawing, double scale) {
   const auto pixels = [&](double size) { return std::max(1, static_cast<int>(std::lround(size * scale))); };
   const Surface surface(
       cairo_image_surface_create(CAIRO_FORMAT_RGB24, pixels(drawing.width), pixels(drawing.height)),
@@ -110,6 +112,23 @@ std::string format_png(std::span<const Chart> panels, double scale) {
   std::string out;
   check(cairo_surface_write_to_png_stream(surface.get(), append, &out));
   return out;
+}
+
+void check_scale(double scale) {
+  if (!(scale >= 0.25 && scale <= 16)) fail("chart: a scale of {}; 0.25 to 16 is possible", scale);
+}
+
+}  // namespace
+
+std::string format_svg(std::span<const Chart> panels) { return as_svg(draw(panels)); }
+std::string format_png(std::span<const Chart> panels, double scale) {
+  check_scale(scale);
+  return as_png(draw(panels), scale);
+}
+std::string format_svg(const HeatMap& map) { return as_svg(draw(map)); }
+std::string format_png(const HeatMap& map, double scale) {
+  check_scale(scale);
+  return as_png(draw(map), scale);
 }
 
 }  // namespace kontor::tools

@@ -50,15 +50,24 @@ struct Dot {
   Colour colour;
 };
 
-/// Paths lie over each other in their order, then come dots and text.
+/// A filled rectangle.
+struct Area {
+  Point corner;  ///< upper left
+  double width, height;
+  Colour colour;
+};
+
+/// Areas and paths lie over each other in their order, then come dots and text.
 struct Drawing {
   double width = 0, height = 0;
+  std::vector<Area> areas = {};
   std::vector<Path> paths;
   std::vector<Dot> dots;
   std::vector<Text> texts;
 };
 
-/// The panels laid out.
+/// The panels, or the map, laid out.
 Drawing draw(std::span<const Chart> panels);
+Drawing draw(const HeatMap& map);
 
 }  // namespace kontor::tools::drawing

@@ -10,6 +10,7 @@ void add_scalify(CLI::App& app) {
   add_scalify_explain(*verb);
   add_scalify_recipes(*verb);
   add_scalify_export(*verb);
+  add_scalify_compare(*verb);
 }
 
 }  // namespace kontor::tools

@@ -1,5 +1,4 @@
 // kontor scalify report, explain: what propagated scales come to in a model, and how in an expression.
-#include <cmath>
 #include <cstdio>
 #include <memory>
 
@@ -7,12 +6,11 @@
 
 #include "base/error.h"
 #include "graph/functions/functions.h"
-#include "graph/recording.h"
-#include "graph/shape.h"
 #include "scalify/recipes.h"
 #include "scalify/scalify.h"
 #include "tools/castings.h"
 #include "tools/models.h"
+#include "tools/telemetry.h"
 #include "tools/text_model.h"
 #include "tools/validators.h"
 #include "tools/verbs.h"
@@ -22,34 +20,22 @@ namespace kontor::tools {
 namespace {
 
 struct Options {
-  std::string model, text, recipe = "fp8";
+  std::string model, text, out;
+  std::vector<std::string> recipes{"fp8"};
   int64_t batch = 12;
   uint64_t seed = 1;
 };
 
-/// Of the numbers that a value is rounded from and to: their root mean square, the parts that become 0 and the format's greatest, and
-/// how far rounding is below them.
-struct Measured {
-  double log2_rms, underflow, overflow, sqnr;
-};
-
-std::vector<Tensor> measures(const scalify::Rounded& r) {
-  const Tensor x = tensor_of(r.data).cast(DType::F32), y = tensor_of(r.result).cast(DType::F32);
-  const double most = r.format == DType::F8E4M3 ? 448 : r.format == DType::F8E5M2 ? 57344 : 65504;
-  const Tensor lost = (y == 0.0).cast(DType::F32) * (x != 0.0).cast(DType::F32);
-  return {x.square().mean(), lost.mean(), (x.abs() > most).cast(DType::F32).mean(), (x - y).square().mean()};
+void print_row(const Rounding& r) {
+  fmt::print("{:24} {:6} {:24} {:>9} {:>5.0f} {:>8.1f} {:>8.1f} {:>9.3f} {:>9.3f} {:>7.1f}\n", r.name,
+             name(r.format), r.shape, r.exponent, r.seen, r.log2_rms, r.log2_max, 100 * r.underflow,
+             100 * r.overflow, r.sqnr);
 }
 
-std::string made_by(const Node& n) {
-  if (n.is(Op::Call)) return n.arg.text;
-  return std::string(row(n.op).name);
-}
-
-void print_row(const scalify::Rounded& r, const Measured& m) {
-  fmt::print("{:8} {:9} {:6} {:24} {:>9} {:>8.1f} {:>9.3f} {:>9.3f} {:>7.1f}\n",
-             r.of_gradient ? "backward" : "forward", made_by(*r.value), name(r.format),
-             describe_shape(r.value->shape), scalify::describe(r.predicted), m.log2_rms, 100 * m.underflow,
-             100 * m.overflow, m.sqnr);
+void print_table(const std::vector<Rounding>& values) {
+  fmt::print("{:24} {:6} {:24} {:>9} {:>5} {:>8} {:>8} {:>9} {:>9} {:>7}\n", "made by", "format", "shape",
+             "exponent", "seen", "log2 rms", "log2 max", "to 0, %", "beyond, %", "dB");
+  for (const Rounding& r : values) print_row(r);
 }
 
 void report(const Options& o) {
@@ -58,28 +44,22 @@ void report(const Options& o) {
   const Corpus corpus(o.text.empty() ? shipped_data("tinyshakespeare.txt") : o.text, model.vocabulary);
   const Windows windows = corpus.batch(0, o.batch, model.gpt->options.context, o.seed);
   const std::vector<nn::Parameter> parameters = nn::parameters(*model.gpt);
-  const nn::Objective objective =
-      with_casting(nn::language_model(*model.gpt, true), parameters, scalify::find_recipe(o.recipe));
-  const Tensor loss = objective(ids_of(windows), next_of(windows)).loss;
-  std::vector<Tensor> leaves;
-  for (const nn::Parameter& p : parameters) leaves.push_back(*p.tensor);
-  std::vector<Ref> outputs{node_of(loss)};
-  for (const Tensor& g : gradient(loss, leaves)) outputs.push_back(node_of(g));
-  const Graph graph = make_graph(outputs);
-  const scalify::Result made = scalify::scalify(graph, {.casting = *scalify::asked_for(graph)});
-
-  std::vector<Tensor> all;
-  for (const scalify::Rounded& r : made.rounded)
-    for (const Tensor& t : measures(r)) all.push_back(t.reshape({1}));
-  const std::vector<float> numbers = all.empty() ? std::vector<float>() : cat(all, 0).to_vector<float>();
-  fmt::print("{:8} {:9} {:6} {:24} {:>9} {:>8} {:>9} {:>9} {:>7}\n", "", "made by", "format", "shape",
-             "exponent", "log2 rms", "to 0, %", "beyond, %", "dB");
-  for (size_t i = 0; i < made.rounded.size(); ++i) {
-    const float* n = &numbers[4 * i];
-    print_row(made.rounded[i],
-              {std::log2(std::sqrt(n[0])), n[1], n[2], 10 * std::log10(n[0] / std::max(n[3], 1e-30F))});
+  for (const std::string& recipe : o.recipes) {
+    const nn::Objective objective = nn::language_model(*model.gpt, true);
+    const Example batch{ids_of(windows), next_of(windows)};
+    const scalify::Recipe format = scalify::find_recipe(recipe);
+    const std::vector<scalify::Correction> corrections =
+        calibrated(objective, parameters, format, std::span(&batch, 1));
+    Telemetry telemetry(with_casting(objective, parameters, format, corrections), parameters);
+    const std::vector<Rounding> values = telemetry.measure(batch.x, batch.labels);
+    if (o.recipes.size() > 1) fmt::print("{}\n", recipe);
+    print_table(values);
+    fmt::print("{} values are rounded, {} exponents measured\n", values.size(), telemetry.rescales());
+    for (const scalify::Correction& c : corrections)
+      fmt::print("corrected by 2^{}{}: {}\n", c.by, c.of_gradient ? ", measured in each step" : "", c.about);
+    if (!o.out.empty())
+      TelemetryLog{.steps = {0}, .batches = {values}}.write(fmt::format("{}/{}", o.out, recipe));
   }
-  fmt::print("{} values are rounded, {} exponents measured\n", made.rounded.size(), made.rescales);
 }
 
 }  // namespace
@@ -90,7 +70,12 @@ void add_scalify_report(CLI::App& scalify) {
   auto o = std::make_shared<Options>();
   what->add_option("model", o->model, "A model of kontor train gpt")->required()->check(not_empty());
   what->add_option("text", o->text, "Its text (default: tinyshakespeare.txt)")->check(not_empty());
-  what->add_option("--recipe", o->recipe, "Formats")->capture_default_str()->check(not_empty());
+  what->add_option("--recipe", o->recipes, "Formats; several: what the same values would be in each")
+      ->capture_default_str()
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  what->add_option("--out", o->out, "A folder for the same as RECIPE.json, .csv, .svg and .png")
+      ->check(not_empty());
   what->add_option("--batch", o->batch, "Windows of the text")
       ->capture_default_str()
       ->check(whole(1, 1 << 16));

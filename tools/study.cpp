@@ -131,14 +131,19 @@ Verdict verdict_of(const Check& check, const std::vector<Outcome>& outcomes) {
   double sum = 0;
   for (size_t i = 0; i < outcome.curves.size(); ++i) {
     double value = value_at(outcome.curves[i], check);
-    if (!check.minus.empty())
-      value -= 100 * last_value(outcome_of(outcomes, check.minus).curves[i], check.column);
+    if (!check.minus.empty()) {
+      const double base = last_value(outcome_of(outcomes, check.minus).curves[i], check.column);
+      value = (value - 100 * base) / (check.relative ? base : 1);
+    }
     out.values.push_back(value);
     sum += value;
   }
   out.mean = sum / static_cast<double>(out.values.size());
-  out.passed = check.bound == Check::Bound::AtLeast ? out.mean >= check.expected
-                                                    : std::abs(out.mean - check.expected) <= check.tolerance;
+  switch (check.bound) {
+    case Check::Bound::AtLeast: out.passed = out.mean >= check.expected; break;
+    case Check::Bound::AtMost:  out.passed = out.mean <= check.expected; break;
+    case Check::Bound::Near:    out.passed = std::abs(out.mean - check.expected) <= check.tolerance; break;
+  }
   return out;
 }
 

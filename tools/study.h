@@ -17,7 +17,7 @@ struct StudyRun {
 /// What the mean over the seeds must come to at a place of the curve.
 struct Check {
   enum class Axis : uint8_t { Steps, Tflop };
-  enum class Bound : uint8_t { Near, AtLeast };
+  enum class Bound : uint8_t { Near, AtLeast, AtMost };
   std::string run;
   double Row::* column = &Row::test;
   Axis axis = Axis::Steps;
@@ -25,6 +25,7 @@ struct Check {
   Bound bound = Bound::Near;
   double expected = 0, tolerance = 0;  ///< per cent; Near: expected +- tolerance
   std::string minus = {};              ///< of this run's last test, which is subtracted; "": nothing is
+  bool relative = false;               ///< what is left is taken as a part of that
 };
 
 struct Study {

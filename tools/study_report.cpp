@@ -75,8 +75,12 @@ const char* column_name(double Row::* column, const Subject& subject) {
 }
 
 std::string expectation(const Check& c) {
-  return c.bound == Check::Bound::AtLeast ? fmt::format("\u2265 {:g}", c.expected)
-                                          : fmt::format("{:g} \u00b1 {:g}", c.expected, c.tolerance);
+  switch (c.bound) {
+    case Check::Bound::AtLeast: return fmt::format("\u2265 {:g}", c.expected);
+    case Check::Bound::AtMost:  return fmt::format("\u2264 {:g}", c.expected);
+    case Check::Bound::Near:    break;
+  }
+  return fmt::format("{:g} \u00b1 {:g}", c.expected, c.tolerance);
 }
 
 std::string checks_table(const std::vector<Verdict>& verdicts, const Subject& subject) {
@@ -86,8 +90,8 @@ std::string checks_table(const std::vector<Verdict>& verdicts, const Subject& su
     const bool reached = !std::isnan(v.mean);
     out += fmt::format("| {} | {:g} {} | {} %{} | {} | {} | {} |\n", c.run, c.at,
                        c.axis == Check::Axis::Steps ? "steps" : "TFLOP", column_name(c.column, subject),
-                       c.minus.empty() ? "" : " less that of " + c.minus, expectation(c),
-                       reached ? with_seeds(v.mean, v.values, 1, 2) : "not reached",
+                       c.minus.empty() ? "" : (c.relative ? " above that of " : " less that of ") + c.minus,
+                       expectation(c), reached ? with_seeds(v.mean, v.values, 1, 2) : "not reached",
                        v.judged ? (v.passed ? "passed" : "**failed**") : "not judged");
   }
   return out;

@@ -46,7 +46,18 @@ WorkMeasured work_measured(const TextSettings& s) {
   return feedback ? WorkMeasured{marketplace::FeedbackOptions().all_in_first, 20} : WorkMeasured{0, 1};
 }
 
-std::unique_ptr<nn::Trainer> trainer_of(const TextSettings& s, nn::Gpt& model) {
+/// The first batches of the run.
+std::vector<Example> first_batches(const TextSettings& s, const Corpus& corpus) {
+  constexpr int64_t count = 3;
+  std::vector<Example> out;
+  for (int64_t i = 0; i < count; ++i) {
+    const Windows windows = corpus.batch(i, s.batch, s.context, s.seed);
+    out.push_back({ids_of(windows), next_of(windows)});
+  }
+  return out;
+}
+
+std::unique_ptr<nn::Trainer> trainer_of(const TextSettings& s, nn::Gpt& model, const Corpus& corpus) {
   const std::vector<nn::Parameter> parameters = nn::parameters(model);
   const bool forward_only = s.method == "marketplace";
   if (forward_only && s.plan == "feedback") {
@@ -61,7 +72,9 @@ std::unique_ptr<nn::Trainer> trainer_of(const TextSettings& s, nn::Gpt& model) {
     if (!forward_only) keep_masters(parameters, recipe);
     states = scalify::adam_states_of(recipe);
     if (!recipe.is_for_graph()) round_products(recipe, model);
-    else objective = with_casting(std::move(objective), parameters, recipe);
+    else
+      objective = with_casting(objective, parameters, recipe,
+                               calibrated(objective, parameters, recipe, first_batches(s, corpus)));
   }
   if (forward_only) {
     marketplace::Options o;
@@ -105,9 +118,14 @@ TextRun::TextRun(const TextSettings& settings, const Corpus& corpus, const std::
                                                     .dtype = parse_dtype(s.dtype)});
   if (s.init == "wide") widen(*model_);
   for (const nn::Parameter& p : nn::parameters(*model_)) p.tensor->realize();
-  trainer_ = trainer_of(s, *model_);
+  trainer_ = trainer_of(s, *model_, corpus);
   evaluation_ = std::make_unique<TextEvaluation>(
       *model_, corpus, reading_wide(*model_, [](const nn::Gpt& m) { return nn::language_model(m); }));
+  if (s.telemetry_every > 0)
+    telemetry_ = std::make_unique<Telemetry>(
+        with_casting(reading_wide(*model_, [](const nn::Gpt& m) { return nn::language_model(m); }),
+                     nn::parameters(*model_), scalify::find_recipe(s.recipe)),
+        nn::parameters(*model_));
   generator_ = std::make_unique<nn::Generator>(*model_, nn::Choice{.temperature = 0.8, .seed = s.seed});
   if (!from.empty()) resume(from);
 }
@@ -116,6 +134,27 @@ int64_t TextRun::parameters() const {
   int64_t count = 0;
   for (const nn::Parameter& p : nn::parameters(*model_)) count += p.tensor->elements();
   return count;
+}
+
+std::string TextRun::kept() const {
+  auto* trainer = dynamic_cast<nn::BackpropTrainer*>(trainer_.get());
+  if (!trainer) return "";
+  const auto bytes_each = [&](const std::vector<nn::Parameter>& tensors) {
+    double bytes = 0;
+    for (const nn::Parameter& p : tensors)
+      bytes += static_cast<double>(p.tensor->elements() * item_size(p.tensor->dtype()));
+    return bytes / static_cast<double>(parameters());
+  };
+  DType format = DType::F32;
+  if (settings_.recipe != "none") {
+    const scalify::Recipe recipe = scalify::find_recipe(settings_.recipe);
+    if (recipe.is_for_graph()) format = scalify::weight_gradient_of(recipe);
+  }
+  const double weights = bytes_each(nn::parameters(*model_)),
+               moments = bytes_each(trainer->optimizer().state()),
+               gradients = static_cast<double>(item_size(format));
+  return fmt::format("{:.2f} bytes a parameter: weights {:.2f}, moments {:.2f}, gradients {:.2f}",
+                     weights + moments + gradients, weights, moments, gradients);
 }
 
 void TextRun::resume(const std::string& checkpoint) {
@@ -153,6 +192,7 @@ void TextRun::execute() {
     trainer_->set_learning_rate(
         nn::WarmupCosine{s.lr, std::min(s.least_lr, s.lr), s.open() ? s.warmup : warmup, s.steps}.at(step));
     const Windows windows = corpus_.batch(step, s.batch, s.context, s.seed);
+    look(step, windows);
     const nn::Metrics m = trainer_->step(ids_of(windows), next_of(windows));
     record(m);
     if (m.step == first + 1) begin = m.seconds;
@@ -184,6 +224,13 @@ void TextRun::execute() {
     rows_.push_back({.step = first, .loss = Row::kNone, .learning_rate = s.lr, .tflop = tflop_, .tokens = 0});
   validate(0);
   write_files();
+}
+
+// What the step after `step` others rounds, where that is asked for.
+void TextRun::look(int64_t step, const Windows& windows) {
+  if (!telemetry_ || step % settings_.telemetry_every != 0) return;
+  log_.steps.push_back(step);
+  log_.batches.push_back(telemetry_->measure(ids_of(windows), next_of(windows)));
 }
 
 void TextRun::validate(int64_t most_windows) {
@@ -219,6 +266,7 @@ void TextRun::write_files() {
   const WideParameters wide(nn::parameters(*model_));
   nn::save_parameters(folder_ + "/model.safetensors", wide.parameters, about);
   write_charts(folder_ + "/curve", text_charts(rows_));
+  if (telemetry_) log_.write(folder_ + "/telemetry");
 }
 
 }  // namespace kontor::tools

@@ -7,6 +7,7 @@
 
 #include "tools/own_folder.h"
 #include "tools/run.h"
+#include "tools/telemetry.h"
 #include "tools/text_model.h"
 #include "tools/text_settings.h"
 
@@ -22,6 +23,8 @@ class TextRun {
   void execute();
   const std::vector<Row>& rows() const { return rows_; }
   int64_t parameters() const;
+  /// Bytes a parameter of what training keeps from step to step, and of gradients; "" where the method has none of these.
+  std::string kept() const;
 
  private:
   TextSettings settings_;
@@ -32,12 +35,15 @@ class TextRun {
   std::unique_ptr<nn::Trainer> trainer_;
   std::unique_ptr<TextEvaluation> evaluation_;
   std::unique_ptr<nn::Generator> generator_;
+  std::unique_ptr<Telemetry> telemetry_;  // null: none is asked for
+  TelemetryLog log_;
   std::vector<Row> rows_;
   double tflop_ = 0;
 
   void resume(const std::string& checkpoint);
   void plan(int64_t done, double seconds, double step_tflop);
   void record(const nn::Metrics& metrics);
+  void look(int64_t step, const Windows& windows);
   void validate(int64_t most_windows);
   void checkpoint();
   void write_files();

@@ -2,6 +2,7 @@
 #include "tools/text_settings.h"
 
 #include "nn/vocabulary.h"
+#include "scalify/recipes.h"
 #include "tools/validators.h"
 
 namespace kontor::tools {
@@ -51,6 +52,7 @@ const std::vector<RowOf<TextSettings>>& table() {
     {"seed",             &S::seed,             Of::All,         Later::Equal, whole_of_64_bits(),    "Of weights, windows and dropout"},
     {"test-every",       &S::test_every,       Of::All,         Later::Free,  whole(0, kMost),       "Steps from one validation to the next (0: a tenth of all)"},
     {"checkpoint-every", &S::checkpoint_every, Of::All,         Later::Free,  whole(0, kMost),       "Steps from one checkpoint to the next (0: only at the end)"},
+    {"telemetry-every",  &S::telemetry_every,  Of::Backprop,    Later::Free,  whole(0, kMost),       "Steps from one look at what a recipe rounds to the next (0: none; docs/scalify.md)"},
     {"sample",           &S::sample,           Of::All,         Later::Free,  whole(0, 100000),      "Bytes of text that are shown with each validation"},
   };
   return rows;
@@ -101,6 +103,9 @@ void check(const TextSettings& s, const Arguments& words) {
   if (s.method == "marketplace" && s.plan == "feedback" && s.dtype != "f32")
     fail("train gpt: --plan feedback has products of f32, not of {}", s.dtype);
   if (s.recipe != "none" && s.dtype != "f32") fail("train gpt: --recipe {} is of --dtype f32", s.recipe);
+  if (s.telemetry_every > 0 && (s.recipe == "none" || !scalify::find_recipe(s.recipe).is_for_graph()))
+    fail("train gpt: --telemetry-every {} is of a recipe whose scales are propagated, not of {}",
+         s.telemetry_every, s.recipe);
   const bool forward_only = s.method == "marketplace";
   if (forward_only && s.plan == "feedback" && s.recipe != "none")
     fail("train gpt: --plan feedback takes no --recipe {}", s.recipe);

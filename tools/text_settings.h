@@ -13,7 +13,7 @@ struct TextSettings {
   std::string vocabulary = "chars", init = "gpt2", dtype = "f32", recipe = "none", method = "backprop",
               plan = "low-rank";
   double probe_scale = 0.25;
-  int64_t test_every = 0, checkpoint_every = 0, sample = 200;
+  int64_t test_every = 0, checkpoint_every = 0, telemetry_every = 0, sample = 200;
 
   /// What the steps depend on is only known when some are done.
   bool open() const { return seconds > 0 || tflop > 0; }

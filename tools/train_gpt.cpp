@@ -36,10 +36,14 @@ void announce(const TextSettings& s, const Corpus& corpus, const TextRun& run) {
   std::fflush(stdout);
 }
 
-std::vector<Line> lines_of(const Row& last) {
+std::vector<Line> lines_of(const TextRun& run) {
+  const Row& last = run.rows().back();
   const double rate = last.seconds > 0 ? last.tokens / last.seconds : 0.0;
-  return {{"validation loss", fmt::format("{:.4f}, {:.3f} bits a byte", last.validation, last.bits)},
-          {"training time", fmt::format("{:.1f} s, {:.0f} tokens/s", last.seconds, rate)}};
+  std::vector<Line> lines{
+      {"validation loss", fmt::format("{:.4f}, {:.3f} bits a byte", last.validation, last.bits)},
+      {"training time", fmt::format("{:.1f} s, {:.0f} tokens/s", last.seconds, rate)}};
+  if (const std::string kept = run.kept(); !kept.empty()) lines.push_back({"training state", kept});
+  return lines;
 }
 
 void train(const Options& o, const TextSettings& settings, const std::string& file, const CLI::App& verb) {
@@ -48,7 +52,7 @@ void train(const Options& o, const TextSettings& settings, const std::string& fi
   TextRun run(settings, corpus, o.out, o.resume);
   announce(settings, corpus, run);
   run.execute();
-  print_table(lines_of(run.rows().back()), run.rows().back(), o.out);
+  print_table(lines_of(run), run.rows().back(), o.out);
   Arguments again{"kontor", "train", "gpt"};
   if (!o.file.empty()) again.push_back(o.file);
   stop_if_interrupted(resume_command(again, text_setting_table(), verb, o.out, {"--seconds", "--tflop"}));

@@ -11,6 +11,7 @@ void add_eval(CLI::App& app);
 void add_scalify(CLI::App& app);
 void add_scalify_recipes(CLI::App& scalify);  ///< a verb of the verb `scalify`
 void add_scalify_export(CLI::App& scalify);
+void add_scalify_compare(CLI::App& scalify);
 void add_study(CLI::App& app);
 void add_dump(CLI::App& app);
 void add_rules(CLI::App& app);

@@ -114,7 +114,7 @@ class Selection {
     for (const Node* fold : order_) {
       if (!folds.count(fold) || !is_fold(fold) || !is_float(fold->dtype)) continue;
       const Node* n = fold;
-      for (int steps = 0; steps < most_steps_to_a_cast; steps++) {
+      for (int steps = 0; steps < cost::steps_to_a_cast; steps++) {
         std::vector<const Node*> readers = users[n];
         std::erase_if(readers, [](const Node* r) { return see_through(r) != r; });
         if (readers.empty() || std::ranges::any_of(readers, [&](auto* r) { return r != readers[0]; })) break;
@@ -125,7 +125,6 @@ class Selection {
       }
     }
   }
-  static constexpr int most_steps_to_a_cast = 8;
 
   // What holds a narrower float: a wider one that all read in its place (f16 holds all numbers of f8, and is one instruction to widen).
   static const Node* held_by(const Node* n, const NodeMap<std::vector<const Node*>>& users) {

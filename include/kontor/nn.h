@@ -79,8 +79,7 @@ struct Affine {
 
 /// x [.., in] -> [.., out]: x weight^T + bias; weight [out, in]. Initial values uniform in +-1/sqrt(in).
 struct KONTOR_API Linear : Affine {
-  std::shared_ptr<const ProductRecipe>
-      recipe;  ///< how its products are rounded (scaled_product()); null: they are not
+  std::shared_ptr<const ProductRecipe> recipe;  ///< how its products are rounded; null: they are not
   Linear() = default;
   Linear(int64_t in, int64_t out, bool with_bias = true);
   Tensor operator()(const Tensor& x) const;
@@ -238,9 +237,7 @@ class KONTOR_API Optimizer {
   virtual void set_steps(int64_t) {}
   virtual std::string_view kind() const = 0;                                ///< "sgd", "adam", "adamw", ..
   const std::vector<Parameter>& parameters() const { return parameters_; }  ///< those that are trained
-  const std::vector<Parameter>& statistics() const {
-    return statistics_;
-  }  ///< the others; realized with them
+  const std::vector<Parameter>& statistics() const { return statistics_; }  ///< the others
   /// step(loss) scales gradients down to this length, of all of them as one vector, where they are longer; 0 (as at first): never.
   /// Is recorded with the step. Throws Error if it is negative.
   void clip(double length);
@@ -248,10 +245,8 @@ class KONTOR_API Optimizer {
   /// 0 (Micikevicius et al. 2018). A power of two; 1 (as at first) changes nothing. Is recorded with the step. Throws Error if it is not
   /// above 0.
   void scale_loss(double factor);
-  /// How parameters narrower than f32 are written: up or down with the probability of being nearer (a draw), so that small updates are
-  /// not lost; or (as at first) to the nearest. Of one that the loss reads as f32 the gradient is f32.
+  /// Parameters narrower than f32 are written up or down with the probability of being nearer (a draw), and not to the nearest.
   void write_stochastically(bool yes) { stochastic_ = yes; }
-  bool is_stochastic() const { return stochastic_; }
 
   Scalar lr;
 
@@ -259,15 +254,14 @@ class KONTOR_API Optimizer {
   virtual void update(std::span<const Tensor> gradients) = 0;
   /// state.assign(value) in its dtype, under the condition of step().
   void set(Tensor& state, const Tensor& value) const;
-  /// The same of a parameter, as write_stochastically() says.
-  void write(size_t parameter, const Tensor& value) const;
+  void write(size_t parameter, const Tensor& value) const;  ///< the same of a parameter
   std::vector<Parameter> parameters_, statistics_;
+  bool stochastic_ = false;
 
  private:
   std::vector<Tensor> gradients_of(const Tensor& loss) const;
   Tensor only_if_;
   double clip_ = 0, loss_scale_ = 1;
-  bool stochastic_ = false;
   std::vector<Tensor> sums_;      // none before keep_sums()
   Tensor losses_, losses_count_;  // since the last update
 };

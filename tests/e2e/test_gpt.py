@@ -167,13 +167,37 @@ def learns_by_recipes(out):
     assert weights(whole) == weights(half), f"{recipe}: resumed"
   train(out / "forward", "--steps", 3, "--warmup", 2, "--method", "marketplace", "--recipe", "mxfp8")
   mine.write_text("recipe mine\nweight f9\n")
+  (out / "placed.txt").write_text("recipe placed\ngradient f8e5m2 scale=propagated rescale=each\n")
   (out / "layers.txt").write_text("recipe mine\nlayer blocks.7.* all f16\n")
   refuses(lambda *a, code: kontor("train", "gpt", TEXT, *TINY, *a, "--out", out / "wrong", code=code), [
-      (1, ["--recipe", "fp9"], "there is no recipe 'fp9'; there are: f32-pass fp16 fp8 fp8-unscaled"),
-      (1, ["--recipe", "fp8-paper-2"], "scales are fitted anew, which the pass over the graph does not do"),
+      (1, ["--recipe", "fp9"], "there is no recipe 'fp9'; there are: f32-pass fp16 fp8 fp8-placed fp8-unscaled"),
+      (1, ["--recipe", out / "placed.txt"], "scales are fitted anew elsewhere than at norms, or placed, which the pass over the graph does not do"),
       (1, ["--recipe", mine], "mine.txt, line 2: format: unknown format 'f9'; known: f4e2m1"),
       (1, ["--recipe", out / "layers.txt"], "no layer is called 'blocks.7.*'; there are: blocks.0.attention.joint"),
       (1, ["--recipe", out / "none.txt"], "none.txt"),
+  ])
+
+
+def shows_what_recipes_round(out):
+  printed = kontor("train", "gpt", TEXT, *TINY, "--steps", 17, "--recipe", "fp8", "--telemetry-every", 8, "--out", out / "fp8")
+  assert 5 < float(printed.split("training state")[1].split()[0]) < 6, printed  # 16 of f32
+  seen = json.loads((out / "fp8/telemetry.json").read_text())
+  assert [batch["step"] for batch in seen] == [0, 8, 16], seen
+  values = seen[-1]["values"]
+  assert {value["format"] for value in values} == {"f8e4m3", "f8e5m2", "f16"}, values
+  assert len(rows(out / "fp8/telemetry.csv")) == 3 * len(values)
+  assert png(out / "fp8/telemetry.png")[0] == 1520
+  # It changes nothing.
+  train(out / "quiet", "--steps", 17, "--recipe", "fp8")
+  assert weights(out / "quiet") == weights(out / "fp8")
+  report = kontor("scalify", "report", out / "fp8/model.safetensors", TEXT, "--recipe", "fp8,fp16", "--batch", 2, "--out", out)
+  assert report.count("values are rounded") == 2 and (out / "fp16.json").exists() and "f8e4m3" in report, report
+  whole = kontor("scalify", "compare", "short", TEXT, "--recipes", "f32-pass,fp8", "--steps", 3, "--out", out / "compare")
+  assert "| f32-pass | 3 steps | validation loss % above that of f32 | 0 ± 0 | 0.00 | not judged |" in whole, whole
+  refuses(lambda *a, code: kontor(*a, code=code), [
+      (1, ["scalify", "compare", "all"], "no comparison 'all'; there are parity paper short"),
+      (1, ["train", "gpt", TEXT, "--telemetry-every", 8, "--recipe", "mxfp8", "--out", out / "no"], "scales are propagated, not of mxfp8"),
+      (1, ["scalify", "report", out / "fp8/model.safetensors", TEXT, "--recipe", "mxfp8"], "scales are measured"),
   ])
 
 
@@ -313,7 +337,7 @@ def main():
     TEXT.write_bytes((ROOT / "data/tinyshakespeare.txt").read_bytes()[:20000])
     return report([learns_and_leaves_its_files, goes_on_to_the_same_bits, goes_on_to_the_same_bits_with_forward_passes_only,
                    goes_on_to_the_same_bits_with_feedback, learns_with_forward_passes_only, takes_about_the_seconds_that_it_is_given, loss_is_pytorchs, writes_text,
-                   learns_in_narrow_dtypes, learns_by_recipes, learns_bytes_of_any_kind, learns_from_a_text_larger_than_memory, learns_byte_pairs, compares_ways_to_train,
+                   learns_in_narrow_dtypes, learns_by_recipes, shows_what_recipes_round, learns_bytes_of_any_kind, learns_from_a_text_larger_than_memory, learns_byte_pairs, compares_ways_to_train,
                    says_what_is_wrong], folder)
 
 

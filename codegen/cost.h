@@ -115,8 +115,6 @@ inline constexpr int64_t turned_lanes = 16;
 /// [nodes] one after another from which on an expression is cut by storing a value: lowering, text and renderers are recursive
 /// over it. The longest that is not cut is a normal draw (ten rounds of Threefry, log, sine).
 inline constexpr int longest_path = 512;
-/// [nodes] from a fold to the cast to a narrower float as which it is stored: a factor, the format's limits and the cast. Chosen.
-inline constexpr int steps_to_a_cast = 8;
 /// [nodes] of an expression together. 2292b65: without it 3,000 tanh with their gradient took minutes to compile.
 inline constexpr double most_nodes = 2048;
 /// [nodes] of a kernel's expressions above which no stage joins it: compilers take longer than in proportion. A value that is in

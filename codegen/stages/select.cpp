@@ -114,7 +114,7 @@ class Selection {
     for (const Node* fold : order_) {
       if (!folds.count(fold) || !is_fold(fold) || !is_float(fold->dtype)) continue;
       const Node* n = fold;
-      for (int steps = 0; steps < cost::steps_to_a_cast; steps++) {
+      while (true) {
         std::vector<const Node*> readers = users[n];
         std::erase_if(readers, [](const Node* r) { return see_through(r) != r; });
         if (readers.empty() || std::ranges::any_of(readers, [&](auto* r) { return r != readers[0]; })) break;

@@ -24,7 +24,7 @@ struct FlatRange {
 FlatRange flat_range(DType format);
 
 /// The corrections by which what `graph` (a Call "scalify" of `loss`, and gradients of it) rounds lies in its format's flat range. `log2_rms`: of each value that
-/// scalify(graph) lists in Result::rounded, not divided by a scale. Of those out of range the first one is corrected, then others are looked
+/// scalify(graph) lists in Result::rounded, not divided by a scale, and not rounded. Of those out of range the first one is corrected, then others are looked
 /// at again; what cannot be (the gradient of something inside of a Call) is left out.
 std::vector<Correction> place(const Graph& graph, const Ref& loss, const Options& options,
                               std::span<const double> log2_rms);

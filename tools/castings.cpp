@@ -68,7 +68,8 @@ struct Calibration {
 Calibration calibration_of(const nn::Objective& objective, const std::vector<Tensor*>& leaves,
                            const scalify::Casting& casting, const Example& batch) {
   const Tensor loss = objective(batch.x, batch.labels).loss;
-  const Tensor asked = scalify_loss(loss, casting.forward, casting.gradient, casting.values, casting.scales);
+  // Nothing is rounded when it runs: what a bad scale ruins would be measured else.
+  const Tensor asked = scalify_loss(loss, DType::F32, DType::F32, DType::F32);
   Calibration out{.loss = node_of(loss), .graph = {}, .options = {.casting = casting}, .made = {}};
   std::vector<Ref> wrt, outputs{node_of(asked)};
   for (const Tensor* t : leaves) {
@@ -88,20 +89,19 @@ std::vector<scalify::Correction> calibrated(const nn::Objective& objective,
                                             const scalify::Recipe& recipe, std::span<const Example> batches) {
   if (!recipe.is_placed()) return {};
   const scalify::Casting casting = scalify::casting_of(recipe);
-  std::vector<double> squares;  // mean ones of the data, all batches together
+  std::vector<double> squares;  // mean ones of the values, all batches together
   for (const Example& batch : batches) {
     const Calibration c = calibration_of(objective, trained(parameters), casting, batch);
     std::vector<Tensor> all;
     for (const scalify::Rounded& r : c.made.rounded)
-      all.push_back(tensor_of(r.data).cast(DType::F32).square().mean().reshape({1}));
+      all.push_back(tensor_of(r.value).cast(DType::F32).square().mean().reshape({1}));
     if (all.empty()) return {};
     const std::vector<float> numbers = cat(all, 0).to_vector<float>();
     squares.resize(numbers.size());
     for (size_t i = 0; i < numbers.size(); ++i)
       squares[i] += double{numbers[i]} / static_cast<double>(batches.size());
     if (&batch != &batches.back()) continue;
-    for (size_t i = 0; i < squares.size(); ++i)
-      squares[i] = std::log2(std::sqrt(squares[i])) + static_cast<double>(c.made.rounded[i].predicted.fixed);
+    for (double& square : squares) square = std::log2(std::sqrt(square));
     return scalify::place(c.graph, c.loss, c.options, squares);
   }
   return {};

@@ -29,6 +29,8 @@ class Choice {
   }
 
   const Flow& flow() const { return flow_; }
+  /// Bytes of temporaries while nothing is cut.
+  int64_t whole() const { return now_.peak; }
 
  private:
   ProgramTree& program_;
@@ -247,26 +249,33 @@ class Choice {
 
 }  // namespace
 
-/// Returns the bytes of temporaries that are left.
-static int64_t run_in_pieces(ProgramTree& program, const Target& target) {
+namespace {
+
+/// Bytes of temporaries without pieces, and with them.
+struct Needs {
+  int64_t whole, left;
+};
+
+Needs run_in_pieces(ProgramTree& program, const Target& target) {
   Choice choice(program, target);
+  const int64_t whole = choice.whole();
   StreamPlan plan = choice.run();
   const int64_t left = plan.peak;
   if (!plan.axes.empty()) cut_to_pieces(program, choice.flow(), plan);
-  return left;
+  return {whole, left};
 }
+
+}  // namespace
 
 void stream(ProgramTree& program, const Target& target) {
   const bool given = program.given && program.given->has(Matter::Stream);
   if (program.groups.empty() || (target.memory_budget <= 0 && !given)) return;
   std::optional<ProgramTree> before;
   if (!given) before = program;
-  const int64_t left = run_in_pieces(program, target);
-  if (given || left <= target.memory_budget) return;
-  ProgramTree& other = *before;
-  order_for_memory(other);
-  if (static_cast<double>(run_in_pieces(other, target)) <= cost::order_worth * static_cast<double>(left))
-    program = std::move(other);
+  const Needs needs = run_in_pieces(program, target);
+  if (given || needs.left <= target.memory_budget || !order_for_memory(*before, needs.whole)) return;
+  const double left = static_cast<double>(run_in_pieces(*before, target).left);
+  if (left <= cost::order_worth * static_cast<double>(needs.left)) program = std::move(*before);
 }
 
 }  // namespace kontor

@@ -123,11 +123,13 @@ class Ordering {
 
 }  // namespace
 
-void order_for_memory(ProgramTree& program) {
+bool order_for_memory(ProgramTree& program, int64_t peak) {
   const std::vector<int> order = Ordering(program, Flow(program)).run();
   std::vector<Group> groups;
   for (int g : order) groups.push_back(std::move(program.groups[static_cast<size_t>(g)]));
   program.groups = std::move(groups);
+  const StreamPlan now(program, Flow(program), {});
+  return static_cast<double>(now.peak) <= cost::order_worth * static_cast<double>(peak);
 }
 
 }  // namespace kontor

@@ -61,8 +61,9 @@ class StreamPlan {
   double times(int g, int t) const;
 };
 
-/// Puts the groups into an order in which less is alive at once (order.cpp).
-void order_for_memory(ProgramTree& program);
+/// Puts the groups into an order in which less is alive at once (order.cpp); false if that frees little of the
+/// bytes that were.
+bool order_for_memory(ProgramTree& program, int64_t peak);
 
 /// Cuts loops, places and indexes of the groups in streams, and puts the groups in the plan's order (stream_cut.cpp).
 void cut_to_pieces(ProgramTree& program, const Flow& flow, StreamPlan& plan);

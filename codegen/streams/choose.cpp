@@ -247,10 +247,6 @@ class Choice {
   }
 };
 
-}  // namespace
-
-namespace {
-
 /// Bytes of temporaries without pieces, and with them.
 struct Needs {
   int64_t whole, left;

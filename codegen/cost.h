@@ -189,7 +189,7 @@ bool pays_to_fill_panel(int64_t steps, int64_t rows, int64_t length, int64_t wid
 
 // ---- Folds and scans across rows, scans along memory
 
-/// Of what is alive at most, what another order of the kernels has to leave: an order that frees little may part what a cache held
+/// [share] of what is alive at most that another order of the kernels leaves at most: an order that frees little may part what a cache held
 /// (block-star: 758 -> 756 MB, 134 -> 165 ms; attention's gradient of 16,384 queries: 1,262 -> 440 MB).
 inline constexpr double order_worth = 0.75;
 /// [rows] of a scan along memory that take turns and [steps] of each turn: a step waits for the one before. As many rows are

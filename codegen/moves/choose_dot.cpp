@@ -63,6 +63,7 @@ bool Planner::tile(const Stage& dot) {
   const cost::Tile t =
       turned ? cost::tile_of(w, w, repeats, rows_share_ways(dot), target_.vector_registers - w)
              : cost::tile_of(length, w, repeats, rows_share_ways(dot), target_.vector_registers);
+  if (turned && repeats == 1 && two_turned(dot, v, w)) return true;
   const int64_t block = t.vectors * w, tiles = repeats / t.rows;
   const bool panel = wants_panel(dot, tiles);
   if (has(u) && outermost() == u && !cost::enough_shares(tiles, target_)) others_outside(u, v);
@@ -191,12 +192,37 @@ void Planner::lanes_of(const std::string& loop, int64_t w) {
   move(MoveKind::Reorder, lane);
 }
 
-// Steps that read a square block of words, as many as there are lanes, one after another.
-void Planner::turn_blocks(const Stage& dot, int64_t w) {
-  const std::string steps = name_of(dot.folds.back()), together = steps + "u";
+// Steps that read a square block of words, as many as there are lanes.
+int64_t Planner::steps_of_block(const Stage& dot, int64_t w) const {
   const Node* operand = vector_operand(dot);
   const int64_t words = operand ? w * word_bytes / item_size(operand->dtype) : w;
-  const int64_t block = words > w && size(steps) % words == 0 ? words : w;
+  return words > w && size(name_of(dot.folds.back())) % words == 0 ? words : w;
+}
+
+// One vector of sums alone waits for each step. Blocks of several elements in a word are turned so much sooner that a second
+// vector has its steps meanwhile (bf16 of 384 x 1,536: 37.4 -> 35.3 us, of 1,536 x 384 40.1 -> 35.4; blocks of f32 do not fit the registers).
+bool Planner::two_turned(const Stage& dot, const std::string& v, int64_t w) {
+  const std::string steps = name_of(dot.folds.back()), side = v + "t", lane = side + "v",
+                    together = steps + "u";
+  const int64_t block = steps_of_block(dot, w);
+  if (block == w || size(v) % (2 * w) != 0 || size(steps) < 2 * block) return false;
+  if (!cost::enough_shares(size(v) / (2 * w), target_)) return false;
+  return attempt([&] {
+    move(MoveKind::Split, v, outermost() == v ? -2 * w : 2 * w, side);
+    move(MoveKind::Split, side, w, lane);
+    move(MoveKind::Reorder, lane);
+    move(MoveKind::Split, steps, block, together);
+    move(MoveKind::Reorder, side, 0, "", {steps});
+    move(MoveKind::Unroll, side);
+    move(MoveKind::Vectorise, lane, w);
+    move(MoveKind::Unroll, together);
+  });
+}
+
+// The steps of a block, one after another.
+void Planner::turn_blocks(const Stage& dot, int64_t w) {
+  const std::string steps = name_of(dot.folds.back()), together = steps + "u";
+  const int64_t block = steps_of_block(dot, w);
   if (size(steps) > block) move(MoveKind::Split, steps, block, together);
   move(MoveKind::Unroll, has(together) ? together : steps);
 }

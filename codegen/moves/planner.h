@@ -95,6 +95,8 @@ class Planner {
   bool few_uneven_shares() const;
   void others_outside(const std::string& u, const std::string& v);
   void turn_blocks(const Stage& dot, int64_t w);
+  int64_t steps_of_block(const Stage& dot, int64_t w) const;
+  bool two_turned(const Stage& dot, const std::string& v, int64_t w);
   void repeats_near(const Stage& dot, const std::string& u, const std::string& v);
   void repeat(const std::string& u, int64_t count, int64_t of);
   void lanes_of(const std::string& loop, int64_t w);

@@ -20,7 +20,8 @@ constexpr int64_t large = 128 << 10;
 constexpr int64_t shortest_row = 1 << 10, longest_row = 128 << 10;
 /// [bytes] apart are rows in lanes of which hardware does not foresee the next line; how far ahead of each is asked for, and how
 /// many of all lanes' rows may be asked for while those before are read.
-constexpr int64_t rows_apart = 512, along_rows = 4 * line_bytes, most_rows = 96 << 10;
+constexpr int64_t least_ahead = 8 << 10;
+constexpr int64_t rows_apart = 2 * line_bytes, along_rows = 4 * line_bytes, most_rows = 96 << 10;
 
 using Loops = std::vector<const Node*>;
 
@@ -96,6 +97,9 @@ class Search {
     }
   }
 
+  /// Of short rows not the next one, but one that memory has the time to bring.
+  static int64_t far_enough(int64_t row) { return row * std::max<int64_t>(1, (least_ahead + row - 1) / row); }
+
   /// A loop that goes over each row more than once: the second pass asks for the next row.
   void rows_of(const Node& loop) {
     std::map<const Node*, int> passes;  // by parameter
@@ -106,7 +110,7 @@ class Search {
       reads_in(*s, around, reads);
       for (const Read& r : reads)
         if (passes[r.load->src[0].get()] == 1 && reads_a_row(r, loop))
-          found[r.load] = r.bytes(r.apart(&loop));
+          found[r.load] = far_enough(r.bytes(r.apart(&loop)));
       std::vector<const Node*> params;
       for (const Read& r : reads) params.push_back(r.load->src[0].get());
       std::ranges::sort(params);
@@ -145,7 +149,8 @@ class Search {
       const int64_t lanes = r.bytes(r.apart(r.loops.back())), step = r.bytes(r.apart(*steps));
       if (lanes < rows_apart || step < 1 || step > line_bytes) continue;
       const int64_t rows = r.apart(&around);
-      if (rows > 0 && r.bytes(rows) <= most_rows && reads_all(r, rows)) found[r.load] = r.bytes(rows);
+      if (rows > 0 && r.bytes(rows) <= most_rows && reads_all(r, rows))
+        found[r.load] = far_enough(r.bytes(rows));
       else found.try_emplace(r.load, along_rows);
     }
   }

@@ -64,9 +64,10 @@ class InPlace {
     return index == loop || (is_int(index, 0) && is_int(loop->src[0], 1));
   }
 
-  // Whether an element is computed once: all loops around the stage are its own.
+  // Whether an element is computed once: all loops around the stage are its own, and the outermost is shared out.
   static bool once(const Stage& s) {
-    return std::ranges::count_if(s.level.outer, [](int loop) { return loop >= 0; }) == s.level.depth;
+    return s.level.depth > 0 &&
+           std::ranges::count_if(s.level.outer, [](int loop) { return loop >= 0; }) == s.level.depth;
   }
 
   bool elementwise_read(const Group& g, int output, const Ref& load, int reader) const {

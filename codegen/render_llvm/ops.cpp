@@ -138,10 +138,27 @@ Val inverse(Builder& b, Val x) {
   return binary(b, "xor", x, b.splat(b.int_const(b.type(x).of, is_bool ? 1 : -1), b.lanes(x)));
 }
 
+/// The greater or less of two floats.
+bool is_choice(Op op, DType dtype) {
+  return (op == Op::Max || op == Op::Min) && is_float(dtype) && !is_narrow(dtype);
+}
+
+/// The formula of decompose.cpp in two choices, of which the inner one is an instruction of many processors: the second of the two where
+/// either is no number. LLVM would join them to one that is none; a fence stands between.
+Val extreme(Builder& b, Op op, Values v) {
+  const Type type = b.type(v[0]), condition = like(b, v[0], Scalar::I1);
+  const std::string_view compare = op == Op::Max ? "fcmp ogt " : "fcmp olt ";
+  const Val first = b.emit(condition, compare, typed(v[0]), ", ", v[1]);
+  const Val numbers = where(b, std::vector{first, v[0], v[1]});
+  const Val kept = b.call("arithmetic.fence", type, type, {numbers});
+  return where(b, std::vector{b.emit(condition, "fcmp une ", typed(v[0]), ", ", v[0]), v[0], kept});
+}
+
 Val primitive(Builder& b, Op op, DType dtype, Values v) {
   if (op == Op::Where) return where(b, v);
   if (op == Op::Neg) return negated(b, dtype, v[0]);
   if (op == Op::Not) return inverse(b, v[0]);
+  if (is_choice(op, dtype)) return extreme(b, op, v);
   const std::string_view text = text_of(op, dtype);
   if (text.empty()) broken("LLVM renderer: {} of {}", row(op).name, name(dtype));
   if (v.size() == 1) return b.call(text, b.type(v[0]), b.type(v[0]), {v[0]});
@@ -179,7 +196,8 @@ class Evaluation {
     if (n->is_const()) return constant_value(b_, *n);
     if (n->op == Op::Slot) return given_[static_cast<size_t>(n->at(0))];
     if (auto it = known_.find(n.get()); it != known_.end()) return it->second;
-    const Ref formula = decompose(*n, b_.natives());
+    const bool here = is_choice(n->op, n->dtype) && !(*n)[0]->is_const() && !(*n)[1]->is_const();
+    const Ref formula = here ? Ref() : decompose(*n, b_.natives());
     const Val v = formula ? value(formula) : emitted(*n);
     formulas_.push_back(formula);  // the map knows its nodes by their address
     known_[n.get()] = v;

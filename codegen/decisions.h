@@ -9,7 +9,8 @@
 //   fuse v2 j3                 the same, and stored; of kernels side by side: it joins the one that has loop j3
 //   at sum4 map5               outside of all loops of the kernel of map5
 //   stream dot0 j0 256 dot0 v2 launched piece by piece: 256 elements at a time of the axis that loop j0 of dot0 runs along, by
-//                              the kernels of these stages, or (none named) by those that can; `stream none`
+//                              the kernels of these stages, or (none named) by those that can; `stream none`; `stream ordered`:
+//                              the kernels come in an order in which less is alive
 //   block dot0 j0 64 dot0 v2   the same, but all pieces in one kernel, which keeps on chip what lies between
 //   moves v2 split j3 8 j3b; thread j3     moves of the kernel of v2 (codegen/moves/moves.h); `none`
 #pragma once

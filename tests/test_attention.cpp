@@ -155,6 +155,21 @@ TEST_CASE("[attention] long sequences: the scores are never all in memory") {
   }
 }
 
+TEST_CASE("[attention] blocks of queries beside keys of any number and masks of one axis") {
+  OnDevice on("llvm", 2);
+  Variable m("m", 1, 40);
+  m.set(24);
+  const auto keys = [](const Dim& n) {
+    return (Tensor::arange(n, DType::F32).unsqueeze(1) * 1.7 + Tensor::arange(4, DType::F32)).sin();
+  };
+  const Tensor q = Tensor::normal({4100, 4}).realize(), some = keys(24), seen = keys(m);
+  CHECK((nn::attention(q, seen, seen) - nn::attention(q, some, some)).abs().max().item<float>() < 1e-5);
+  const Tensor x = Tensor::normal({1, 300, 4}).realize(), mask = Tensor::normal({300}).realize();
+  const Tensor one = nn::attention(x, x, x, {.mask = mask, .causal = true});
+  const Tensor row = nn::attention(x, x, x, {.mask = mask.unsqueeze(0), .causal = true});
+  CHECK((one - row).abs().max().item<float>() == 0);
+}
+
 TEST_CASE("[attention] more queries than a chain has steps: the gradients of the formula") {
   OnDevice on("llvm", 2);
   const auto drawn = [](int64_t n) { return Tensor::normal({1, n, 2}, 0, 1, DType::F64).realize(); };

@@ -157,6 +157,21 @@ TEST_CASE("[runtime] assign: shapes must agree, dtypes are cast") {
   CHECK(x.sum().item<float>() == 30);
 }
 
+TEST_CASE("[runtime] assign: what reads the value before in another shape reads it before it is written") {
+  for (const char* device : {"interp", "llvm"}) {
+    OnDevice on(device);
+    Tensor w = Tensor::full({1, 1}, 5.0);
+    w.realize();
+    const Tensor doubled = w * 2;
+    Tensor before = w.reshape({1});
+    w.assign(w + 1);
+    Tensor y = before + doubled.reshape({1});
+    realize_all(std::vector<Tensor*>{&y, &w});
+    CHECK(y.item<float>() == 15);
+    CHECK(w.item<float>() == 6);
+  }
+}
+
 TEST_CASE("[runtime] assign: a put is written in place beside what reads it, and stores its own rows alone") {
   for (const char* device : {"interp", "llvm"}) {
     OnDevice on(device);

@@ -90,6 +90,9 @@ TEST_CASE("[stream] what cannot run in pieces is made one after another, and end
   CHECK(plan_temporaries(schedule(graph, with_memory(0))).bytes >= 6 * (16 << 10));
   const Schedule s = within(graph, 80 << 10);
   INFO(inspect::print(s));
+  const Schedule again = schedule(graph, with_memory(80 << 10), parse_decisions(print(s.decisions)));
+  CHECK(print(again.decisions) == print(s.decisions));
+  CHECK(plan_temporaries(again).bytes == plan_temporaries(s).bytes);
   CHECK(s.streams.empty());
 }
 

@@ -105,7 +105,7 @@ Val Renderer::load_runs(const Node& n, const Access& a, const Guard& guard, int6
   std::vector<Val> parts;
   for (int64_t first = 0; first < vector_; first += run) {
     const Ref position = shapes_.position_of_run(n, *vector_loop_, first, run);
-    const Access part{a.place, linear(position), a.dtype};
+    const Access part{a.place, linear(position), a.dtype, a.part};
     parts.push_back(load_text(part, or_zeros(guard.uniform, address(part)), static_cast<int>(run), {},
                               alignment(part, 0)));
   }
@@ -147,7 +147,7 @@ Access Renderer::row_of(const Node& n, const Access& a, const Square& square, in
   const Node* range = vector_loop_->src[0].get();
   const Ref row = replace(shapes_.position(n, *vector_loop_),
                           {{&square.along, index(square.begin)}, {range, index(lane)}});
-  return {a.place, linear(row), a.dtype};
+  return {a.place, linear(row), a.dtype, a.part};
 }
 
 /// Asks for the lines that lie `ahead` bytes (0: nothing is asked) from those of so many elements; beyond the memory's end that does
@@ -163,7 +163,7 @@ void Renderer::ask_ahead(const Access& a, int64_t elements, int64_t ahead) {
 /// As many words as there are lanes, each of some elements as they lie in memory.
 Val Renderer::load_words(const Access& a, int64_t in_word) {
   if (in_word == 1) return load_text(a, address(a), vector_, {}, alignment(a, 0));
-  const Access words{a.place, a.at, unsigned_of(static_cast<int>(8 * item_size(a.dtype) * in_word))};
+  const Access words{a.place, a.at, unsigned_of(static_cast<int>(8 * item_size(a.dtype) * in_word)), a.part};
   return load_text(words, address(a), vector_, {}, item_size(a.dtype));
 }
 

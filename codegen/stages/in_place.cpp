@@ -60,10 +60,6 @@ class InPlace {
            });
   }
 
-  static bool is_iteration(const Ref& index, const Ref& loop) {
-    return index == loop || (is_int(index, 0) && is_int(loop->src[0], 1));
-  }
-
   // Whether an element is computed once: all loops around the stage are its own, and the outermost is shared out.
   static bool once(const Stage& s) {
     return s.level.depth > 0 &&
@@ -79,7 +75,10 @@ class InPlace {
           (!alone && s.level.depth != static_cast<int>(g.outer_loops.size())))
         return false;
       std::span<const Ref> at = tree::at(*load);
-      return std::equal(at.begin(), at.end(), s.loops.begin(), s.loops.end(), is_iteration);
+      return std::equal(at.begin(), at.end(), s.loops.begin(), s.loops.end(),
+                        [&](const Ref& index, const Ref& loop) {
+                          return index == loop || (alone && is_int(index, 0) && is_int(loop->src[0], 1));
+                        });
     }
     return false;
   }

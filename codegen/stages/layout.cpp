@@ -193,7 +193,8 @@ class Layouts {
     const Ref& range = s.loops[static_cast<size_t>(t.dim)];
     const bool can_be_laid = free_to_change(load) && dimension_along(load, range) >= 0;
     // A narrow float is widened once for each element of a panel, not once for each that is read.
-    const bool is_widened = item_size(load->dtype) < item_size(s.values[static_cast<size_t>(t.operand)]->dtype);
+    const bool is_widened =
+        item_size(load->dtype) < item_size(s.values[static_cast<size_t>(t.operand)]->dtype);
     t.way = panel && read_by_one(s, load)   ? OperandWay::Computed
             : panel && is_widened           ? OperandWay::Panel
             : is_contiguous(s, load, t.dim) ? OperandWay::AsStored

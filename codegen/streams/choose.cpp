@@ -14,6 +14,9 @@ namespace kontor {
 
 namespace {
 
+/// The decision for the order of kernels in which less is alive, in place of a stage.
+constexpr const char* ordered = "ordered";
+
 /// Picks streams and the size of their pieces: as long as too much is alive at some kernel, the step that costs least for
 /// what it frees there.
 class Choice {
@@ -73,7 +76,7 @@ class Choice {
     for (const Decision& d : given.all()) {
       if (d.verb != Verb::Stream && d.verb != Verb::Block) continue;
       d.used = true;
-      if (d.stage == "none") continue;
+      if (d.stage == "none" || d.stage == ordered) continue;
       std::vector<Axis> axes = now_.axes;
       Axis axis = given_axis(d, axes);
       axes.push_back(std::move(axis));
@@ -247,6 +250,8 @@ class Choice {
   }
 };
 
+bool is_ordered(const Decision& d) { return d.verb == Verb::Stream && d.stage == ordered; }
+
 /// Bytes of temporaries without pieces, and with them.
 struct Needs {
   int64_t whole, left;
@@ -266,10 +271,15 @@ Needs run_in_pieces(ProgramTree& program, const Target& target) {
 void stream(ProgramTree& program, const Target& target) {
   const bool given = program.given && program.given->has(Matter::Stream);
   if (program.groups.empty() || (target.memory_budget <= 0 && !given)) return;
+  if (given && std::ranges::any_of(program.given->all(), is_ordered)) {
+    order_for_memory(program, 0);
+    program.decided.add({Verb::Stream, ordered});
+  }
   std::optional<ProgramTree> before;
   if (!given) before = program;
   const Needs needs = run_in_pieces(program, target);
   if (given || needs.left <= target.memory_budget || !order_for_memory(*before, needs.whole)) return;
+  before->decided.add({Verb::Stream, ordered});
   const double left = static_cast<double>(run_in_pieces(*before, target).left);
   if (left <= cost::order_worth * static_cast<double>(needs.left)) program = std::move(*before);
 }

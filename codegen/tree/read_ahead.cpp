@@ -18,9 +18,10 @@ namespace {
 constexpr int64_t large = 128 << 10;
 /// [bytes] of a row: a shorter one is over before what was asked for comes, two longer ones fill a core's own cache.
 constexpr int64_t shortest_row = 1 << 10, longest_row = 128 << 10;
+/// [bytes] that come before what is asked for arrives: of shorter rows not the next one is asked for, but one farther on.
+constexpr int64_t least_ahead = 8 << 10;
 /// [bytes] apart are rows in lanes of which hardware does not foresee the next line; how far ahead of each is asked for, and how
 /// many of all lanes' rows may be asked for while those before are read.
-constexpr int64_t least_ahead = 8 << 10;
 constexpr int64_t rows_apart = 2 * line_bytes, along_rows = 4 * line_bytes, most_rows = 96 << 10;
 
 using Loops = std::vector<const Node*>;

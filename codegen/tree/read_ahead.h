@@ -7,7 +7,8 @@
 //         s[l] <- x[i, r * 64 + l]                the first pass over a row brings it from memory
 //     loop j 64
 //       vector k 64 width 64
-//         y[i, j * 64 + k] = exp(x[i, j * 64 + k])     the second finds it in a cache and asks for the next row: ahead 16384
+//         y[i, j * 64 + k] = exp(x[i, j * 64 + k])     the second finds it in a cache and asks for the next row (of short
+//                                                     rows for one farther on): ahead 16384
 //
 // and rows in lanes, of which each is read a line at a time:
 //

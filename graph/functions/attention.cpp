@@ -105,12 +105,14 @@ Ref formula(const Ref& q, const Ref& k, const Ref& v, const Choices& c) {
 
 /// From `begin` to `end` along an axis, from the last on; of a mask that is the same all along it, itself.
 Ref part(const Ref& x, int64_t back, int64_t begin, int64_t end) {
-  if (is_int(x->shape[x->rank() - static_cast<size_t>(back)], 1)) return x;
+  if (x->rank() < static_cast<size_t>(back) || is_int(x->shape[x->rank() - static_cast<size_t>(back)], 1))
+    return x;
   return slice(x, -back, begin, end, 1);
 }
 
 /// The formula for blocks of queries one after another, each with the keys that its queries may see: what none of them sees is
-/// not computed. Of 1024 queries and keys that leaves 5 products in 8. More queries than a product's chain has steps are in blocks too:
+/// not computed. Of 1024 queries and keys that leaves 5 products in 8. More queries than a product's chain has steps are in blocks too,
+/// where all see all:
 /// gradients of keys add up over them, and pieces of a chain need not be kept.
 Ref in_blocks(const Ref& q, const Ref& k, const Ref& v, const Choices& c) {
   const Ref &n = q->shape[q->rank() - 2], &m = k->shape[k->rank() - 2];
@@ -118,7 +120,8 @@ Ref in_blocks(const Ref& q, const Ref& k, const Ref& v, const Choices& c) {
   const bool is_cut = c.causal && keys >= queries;
   const int64_t block =
       is_cut ? std::max(least_block, (queries + most_blocks - 1) / most_blocks) : longest_block;
-  if (queries <= block || (!is_cut && (c.causal || c.window > 0))) return formula(q, k, v, c);
+  if (queries <= block || (!is_cut && (c.causal || c.window > 0 || !m->is_const())))
+    return formula(q, k, v, c);
   std::vector<Ref> out;
   for (int64_t begin = 0; begin < queries; begin += block) {
     const int64_t end = std::min(begin + block, queries), last = is_cut ? end + keys - queries : keys;

@@ -1,9 +1,12 @@
 // Golden graphs and kernels: what is recorded for a function, and what the scheduler makes of it for one fixed CPU and GPU.
 // And how many kernels some functions take, so that a lost fusion is seen.
+#include <kontor/kontor.h>
+
 #include "backends/gpu.h"
 #include "codegen/schedule.h"
 #include "codegen/tree/text.h"
 #include "graph/functions/functions.h"
+#include "graph/recording.h"
 #include "graph/text/text.h"
 #include "tests/catch.h"
 #include "tests/golden.h"
@@ -52,6 +55,16 @@ Ref buffer(std::vector<int64_t> dims) {
 }
 
 }  // namespace
+
+TEST_CASE(
+    "[golden] a row put into a cache of keys beside the product that reads it: stored in place, alone") {
+  const auto leaf = [](const Shape& shape) { return Tensor::zeros(shape).realize(); };
+  const Tensor keys = leaf({2, 32, 16}), row = leaf({2, 1, 16}), query = leaf({2, 1, 16});
+  const Tensor value = keys.put(1, Scalar(7), row), scores = query.matmul(value.permute({0, 2, 1}));
+  const Schedule made = schedule(make_graph({node_of(value), node_of(scores)}, {node_of(keys), Ref()}), cpu);
+  REQUIRE(made.kernels.size() == 1);
+  CHECK(golden_difference("kernel_put", tree::print(made.kernels[0].tree)) == "");
+}
 
 TEST_CASE("[golden] graphs and kernels") {
   for (const Row& row : rows) {

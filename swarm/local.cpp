@@ -55,9 +55,19 @@ Pipe connected(const std::string& path) {
 
 }  // namespace
 
+void Pipe::close() {
+  socket_.close();
+  in_.clear(), out_.clear(), sent_ = 0;
+}
+
+void Pipe::end() {
+  ended_ = true;
+  out_.clear(), sent_ = 0;
+}
+
 void Pipe::send(Frame kind, View bytes) {
-  if (!open()) return;
-  if (out_.size() - sent_ > most_queued) return close();
+  if (!open() || ended_) return;
+  if (out_.size() - sent_ > most_queued) return end();
   if (sent_ > most_queued / 2)
     out_.erase(out_.begin(), out_.begin() + static_cast<std::ptrdiff_t>(sent_)), sent_ = 0;
   Writer frame;
@@ -71,7 +81,7 @@ void Pipe::flush() {
     const ssize_t n = ::send(fd(), out_.data() + sent_, out_.size() - sent_, MSG_NOSIGNAL);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
-    if (n <= 0) return close();
+    if (n <= 0) return end();
     sent_ += static_cast<size_t>(n);
   }
   out_.clear(), sent_ = 0;
@@ -82,7 +92,7 @@ bool Pipe::fill() {
   while (open() && in_.size() <= 4 * longest_) {
     const ssize_t n = ::recv(fd(), some, sizeof some, 0);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return errno == EAGAIN || errno == EWOULDBLOCK;
+    if (n < 0) return !ended_ && (errno == EAGAIN || errno == EWOULDBLOCK);
     if (n == 0) return false;
     in_.insert(in_.end(), some, some + n);
   }
@@ -143,24 +153,40 @@ void LocalHub::hear(Peer& peer) {
   feed(peer);
 }
 
+void LocalHub::serve(uint64_t until) {
+  std::vector<pollfd> all{{listener_.get(), POLLIN, 0}};
+  for (const Peer& p : hosts_)
+    all.push_back({p.pipe.fd(), static_cast<short>(POLLIN | (p.pipe.waiting() ? POLLOUT : 0)), 0});
+  const uint64_t time = clock_ms();
+  const int left = time >= until ? 0 : static_cast<int>(std::min<uint64_t>(until - time, 1000));
+  if (::poll(all.data(), all.size(), left) < 0 && errno != EINTR)
+    fail("{}: cannot wait: {}", path_, reason(errno));
+  for (size_t i = 0; i < hosts_.size(); ++i) {
+    if (all[i + 1].revents & POLLOUT) hosts_[i].pipe.flush();
+    if (all[i + 1].revents & ~POLLOUT || hosts_[i].pipe.ended()) hear(hosts_[i]);
+  }
+  admit();
+  std::erase_if(hosts_, [](const Peer& p) { return !p.pipe.open(); });
+}
+
 std::vector<Bytes> LocalHub::reports(uint64_t until) {
-  while (came_.empty()) {
-    std::vector<pollfd> all{{listener_.get(), POLLIN, 0}};
-    for (const Peer& p : hosts_)
-      all.push_back({p.pipe.fd(), static_cast<short>(POLLIN | (p.pipe.waiting() ? POLLOUT : 0)), 0});
-    const uint64_t time = clock_ms();
-    const int left = time >= until ? 0 : static_cast<int>(std::min<uint64_t>(until - time, 1000));
-    if (::poll(all.data(), all.size(), left) < 0 && errno != EINTR)
-      fail("{}: cannot wait: {}", path_, reason(errno));
-    for (size_t i = 0; i < hosts_.size(); ++i) {
-      if (all[i + 1].revents & POLLOUT) hosts_[i].pipe.flush();
-      if (all[i + 1].revents & ~POLLOUT) hear(hosts_[i]);
-    }
-    admit();
-    std::erase_if(hosts_, [](const Peer& p) { return !p.pipe.open(); });
-    if (time >= until) break;
+  bool over = false;
+  while (came_.empty() && !over) {
+    over = clock_ms() >= until;
+    serve(until);
   }
   return std::exchange(came_, {});
+}
+
+bool LocalHub::deliver(uint64_t until) {
+  serve(0);  // who has just come has its question in the socket
+  serve(0);
+  const auto is_behind = [](const Peer& p) { return p.pipe.waiting(); };
+  while (std::any_of(hosts_.begin(), hosts_.end(), is_behind)) {
+    if (clock_ms() >= until) return false;
+    serve(until);
+  }
+  return true;
 }
 
 void LocalHub::report(uint32_t, View bytes) { came_.emplace_back(bytes.begin(), bytes.end()); }
@@ -199,7 +225,8 @@ LocalLink::LocalLink(const std::string& path, uint32_t from) : path_(path), pipe
 void LocalLink::wait(uint64_t until) {
   const uint64_t time = clock_ms();
   pollfd one{pipe_.fd(), static_cast<short>(POLLIN | (pipe_.waiting() ? POLLOUT : 0)), 0};
-  ::poll(&one, 1, time >= until ? 0 : static_cast<int>(std::min<uint64_t>(until - time, 1000)));
+  if (pipe_.open())
+    ::poll(&one, 1, time >= until ? 0 : static_cast<int>(std::min<uint64_t>(until - time, 1000)));
   pipe_.flush();
   pipe_.receive([&](Frame kind, View bytes) {
     if (kind == Frame::Record) came_.emplace_back(bytes.begin(), bytes.end());

@@ -10,13 +10,16 @@ namespace kontor::swarm {
 
 enum class Frame : uint8_t { Report = 1, From, Record, Want, Blob };
 
-/// Bytes of a socket, cut into frames. A frame that is longer than the reader allows ends the connection: nothing is kept for it.
+/// Bytes of a socket, cut into frames. A frame that is longer than the reader allows ends the connection: nothing is kept for it. What came
+/// before an end still counts: frames are cut before the socket is closed, and who can't be written to any more is read to the end.
 class Pipe {
  public:
   Pipe(Descriptor socket, size_t longest) : socket_(std::move(socket)), longest_(longest) {}
   int fd() const { return socket_.get(); }
   bool open() const { return socket_.valid(); }
-  void close() { socket_.close(); }
+  void close();
+  /// Nothing can be sent any more; receive() has the rest, and closes.
+  bool ended() const { return open() && ended_; }
   /// Queues a frame; what the other side does not read for too long ends the connection.
   void send(Frame kind, View bytes);
   void flush();
@@ -24,8 +27,9 @@ class Pipe {
   /// Reads what is there, and calls `with` for each whole frame.
   template <class F>
   void receive(F&& with) {
-    if (!fill()) close();
+    const bool more = fill();
     for (Bytes frame; open() && cut(frame);) with(static_cast<Frame>(frame[0]), View(frame).subspan(1));
+    if (!more) close();
   }
 
  private:
@@ -33,7 +37,9 @@ class Pipe {
   size_t longest_;
   Bytes in_, out_;
   size_t sent_ = 0;
-  bool fill();
+  bool ended_ = false;
+  void end();
+  bool fill();  ///< false: nothing will come after this
   bool cut(Bytes& frame);
 };
 
@@ -51,6 +57,9 @@ class LocalHub final : public Transport {
   std::optional<Bytes> blob(const Digest& digest) override;
   uint64_t now() const override;
   size_t hosts() const { return hosts_.size(); }
+  /// Waits, until then at most, until what was published is sent to all hosts that asked for it: what a socket has taken is read though
+  /// this side is gone. Returns whether it is. Reports that come meanwhile are kept.
+  bool deliver(uint64_t until);
 
  private:
   struct Peer {
@@ -64,6 +73,8 @@ class LocalHub final : public Transport {
   std::map<size_t, size_t> read_;
   std::map<Digest, Bytes> blobs_;
 
+  /// Waits for sockets, until then at most, and does what they are ready for.
+  void serve(uint64_t until);
   void admit();
   void hear(Peer& peer);
   void feed(Peer& peer);

@@ -47,6 +47,10 @@ std::string take_part(const std::string& path, const Manifest& m, uint32_t first
   }
 }
 
+Bytes framed(uint8_t kind, View bytes) {
+  return Writer().number(bytes.size() + 1, 4).number(kind, 1).add(bytes).bytes;
+}
+
 /// A connection that says anything.
 class Stranger {
  public:
@@ -111,6 +115,50 @@ TEST_CASE("swarm: a run over sockets comes to the root of the simulation", "[swa
   CHECK(had[0] == ledger.record(2));
   CHECK(late.blob(digest) == text);
   serving.join();
+}
+
+TEST_CASE("swarm: what was sent before a connection ended has come", "[swarm]") {
+  const TemporaryFolder folder;
+  const Bytes report(88, 7), record(1 << 10, 5);
+  {  // a host that reports and goes
+    LocalHub hub(folder / "a");
+    Stranger(folder / "a").say(framed(1, report));
+    CHECK(hub.reports(hub.now() + 5000) == std::vector<Bytes>{report});
+    hub.reports(hub.now() + 5);
+    CHECK(hub.hosts() == 0);
+  }
+  {  // a sequencer that publishes and goes, while a host still reports
+    auto hub = std::make_unique<LocalHub>(folder / "b");
+    for (int i = 0; i < 20; ++i) hub->publish(record);
+    LocalLink link(folder / "b");
+    CHECK(hub->deliver(hub->now() + 5000));
+    hub.reset();
+    for (int i = 0; i < 3; ++i) link.report(0, report);
+    CHECK(link.records(0, link.now() + 5000) == std::vector<Bytes>(20, record));
+    CHECK_THAT(error_of([&] { link.records(0, link.now() + 5000); }), Contains("the sequencer has gone"));
+  }
+  {  // a host that is slower than sockets are long
+    auto hub = std::make_unique<LocalHub>(folder / "c");
+    constexpr size_t many = 3000;
+    LocalLink link(folder / "c");
+    for (size_t i = 0; i < many; ++i) hub->publish(record);
+    CHECK_FALSE(hub->deliver(hub->now() + 20));
+    size_t had = 0;
+    std::string said;
+    std::thread reading([&] {
+      said = error_of([&] {
+        for (;;) {
+          had += link.records(0, link.now() + 5000).size();
+          std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        }
+      });
+    });
+    CHECK(hub->deliver(hub->now() + 60'000));
+    hub.reset();
+    reading.join();
+    CHECK(had == many);
+    CHECK_THAT(said, Contains("the sequencer has gone"));
+  }
 }
 
 TEST_CASE("swarm: what is no message ends its connection, and no other", "[swarm]") {

@@ -247,6 +247,8 @@ void init(const SimSettings& s, const std::string& out) {
              swarm::hex(run_of(m)), out, s.workers - 1);
 }
 
+constexpr uint64_t most_farewell = 10'000;  // ms that hosts have for the last records
+
 struct NodeOptions {
   std::string run, data;
   std::vector<uint32_t> workers;
@@ -290,7 +292,7 @@ void sequence(const NodeOptions& o) {
       fmt::print("step {:5}/{}  {} reports, {} hosts\n", done, m.steps, taken, hub.hosts()),
           std::fflush(stdout);
   }
-  hub.reports(hub.now() + 200);  // what is queued gets out
+  hub.deliver(hub.now() + most_farewell);
   const nn::Metrics metrics = task->test();
   print_line("test loss", fmt::format("{:.4f}", metrics.loss));
   if (!std::isnan(metrics.accuracy))

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <deque>
 #include <random>
 #include <thread>
 
@@ -168,14 +169,16 @@ TEST_CASE("swarm: what is no message ends its connection, and no other", "[swarm
   LocalHub hub(folder / "socket");
   LocalLink good(folder / "socket");
   std::mt19937 random(3);
+  std::deque<Stranger> strangers;  // who stay: it is the hub that ends a connection
   for (int i = 0; i < 50; ++i) {
-    Stranger stranger(folder / "socket");
-    Bytes bytes(random() % 3000);
+    strangers.emplace_back(folder / "socket");
+    Bytes bytes(4 + random() % 3000);
     for (uint8_t& b : bytes) b = static_cast<uint8_t>(random());
+    bytes[3] |= 1;                                        // a frame that is too long, whatever was drawn
     if (i % 5 == 0) bytes = {0xFF, 0xFF, 0xFF, 0xFF, 1};  // a frame of 4 GiB
     if (i % 5 == 1) bytes = {0, 0, 0, 0};
     if (i % 5 == 2) bytes = {5, 0, 0, 0, 3, 1, 2, 3, 4};  // a record, which no host sends
-    stranger.say(bytes);
+    strangers.back().say(bytes);
     hub.reports(hub.now() + 2);
   }
   hub.reports(hub.now() + 20);

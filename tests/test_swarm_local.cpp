@@ -73,7 +73,8 @@ class Stranger {
 TEST_CASE("swarm: a run over sockets comes to the root of the simulation", "[swarm]") {
   const OnDevice on;
   const TemporaryFolder folder;
-  SimOptions o{.data = data(), .churn = 0, .liars = 0, .slow = 0};
+  SimOptions o;
+  o.data = data(), o.churn = 0, o.liars = 0, o.slow = 0;
   o.manifest.workers = 6, o.manifest.slots = 9, o.manifest.steps = 6, o.manifest.width = 8;
   o.ledger = folder / "ledger";
   Simulation sim(o);

@@ -146,6 +146,9 @@ void check(const Manifest& m) {
     fail("manifest: data is '{}', not \"private\" or 64 hexadecimal digits", m.data);
   if (m.data == "private" && m.spot_rate > 0)
     fail("manifest: spot_rate is {}, but private data cannot be evaluated again", m.spot_rate);
+  if (m.quorum < m.slots)
+    fail("manifest: quorum is {}, less than the {} slots of a worker: no report could be taken", m.quorum,
+         m.slots);
   if (m.values() > (int64_t{1} << 24))
     fail("manifest: {} workers of {} slots are too many", m.workers, m.slots);
 }

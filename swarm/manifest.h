@@ -32,7 +32,7 @@ struct Manifest {
   int64_t steps = 100;
   // The protocol.
   int64_t deadline = 1000;  ///< ms of a step
-  int64_t quorum = 65535;   ///< values that close a step before its deadline
+  int64_t quorum = 65535;   ///< values that close a step before its deadline: a record has no more
   int64_t lag = 0;          ///< the most
   double spot_rate = 0;     ///< part of the reports that are computed again
   int64_t tolerance = 0;    ///< of a value computed again, in 2^-16

@@ -22,6 +22,8 @@ std::string Chain::fault(View bytes, const Record& r) const {
   if (r.before != head())
     return fmt::format("the record before it has hash {}, it says {}", hex(head()), hex(r.before));
   if (r.lag > manifest_.lag) return fmt::format("a lag of {}; the manifest allows {}", r.lag, manifest_.lag);
+  if (static_cast<int64_t>(r.codes.size()) > manifest_.quorum)
+    return fmt::format("{} values; the manifest's quorum is {}", r.codes.size(), manifest_.quorum);
   if (step_ >= manifest_.steps) return fmt::format("the run has {} steps", manifest_.steps);
   if (!record_is_signed(bytes, format_, manifest_.sequencer))
     return fmt::format("the signature is not of the sequencer {}", hex(manifest_.sequencer));

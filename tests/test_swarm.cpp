@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "swarm/ledger.h"
+#include "swarm/replica.h"
 #include "swarm/sequencer.h"
 #include "swarm/slots.h"
 #include "swarm/trust.h"
@@ -137,6 +138,11 @@ TEST_CASE("swarm: manifests have one text, and say which field is wrong", "[swar
   CHECK(changed("\"slots\"", "\"slot\"") == "manifest: it has no slots");
   CHECK(changed("\"steps\"", "\"more\":1,\"steps\"") == "manifest: there is no field 'more'");
   CHECK(changed("\"width\":1", "\"width\":2") == "manifest: width is 2, not 1, 8 or 24");
+  CHECK(changed("\"quorum\":65535", "\"quorum\":1").empty());
+  Manifest narrow = manifest(10, 8);
+  narrow.quorum = 7;
+  CHECK(error_of([&] { parse_manifest(to_text(narrow)); }) ==
+        "manifest: quorum is 7, less than the 8 slots of a worker: no report could be taken");
   CHECK(changed("\"profile\":1", "\"profile\":2") == "manifest: profile is 2, not an integer from 1 to 1");
   CHECK_THAT(error_of([] { parse_manifest(std::string(2 << 20, ' ')); }), Contains("1048576 at most"));
   CHECK(m.lr_at(0) == m.lr);
@@ -391,6 +397,21 @@ TEST_CASE("swarm: a ledger keeps whole records, and any byte that is changed is 
   sqlite3_exec(raw, "DELETE FROM records WHERE step = 7", nullptr, nullptr, nullptr);
   CHECK_THAT(error_of([&] { verify(ledger); }), Contains("step 7: there is no record"));
   sqlite3_close(raw);
+}
+
+TEST_CASE("swarm: a record of more values than the quorum is refused", "[swarm]") {
+  Manifest m = manifest(20, 4);
+  const auto fault = [&] {
+    Chain chain(m);
+    Record r = record(m, 0, chain.head());
+    const Bytes bytes = sign(r, chain.format(), key(1));
+    return std::pair(chain.fault(bytes, r), static_cast<int64_t>(r.codes.size()));
+  };
+  const int64_t values = fault().second;
+  m.quorum = values;
+  CHECK(fault().first.empty());
+  m.quorum = values - 1;
+  CHECK(fault().first == fmt::format("{} values; the manifest's quorum is {}", values, values - 1));
 }
 
 TEST_CASE("swarm: what is no ledger is told from one", "[swarm]") {

@@ -47,7 +47,7 @@ Forked fork(const Ledger& from, Task& task, const std::string& path, int64_t ste
   const std::vector<Digest> deals = deals_of(from);
   const Format old(m);
   const SigningKey key = SigningKey::random();
-  m.origin = Manifest::Origin{m.origin ? m.origin->run : old.run, step, merkle_root(deals)};
+  m.origin = Manifest::Origin{m.origin ? m.origin->run : old.run, step, deals_root(deals)};
   m.sequencer = key.public_key(), m.witnesses.clear();
   Replica replica(task, m, deals);
   Ledger out = Ledger::create(path, m, from.members(), Ledger::Sync::Crash);

@@ -156,7 +156,15 @@ std::vector<PublicKey> Ledger::members() const {
 
 std::vector<Digest> Ledger::deals() const {
   std::vector<Digest> out;
-  each_evidence("deal", [&](int64_t, View bytes) { out.push_back(Reader(bytes, "deal").fixed<32>()); });
+  each_evidence("deal", [&](int64_t step, View bytes) {
+    Reader in(bytes, "deal");
+    out.push_back(in.fixed<32>());
+    in.end();
+    if (step + 1 != static_cast<int64_t>(out.size()))
+      fail("deal: it is the one with number {}", out.size() - 1);
+  });
+  if (manifest_.origin && deals_root(out) != manifest_.origin->deals)
+    fail("{}: its {} deals are not those of the origin", path_, out.size());
   return out;
 }
 
@@ -190,7 +198,14 @@ void Ledger::each_evidence(std::string_view kind, const std::function<void(int64
   Statement select(database_->handle, "SELECT step, bytes FROM evidence WHERE kind = ? ORDER BY step, rowid");
   select.bind(kind);
   int code = 0;
-  while ((code = select.step()) == SQLITE_ROW) with(select.integer(0), select.bytes(1));
+  while ((code = select.step()) == SQLITE_ROW) {
+    const int64_t step = select.integer(0);
+    try {
+      with(step, select.bytes(1));
+    } catch (const Error& error) {
+      fail("{}: step {}: {}", path_, step, error.what());
+    }
+  }
   if (code != SQLITE_DONE) database_->failed("read evidence");
 }
 
@@ -205,10 +220,6 @@ void Ledger::Together::commit() {
 
 namespace {
 
-[[noreturn]] void wrong(const Ledger& ledger, int64_t step, const std::string& what) {
-  fail("{}: step {}: {}", ledger.path(), step, what);
-}
-
 void verify_evidence(const Ledger& ledger, const std::vector<Digest>& heads, Verified& out) {
   const Manifest& m = ledger.manifest();
   const Format format(m);
@@ -218,7 +229,7 @@ void verify_evidence(const Ledger& ledger, const std::vector<Digest>& heads, Ver
     const bool known = step >= 0 && step < static_cast<int64_t>(heads.size()) && c.step == step &&
                        c.witness < m.witnesses.size();
     if (!known || c.head != heads[static_cast<size_t>(step)] || !is_signed(c, format, m.witnesses[c.witness]))
-      wrong(ledger, step, "a cosignature that is none of this record by a witness of the run");
+      fail("a cosignature that is none of this record by a witness of the run");
     of[static_cast<size_t>(step)].push_back(c);
   });
   for (size_t t = 0; t < heads.size(); ++t)
@@ -226,7 +237,7 @@ void verify_evidence(const Ledger& ledger, const std::vector<Digest>& heads, Ver
   ledger.each_evidence("verdict", [&](int64_t step, View bytes) {
     const Verdict v = parse_verdict(bytes);
     if (v.step != step || !is_signed(v, format, m.sequencer))
-      wrong(ledger, step, "a verdict that the sequencer did not sign");
+      fail("a verdict that the sequencer did not sign");
     ++out.verdicts, out.bans += v.banned;
   });
 }
@@ -249,7 +260,7 @@ Verified verify(const Ledger& ledger) {
     } catch (const Error& error) {
       fault = error.what();
     }
-    if (!fault.empty()) wrong(ledger, t, fault);
+    if (!fault.empty()) fail("{}: step {}: {}", ledger.path(), t, fault);
     chain.append(bytes);
     heads.push_back(chain.head());
     out.record_bytes += static_cast<int64_t>(bytes.size());

@@ -23,14 +23,16 @@ class Ledger {
   const std::string& path() const { return path_; }
   const Manifest& manifest() const { return manifest_; }
   std::vector<PublicKey> members() const;  ///< throws Error if they are not the manifest's
-  std::vector<Digest> deals() const;       ///< of a fork: what Chain wants
-  int64_t steps() const;                   ///< records
+  std::vector<Digest> deals()
+      const;              ///< of a fork: what Chain wants; throws Error if they are not the manifest's
+  int64_t steps() const;  ///< records
   /// Throws Error if there is none.
   Bytes record(int64_t step) const;
   /// The next step's record, or what belongs to a step ("cosignature", "verdict", "deal"). Throws Error if it cannot be written: then
   /// nothing was.
   void append(int64_t step, View record);
   void add_evidence(int64_t step, std::string_view kind, View bytes);
+  /// Errors of `with` get the path and the step.
   void each_evidence(std::string_view kind, const std::function<void(int64_t step, View bytes)>& with) const;
   /// Several appends as one, while it lives.
   class Together {

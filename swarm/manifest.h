@@ -42,7 +42,7 @@ struct Manifest {
   PublicKey sequencer = {};
   std::vector<PublicKey> witnesses = {};
   Digest members = {};  ///< Merkle root of the members' keys, in the order of their numbers
-  /// A run that is another one told otherwise: that run's name, its step from which on they differ, and the Merkle root of the heads
+  /// A run that is another one told otherwise: that run's name, its step from which on they differ, and the Merkle root (a leaf each) of the heads
   /// by which its slots were dealt, so that they are here as there.
   struct Origin {
     Digest run = {};

@@ -9,10 +9,16 @@
 
 namespace kontor::swarm {
 
+Digest deals_root(std::span<const Digest> deals) {
+  std::vector<Digest> leaves;
+  for (const Digest& d : deals) leaves.push_back(merkle_leaf(d));
+  return merkle_root(leaves);
+}
+
 Chain::Chain(const Manifest& manifest, std::vector<Digest> deals)
     : manifest_(manifest), format_(manifest), deals_(std::move(deals)) {
   heads_.push_back(format_.run);
-  if (manifest.origin && merkle_root(deals_) != manifest.origin->deals)
+  if (manifest.origin && deals_root(deals_) != manifest.origin->deals)
     fail("swarm: these {} deals are not those of the origin", deals_.size());
   if (!manifest.origin && !deals_.empty()) fail("swarm: {} deals of a run without an origin", deals_.size());
 }

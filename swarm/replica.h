@@ -7,6 +7,9 @@
 
 namespace kontor::swarm {
 
+/// The root over the deals of a fork: each is a leaf, so that their number is part of it.
+Digest deals_root(std::span<const Digest> deals);
+
 /// The chain without the weights: what every record must be, whatever is computed from it.
 class Chain {
  public:

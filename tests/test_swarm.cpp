@@ -1,8 +1,6 @@
-// [swarm] manifests, messages, votes, trust and the ledger: bytes in, bytes out. Training by them: test_swarm_training.cpp.
+// [swarm] manifests, messages and the ledger: bytes in, bytes out. Votes and trust: test_swarm_votes.cpp; training: test_swarm_training.cpp.
 #include <algorithm>
 #include <cmath>
-#include <limits>
-#include <numeric>
 #include <random>
 #include <set>
 
@@ -14,8 +12,6 @@
 #include "swarm/replica.h"
 #include "swarm/sequencer.h"
 #include "swarm/slots.h"
-#include "swarm/trust.h"
-#include "swarm/votes.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
 #include "tests/temporary_folder.h"
@@ -63,6 +59,12 @@ Record record(const Manifest& m, uint32_t step, const Digest& before, uint32_t s
   return r;
 }
 
+std::vector<Digest> deals(int64_t steps) {
+  std::vector<Digest> out;
+  for (int64_t t = 0; t < steps; ++t) out.push_back(sha256(Bytes(2, static_cast<uint8_t>(t))));
+  return out;
+}
+
 // A ledger of `steps` records that nothing was computed for.
 Ledger made(const std::string& path, const Manifest& m, int64_t steps) {
   Ledger out = Ledger::create(path, m, keys(m.workers), Ledger::Sync::Crash);
@@ -77,6 +79,9 @@ Ledger made(const std::string& path, const Manifest& m, int64_t steps) {
       Cosignature c{.step = static_cast<uint32_t>(t), .witness = w, .head = head};
       out.add_evidence(t, "cosignature", sign(c, f, key(static_cast<uint8_t>(2 + w))));
     }
+    Verdict verdict{.step = static_cast<uint32_t>(t), .worker = 1};
+    out.add_evidence(t, "verdict", sign(verdict, f, key(1)));
+    if (m.origin) out.add_evidence(t, "deal", deals(steps)[static_cast<size_t>(t)]);
   }
   return out;
 }
@@ -232,46 +237,6 @@ TEST_CASE("swarm: no message that was changed is read as one that was signed", "
   }
 }
 
-TEST_CASE("swarm: losses become integers, codes keep their order, ranks are centred", "[swarm]") {
-  const float nan = std::numeric_limits<float>::quiet_NaN(),
-              infinite = std::numeric_limits<float>::infinity();
-  CHECK(integer_loss(nan) == 0xFFFFFF);
-  CHECK(integer_loss(infinite) == 0xFFFFFF);
-  CHECK(integer_loss(-infinite) == 0xFFFFFF);
-  CHECK(integer_loss(1e9f) == 0xFFFFFE);
-  CHECK(integer_loss(-1) == 0);
-  CHECK(integer_loss(1.5f) == 3 << 15);
-  CHECK(difference(nan, 1) == (1 << 23) - 1);
-  CHECK(difference(nan, nan) == 0);
-  CHECK(difference(1, 2) == -65536);
-  std::mt19937 random(3);
-  for (int i = 0; i < 2000; ++i) {
-    const auto draw = [&] {
-      return static_cast<int32_t>(random() >> (8 + random() % 24)) * (random() % 2 ? 1 : -1) / 2;
-    };
-    const int32_t a = draw(), b = draw();
-    for (const int64_t width : {1, 8, 24}) {
-      if (a >= b) continue;
-      INFO(a << " " << b << " " << width);
-      if (width == 1) CHECK(code_of(a, width) >= code_of(b, width));  // a set bit says that it is good
-      else CHECK(code_of(a, width) <= code_of(b, width));
-      CHECK(code_of(a, width) < (1u << width));
-    }
-  }
-  for (const size_t n : {size_t{0}, size_t{1}, size_t{2}, size_t{9}, size_t{100}}) {
-    std::vector<uint32_t> codes(n);
-    for (uint32_t& c : codes) c = static_cast<uint32_t>(random() % 7);
-    const std::vector<int32_t> c = coefficients(codes, 24);
-    for (size_t i = 0; i < n; ++i) {
-      int32_t less = 0;
-      for (size_t j = 0; j < n; ++j) less += codes[j] < codes[i] || (codes[j] == codes[i] && j < i);
-      CHECK(c[i] == static_cast<int32_t>(n) - 1 - 2 * less);
-    }
-    CHECK(std::accumulate(c.begin(), c.end(), 0) == 0);
-  }
-  CHECK(coefficients(std::vector<uint32_t>{1, 0}, 1) == std::vector<int32_t>{1, -1});
-}
-
 TEST_CASE("swarm: nobody chooses slots, and checks come at their rate", "[swarm]") {
   const Manifest m = manifest(100, 5);
   const Format f(m);
@@ -338,34 +303,10 @@ TEST_CASE("swarm: a record is final by two thirds of the witnesses and one", "[s
   CHECK_FALSE(is_final(head, by, m, f));
 }
 
-TEST_CASE("swarm: bans follow from what flips can explain, privacy from the flips", "[swarm]") {
-  CHECK(contradicts(1, 100, 1, 0));
-  CHECK_FALSE(contradicts(1, -100, 1, 0));
-  CHECK_FALSE(contradicts(1, 3, 1, 10));
-  CHECK(contradicts(code_of(1000, 24), 900, 24, 50));
-  CHECK_FALSE(contradicts(code_of(1000, 24), 900, 24, 100));
-  Bans strict(3, 0);
-  CHECK_FALSE(strict.add(0, false));
-  CHECK(strict.add(1, true));
-  CHECK((strict.is_banned(1) && !strict.is_banned(0) && strict.count() == 1));
-  // With flips of 0.2: an honest worker, checked ten thousand times, stays; one that mirrors all goes within 30 checks.
-  Bans bans(2, 0.2);
-  std::mt19937 random(1);
-  for (int i = 0; i < 10000; ++i) bans.add(0, random() % 5 == 0);
-  CHECK_FALSE(bans.is_banned(0));
-  for (int i = 0; i < 30; ++i) bans.add(1, random() % 5 != 0);
-  CHECK(bans.is_banned(1));
-  CHECK(tail(3, 2, 0.5) == Approx(0.5));
-  CHECK(privacy(0.2, 1).report == Approx(1.386294));
-  CHECK(privacy(0.3, 1).report == Approx(0.847298));
-  CHECK(privacy(0.4, 1).report == Approx(0.405465));
-  CHECK(privacy(0.4, 1000).advanced < privacy(0.4, 1000).sum);
-  CHECK(std::isinf(privacy(0, 1).report));
-}
-
 TEST_CASE("swarm: a ledger keeps whole records, and any byte that is changed is found", "[swarm]") {
   const TemporaryFolder folder;
-  const Manifest m = manifest(40, 2, 8);
+  Manifest m = manifest(40, 2, 8);
+  m.origin = Manifest::Origin{sha256(View()), 7, deals_root(deals(30))};
   { made(folder / "a", m, 30); }
   const Verified v = verify(Ledger::open(folder / "a"));
   CHECK((v.steps == 30 && v.final_steps == 30));
@@ -373,14 +314,16 @@ TEST_CASE("swarm: a ledger keeps whole records, and any byte that is changed is 
   // D11: places are drawn from all bytes of all records; the error names the step.
   sqlite3* raw = nullptr;
   REQUIRE(sqlite3_open((folder / "a").c_str(), &raw) == SQLITE_OK);
-  const auto put = [&](int64_t step, const Bytes& bytes) {
+  const auto put_as = [&](const char* sql, int64_t step, const Bytes& bytes) {
     sqlite3_stmt* update = nullptr;
-    REQUIRE(sqlite3_prepare_v2(raw, "UPDATE records SET record = ? WHERE step = ?", -1, &update, nullptr) ==
-            SQLITE_OK);
+    REQUIRE(sqlite3_prepare_v2(raw, sql, -1, &update, nullptr) == SQLITE_OK);
     sqlite3_bind_blob(update, 1, bytes.data(), static_cast<int>(bytes.size()), SQLITE_TRANSIENT);
     sqlite3_bind_int64(update, 2, step);
     REQUIRE(sqlite3_step(update) == SQLITE_DONE);
     sqlite3_finalize(update);
+  };
+  const auto put = [&](int64_t step, const Bytes& bytes) {
+    put_as("UPDATE records SET record = ? WHERE step = ?", step, bytes);
   };
   std::mt19937 random(5);
   const Ledger ledger = Ledger::open(folder / "a");
@@ -393,7 +336,37 @@ TEST_CASE("swarm: a ledger keeps whole records, and any byte that is changed is 
     CHECK_THAT(error_of([&] { verify(ledger); }), Contains(fmt::format("step {}:", step)));
     put(step, good);
   }
+  for (const std::string kind : {"cosignature", "verdict", "deal"}) {
+    std::vector<std::pair<int64_t, Bytes>> all;  // by rowid
+    ledger.each_evidence(kind,
+                         [&](int64_t step, View b) { all.emplace_back(step, Bytes(b.begin(), b.end())); });
+    const std::string sql =
+        "UPDATE evidence SET bytes = ?1 WHERE rowid = (SELECT rowid FROM evidence WHERE kind = '" + kind +
+        "' ORDER BY step, rowid LIMIT 1 OFFSET ?2)";
+    for (int i = 0; i < 60; ++i) {
+      const size_t at = random() % all.size();
+      const auto& [step, good] = all[at];
+      Bytes bad = good;
+      const bool length = i % 3 != 0;
+      if (i % 3 == 0) bad[random() % bad.size()] ^= static_cast<uint8_t>(1u << random() % 8);
+      else bad.resize(i % 3 == 1 ? bad.size() + 1 : random() % bad.size());
+      put_as(sql.c_str(), static_cast<int64_t>(at), bad);
+      const std::string step_said = fmt::format("{}: step {}: ", folder / "a", step);
+      const std::string none_said = fmt::format("{}: its 30 deals are not those of the origin", folder / "a");
+      CHECK_THAT(error_of([&] { verify(ledger); }),
+                 Contains(kind == "deal" && !length ? none_said : step_said));
+      put_as(sql.c_str(), static_cast<int64_t>(at), good);
+    }
+  }
   CHECK(verify(ledger).head == v.head);
+  CHECK_THAT(error_of([&] {
+               const std::vector<Digest> leaves = deals(2);
+               const Fixed<1> mark{1};
+               Manifest other = m;  // two deals are not the one that is the node over them
+               other.origin->deals = deals_root(leaves);
+               Chain(other, {sha256({mark, leaves[0], leaves[1]})});
+             }),
+             Contains("these 1 deals"));
   sqlite3_exec(raw, "DELETE FROM records WHERE step = 7", nullptr, nullptr, nullptr);
   CHECK_THAT(error_of([&] { verify(ledger); }), Contains("step 7: there is no record"));
   sqlite3_close(raw);

@@ -1,6 +1,8 @@
 // Taking records apart and signing them anew.
 #include "swarm/fork.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "swarm/replica.h"
 #include "swarm/slots.h"
@@ -47,7 +49,8 @@ Forked fork(const Ledger& from, Task& task, const std::string& path, int64_t ste
   const std::vector<Digest> deals = deals_of(from);
   const Format old(m);
   const SigningKey key = SigningKey::random();
-  m.origin = Manifest::Origin{m.origin ? m.origin->run : old.run, step, deals_root(deals)};
+  m.origin = Manifest::Origin{m.origin ? m.origin->run : old.run,
+                              m.origin ? std::min(step, m.origin->step) : step, deals_root(deals)};
   m.sequencer = key.public_key(), m.witnesses.clear();
   Replica replica(task, m, deals);
   Ledger out = Ledger::create(path, m, from.members(), Ledger::Sync::Crash);
@@ -57,7 +60,11 @@ Forked fork(const Ledger& from, Task& task, const std::string& path, int64_t ste
     const Digest& deal = deals[static_cast<size_t>(t)];
     Record record = parse_record(from.record(t), old);
     if (t >= step) done.left_out += leave_out(record, deal, old, without);
+    const Digest said = record.state;
     replica.propose(record);
+    if (t < step && record.state != said)
+      fail("{}: step {}: the state has root {}, the record says {}", from.path(), t, hex(record.state),
+           hex(said));
     const Bytes bytes = sign(record, replica.chain().format(), key);
     replica.adopt(bytes);
     out.append(t, bytes);

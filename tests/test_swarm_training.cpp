@@ -305,9 +305,27 @@ TEST_CASE("swarm: a fork leaves workers out, and is a ledger as the first", "[sw
   // A fork of a fork without the same workers is the fork: seeds and slots are still those of the first run.
   forked(folder / "less", folder / "again", 3, {4, 5, 6, 7, 8});
   CHECK(states(folder / "again") == less);
-  CHECK_THAT(error_of([&] { forked(o.ledger, folder / "no", 8, {}); }),
+  forked(folder / "less", folder / "later", 5, {9});
+  CHECK(Ledger::open(folder / "later").manifest().origin->step ==
+        3);  // from there on it is not the first run
+  {          // a record before that step says another state, and all are signed
+    const Ledger good = Ledger::open(o.ledger);
+    const Format format(good.manifest());
+    Ledger bad = Ledger::create(folder / "bad", good.manifest(), good.members(), Ledger::Sync::Crash);
+    Digest before = format.run;
+    for (int64_t t = 0; t < 8; ++t) {
+      Record r = parse_record(good.record(t), format);
+      r.before = before, r.state[0] ^= t == 2;
+      const Bytes bytes = sign(r, format, simulation_key(o.seed, "sequencer", 0));
+      bad.append(t, bytes), before = head_of(bytes);
+    }
+  }
+  CHECK_THAT(error_of([&] { forked(folder / "bad", folder / "no", 5, {4}); }),
+             Contains("bad: step 2: the state has root"));
+  CHECK(error_of([&] { forked(folder / "bad", folder / "told otherwise", 2, {4}); }).empty());
+  CHECK_THAT(error_of([&] { forked(o.ledger, folder / "none", 8, {}); }),
              Contains("8 records, none of step 8"));
-  CHECK_THAT(error_of([&] { forked(o.ledger, folder / "no", 1, {20}); }),
+  CHECK_THAT(error_of([&] { forked(o.ledger, folder / "none", 1, {20}); }),
              Contains("there is no worker 20; there are 20"));
 }
 

@@ -201,6 +201,7 @@ void simulate(const SimSettings& s, const std::string& out) {
       print_step(rows.back(), s.steps);
     }
   }
+  if (rows.empty()) throw Exit{128 + interrupted};  // nothing has happened that files could tell
   write_file(out + "/metrics.csv", csv_of(rows));
   write_charts(out + "/curve", charts_of(rows));
   report(sim, rows, s, out);

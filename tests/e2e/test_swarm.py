@@ -60,6 +60,21 @@ def mistakes(folder):
   return "\n  ".join(wrong)
 
 
+def interrupted(folder):
+  """A signal before the first step: the program leaves with the signal's code, and writes no curve of nothing."""
+  out = folder / "early"
+  words = [KONTOR, "swarm", "sim", "--workers", "60000", "--samples", "1", "--steps", "3", "--out", str(out)]
+  process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+  end = time.monotonic() + 60
+  while not out.exists() and time.monotonic() < end:
+    time.sleep(0.01)
+  process.send_signal(signal.SIGINT)  # while keys are made
+  error = process.communicate(timeout=240)[1]
+  if process.returncode != 130 or (out / "metrics.csv").exists():
+    return f"{process.returncode} {error} {sorted(f.name for f in out.iterdir())}"
+  return None
+
+
 def full_disk(folder):
   """D9: where a file cannot grow any more the error names it, and what was written holds."""
   out = folder / "full"
@@ -138,6 +153,7 @@ def main():
     folder = pathlib.Path(name)
     report("swarm: a simulation, its ledger and a fork", simulation(folder))
     report("swarm: mistakes are named", mistakes(folder))
+    report("swarm: a signal before the first step", interrupted(folder))
     report("swarm: a disk that is full", full_disk(folder))
     report("swarm: a host and the sequencer are killed", killed(folder))
 

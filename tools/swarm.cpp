@@ -229,19 +229,29 @@ SigningKey make_key(const PrivateFolder& folder, const std::string& name) {
   return key;
 }
 
-void init(const SimSettings& s, const std::string& out) {
-  make_folders(out);
-  if (std::filesystem::exists(out + "/manifest.json")) fail("{}: there is a run already", out);
-  const std::optional<PrivateFolder> folder =
-      PrivateFolder::open(out + "/keys", PrivateFolder::IfMissing::Make);
+// The manifest but for its keys. What its settings ask for is checked before a model or a key is made.
+Manifest manifest_of(const SimSettings& s) {
   Manifest m = options_of(s).manifest;
   m.spot_rate = 0;
+  Manifest settings = m;
+  settings.data = "private";  // its hash comes from the task
+  swarm::parse_manifest(to_text(settings));
+  describe(m, *swarm::make_task(m.model, m.seed, data_of(m.model, s.data)));
+  return m;
+}
+
+void init(const SimSettings& s, const std::string& out) {
+  if (std::filesystem::exists(out + "/manifest.json")) fail("{}: there is a run already", out);
+  Manifest m = manifest_of(s);
+  make_folders(out);
+  const std::optional<PrivateFolder> folder =
+      PrivateFolder::open(out + "/keys", PrivateFolder::IfMissing::Make);
   m.sequencer = make_key(*folder, "sequencer").public_key();
   std::vector<swarm::PublicKey> members;
   for (int64_t w = 0; w < s.workers; ++w)
     members.push_back(make_key(*folder, fmt::format("worker-{}", w)).public_key());
   m.members = swarm::members_root(members);
-  describe(m, *swarm::make_task(m.model, m.seed, data_of(m.model, s.data)));
+  m = swarm::parse_manifest(to_text(m));  // as everybody else reads it
   swarm::Ledger::create(out + "/ledger.kontor", m, members);
   write_file(out + "/manifest.json", to_text(m));
   fmt::print("run {}\n{}/: manifest.json ledger.kontor keys/sequencer keys/worker-0 .. worker-{}\n",

@@ -51,12 +51,23 @@ def mistakes(folder):
       (("swarm", "sim", "--attack", "none", "--out", folder / "x"), "no attack 'none'; there are: mirror"),
       (("swarm", "sim", "--plan", "none", "--out", folder / "x"), "plan is \"none\", not low-rank or full"),
       (("swarm", "join", folder / "none", "--workers", "0"), "manifest.json"),
+      *((("swarm", "init", "--out", folder / "unmade", *words), expected) for words, expected in (
+          (("--width", "2"), "width is 2, not 1, 8 or 24"),
+          (("--sigma", "1e-10"), "sigma is 1e-10, not a number from"),
+          (("--lr", "1e7"), "lr is 10000000.0, not a number from"),
+          (("--plan", "none"), "plan is \"none\", not low-rank or full"),
+          (("--flip", "0.1", "--width", "8"), "flip is 0.1, which is for width 1, not 8"),
+          (("--slots", "64", "--quorum", "63"), "quorum is 63, less than the 64 slots"),
+          (("--workers", "100000", "--slots", "200"), "100000 workers of 200 slots are too many"),
+      )),
   ]
   wrong = []
   for words, expected in rows:
     code, text, error = kontor(*words)
     if code == 0 or expected not in error:
       wrong.append(f"{words}: {code} {error.strip()}")
+  if (folder / "unmade").exists():
+    wrong.append("keys of a run that nobody could join")
   return "\n  ".join(wrong)
 
 

@@ -93,6 +93,7 @@ class TextTask final : public Task {
       std::vector<uint64_t> some;
       for (uint64_t i = 0; i < 16 && first + (i + 1) * window < text_.size(); ++i)
         some.push_back(first + i * window);
+      if (some.empty()) break;  // a short text ends before 128 windows
       const auto [x, next] = batch(some);
       evaluator_.add(x, next);
     }

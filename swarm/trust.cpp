@@ -10,12 +10,13 @@
 namespace kontor::swarm {
 
 bool contradicts(uint32_t said, int32_t found, int64_t width, int64_t tolerance) {
-  if (width == 1) return said != code_of(found, 1) && std::abs(static_cast<int64_t>(found)) >= tolerance;
   constexpr int64_t most = (1 << 23) - 1;
   const auto near = [&](int64_t by) {
     return code_of(static_cast<int32_t>(std::clamp<int64_t>(found + by, -most, most)), width);
   };
-  return said < near(-tolerance) || said > near(tolerance);
+  const auto [least, greatest] =
+      std::minmax({near(-tolerance), near(tolerance)});  // a bit of 1 is the lesser value
+  return said < least || said > greatest;
 }
 
 double tail(int64_t checked, int64_t wrong, double p) {
@@ -40,12 +41,12 @@ bool Bans::add(uint32_t worker, bool contradicted) {
 
 int64_t Bans::count() const { return std::count(banned_.begin(), banned_.end(), true); }
 
-Privacy privacy(double flip, int64_t reports) {
-  const auto n = static_cast<double>(reports);
+Privacy privacy(double flip, int64_t bits) {
+  const auto n = static_cast<double>(bits);
   const double infinite = std::numeric_limits<double>::infinity();
   Privacy out{
       .report = flip > 0 ? std::log((1 - flip) / flip) : infinite, .sum = 0, .advanced = 0, .bits = n};
-  if (reports == 0) return out;
+  if (bits == 0) return out;
   out.sum = n * out.report;
   const double e = out.report;
   out.advanced = flip > 0 ? std::sqrt(2 * n * std::log(1 / out.delta)) * e + n * e * std::expm1(e) : infinite;

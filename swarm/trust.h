@@ -7,8 +7,8 @@
 
 namespace kontor::swarm {
 
-/// Whether a value computed again is another one than what was said. Width 1: bits differ, and the value is more than the tolerance
-/// away from 0. Else: codes of the values within the tolerance do not have what was said among them.
+/// Whether a value computed again is another one than what was said: codes of the values within the tolerance do not have what was said
+/// among them.
 bool contradicts(uint32_t said, int32_t found, int64_t width, int64_t tolerance);
 
 /// The probability of `wrong` flips or more in `checked` bits of which each is flipped with probability p.
@@ -34,7 +34,7 @@ class Bans {
   double flip_;
 };
 
-/// What n reports of one worker give away about its data, if it flips each bit with probability p (Dwork et al. 2010, theorem III.3 for
+/// What n bits of one worker give away about its data, if it flips each bit with probability p (Dwork et al. 2010, theorem III.3 for
 /// the composition).
 struct Privacy {
   double report;    ///< epsilon of one bit: ln((1 - p) / p); infinite for p = 0
@@ -43,6 +43,6 @@ struct Privacy {
   double delta = 1e-6;
   double bits;  ///< n: no more bits leave the worker, whatever it flips
 };
-Privacy privacy(double flip, int64_t reports);
+Privacy privacy(double flip, int64_t bits);
 
 }  // namespace kontor::swarm

@@ -8,6 +8,7 @@
 #include <random>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/threefry.h"
 #include "swarm/fork.h"
 #include "swarm/sim.h"
@@ -189,6 +190,17 @@ TEST_CASE("swarm: a slot's value is the loss with its direction less that with t
     // What a checker finds is what the worker found, whatever else each evaluated.
     CHECK(steps.evaluate(std::span(seeds).subspan(3, 1)) == std::vector<int32_t>{found[3]});
   }
+}
+
+TEST_CASE("swarm: a text that is as short as it may be is tested on", "[swarm]") {
+  const OnDevice on;
+  const TemporaryFolder folder;
+  std::string text;
+  while (text.size() < 6400) text += "The quick brown fox. ";
+  write_file(folder / "text", text.substr(0, 6400));
+  CHECK(make_task("gpt", 1, folder / "text")->test().loss == Approx(std::log(256)).epsilon(0.2));
+  write_file(folder / "less", text.substr(0, 6399));
+  CHECK_THAT(error_of([&] { make_task("gpt", 1, folder / "less"); }), Contains("6399 bytes are too few"));
 }
 
 TEST_CASE("swarm: a spot check of few slots has the bits of the pass over many", "[swarm]") {

@@ -57,6 +57,18 @@ TEST_CASE("swarm: bans follow from what flips can explain, privacy from the flip
   CHECK_FALSE(contradicts(1, 3, 1, 10));
   CHECK(contradicts(code_of(1000, 24), 900, 24, 50));
   CHECK_FALSE(contradicts(code_of(1000, 24), 900, 24, 100));
+  for (const int64_t width :
+       {1, 8, 24}) {  // an honest worker is within the tolerance, and one that is at it is
+    for (int32_t found = -12; found <= 12; ++found) {
+      for (int32_t own = -30; own <= 30; ++own) {
+        INFO(width << " " << found << " " << own);
+        if (std::abs(own - found) <= 10) CHECK_FALSE(contradicts(code_of(own, width), found, width, 10));
+        else if (width == 24) CHECK(contradicts(code_of(own, width), found, width, 10));
+      }
+    }
+  }
+  CHECK(contradicts(1, 10, 1, 10));  // nothing below 0 is within 10 of it
+  CHECK(contradicts(0, -11, 1, 10));
   Bans strict(3, 0);
   CHECK_FALSE(strict.add(0, false));
   CHECK(strict.add(1, true));

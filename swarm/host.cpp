@@ -9,9 +9,18 @@ namespace kontor::swarm {
 
 Host::Host(Task& task, const Manifest& manifest, std::map<uint32_t, SigningKey> keys,
            std::vector<Digest> deals)
-    : replica_(task, manifest, std::move(deals)), steps_(task, manifest), keys_(std::move(keys)) {}
+    : task_(task),
+      replica_(task, manifest, std::move(deals)),
+      steps_(task, manifest),
+      keys_(std::move(keys)) {}
 
-std::vector<Bytes> Host::reports(uint64_t flips) {
+namespace {
+uint64_t flip_key(const SigningKey& key, const Digest& state) {
+  return first_word(sha256({view_of("kontor flips 1"), key.secret(), state}));
+}
+}  // namespace
+
+std::vector<Bytes> Host::reports() {
   const Manifest& m = chain().manifest();
   const Format& f = chain().format();
   const uint64_t noise = noise_key(m);
@@ -24,12 +33,14 @@ std::vector<Bytes> Host::reports(uint64_t flips) {
       seeds.push_back(slot_seed(noise, chain().step(), all.back().first_slot + static_cast<uint32_t>(k)));
   }
   const std::vector<int32_t> values = steps_.evaluate(seeds);
+  const Digest state = m.flip > 0 ? state_root(task_) : Digest{};
   std::vector<Bytes> out;
   auto value = values.begin();
+  auto seed = seeds.begin();
   for (Report& r : all) {
-    for (int64_t k = 0; k < m.slots; ++k, ++value) {
-      const uint64_t draw =
-          random_bits64(subkey(flips, r.worker), (uint64_t{r.step} << 8) + static_cast<uint64_t>(k));
+    const uint64_t flips = flip_key(keys_.at(r.worker), state);
+    for (int64_t k = 0; k < m.slots; ++k, ++value, ++seed) {
+      const uint64_t draw = random_bits64(flips, *seed);
       const bool flipped = static_cast<double>(draw >> 11) * 0x1p-53 < m.flip;
       r.codes.push_back(code_of(*value, f.width) ^ (flipped ? 1u : 0u));
     }

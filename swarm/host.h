@@ -13,10 +13,12 @@ class Host {
        std::vector<Digest> deals = {});
   const Chain& chain() const { return replica_.chain(); }
   void apply(View record) { replica_.apply(record); }
-  /// The signed reports of its workers about the next step, by the weights as they are. `flips` is a secret from which flipped bits follow.
-  std::vector<Bytes> reports(uint64_t flips);
+  /// The signed reports of its workers about the next step, by the weights as they are. A report that is made again is the same: which bits
+  /// are flipped follows from the worker's secret key, the weights and the slot's seed, so that nobody sees one bit with two flips.
+  std::vector<Bytes> reports();
 
  private:
+  Task& task_;
   Replica replica_;
   Steps steps_;
   std::map<uint32_t, SigningKey> keys_;

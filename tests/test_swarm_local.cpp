@@ -13,6 +13,8 @@
 #include "swarm/host.h"
 #include "swarm/local.h"
 #include "swarm/sim.h"
+#include "swarm/slots.h"
+#include "swarm/votes.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
 #include "tests/on_device.h"
@@ -37,7 +39,7 @@ std::string take_part(const std::string& path, const Manifest& m, uint32_t first
     Host host(*task, m, std::move(keys));
     LocalLink link(path);
     while (host.chain().step() < m.steps) {
-      for (const Bytes& report : host.reports(1)) link.report(0, report);
+      for (const Bytes& report : host.reports()) link.report(0, report);
       const uint32_t before = host.chain().step();
       while (host.chain().step() == before)
         for (const Bytes& record : link.records(0, link.now() + 1000)) host.apply(record);
@@ -117,6 +119,36 @@ TEST_CASE("swarm: a run over sockets comes to the root of the simulation", "[swa
   CHECK(had[0] == ledger.record(2));
   CHECK(late.blob(digest) == text);
   serving.join();
+}
+
+TEST_CASE("swarm: a report made again carries the same flips, another worker's key others", "[swarm]") {
+  const OnDevice on;
+  const std::unique_ptr<Task> task = make_task("mnist-small", 1, data());
+  Manifest m{.workers = 2, .slots = 250, .samples = 1, .steps = 3, .flip = 0.2};
+  describe(m, *task);
+  const auto said = [&](uint64_t seed) {  // of both workers, in the order of their slots
+    std::map<uint32_t, SigningKey> keys;
+    for (uint32_t w = 0; w < 2; ++w) keys.emplace(w, simulation_key(seed, "worker", w));
+    Host host(*task, m, std::move(keys));
+    const std::vector<Bytes> reports = host.reports();
+    CHECK(host.reports() == reports);
+    std::vector<uint32_t> out(500);
+    for (const Bytes& bytes : reports) {
+      const Report r = parse_report(bytes, host.chain().format());
+      std::copy(r.codes.begin(), r.codes.end(), out.begin() + r.first_slot);
+    }
+    return out;
+  };
+  const std::vector<uint32_t> a = said(1), b = said(2);
+  CHECK(said(1) == a);  // a host that was started again
+  const std::vector<int32_t> values = Steps(*task, m).evaluate(slot_seeds(noise_key(m), 0, 500));
+  int flipped = 0, differ = 0;
+  for (size_t i = 0; i < 500; ++i) flipped += a[i] != code_of(values[i], 1), differ += a[i] != b[i];
+  CHECK(std::abs(flipped - 100) < 5 * 9);  // 500 bits with probability 0.2, deviation 9
+  CHECK(std::abs(differ - 160) < 5 * 11);  // of two keys: 2 x 0.2 x 0.8
+  task->set_weights(make_task("mnist-small", 2, data())->weights());
+  m.weights = state_root(*task);
+  CHECK(said(1) != a);
 }
 
 TEST_CASE("swarm: what was sent before a connection ended has come", "[swarm]") {

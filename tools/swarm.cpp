@@ -327,13 +327,13 @@ std::unique_ptr<swarm::LocalLink> link_to(const std::string& path, uint32_t step
   throw Exit{128 + interrupted};
 }
 
-void take_part(swarm::LocalLink& link, swarm::Host& host, uint64_t flips) {
+void take_part(swarm::LocalLink& link, swarm::Host& host) {
   const int64_t steps = host.chain().manifest().steps;
   int64_t said = -1;
   while (interrupted == 0 && host.chain().step() < steps) {
     if (said < static_cast<int64_t>(host.chain().step())) {
       said = host.chain().step();
-      for (const swarm::Bytes& report : host.reports(flips)) link.report(0, report);
+      for (const swarm::Bytes& report : host.reports()) link.report(0, report);
     }
     for (const swarm::Bytes& record : link.records(0, link.now() + 1000)) host.apply(record);
   }
@@ -346,13 +346,12 @@ void join(const NodeOptions& o) {
   std::map<uint32_t, SigningKey> keys;
   for (const uint32_t w : o.workers) keys.emplace(w, read_key(fmt::format("{}/keys/worker-{}", o.run, w)));
   swarm::Host host(*task, m, std::move(keys));
-  const uint64_t flips = swarm::first_word(SigningKey::random().secret());
   while (interrupted == 0 && host.chain().step() < m.steps) {
     const auto link = link_to(o.run + "/socket", host.chain().step());
     try {
       for (const swarm::Bytes& record : link->records(0, link->now() + 300))
         host.apply(record);  // those that were missed
-      take_part(*link, host, flips);
+      take_part(*link, host);
     } catch (const Error& error) {
       if (std::string_view(error.what()).find("has gone") == std::string_view::npos) throw;
       fmt::print("step {}: {}; waiting for it\n", host.chain().step(), error.what()), std::fflush(stdout);

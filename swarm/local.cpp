@@ -19,6 +19,7 @@ namespace {
 constexpr size_t longest_report = 1024,
                  longest_record = size_t{1} << 20;  // bytes of a frame, by who reads it
 constexpr size_t most_queued = size_t{16} << 20;    // for a peer that does not read
+constexpr size_t piece = size_t{1} << 20;           // of the history, that is queued at once
 constexpr size_t most_hosts = 1000;
 constexpr uint64_t patience = 10'000;  // ms for a blob
 
@@ -57,7 +58,7 @@ Pipe connected(const std::string& path) {
 
 void Pipe::close() {
   socket_.close();
-  in_.clear(), out_.clear(), sent_ = 0;
+  in_.clear(), out_.clear(), read_ = sent_ = 0;
 }
 
 void Pipe::end() {
@@ -89,6 +90,7 @@ void Pipe::flush() {
 
 bool Pipe::fill() {
   uint8_t some[1 << 16];
+  in_.erase(in_.begin(), in_.begin() + static_cast<std::ptrdiff_t>(std::exchange(read_, 0)));
   while (open() && in_.size() <= 4 * longest_) {
     const ssize_t n = ::recv(fd(), some, sizeof some, 0);
     if (n < 0 && errno == EINTR) continue;
@@ -100,13 +102,14 @@ bool Pipe::fill() {
 }
 
 bool Pipe::cut(Bytes& frame) {
-  if (in_.size() < 4) return false;
-  const size_t length = Reader(in_, "frame").number(4);
+  const View rest = View(in_).subspan(read_);
+  if (rest.size() < 4) return false;
+  const size_t length = Reader(rest, "frame").number(4);
   if (length == 0 || length > longest_) return close(), false;
-  if (in_.size() < 4 + length) return false;
-  const auto begin = in_.begin() + 4, end = begin + static_cast<std::ptrdiff_t>(length);
-  frame.assign(begin, end);
-  in_.erase(in_.begin(), end);
+  if (rest.size() < 4 + length) return false;
+  const View bytes = rest.subspan(4, length);
+  frame.assign(bytes.begin(), bytes.end());
+  read_ += 4 + length;
   return true;
 }
 
@@ -135,8 +138,11 @@ void LocalHub::admit() {
 }
 
 void LocalHub::feed(Peer& peer) {
-  for (; peer.next < published_.size() && peer.pipe.open(); ++peer.next)
+  if (peer.pipe.waiting()) return;
+  for (size_t bytes = 0; peer.next < published_.size() && bytes < piece; ++peer.next) {
+    bytes += published_[peer.next].size();
     peer.pipe.send(Frame::Record, published_[peer.next]);
+  }
 }
 
 void LocalHub::hear(Peer& peer) {
@@ -156,13 +162,13 @@ void LocalHub::hear(Peer& peer) {
 void LocalHub::serve(uint64_t until) {
   std::vector<pollfd> all{{listener_.get(), POLLIN, 0}};
   for (const Peer& p : hosts_)
-    all.push_back({p.pipe.fd(), static_cast<short>(POLLIN | (p.pipe.waiting() ? POLLOUT : 0)), 0});
+    all.push_back({p.pipe.fd(), static_cast<short>(POLLIN | (is_behind(p) ? POLLOUT : 0)), 0});
   const uint64_t time = clock_ms();
   const int left = time >= until ? 0 : static_cast<int>(std::min<uint64_t>(until - time, 1000));
   if (::poll(all.data(), all.size(), left) < 0 && errno != EINTR)
     fail("{}: cannot wait: {}", path_, reason(errno));
   for (size_t i = 0; i < hosts_.size(); ++i) {
-    if (all[i + 1].revents & POLLOUT) hosts_[i].pipe.flush();
+    if (all[i + 1].revents & POLLOUT) hosts_[i].pipe.flush(), feed(hosts_[i]);
     if (all[i + 1].revents & ~POLLOUT || hosts_[i].pipe.ended()) hear(hosts_[i]);
   }
   admit();
@@ -181,8 +187,7 @@ std::vector<Bytes> LocalHub::reports(uint64_t until) {
 bool LocalHub::deliver(uint64_t until) {
   serve(0);  // who has just come has its question in the socket
   serve(0);
-  const auto is_behind = [](const Peer& p) { return p.pipe.waiting(); };
-  while (std::any_of(hosts_.begin(), hosts_.end(), is_behind)) {
+  while (std::any_of(hosts_.begin(), hosts_.end(), [&](const Peer& p) { return is_behind(p); })) {
     if (clock_ms() >= until) return false;
     serve(until);
   }

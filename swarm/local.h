@@ -36,7 +36,7 @@ class Pipe {
   Descriptor socket_;
   size_t longest_;
   Bytes in_, out_;
-  size_t sent_ = 0;
+  size_t read_ = 0, sent_ = 0;  // of in_ and out_, how much is done
   bool ended_ = false;
   void end();
   bool fill();  ///< false: nothing will come after this
@@ -77,7 +77,9 @@ class LocalHub final : public Transport {
   void serve(uint64_t until);
   void admit();
   void hear(Peer& peer);
+  /// The next piece of what it has not had, once the piece before is out: a long history is not kept again for each who asks.
   void feed(Peer& peer);
+  bool is_behind(const Peer& peer) const { return peer.pipe.waiting() || peer.next < published_.size(); }
 };
 
 /// A host's end.

@@ -24,7 +24,7 @@ constexpr size_t most_hosts = 1000;
 constexpr uint64_t patience = 10'000;  // ms for a blob
 
 uint64_t clock_ms() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
   return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
 }
 
@@ -159,27 +159,30 @@ void LocalHub::hear(Peer& peer) {
   feed(peer);
 }
 
-void LocalHub::serve(uint64_t until) {
+bool LocalHub::serve(uint64_t until) {
   std::vector<pollfd> all{{listener_.get(), POLLIN, 0}};
   for (const Peer& p : hosts_)
     all.push_back({p.pipe.fd(), static_cast<short>(POLLIN | (is_behind(p) ? POLLOUT : 0)), 0});
   const uint64_t time = clock_ms();
   const int left = time >= until ? 0 : static_cast<int>(std::min<uint64_t>(until - time, 1000));
-  if (::poll(all.data(), all.size(), left) < 0 && errno != EINTR)
+  if (::poll(all.data(), all.size(), left) < 0) {
+    if (errno == EINTR) return false;
     fail("{}: cannot wait: {}", path_, reason(errno));
+  }
   for (size_t i = 0; i < hosts_.size(); ++i) {
     if (all[i + 1].revents & POLLOUT) hosts_[i].pipe.flush(), feed(hosts_[i]);
     if (all[i + 1].revents & ~POLLOUT || hosts_[i].pipe.ended()) hear(hosts_[i]);
   }
   admit();
   std::erase_if(hosts_, [](const Peer& p) { return !p.pipe.open(); });
+  return true;
 }
 
 std::vector<Bytes> LocalHub::reports(uint64_t until) {
   bool over = false;
   while (came_.empty() && !over) {
     over = clock_ms() >= until;
-    serve(until);
+    if (!serve(until)) break;
   }
   return std::exchange(came_, {});
 }
@@ -188,8 +191,7 @@ bool LocalHub::deliver(uint64_t until) {
   serve(0);  // who has just come has its question in the socket
   serve(0);
   while (std::any_of(hosts_.begin(), hosts_.end(), [&](const Peer& p) { return is_behind(p); })) {
-    if (clock_ms() >= until) return false;
-    serve(until);
+    if (clock_ms() >= until || !serve(until)) return false;
   }
   return true;
 }
@@ -227,25 +229,25 @@ LocalLink::LocalLink(const std::string& path, uint32_t from) : path_(path), pipe
   pipe_.send(Frame::From, Writer().number(from, 4).bytes);
 }
 
-void LocalLink::wait(uint64_t until) {
+bool LocalLink::wait(uint64_t until) {
   const uint64_t time = clock_ms();
   pollfd one{pipe_.fd(), static_cast<short>(POLLIN | (pipe_.waiting() ? POLLOUT : 0)), 0};
-  if (pipe_.open())
-    ::poll(&one, 1, time >= until ? 0 : static_cast<int>(std::min<uint64_t>(until - time, 1000)));
+  const int left = time >= until ? 0 : static_cast<int>(std::min<uint64_t>(until - time, 1000));
+  if (pipe_.open() && ::poll(&one, 1, left) < 0 && errno == EINTR) return false;
   pipe_.flush();
   pipe_.receive([&](Frame kind, View bytes) {
     if (kind == Frame::Record) came_.emplace_back(bytes.begin(), bytes.end());
     if (kind == Frame::Blob) blobs_[sha256(bytes)] = Bytes(bytes.begin(), bytes.end());
   });
   if (!pipe_.open() && came_.empty()) fail("{}: the sequencer has gone", path_);
+  return true;
 }
 
 void LocalLink::report(uint32_t, View bytes) { pipe_.send(Frame::Report, bytes); }
 void LocalLink::publish(View) { fail("local: a host publishes no records"); }
 
 std::vector<Bytes> LocalLink::records(size_t, uint64_t until) {
-  do wait(until);
-  while (came_.empty() && clock_ms() < until);
+  while (wait(until) && came_.empty() && clock_ms() < until) {}
   return std::exchange(came_, {});
 }
 
@@ -254,7 +256,7 @@ Digest LocalLink::put(View blob) { return sha256(blob); }
 std::optional<Bytes> LocalLink::blob(const Digest& digest) {
   pipe_.send(Frame::Want, digest);
   const uint64_t until = clock_ms() + patience;
-  while (!blobs_.count(digest) && clock_ms() < until) wait(until);
+  while (!blobs_.count(digest) && clock_ms() < until && wait(until)) {}
   const auto it = blobs_.find(digest);
   return it == blobs_.end() ? std::nullopt : std::optional(it->second);
 }

@@ -51,7 +51,7 @@ class LocalHub final : public Transport {
   ~LocalHub() override;
   void report(uint32_t worker, View bytes) override;
   void publish(View record) override;
-  std::vector<Bytes> reports(uint64_t until) override;  ///< returns as soon as some came
+  std::vector<Bytes> reports(uint64_t until) override;  ///< returns as soon as some came, and at a signal
   std::vector<Bytes> records(size_t follower, uint64_t until) override;
   Digest put(View blob) override;
   std::optional<Bytes> blob(const Digest& digest) override;
@@ -73,8 +73,8 @@ class LocalHub final : public Transport {
   std::map<size_t, size_t> read_;
   std::map<Digest, Bytes> blobs_;
 
-  /// Waits for sockets, until then at most, and does what they are ready for.
-  void serve(uint64_t until);
+  /// Waits for sockets, until then at most, and does what they are ready for. Returns whether no signal ended the wait.
+  bool serve(uint64_t until);
   void admit();
   void hear(Peer& peer);
   /// The next piece of what it has not had, once the piece before is out: a long history is not kept again for each who asks.
@@ -90,7 +90,7 @@ class LocalLink final : public Transport {
   void report(uint32_t worker, View bytes) override;
   void publish(View record) override;  ///< throws Error: hosts do not
   std::vector<Bytes> reports(uint64_t) override { return {}; }
-  /// Returns as soon as some came. Throws Error when the connection ends.
+  /// Returns as soon as some came, and at a signal. Throws Error when the connection ends.
   std::vector<Bytes> records(size_t follower, uint64_t until) override;
   Digest put(View blob) override;
   std::optional<Bytes> blob(const Digest& digest) override;  ///< waits for ten seconds at most
@@ -101,7 +101,7 @@ class LocalLink final : public Transport {
   Pipe pipe_;
   std::vector<Bytes> came_;
   std::map<Digest, Bytes> blobs_;
-  void wait(uint64_t until);
+  bool wait(uint64_t until);  ///< whether no signal ended it
 };
 
 }  // namespace kontor::swarm

@@ -19,7 +19,7 @@ class Transport {
   /// Bytes by their hash: pieces of snapshots, lists of members.
   virtual Digest put(View blob) = 0;
   virtual std::optional<Bytes> blob(const Digest& digest) = 0;
-  virtual uint64_t now() const = 0;  ///< ms
+  virtual uint64_t now() const = 0;  ///< ms of a clock that nobody sets; not the time of day
 };
 
 }  // namespace kontor::swarm

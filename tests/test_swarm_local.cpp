@@ -1,10 +1,14 @@
 // [swarm] the transport `local`: a run over sockets is the run of the simulation, and what is no message ends a connection.
+#include <pthread.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <csignal>
 #include <deque>
 #include <random>
 #include <thread>
@@ -194,6 +198,27 @@ TEST_CASE("swarm: what was sent before a connection ended has come", "[swarm]") 
     CHECK(had == many);
     CHECK_THAT(said, Contains("the sequencer has gone"));
   }
+}
+
+// Ctrl-C of a program that waits for a day's deadline.
+TEST_CASE("swarm: a signal ends a wait", "[swarm]") {
+  const TemporaryFolder folder;
+  LocalHub hub(folder / "socket");
+  LocalLink link(folder / "socket");
+  hub.reports(hub.now() + 1);
+  const auto before = std::signal(SIGUSR1, [](int) {});
+  std::atomic<bool> over = false;
+  std::thread bell([&over, here = ::pthread_self()] {
+    for (; !over; std::this_thread::sleep_for(std::chrono::milliseconds(20))) ::pthread_kill(here, SIGUSR1);
+  });
+  const uint64_t begin = hub.now();
+  CHECK(hub.reports(begin + 60'000).empty());
+  CHECK(link.records(0, begin + 60'000).empty());
+  const uint64_t end = hub.now();
+  over = true;
+  bell.join();
+  std::signal(SIGUSR1, before);
+  CHECK(end - begin < 30'000);
 }
 
 TEST_CASE("swarm: what is no message ends its connection, and no other", "[swarm]") {

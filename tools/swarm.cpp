@@ -1,4 +1,6 @@
 // kontor swarm: decentralised training by seeds and losses. sim: in one process, with workers that come, go and lie.
+#include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -265,11 +267,17 @@ struct NodeOptions {
   std::vector<uint32_t> workers;
 };
 
+/// Of a record: ms since 1970.
+uint64_t time_of_day() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
+}
+
 // Records of the step are taken until all members reported, the quorum is there or the deadline.
 void collect(swarm::LocalHub& hub, swarm::Sequencer& sequencer, const Manifest& m) {
   uint64_t end = hub.now() + static_cast<uint64_t>(m.deadline);
   while (interrupted == 0 && !sequencer.is_full() && static_cast<int64_t>(sequencer.taken()) < m.workers) {
-    sequencer.take(hub.reports(end));
+    sequencer.take(hub.reports(std::min(end, hub.now() + 1000)));  // Ctrl-C may have come before the wait
     if (hub.hosts() == 0) end = hub.now() + static_cast<uint64_t>(m.deadline);  // nobody to wait for yet
     else if (hub.now() >= end) return;
   }
@@ -295,7 +303,7 @@ void sequence(const NodeOptions& o) {
     collect(hub, sequencer, m);
     if (interrupted != 0) break;
     const size_t taken = sequencer.taken();
-    const swarm::Bytes record = sequencer.close(hub.now());
+    const swarm::Bytes record = sequencer.close(time_of_day());
     const uint32_t done = replica.chain().step();
     ledger.append(done - 1, record);  // before anybody sees it
     hub.publish(record);

@@ -233,7 +233,7 @@ void verify_evidence(const Ledger& ledger, const std::vector<Digest>& heads, Ver
     of[static_cast<size_t>(step)].push_back(c);
   });
   for (size_t t = 0; t < heads.size(); ++t)
-    if (!m.witnesses.empty() && is_final(heads[t], of[t], m, format)) ++out.final_steps;
+    if (is_final(heads[t], of[t], m, format)) ++out.final_steps;
   ledger.each_evidence("verdict", [&](int64_t step, View bytes) {
     const Verdict v = parse_verdict(bytes);
     if (v.step != step || !is_signed(v, format, m.sequencer))

@@ -222,7 +222,7 @@ bool is_final(const Digest& head, std::span<const Cosignature> signed_by, const 
     if (c.head != head || c.witness >= manifest.witnesses.size()) continue;
     if (is_signed(c, format, manifest.witnesses[c.witness])) witnesses.insert(c.witness);
   }
-  return witnesses.size() >= witness_quorum(manifest.witnesses.size());
+  return !manifest.witnesses.empty() && witnesses.size() >= witness_quorum(manifest.witnesses.size());
 }
 
 }  // namespace kontor::swarm

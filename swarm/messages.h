@@ -91,7 +91,7 @@ std::string two_heads(View a, View b, const Format& format, const PublicKey& seq
 bool proves_omission(const Receipt& receipt, View record, const Format& format, const PublicKey& sequencer);
 /// How many witnesses make a record final.
 inline size_t witness_quorum(size_t witnesses) { return witnesses == 0 ? 0 : 2 * witnesses / 3 + 1; }
-/// Whether enough different witnesses have signed this head.
+/// Whether enough different witnesses have signed this head; never in a run that has none.
 bool is_final(const Digest& head, std::span<const Cosignature> signed_by, const Manifest& manifest,
               const Format& format);
 

@@ -299,6 +299,10 @@ TEST_CASE("swarm: a record is final by two thirds of the witnesses and one", "[s
   CHECK_FALSE(is_final(sha256(Bytes(1)), by, m, f));
   std::vector<Cosignature> twice{by[0], by[1], by[1]};
   CHECK_FALSE(is_final(head, twice, m, f));
+  Manifest alone = m;
+  alone.witnesses.clear();
+  CHECK_FALSE(is_final(head, {}, alone, Format(alone)));
+  CHECK_FALSE(is_final(head, by, alone, Format(alone)));
   by[2].signature[3] ^= 1;
   CHECK_FALSE(is_final(head, by, m, f));
 }

@@ -17,7 +17,12 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ATTACKS = ("mirror", "random", "zero", "huge", "nan", "collude", "replay", "bad-signature")
+NUMBERS = ("random", "zero", "huge", "nan")  # attacks by the number that is sent: as ranks zero and huge differ, as bits they do not
 NOBODY = {"churn": 0, "slow": 0, "liars": 0, "spot-rate": 0}
+
+
+def said_of(width):
+  return "" if width == 1 else f", values of {width} bits"
 
 
 class Bench:
@@ -26,7 +31,7 @@ class Bench:
     self.program, self.unit = build / "tools/kontor", build / "tests/unit"
     self.base = {"workers": 60, "slots": 16} if quick else {"workers": 1000}
     self.base |= {"steps": 300, "samples": 16, "lr": 1, "test-every": 0}
-    self.rows, self.failed, self.clean = [], 0, None
+    self.rows, self.failed, self.clean = [], 0, {}
     self.folder = tempfile.TemporaryDirectory()
 
   def kontor(self, *words, env=None):
@@ -41,6 +46,7 @@ class Bench:
     if code:
       sys.exit(f"kontor swarm sim {words}: {error}")
     found = {m.group(1).strip(): m.group(2) for m in re.finditer(r"^ {2,4}(\S[^\n]{0,16}?) {2,}(\S.*)$", text, re.MULTILINE)}
+    found["refused"] = {m.group(2): int(m.group(1)) for m in re.finditer(r"^ +refused +(\d+) (.*)$", text, re.MULTILINE)}
     found["ledger"] = str(out / "ledger.kontor")
     return found
 
@@ -53,25 +59,28 @@ class Bench:
     self.failed += not kept
     print(f"| {' | '.join(self.rows[-1])} |", flush=True)
 
-  def d1(self):
-    if self.clean is None:
-      found = self.run(self.base | NOBODY, "clean")
-      self.clean = float(found["test loss"])
+  def d1(self, width=1):
+    if width not in self.clean:
+      found = self.run(self.base | NOBODY | {"width": width}, "clean")
+      self.clean[width] = float(found["test loss"])
       same, error = self.same_by_replay(found)
-      self.add("D1", "all there, no liars", f"loss {self.clean:.4f}, {found['test accuracy']}; replayed: {'one root' if same else error}",
+      self.add("D1", "all there, no liars" + said_of(width), f"loss {self.clean[width]:.4f}, {found['test accuracy']}; replayed: {'one root' if same else error}",
                "one root", same)
-    return self.clean
+    return self.clean[width]
 
   def compared(self, test, scenario, settings, factor, banned=None):
-    clean = self.d1()
+    width = settings.get("width", 1)
+    clean = self.d1(width)
     found = self.run(self.base | NOBODY | settings)
     loss = float(found["test loss"])
     kept = loss <= factor * clean and ", 0 without" in found["steps"] and found["banned"].endswith(" 0 honest")
+    caught, liars = map(int, re.match(r"(\d+) of (\d+)", found["banned"]).groups())
+    forged = liars * self.base["steps"] if settings.get("attack") == "bad-signature" else 0
+    kept = kept and found["refused"].get("bad signature", 0) == forged
     said = f"loss {loss:.4f} ({loss / clean:.3f} x D1), {found['test accuracy']}; {found['banned']}"
     if banned is not None:
-      caught, liars = map(int, re.match(r"(\d+) of (\d+)", found["banned"]).groups())
       kept = kept and caught > banned * liars
-    self.add(test, scenario, said, f"<= {factor:.2f} x D1" + (f", > {banned:.0%} banned" if banned else "") + ", 0 false bans", kept)
+    self.add(test, scenario + said_of(width), said, f"<= {factor:.2f} x D1" + (f", > {banned:.0%} banned" if banned else "") + ", 0 false bans", kept)
     return found
 
   def d2(self):
@@ -79,7 +88,8 @@ class Bench:
 
   def d4(self):
     for attack in ATTACKS:
-      self.compared("D4", f"20 % {attack}, 2 % checked", {"liars": 0.2, "attack": attack, "spot-rate": 0.02}, 1.10)
+      for width in (1, 24) if attack in NUMBERS else (1,):
+        self.compared("D4", f"20 % {attack}, 2 % checked", {"liars": 0.2, "attack": attack, "spot-rate": 0.02, "width": width}, 1.10)
 
   def d5(self):
     self.compared("D5", "40 % mirror, 2 % checked", {"liars": 0.4, "attack": "mirror", "spot-rate": 0.02}, 1.15, 0.9)

@@ -1,5 +1,5 @@
-// [swarm] the step as a graph against plain C++ that says what it is, the same bits on every device, and runs with workers that come,
-// go and lie.
+// [swarm] the step as a graph against plain C++ that says what it is, the same bits on every device, and runs with workers that come and
+// go. With liars: test_swarm_liars.cpp.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -210,44 +210,6 @@ TEST_CASE("swarm: a spot check of few slots has the bits of the pass over many",
   const std::vector<uint64_t> seeds = slot_seeds(1, 0, 40);
   const std::vector<int32_t> all = steps.evaluate(seeds);
   CHECK(steps.evaluate(std::span(seeds).subspan(30, 2)) == std::vector<int32_t>{all[30], all[31]});
-}
-
-// D1, D2, D4, D5 in a short form: hosts of 16 slots, so that fewer signatures are made. Their full forms: bench/swarm.py.
-TEST_CASE("swarm: churn and liars lose no step, and little of what is learned", "[swarm]") {
-  const OnDevice on;
-  constexpr int64_t steps = thinned(300);
-  const auto hosts = [](const std::string& attack, double churn, double liars) {
-    SimOptions o = options(60, steps, attack, liars);
-    o.churn = churn, o.slow = 0, o.replicas = 0, o.witnesses = 0;
-    o.manifest.slots = 16, o.manifest.lr = 1, o.manifest.spot_rate = 0.02;
-    return o;
-  };
-  const auto loss_of = [](Simulation& sim) {
-    int64_t lost = 0;
-    for (int64_t t = 0; t < steps; ++t) lost += sim.step().accepted == 0;
-    CHECK(lost == 0);
-    CHECK(sim.banned_honest() == 0);
-    return sim.test().loss;
-  };
-  Simulation clean(hosts("mirror", 0, 0));
-  const double d1 = loss_of(clean);
-  Simulation away(hosts("mirror", 0.3, 0));
-  const double d2 = loss_of(away);
-  for (const char* attack : {"mirror", "huge", "collude", "bad-signature"}) {
-    INFO(attack);
-    Simulation sim(hosts(attack, 0, 0.2));
-    const double d4 = loss_of(sim);
-    if (!sanitized) CHECK(d4 < 1.10 * d1);
-    const bool forged = attack == std::string("bad-signature");
-    CHECK((sim.counts()[static_cast<size_t>(Answer::BadSignature)] == sim.liars() * steps) == forged);
-  }
-  Simulation many(hosts("mirror", 0, 0.4));
-  const double d5 = loss_of(many);
-  if (sanitized) return;  // fewer steps learn too little to compare
-  CHECK(d1 < 0.6);
-  CHECK(d2 < 1.10 * d1);
-  CHECK(d5 < 1.15 * d1);
-  CHECK(10 * many.banned_liars() > 9 * many.liars());
 }
 
 TEST_CASE("swarm: a run's ledger is replayed to the same root, whatever the device and threads", "[swarm]") {

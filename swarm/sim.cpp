@@ -51,14 +51,10 @@ std::vector<std::string> attack_names() {
 }
 
 void SimTransport::send(View bytes, uint64_t delay) {
-  up_ += static_cast<int64_t>(bytes.size());
   under_way_.push({now_ + delay, sent_++, Bytes(bytes.begin(), bytes.end())});
 }
 
-void SimTransport::publish(View record) {
-  down_ += static_cast<int64_t>(record.size());
-  published_.emplace_back(record.begin(), record.end());
-}
+void SimTransport::publish(View record) { published_.emplace_back(record.begin(), record.end()); }
 
 std::vector<Bytes> SimTransport::reports(uint64_t until) {
   std::vector<Bytes> out;

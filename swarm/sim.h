@@ -23,7 +23,6 @@ struct SimOptions {
   std::string attack = "mixed";
   uint64_t seed = 1;                    ///< of who comes and what liars draw
   int64_t witnesses = 3, replicas = 1;  ///< replicas: beside the sequencer's own
-  int64_t test_every = 0;               ///< steps; 0: at the end
   std::string ledger = {};              ///< path; "": none is kept
   Ledger::Sync sync = Ledger::Sync::Crash;
 };
@@ -39,8 +38,6 @@ class SimTransport final : public Transport {
   Digest put(View blob) override;
   std::optional<Bytes> blob(const Digest& digest) override;
   uint64_t now() const override { return now_; }
-  int64_t bytes_up() const { return up_; }
-  int64_t bytes_down() const { return down_; }
 
  private:
   struct Message {
@@ -55,7 +52,6 @@ class SimTransport final : public Transport {
   std::map<size_t, size_t> read_;  // of each follower, how many it has had
   std::map<Digest, Bytes> blobs_;
   uint64_t now_ = 0, sent_ = 0;
-  int64_t up_ = 0, down_ = 0;
 };
 
 /// A step as it went.

@@ -24,17 +24,25 @@ const Node* below_views(const Node* n) {
   return n;
 }
 
-/// By the node that is the gradient of `asked`, which has the loss, to a value of the loss: that value's number.
-NodeMap<size_t> values_by_gradient(const Ref& asked, const Ref& loss) {
-  std::vector<Ref> values;
-  std::vector<size_t> numbers;
-  const std::vector<const Node*> order = order_of(loss);
-  for (size_t i = 0; i < order.size(); i++)
-    if (is_float(order[i]->dtype) && order[i]->rank() > 0 && !is_movement(order[i]->op))
-      values.emplace_back(order[i]), numbers.push_back(i);
+/// What a Correction calls values: in topological order, counting floats that have axes only. How the counters of random draws are
+/// recorded (a Scalar each, or one plus numbers in a jit) is nothing to it.
+NodeMap<size_t> numbers_of(std::span<const Node* const> order) {
   NodeMap<size_t> out;
+  for (const Node* n : order)
+    if (is_float(n->dtype) && n->rank() > 0) out.emplace(n, out.size());
+  return out;
+}
+
+/// By the node that is the gradient of `asked`, which has the loss, to a value of the loss: that value.
+NodeMap<const Node*> values_by_gradient(const Ref& asked, std::span<const Node* const> order,
+                                        const NodeMap<size_t>& numbers) {
+  std::vector<Ref> values;
+  for (const Node* n : order)
+    if (numbers.contains(n) && !is_movement(n->op)) values.emplace_back(n);
+  NodeMap<const Node*> out;
   const std::vector<Ref> gradients = gradient(asked, values);
-  for (size_t i = 0; i < gradients.size(); i++) out.emplace(below_views(gradients[i].get()), numbers[i]);
+  for (size_t i = 0; i < gradients.size(); i++)
+    out.emplace(below_views(gradients[i].get()), values[i].get());
   return out;
 }
 
@@ -50,10 +58,9 @@ FlatRange flat_range(DType format) { return format == DType::F8E4M3 ? FlatRange{
 std::vector<Correction> place(const Graph& graph, const Ref& loss, const Options& given,
                               std::span<const double> log2_rms) {
   Options options = given;
-  const NodeMap<size_t> gradients = values_by_gradient(graph.outputs[0], loss);
-  NodeMap<size_t> values;
   const std::vector<const Node*> order = order_of(loss);
-  for (size_t i = 0; i < order.size(); i++) values.emplace(order[i], i);
+  const NodeMap<size_t> values = numbers_of(order);
+  const NodeMap<const Node*> gradients = values_by_gradient(graph.outputs[0], order, values);
   std::vector<Correction> out;
   NodeSet done;
   for (size_t tries = 0; tries < most_tries; tries++) {
@@ -76,7 +83,7 @@ std::vector<Correction> place(const Graph& graph, const Ref& loss, const Options
     const Node* n = below_views(r.value.get());
     done.insert(n);
     const int64_t exact = static_cast<int64_t>(std::lround(log2_rms[i])) - target;
-    out.push_back({r.of_gradient ? gradients.at(n) : values.at(n), r.of_gradient, exact - r.predicted.fixed,
+    out.push_back({values.at(r.of_gradient ? gradients.at(n) : n), r.of_gradient, exact - r.predicted.fixed,
                    about(*n, r.of_gradient)});
     options.leaves.insert_or_assign(n, exact);
   }
@@ -86,15 +93,14 @@ std::vector<Correction> place(const Graph& graph, const Ref& loss, const Options
 Tensor with_corrections(const Tensor& loss, std::span<const Correction> corrections) {
   const Ref root = node_of(loss);
   const std::vector<const Node*> order = order_of(root);
-  size_t at = 0;
+  const NodeMap<size_t> numbers = numbers_of(order);
   Substitution made;
   map_nodes(order, made, [&](const Node& n) {
     Ref now = with_sources(n, sources_in(made, n));
     for (const Correction& c : corrections) {
-      if (c.value != at) continue;
+      if (!numbers.contains(&n) || c.value != numbers.at(&n)) continue;
       now = c.of_gradient ? fn::dynamic_rescale(now, "l2", true) : fn::rebalance(now, c.by);
     }
-    at++;
     return now;
   });
   return tensor_of(made.at(root.get()));

@@ -9,7 +9,7 @@ namespace kontor::scalify {
 
 /// Where in a loss's graph a scale is corrected.
 struct Correction {
-  size_t value = 0;  ///< its number in topological order
+  size_t value = 0;  ///< its number in topological order, floats that have axes only
   bool of_gradient =
       false;  ///< its gradient's scale, which is measured when it runs; else the value's, by a power of two that is fixed
   int64_t by = 0;          ///< log2 of that factor; of a gradient: what it was when it was placed

@@ -8,6 +8,7 @@
 #include <map>
 
 #include "graph/recording.h"
+#include "graph/shape.h"
 #include "scalify/loss.h"
 #include "scalify/placement.h"
 #include "tests/catch.h"
@@ -272,6 +273,34 @@ TEST_CASE("[scalify] scales are corrected where values leave a format's flat ran
   right.leaves.emplace(node_of(x).get(), -10);
   const Tensor easy = x.matmul(w).sum();
   CHECK(scalify::place(graph_of(easy), node_of(easy), right, sizes_of(graph_of(easy), right).values).empty());
+}
+
+TEST_CASE("[scalify] a correction is of the same value where draws are recorded one by one and in a jit") {
+  OnDevice on;
+  const Tensor x = Tensor::normal({4, 6}).realize(), first = Tensor::normal({6, 10}).realize(),
+               second = Tensor::normal({10, 14}).realize(), third = Tensor::normal({14, 3}).realize();
+  const auto corrected = [&](const Tensor& from) {
+    Tensor y = from;
+    for (const Tensor& w : {first, second, third}) y = nn::dropout(y, 0.5, true).matmul(w).tanh();
+    const Tensor loss = y.square().mean();
+    std::vector<std::string> at;
+    for (size_t i = 0; i < 100; ++i) {
+      const scalify::Correction one{.value = i, .by = 1};
+      const Ref root = node_of(scalify::with_corrections(loss, std::span(&one, 1)));
+      for (const Node* n : topological(std::span(&root, 1)))
+        if (n->is(Op::Call) && n->arg.text == "rebalance")
+          at.push_back(fmt::format("{} {}", describe(*(*n)[1]), row((*n)[1]->op).name));
+    }
+    return at;
+  };
+  const std::vector<std::string> wanted = corrected(x);
+  std::vector<std::string> seen;
+  jit([&](const Tensor& from) {
+    seen = corrected(from);
+    return from + 1.0;
+  })(x);
+  CHECK(wanted.size() > 12);
+  CHECK(seen == wanted);
 }
 
 // Minutes: build/tests/unit '[long]'

@@ -42,7 +42,7 @@ NodeMap<const Node*> values_by_gradient(const Ref& asked, std::span<const Node* 
   NodeMap<const Node*> out;
   const std::vector<Ref> gradients = gradient(asked, values);
   for (size_t i = 0; i < gradients.size(); i++)
-    out.emplace(below_views(gradients[i].get()), values[i].get());
+    out.insert_or_assign(below_views(gradients[i].get()), values[i].get());
   return out;
 }
 

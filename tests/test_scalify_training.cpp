@@ -303,6 +303,34 @@ TEST_CASE("[scalify] a correction is of the same value where draws are recorded 
   CHECK(seen == wanted);
 }
 
+TEST_CASE("[scalify] a gradient that a sum hands to both of its sources is corrected for both") {
+  OnDevice on;
+  const Tensor x = Tensor::normal({8, 12}).realize(), w = Tensor::normal({12, 20}).realize(),
+               h = Tensor::normal({8, 16}).realize(), u = Tensor::normal({16, 20}).realize();
+  const Tensor loss = (x.matmul(w) + h.matmul(u)).square().mean();
+  const scalify::Options options{.casting = fp8};
+  const auto graph_of = [&](const Tensor& of) {
+    const Tensor asked = scalify_loss(of, DType::F32, DType::F32, DType::F32);
+    std::vector<Ref> outputs{node_of(asked)};
+    for (const Tensor& g : gradient(asked, {w, u})) outputs.push_back(node_of(g));
+    return make_graph(outputs);
+  };
+  const Graph graph = graph_of(loss);
+  std::vector<double> sizes;  // gradients far from where they are predicted, all else where it is
+  for (const scalify::Rounded& r : scalify::scalify(graph, options).rounded)
+    sizes.push_back(static_cast<double>(r.predicted.fixed) + (r.of_gradient ? 40 : 0));
+  const std::vector<scalify::Correction> made = scalify::place(graph, node_of(loss), options, sizes);
+  REQUIRE(made.size() == 1);
+  CHECK(made[0].of_gradient);
+  int gradients = 0;
+  const Graph after = graph_of(scalify::with_corrections(loss, made));
+  for (const scalify::Rounded& r : scalify::scalify(after, options).rounded) {
+    gradients += r.of_gradient;
+    CHECK(r.predicted.is_static() != r.of_gradient);
+  }
+  CHECK(gradients == 3);  // of the sum, of w, of u
+}
+
 // Minutes: build/tests/unit '[long]'
 TEST_CASE("[scalify] 1,000 steps have the same bits with the pass and without", "[.long]") {
   OnDevice on;

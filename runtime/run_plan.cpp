@@ -58,7 +58,8 @@ class Requirements {
     const size_t number = static_cast<size_t>(b.number);
     need(leaves[number]->dtype == b.dtype, "inputs and outputs are of the graph's dtypes");
     if (b.role == ScheduledBuffer::Output) written[number]++;
-    need(!b.in_place || graph_.target[number] >= 0, "what is written in place has a target");
+    need(!b.in_place || (b.role == ScheduledBuffer::Output && graph_.target[number] >= 0),
+         "what is written in place is an output and has a target");
   }
 
   void temporary(const RunPlan::Buffer& b) const {

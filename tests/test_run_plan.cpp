@@ -301,4 +301,9 @@ TEST_CASE("[plan] a plan that is not of the graph is refused") {
     INFO(text);
     CHECK_THROWS_AS(require_fits(parse_run_plan(text), graph), Error);
   }
+  const Graph assigned = make_graph({node_of(x * 2)}, {node_of(x)});
+  const std::string output_in_place = "  buffer input 0 f32[4, 3]\n  buffer output 0 f32[4, 3] in place\n",
+                    input_in_place = "  buffer input 0 f32[4, 3] in place\n  buffer output 0 f32[4, 3]\n";
+  REQUIRE_NOTHROW(require_fits(parse_run_plan(head + output_in_place + launch), assigned));
+  CHECK_THROWS_AS(require_fits(parse_run_plan(head + input_in_place + launch), assigned), Error);
 }

@@ -41,7 +41,12 @@ class Starts {
     std::vector<std::string> plans;
   };
   static Start start(const std::function<Tensor()>& program, int64_t budget = 0) {
-    Context context({.device = "llvm", .threads = 2, .seed = 3, .memory_budget = budget});
+    return start(program, {.memory_budget = budget});
+  }
+  static Start start(const std::function<Tensor()>& program, ContextOptions options) {
+    options.device = "llvm", options.seed = 3;
+    if (options.threads == 0) options.threads = 2;
+    Context context(options);
     const Context::Use use(context);
     Start made;
     made.values = program().to_vector<float>();
@@ -145,6 +150,18 @@ TEST_CASE("[plan] under another budget there is another schedule") {
   const Starts starts;
   (void)Starts::start(layers);
   const auto first = Starts::start(layers, 4096).counters, second = Starts::start(layers, 4096).counters;
+  CHECK(first.schedule_loads == 0);
+  CHECK(second.schedule_loads == second.schedules);
+}
+
+TEST_CASE(
+    "[plan] with fast numerics there is another schedule; another number of threads takes what is there") {
+  const Starts starts;
+  const auto strict = Starts::start(layers), one = Starts::start(layers, {.threads = 1});
+  CHECK(one.counters.schedule_loads == one.counters.schedules);
+  CHECK(one.values == strict.values);
+  const ContextOptions fast{.numerics = "fast"};
+  const auto first = Starts::start(layers, fast).counters, second = Starts::start(layers, fast).counters;
   CHECK(first.schedule_loads == 0);
   CHECK(second.schedule_loads == second.schedules);
 }

@@ -57,24 +57,34 @@ std::vector<Example> first_batches(const TextSettings& s, const Corpus& corpus) 
   return out;
 }
 
-std::unique_ptr<nn::Trainer> trainer_of(const TextSettings& s, nn::Gpt& model, const Corpus& corpus) {
+/// What is trained, of a model that reads its parameters as f32.
+nn::Objective objective_of(const TextSettings& s, const nn::Gpt& model) {
+  return reading_wide(model, [training = s.method != "marketplace"](const nn::Gpt& m) {
+    return nn::language_model(m, training);
+  });
+}
+
+/// Where the recipe's scales were corrected is left in `corrections`.
+std::unique_ptr<nn::Trainer> trainer_of(const TextSettings& s, nn::Gpt& model, const Corpus& corpus,
+                                        std::vector<scalify::Correction>& corrections) {
   const std::vector<nn::Parameter> parameters = nn::parameters(model);
   const bool forward_only = s.method == "marketplace";
   if (forward_only && s.plan == "feedback") {
     marketplace::FeedbackOptions o{.lr = s.lr, .beta2 = s.beta2, .seed = s.seed};
     return std::make_unique<marketplace::FeedbackTrainer>(parameters, nn::language_model(model), o);
   }
-  nn::Objective objective = reading_wide(
-      model, [training = !forward_only](const nn::Gpt& m) { return nn::language_model(m, training); });
+  nn::Objective objective = objective_of(s, model);
   nn::AdamStates states;
   if (s.recipe != "none") {
     const scalify::Recipe recipe = scalify::find_recipe(s.recipe);
     if (!forward_only) keep_masters(parameters, recipe);
     states = scalify::adam_states_of(recipe);
-    if (!recipe.is_for_graph()) round_products(recipe, model);
-    else
-      objective = with_casting(objective, parameters, recipe,
-                               calibrated(objective, parameters, recipe, first_batches(s, corpus)));
+    if (!recipe.is_for_graph()) {
+      round_products(recipe, model);
+    } else {
+      corrections = calibrated(objective, parameters, recipe, first_batches(s, corpus));
+      objective = with_casting(objective, parameters, recipe, corrections);
+    }
   }
   if (forward_only) {
     marketplace::Options o;
@@ -118,14 +128,14 @@ TextRun::TextRun(const TextSettings& settings, const Corpus& corpus, const std::
                                                     .dtype = parse_dtype(s.dtype)});
   if (s.init == "wide") widen(*model_);
   for (const nn::Parameter& p : nn::parameters(*model_)) p.tensor->realize();
-  trainer_ = trainer_of(s, *model_, corpus);
+  std::vector<scalify::Correction> corrections;
+  trainer_ = trainer_of(s, *model_, corpus, corrections);
   evaluation_ = std::make_unique<TextEvaluation>(
       *model_, corpus, reading_wide(*model_, [](const nn::Gpt& m) { return nn::language_model(m); }));
   if (s.telemetry_every > 0)
-    telemetry_ = std::make_unique<Telemetry>(
-        with_casting(reading_wide(*model_, [](const nn::Gpt& m) { return nn::language_model(m); }),
-                     nn::parameters(*model_), scalify::find_recipe(s.recipe)),
-        nn::parameters(*model_));
+    telemetry_ = std::make_unique<Telemetry>(with_casting(objective_of(s, *model_), nn::parameters(*model_),
+                                                          scalify::find_recipe(s.recipe), corrections),
+                                             nn::parameters(*model_));
   generator_ = std::make_unique<nn::Generator>(*model_, nn::Choice{.temperature = 0.8, .seed = s.seed});
   if (!from.empty()) resume(from);
 }
@@ -226,11 +236,13 @@ void TextRun::execute() {
   write_files();
 }
 
-// What the step after `step` others rounds, where that is asked for.
+// What the step after `step` others rounds, where that is asked for. It drops what that step drops, which draws the same again.
 void TextRun::look(int64_t step, const Windows& windows) {
   if (!telemetry_ || step % settings_.telemetry_every != 0) return;
+  const uint64_t drawn = Context::current().random_counter();
   log_.steps.push_back(step);
   log_.batches.push_back(telemetry_->measure(ids_of(windows), next_of(windows)));
+  Context::current().set_random_counter(drawn);
 }
 
 void TextRun::validate(int64_t most_windows) {

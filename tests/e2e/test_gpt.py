@@ -190,6 +190,16 @@ def shows_what_recipes_round(out):
   # It changes nothing.
   train(out / "quiet", "--steps", 17, "--recipe", "fp8")
   assert weights(out / "quiet") == weights(out / "fp8")
+  dropped = ["--steps", 9, "--recipe", "fp8-placed", "--dropout", "0.2"]
+  train(out / "dropped", *dropped)
+  train(out / "seen", *dropped, "--telemetry-every", 3)
+  assert weights(out / "dropped") == weights(out / "seen")
+  # Where scales are corrected they are in what is seen, with what is dropped.
+  placed = out / "placed.txt"
+  placed.write_text(kontor("scalify", "recipes", "fp8-placed").replace("recipe fp8-placed", "recipe mine").replace("gradient f8e5m2", "gradient f8e4m3"))
+  train(out / "placed", "--steps", 1, "--recipe", placed, "--telemetry-every", 1, "--batch", 16, "--dropout", "0.9", "--init", "wide")
+  values = json.loads((out / "placed/telemetry.json").read_text())[0]["values"]
+  assert any(value["exponent"].startswith("measured") for value in values), values
   report = kontor("scalify", "report", out / "fp8/model.safetensors", TEXT, "--recipe", "fp8,fp16", "--batch", 2, "--out", out)
   assert report.count("values are rounded") == 2 and (out / "fp16.json").exists() and "f8e4m3" in report, report
   whole = kontor("scalify", "compare", "short", TEXT, "--recipes", "f32-pass,fp8", "--steps", 3, "--out", out / "compare")

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "graph/dtype.h"
 #include "graph/recording.h"
 #include "graph/scalar.h"
@@ -57,6 +58,25 @@ nlohmann::ordered_json as_json(const Rounding& r) {
           {"sqnr_db", number(r.sqnr)}};
 }
 
+Rounding from_json(const Json& j) {
+  constexpr double none = std::numeric_limits<double>::quiet_NaN(),
+                   of_zeros = -std::numeric_limits<double>::infinity();
+  const auto number = [&](const char* key, double otherwise) {
+    return j.at(key).is_null() ? otherwise : j.at(key).get<double>();
+  };
+  return {.name = j.at("name").get<std::string>(),
+          .shape = j.at("shape").get<std::string>(),
+          .format = parse_dtype(j.at("format").get<std::string>()),
+          .of_gradient = j.at("of_gradient").get<bool>(),
+          .exponent = j.at("exponent").get<std::string>(),
+          .log2_rms = number("log2_rms", of_zeros),
+          .log2_max = number("log2_max", of_zeros),
+          .underflow = number("underflow", none),
+          .overflow = number("overflow", none),
+          .sqnr = number("sqnr_db", none),
+          .seen = number("seen", none)};
+}
+
 }  // namespace
 
 Telemetry::Telemetry(nn::Objective objective, const std::vector<nn::Parameter>& parameters)
@@ -100,7 +120,24 @@ std::vector<Rounding> Telemetry::measure(const Tensor& x, const Tensor& labels) 
   return out;
 }
 
+TelemetryLog read_telemetry(const std::string& path, int64_t below) {
+  TelemetryLog log;
+  const Json json = parse_json(read_file(path), path);
+  try {
+    for (const Json& batch : json) {
+      const int64_t step = batch.at("step").get<int64_t>();
+      if (step >= below) continue;
+      log.steps.push_back(step), log.batches.emplace_back();
+      for (const Json& value : batch.at("values")) log.batches.back().push_back(from_json(value));
+    }
+  } catch (const Json::exception& error) {
+    fail("{}: is no telemetry: {}", path, error.what());
+  }
+  return log;
+}
+
 void TelemetryLog::write(const std::string& stem) const {
+  constexpr double none = std::numeric_limits<double>::quiet_NaN();
   nlohmann::ordered_json json = nlohmann::ordered_json::array();
   std::string table = "step,value,shape,format,exponent,seen,log2_rms,log2_max,underflow,overflow,sqnr_db\n";
   HeatMap map{.title = "log2 rms of what is rounded: 0 is where it was predicted", .x_label = "step"};
@@ -114,9 +151,10 @@ void TelemetryLog::write(const std::string& stem) const {
                            r.shape, name(r.format), r.exponent, r.seen, r.log2_rms, r.log2_max, r.underflow,
                            r.overflow, r.sqnr);
       if (map.rows.size() <= i)
-        map.rows.push_back(fmt::format("{} {}", r.name, name(r.format))), map.values.emplace_back();
+        map.rows.push_back(fmt::format("{} {}", r.name, name(r.format))), map.values.emplace_back(s, none);
       map.values[i].push_back(r.log2_rms);
     }
+    for (std::vector<double>& row : map.values) row.resize(s + 1, none);  // what this batch does not have
     json.push_back({{"step", steps[s]}, {"values", values}});
   }
   write_file(stem + ".json", json.dump(1) + "\n");

@@ -50,5 +50,7 @@ struct TelemetryLog {
   /// STEM.json, STEM.csv, and as pictures STEM.svg and STEM.png: how far each value lies from where it was predicted, step by step.
   void write(const std::string& stem) const;
 };
+/// The batches of steps below `below` of a JSON file that a run wrote. Throws Error naming the file.
+TelemetryLog read_telemetry(const std::string& path, int64_t below);
 
 }  // namespace kontor::tools

@@ -168,10 +168,12 @@ std::string TextRun::kept() const {
 }
 
 void TextRun::resume(const std::string& checkpoint) {
-  const fs::path metrics = fs::path(checkpoint).parent_path() / "metrics.csv";
+  const fs::path metrics = fs::path(checkpoint).parent_path() / "metrics.csv",
+                 telemetry = fs::path(checkpoint).parent_path() / "telemetry.json";
   if (fs::exists(metrics)) rows_ = read_rows(metrics.string(), text_columns());
   const nn::Metadata metadata = trainer_->load(checkpoint);
   std::erase_if(rows_, [&](const Row& row) { return row.step > trainer_->steps(); });
+  if (telemetry_ && fs::exists(telemetry)) log_ = read_telemetry(telemetry.string(), trainer_->steps());
   if (const auto it = metadata.find("text_bytes");
       it != metadata.end() && it->second != std::to_string(corpus_.size()))
     fail("{}: was trained on a text of {} bytes, not of the {} of {}", checkpoint, it->second, corpus_.size(),
@@ -263,6 +265,7 @@ void TextRun::record(const nn::Metrics& m) {
 
 void TextRun::checkpoint() {
   write_file(folder_ + "/metrics.csv", format_rows(rows_, text_columns()));
+  if (telemetry_) log_.write(folder_ + "/telemetry");
   keep_checkpoint(folder_);
   nn::Metadata about = about_model(model_->options, corpus_.vocabulary());
   about["settings"] = equal_text(text_setting_table(), settings_);
@@ -278,7 +281,6 @@ void TextRun::write_files() {
   const WideParameters wide(nn::parameters(*model_));
   nn::save_parameters(folder_ + "/model.safetensors", wide.parameters, about);
   write_charts(folder_ + "/curve", text_charts(rows_));
-  if (telemetry_) log_.write(folder_ + "/telemetry");
 }
 
 }  // namespace kontor::tools

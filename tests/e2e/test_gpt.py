@@ -200,6 +200,12 @@ def shows_what_recipes_round(out):
   train(out / "placed", "--steps", 1, "--recipe", placed, "--telemetry-every", 1, "--batch", 16, "--dropout", "0.9", "--init", "wide")
   values = json.loads((out / "placed/telemetry.json").read_text())[0]["values"]
   assert any(value["exponent"].startswith("measured") for value in values), values
+  # A run that goes on keeps what was seen before.
+  half = out / "half"
+  train(half, *dropped, "--telemetry-every", 3, "--checkpoint-every", 4)
+  kontor("train", "gpt", TEXT, "--out", half, "--resume", half / "checkpoint-before.safetensors")
+  for name in ("telemetry.json", "telemetry.csv"):
+    assert (half / name).read_text() == (out / "seen" / name).read_text(), name
   report = kontor("scalify", "report", out / "fp8/model.safetensors", TEXT, "--recipe", "fp8,fp16", "--batch", 2, "--out", out)
   assert report.count("values are rounded") == 2 and (out / "fp16.json").exists() and "f8e4m3" in report, report
   whole = kontor("scalify", "compare", "short", TEXT, "--recipes", "f32-pass,fp8", "--steps", 3, "--out", out / "compare")

@@ -255,7 +255,7 @@ static uint64_t hash_of(const FoldRow& r, const CustomRow& about, std::optional<
 
 Fold add_fold(FoldRow r, CustomRow about, std::optional<Fold> merge) {
   static constinit std::mutex mutex;
-  static constinit FoldRow* own = nullptr;  // the whole table, from the first on
+  static constinit std::vector<FoldRow>* own = nullptr;  // the whole table, from the first on
   about.hash = hash_of(r, about, merge);
   about.name = fmt::format("{}_{:016x}", about.given, about.hash);
   std::lock_guard lock(mutex);
@@ -267,9 +267,9 @@ Fold add_fold(FoldRow r, CustomRow about, std::optional<Fold> merge) {
         "of its values",
         about.given, most_custom_folds);
   if (!own) {
-    own = lasting(std::vector<FoldRow>(std::size(written) + most_custom_folds)).data();
-    std::ranges::copy(written, own);
-    rows.store(own, std::memory_order_release);
+    own = &lasting(std::vector<FoldRow>(std::size(written) + most_custom_folds));
+    std::ranges::copy(written, own->begin());
+    rows.store(own->data(), std::memory_order_release);
   }
   const CustomRow& custom = lasting(std::move(about));
   r.custom = &custom;
@@ -277,7 +277,7 @@ Fold add_fold(FoldRow r, CustomRow about, std::optional<Fold> merge) {
   for (size_t i = 0; i < custom.parts.size(); i++)
     r.part[i].name = custom.parts.size() > 1 ? custom.parts[i] : std::string_view();
   r.merge = merge.value_or(static_cast<Fold>(number));
-  own[number] = r;
+  (*own)[number] = r;
   count.store(number + 1, std::memory_order_release);
   return static_cast<Fold>(number);
 }

@@ -191,7 +191,7 @@ TEST_CASE("swarm: no message that was changed is read as one that was signed", "
   Cosignature cosignature{.step = 1, .witness = 2};
   Verdict verdict{.step = 1, .worker = 2};
   const std::string text = to_text(m);
-  const PublicKey& k = key(1).public_key();
+  const PublicKey k = key(1).public_key();
   struct Row {
     const char* name;
     Bytes bytes;
@@ -266,7 +266,7 @@ TEST_CASE("swarm: two heads of a step and a report left out are proofs", "[swarm
   b.time += 1;
   const Bytes first = sign(a, f, key(1)), second = sign(b, f, key(1)), later = sign(c, f, key(1)),
               foreign = sign(b, f, key(9));
-  const PublicKey& k = key(1).public_key();
+  const PublicKey k = key(1).public_key();
   CHECK(two_heads(first, second, f, k).empty());
   CHECK(two_heads(first, first, f, k) == "they are the same");
   CHECK(two_heads(first, later, f, k) == "they are of steps 5 and 6");
